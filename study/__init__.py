@@ -1,0 +1,1 @@
+"""Does label-free pretraining help a neural potential? A study answers with one command."""

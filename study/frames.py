@@ -1,0 +1,166 @@
+"""Labelled configurations as flat arrays, in memory and on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.durable import write_json, write_with
+from study.errors import UserError
+
+ARRAYS: dict[str, np.dtype[Any]] = {
+    "numbers": np.dtype(np.uint8),
+    "positions": np.dtype(np.float64),
+    "forces": np.dtype(np.float64),
+    "offsets": np.dtype(np.int64),
+    "cells": np.dtype(np.float64),
+    "energies": np.dtype(np.float64),
+    "groups": np.dtype(np.int64),
+}
+"""Every stored array with its type, in the order in which the content hash reads them."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Many labelled configurations, one after the other; frame i owns atoms offsets[i:i+2].
+
+    Args:
+        numbers: (ΣN,) atomic numbers.
+        positions: (ΣN, 3) Å.
+        forces: (ΣN, 3) eV/Å.
+        offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
+        cells: (frames, 3, 3) Å, rows are lattice vectors.
+        energies: (frames,) total energies, eV.
+        groups: (frames,) frames of one group (one trajectory, one source) are correlated.
+        origin: how the frames were made: recipe, versions, seeds. Not part of the content hash.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    cells: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bring every array to its type and check that the shapes belong together."""
+        for name, dtype in ARRAYS.items():
+            array: NDArray[Any] = np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            object.__setattr__(self, name, array)
+        frames, atoms = len(self.energies), len(self.numbers)
+        expected = {
+            "positions": (atoms, 3),
+            "forces": (atoms, 3),
+            "offsets": (frames + 1,),
+            "cells": (frames, 3, 3),
+            "groups": (frames,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"`{name}` must have shape {shape}, but got {getattr(self, name).shape}."
+                )
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.energies)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(frames,) number of atoms of each frame."""
+        return np.diff(self.offsets)
+
+    def select(self, indices: NDArray[np.int64]) -> Frames:
+        """The frames at `indices`, in that order."""
+        sizes = self.sizes[indices]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], sizes)
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            forces=self.forces[atoms],
+            offsets=offsets,
+            cells=self.cells[indices],
+            energies=self.energies[indices],
+            groups=self.groups[indices],
+        )
+
+    def content_hash(self) -> str:
+        """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""
+        digest = hashlib.sha256()
+        for name in ARRAYS:
+            array = getattr(self, name)
+            digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+            digest.update(memoryview(array).cast("B"))
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> str:
+        """Write one .npy per array, then `frames.json`, which makes the folder valid.
+
+        Returns:
+            The content hash.
+        """
+        for name in ARRAYS:
+            write_with(folder / f"{name}.npy", partial(_write_array, getattr(self, name)))
+        content = self.content_hash()
+        write_json(
+            folder / "frames.json",
+            {
+                "content_hash": content,
+                "frames": len(self),
+                "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
+                "origin": self.origin,
+            },
+        )
+        return content
+
+    @classmethod
+    def load(cls, folder: Path) -> Frames:
+        """Read a saved folder and verify its content hash.
+
+        Raises:
+            UserError: if the folder is missing, incomplete or damaged.
+        """
+        header = read_header(folder)
+        try:
+            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+            frames = cls(**arrays, origin=header["origin"])
+        except (OSError, ValueError, EOFError, KeyError) as problem:
+            raise UserError(
+                f"{folder}: damaged data set ({problem}); delete the folder, it is made again"
+            ) from None
+        if frames.content_hash() != header["content_hash"]:
+            raise UserError(
+                f"{folder}: the arrays do not match the content hash in frames.json; "
+                "delete the folder, it is made again"
+            )
+        return frames
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """`frames.json` of a data set: content hash, number of frames, units and origin.
+
+    Raises:
+        UserError: if there is none or it is not JSON.
+    """
+    path = folder / "frames.json"
+    try:
+        header: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{path}: no readable data set here ({problem})") from None
+    return header
+
+
+def _write_array(array: NDArray[Any], path: Path) -> None:
+    with path.open("wb") as opened:
+        np.save(opened, array, allow_pickle=False)

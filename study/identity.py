@@ -1,0 +1,39 @@
+"""Names for pieces of work: the hash of all that their result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+CODE_THAT_MATTERS = (
+    "datasets/splits.py",
+    "graph.py",
+    "models",
+    "molecules.py",
+    "neighbors.py",
+    "pipeline.py",
+    "seeding.py",
+    "tasks",
+    "training.py",
+)
+"""Sources, relative to this package, that decide the numbers a trial produces."""
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """SHA-256 over the sources that decide the numbers."""
+    package = Path(__file__).parent
+    entries = [package / entry for entry in CODE_THAT_MATTERS]
+    files = [entry for entry in entries if entry.suffix == ".py"]
+    files += [source for entry in entries if entry.is_dir() for source in entry.rglob("*.py")]
+    named = {path.relative_to(package).as_posix(): path.read_text() for path in files}
+    return digest(named)

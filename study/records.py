@@ -1,0 +1,104 @@
+"""What a study leaves behind: the names and units that tracking writes and analysis reads.
+
+MLflow holds one experiment per study. In it one parent run is the study itself, and each
+piece of work (a pretraining, or a trial's finetuning) is a child run, found by its key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+StageName = Literal["pretrain", "finetune"]
+Status = Literal["completed", "stopped", "diverged", "failed"]
+
+SCHEMA_VERSION = 1
+"""Raised when a column or tag changes its name or meaning."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Metrics after one epoch of one stage.
+
+    Args:
+        stage: which stage.
+        epoch: epochs finished, from 1.
+        metrics: name without the stage's prefix → value; see `METRICS`.
+    """
+
+    stage: StageName
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class WorkResult:
+    """How a piece of work ended.
+
+    Args:
+        status: completed (all epochs), stopped (early, by the scheduler), diverged or failed.
+        reason: why it did not complete, in words; empty if it did.
+        metrics: final metrics, such as `test_force_rmse`; see `METRICS`.
+        facts: hashes, counts and hardware, for tags.
+    """
+
+    status: Status
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+METRICS = {
+    "train_loss": ("1", "mean training loss of the epoch"),
+    "val_loss": ("1", "validation loss; 1 is chance for masking"),
+    "val_force_rmse": ("eV/Å", "validation force error, root mean square per component"),
+    "val_force_mae": ("eV/Å", "validation force error, mean absolute per component"),
+    "val_energy_rmse": ("eV/atom", "validation energy error, root mean square per atom"),
+    "val_energy_mae": ("eV/atom", "validation energy error, mean absolute per atom"),
+    "val_frame_energy_rmse": ("eV", "validation energy error, root mean square per frame"),
+    "lr": ("1", "learning rate at the end of the epoch"),
+    "grad_norm": ("1", "mean norm of the gradient over the epoch"),
+    "seconds": ("s", "compute spent on this stage so far"),
+    "test_force_rmse": ("eV/Å", "test force error, root mean square per component"),
+    "test_force_mae": ("eV/Å", "test force error, mean absolute per component"),
+    "test_energy_rmse": ("eV/atom", "test energy error, root mean square per atom"),
+    "test_energy_mae": ("eV/atom", "test energy error, mean absolute per atom"),
+    "test_frame_energy_rmse": ("eV", "test energy error, root mean square per frame"),
+    "trivial_force_rmse": ("eV/Å", "test force error of predicting zero force"),
+    "trivial_energy_rmse": ("eV/atom", "test energy error of predicting the training mean"),
+    "trivial_frame_energy_rmse": ("eV", "test energy error per frame of the training mean"),
+    "best_epoch": ("1", "epoch whose weights were kept"),
+}
+"""Metric → (unit, meaning)."""
+
+
+class Tag:
+    """Names of the MLflow tags."""
+
+    KIND = "study.kind"
+    """study, pretrain or trial."""
+    KEY = "study.key"
+    """Content hash of the piece of work; of the resolved space for the parent."""
+    NUMBER = "study.number"
+    """Trial's place in the plan, from 0."""
+    PRETRAINING = "study.pretraining"
+    """Key of the pretraining that a trial started from; absent from scratch."""
+    STATUS = "study.status"
+    """completed, stopped, diverged or failed; absent while running."""
+    REASON = "study.reason"
+    """Why it did not complete."""
+    SCHEMA = "study.schema"
+    """`SCHEMA_VERSION`."""
+    DATA = "study.data_hash"
+    SPLIT = "study.split_hash"
+    CODE = "study.code_version"
+    GIT = "study.git"
+    """Commit of the working tree, with "+changes" if it has uncommitted ones."""
+    PACKAGES = "study.packages"
+    """JSON: package → version."""
+    HARDWARE = "study.hardware"
+    """JSON: host's processor, cores, memory, GPUs."""
+    SPACE = "study.space"
+    """JSON: the resolved space; parent run only."""
+    PROFILE = "study.profile"
+    QUESTION = "study.question"

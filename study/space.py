@@ -1,0 +1,239 @@
+"""A search space: a trial with holes, read from YAML, and the trials that fill them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from study.config import Config
+from study.errors import UserError
+from study.explain import explain
+from study.holes import Proposer, combinations, fill, overlaid, problems_of_holes, variants
+from study.identity import digest
+from study.trial import Trial
+from study.yaml_file import Block, read_yaml
+
+SHIPPED = Path(__file__).parent.parent / "search_spaces"
+MOST_TRIALS = 100_000
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+Metric = Literal["val_force_rmse", "val_energy_rmse", "val_force_mae", "val_energy_mae"]
+
+
+class Resources(Config):
+    """What one trial takes of the machine."""
+
+    cpus: int = Field(default=1, ge=1, le=1024)
+    """Threads."""
+    gpus: float = Field(default=1.0, ge=0, le=64)
+    """GPUs or a fraction of one; trials share a GPU then. Without GPUs it is ignored."""
+
+
+class EarlyStopping(Config):
+    """ASHA (arXiv:1810.05934): after each rung of finetuning epochs only the best go on."""
+
+    grace_epochs: int = Field(default=5, ge=1)
+    """Finetuning epochs that every trial gets."""
+    reduction_factor: float = Field(default=3.0, gt=1, le=100)
+    """One in so many trials passes a rung; rungs are this factor of epochs apart."""
+
+
+class Search(Config):
+    """How the holes of a search are filled."""
+
+    trials: int = Field(ge=1, le=MOST_TRIALS)
+    """Number of proposals."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's sampler."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the sampler."""
+    repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)
+    """Best proposals that are repeated with all other seeds at the end."""
+
+
+class Settings(Config):
+    """What stands at the top of a space."""
+
+    question: str = Field(min_length=1, max_length=500)
+    """What the study wants to know."""
+    metric: Metric = "val_force_rmse"
+    """Lower is better; ranks trials, and decides who is stopped early."""
+    seeds: Annotated[list[int], Field(min_length=1, max_length=1000)]
+    """Every arm runs once with each."""
+    baseline: bool = True
+    """Run each trial also from scratch, without its first stage."""
+    search: Search | None = None
+    """Let Optuna propose; without it the study is the full grid of all choices."""
+    early_stopping: EarlyStopping | None = None
+    """Stop bad trials early; without it all run to their end."""
+    resources: Resources = Resources()
+    trial: dict[str, Any] = Field(exclude=True)
+    """One trial; what the study varies is a hole in it."""
+    profiles: dict[str, Any] | None = Field(default=None, exclude=True)
+    """Changes to all of the above, by name."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` must differ, but got {self.seeds}")
+        return self
+
+
+class Space:
+    """One profile of a space, checked: whatever fills its holes parses as a trial.
+
+    Args:
+        path: the YAML file.
+        profile: name of the profile.
+        settings: all but the trial.
+        body: the trial with its holes.
+    """
+
+    def __init__(self, path: Path, profile: str, settings: Settings, body: Block) -> None:
+        self.path, self.profile, self.settings, self.body = path, profile, settings, body
+
+    @property
+    def name(self) -> str:
+        """Name of the study: space and profile."""
+        return f"{self.path.stem}-{self.profile}"
+
+    def resolved(self) -> dict[str, Any]:
+        """The space as JSON, profile applied."""
+        return {
+            "profile": self.profile,
+            **self.settings.model_dump(mode="json"),
+            "trial": self.body,
+        }
+
+    def grid(self) -> list[Trial]:
+        """All trials of a study without search: every arm with every seed, baseline first."""
+        filled = [Trial.model_validate(choice) for choice in combinations(self.body)]
+        return self._with_baselines(filled, self.settings.seeds)
+
+    def first(self) -> Trial:
+        """The first choice or lower end in every hole, with the first seed."""
+        seed = {"seed": self.settings.seeds[0]}
+        return Trial.model_validate(next(variants(self.body)) | seed)
+
+    def most_epochs(self) -> int:
+        """Longest finetuning of all trials."""
+        trials = (Trial.model_validate(variant) for variant in variants(self.body))
+        return max(trial.finetune.epochs for trial in trials)
+
+    def baselines(self) -> list[Trial]:
+        """What a search is compared with: the first choice everywhere, from scratch."""
+        first = self.first()
+        if not self.settings.baseline or first.pretrain is None:
+            return []
+        return [self._from_scratch(first, seed) for seed in self.settings.seeds]
+
+    def propose(self, proposer: Proposer) -> Trial:
+        """Let Optuna fill the holes."""
+        seed = {"seed": self.settings.seeds[0]}
+        return Trial.model_validate(fill(self.body, proposer) | seed)
+
+    def _with_baselines(self, trials: list[Trial], seeds: list[int]) -> list[Trial]:
+        seeded = [trial.model_copy(update={"seed": seed}) for seed in seeds for trial in trials]
+        scratch = [self._from_scratch(trial, trial.seed) for trial in seeded]
+        wanted = [*scratch, *seeded] if self.settings.baseline else seeded
+        by_content = {digest(trial.model_dump(mode="json")): trial for trial in wanted}
+        return sorted(by_content.values(), key=lambda trial: seeds.index(trial.seed))
+
+    @staticmethod
+    def _from_scratch(trial: Trial, seed: int) -> Trial:
+        return trial.model_copy(update={"pretrain": None, "transfer": "body", "seed": seed})
+
+
+def load_space(name: str, profile: str) -> Space:
+    """Read a space by its path, or by its name in `search_spaces/`.
+
+    Raises:
+        UserError: one line per problem, with file and line.
+    """
+    path = find_space(name)
+    content = read_yaml(path)
+    if not STUDY_NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
+            "64, the first a letter or digit; rename the file"
+        )
+    profiles = content.get("profiles") or Block({}, {})
+    if not isinstance(profiles, Block):
+        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
+    if profile not in profiles:
+        line = content.lines.get("profiles", 1)
+        raise UserError(
+            f"{path}:{line}: profiles: has no `{profile}`, only {_listed(profiles)}; "
+            "choose one of these with --profile"
+        )
+    overlay = profiles[profile] or Block({}, {})
+    if not isinstance(overlay, Block):
+        raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
+    return parse_space(path, profile, overlaid(content, overlay))
+
+
+def parse_space(path: Path, profile: str, content: Block) -> Space:
+    """Check settings and trial, with every hole at each of its ends or choices."""
+    problems: list[str] = []
+    settings = _parse(Settings, content, path, (), problems)
+    body = content.get("trial")
+    if isinstance(body, Block):
+        searched = settings is not None and settings.search is not None
+        in_holes = problems_of_holes(body, path, "trial", grid=not searched)
+        problems += in_holes
+        for variant in [] if in_holes else variants(body):
+            _parse(Trial, variant, path, ("trial",), problems)
+    if problems or settings is None or not isinstance(body, Block):
+        raise UserError(*dict.fromkeys(problems))
+    space = Space(path, profile, settings, body)
+    _check_size(space)
+    return space
+
+
+def find_space(name: str) -> Path:
+    """The file of a space given by path or name.
+
+    Raises:
+        UserError: naming the spaces there are.
+    """
+    given = Path(name)
+    stem = given.name if given.suffix in (".yaml", ".yml") else f"{given.name}.yaml"
+    for path in (given, SHIPPED / stem if given.parent == Path() else given):
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    near = get_close_matches(given.stem, shipped, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"shipped spaces: {', '.join(shipped)}"
+    raise UserError(f"{name}: no such file, and no such name in search_spaces/; {hint}")
+
+
+def _parse(
+    kind: type[Parsed], value: Block, path: Path, place: tuple[str, ...], problems: list[str]
+) -> Parsed | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems += explain(error, kind, value, path, place)
+        return None
+
+
+def _check_size(space: Space) -> None:
+    if space.settings.search is not None:
+        return
+    count = sum(1 for _ in itertools.islice(combinations(space.body), MOST_TRIALS + 1))
+    if count * len(space.settings.seeds) > MOST_TRIALS:
+        raise UserError(
+            f"{space.path}: the grid has more than {MOST_TRIALS} trials; remove choices, or add "
+            "a `search:` block"
+        )
+
+
+def _listed(names: Block) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,194 @@
+"""A trial as the user writes it: one data set, one model, pretraining or none, finetuning.
+
+Nothing here imports torch, so that a bad space is answered at once. The classes that do the work
+(`study.datasets`, `study.models`, `study.tasks`) take these settings and read their attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from study.config import Config
+
+
+class TIP3PWater(Config):
+    """Rigid TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
+
+    name: Literal["tip3p_water"]
+    molecules: int = Field(default=258, ge=8, le=100_000)
+    """Water molecules in the box; 258 fill the 20 Å box of the paper, others its density."""
+    trajectories: int = Field(default=10, ge=1, le=1000)
+    """Independent simulations, each with its own seed."""
+    frames: int = Field(default=1000, ge=1, le=1_000_000)
+    """Frames kept of each simulation, 50 steps of 2 fs apart."""
+    temperature: float = Field(default=300.0, gt=0, le=1000)
+    """Thermostat, K."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return (
+            f"TIP3P water, {self.trajectories} × {self.frames} frames of {self.molecules} molecules"
+        )
+
+
+Dataset = TIP3PWater
+
+
+class Split(Config):
+    """Which frames train, validate and test."""
+
+    by: Literal["trajectory", "frame"] = "trajectory"
+    """Keep whole trajectories together (no leak between correlated frames), or draw frames."""
+    test: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of all groups or frames held out for the final test."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the rest that picks the best epoch."""
+
+    def counts(self, units: int) -> tuple[int, int, int]:
+        """Trajectories or frames for training, validation and test; one at least of the latter."""
+        test = max(1, round(self.test * units))
+        validation = max(1, round(self.validation * (units - test)))
+        return units - test - validation, validation, test
+
+
+class EGNN(Config):
+    """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
+
+    name: Literal["egnn"]
+    hidden: int = Field(default=128, ge=1, le=4096)
+    """Width of node and edge features."""
+    layers: int = Field(default=5, ge=1, le=64)
+    """Message-passing steps."""
+    cutoff: float = Field(default=3.4, gt=0, le=50)
+    """Neighbours lie within this distance, Å."""
+    radial: Literal["bessel", "squared"] = "bessel"
+    """What an edge knows of its length: a Bessel basis, or r² alone as in the paper."""
+    basis: int = Field(default=16, ge=1, le=256)
+    """Number of Bessel functions."""
+    envelope: Literal["smooth", "hard"] = "smooth"
+    """Edges fade out at the cutoff, or end abruptly there as in the paper."""
+    vector_output: Literal["gradient", "displacement"] = "gradient"
+    """Per-atom vectors of pretext tasks: −∂E/∂x as in the paper, or moved coordinates."""
+
+
+Model = EGNN
+
+
+class Masking(Config):
+    """Predict the directions to a hidden hydrogen of some molecules (arXiv:2402.15921)."""
+
+    name: Literal["masking"]
+    masking_ratio: float = Field(gt=0, le=1)
+    """Fraction of the molecules that lose one hydrogen."""
+
+    @property
+    def label(self) -> str:
+        """The task in two words."""
+        return f"masking {self.masking_ratio:g}"
+
+
+class EnergyForces(Config):
+    """Predict energy and forces; errors are measured in standard deviations of the labels."""
+
+    name: Literal["energy_forces"]
+    energy_weight: float = Field(default=0.001, ge=0)
+    """Weight of the energy error, in units of the labels' standard deviation."""
+    force_weight: float = Field(default=1.0, ge=0)
+    """Weight of the force error, in units of the labels' root mean square."""
+    loss: Literal["l1", "l2", "huber"] = "l2"
+    """Penalty of a deviation."""
+    criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
+    """Validation metric that picks the best epoch."""
+
+    @property
+    def label(self) -> str:
+        """The task in two words."""
+        return "energy and forces"
+
+
+class Stage(Config):
+    """One training of the model on one task; pretraining and finetuning are both a stage."""
+
+    task: Annotated[Masking | EnergyForces, Field(discriminator="name")]
+    epochs: int = Field(ge=1, le=1_000_000)
+    """Passes over the training frames."""
+    batch_size: int = Field(ge=1, le=100_000)
+    """Frames per step."""
+    frames: int | None = Field(default=None, ge=1)
+    """Training frames this stage sees; all when left out."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW, or Adam with L2 as the released pretraining code."""
+    lr: float = Field(default=1e-4, gt=0, le=10)
+    """Learning rate at the start of the half cosine."""
+    min_lr: float = Field(default=1e-7, ge=0, le=10)
+    """Learning rate at its end."""
+    weight_decay: float = Field(default=1e-4, ge=0, le=10)
+    """Weight decay of the optimizer."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; unlimited when left out."""
+    select: Literal["best", "last"] = "best"
+    """Weights to go on with: the epoch best in validation, or the last."""
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(f"`min_lr <= lr` must hold, but got {self.min_lr} and {self.lr}")
+        return self
+
+
+class Trial(Config):
+    """Everything that decides the result of one two-stage training."""
+
+    dataset: Dataset
+    split: Split = Split()
+    model: Model
+    pretrain: Stage | None = None
+    """First stage, without labels; none trains from scratch."""
+    finetune: Stage
+    """Second stage, on energies and forces."""
+    transfer: Literal["body", "all"] = "body"
+    """Weights that finetuning takes over: all, or all but the readout."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Split, initial weights, order of batches, masks."""
+
+    @model_validator(mode="after")
+    def _stages_have_their_tasks(self) -> Self:
+        if self.pretrain and self.pretrain.task.name == "energy_forces":
+            raise ValueError("`pretrain.task` must work without labels, but got energy_forces")
+        if self.finetune.task.name != "energy_forces":
+            raise ValueError(
+                f"`finetune.task` must be energy_forces, but got {self.finetune.task.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_something(self) -> Self:
+        task = self.pretrain.task if self.pretrain else None
+        if isinstance(task, Masking) and int(task.masking_ratio * self.dataset.molecules) < 1:
+            raise ValueError(
+                "`int(masking_ratio * molecules) >= 1` must hold, but got "
+                f"masking_ratio={task.masking_ratio}, molecules={self.dataset.molecules}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_feed_both_stages(self) -> Self:
+        data, by_trajectory = self.dataset, self.split.by == "trajectory"
+        train = self.split.counts(data.trajectories * (1 if by_trajectory else data.frames))[0]
+        available = train * data.frames if by_trajectory else train
+        if available < 1:
+            raise ValueError(
+                f"no {self.split.by} is left to train on after validation and test; take at "
+                f"least 3 or smaller fractions, but got trajectories={data.trajectories}, "
+                f"frames={data.frames}"
+            )
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage and stage.frames and stage.frames > available:
+                raise ValueError(
+                    f"`{name}.frames` must be <= {available}, the frames left to train on, but "
+                    f"got {stage.frames}"
+                )
+        return self

@@ -1,0 +1,10 @@
+"""Units: inside eV, Å and eV/Å; every reader converts once, with these factors."""
+
+KJ_PER_MOL = 0.010364269656262174
+"""eV in one kJ/mol (CODATA 2018)."""
+
+NANOMETRE = 10.0
+"""Å in one nm."""
+
+KJ_PER_MOL_PER_NM = KJ_PER_MOL / NANOMETRE
+"""eV/Å in one kJ/mol/nm."""
