@@ -1,0 +1,121 @@
+"""Training states on disk: safetensors files that carry their own SHA-256 in their name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from study.durable import write_bytes
+
+KEPT = 2
+"""Newest checkpoints kept, so that a damaged one has a good predecessor."""
+
+
+class CheckpointError(Exception):
+    """A file of weights is missing or does not match its name."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that training needs to go on bit by bit.
+
+    Args:
+        epoch: epochs finished.
+        tensors: weights, optimizer state and best weights, by dotted name.
+        state: JSON values: history of metrics, best epoch, compute seconds.
+    """
+
+    epoch: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `prefix.`, without it."""
+        return {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
+
+
+def save_tensors(
+    folder: Path, stem: str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> Path:
+    """Write `<stem>-<hash>.safetensors` atomically and return its path."""
+    detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(detached, metadata)
+    path = folder / f"{stem}-{_hash(content)}.safetensors"
+    write_bytes(path, content)
+    return path
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file written by `save_tensors`.
+
+    Raises:
+        CheckpointError: if it is missing, or one bit differs from what was written.
+    """
+    return safetensors.torch.load(_verified(path))
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, then delete all but the newest `KEPT`."""
+    save_tensors(
+        folder,
+        f"epoch-{checkpoint.epoch:08d}",
+        checkpoint.tensors,
+        {"epoch": str(checkpoint.epoch), "state": json.dumps(checkpoint.state)},
+    )
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink()
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest undamaged checkpoint of a folder; none if there is no such file."""
+    for path in _newest_first(folder):
+        try:
+            content = _verified(path)
+        except CheckpointError:
+            continue
+        metadata = _metadata(content)
+        tensors = safetensors.torch.load(content)
+        return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
+    return None
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of finished work."""
+    for path in _newest_first(folder):
+        path.unlink()
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _verified(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from None
+    if path.stem.rpartition("-")[2] != _hash(content):
+        raise CheckpointError(f"{path}: content does not match the hash in its name")
+    return content
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The `__metadata__` entry of the JSON header, which the library reads only from paths."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    found: dict[str, str] = header["__metadata__"]
+    return found

@@ -1,0 +1,144 @@
+"""Frames as graphs: flat tensors on one device, from which batches are gathered by index.
+
+A batch is a torch-geometric `Batch` with the names of its molecular data sets: `z`, `pos`,
+`edge_index`, `energy`, `force`. Two names are ours: `shift`, the lattice translation of every
+edge's target, and `masked`, which atoms a pretext task has marked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from study.frames import Frames
+from study.neighbors import neighbor_list
+
+
+def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
+    """(E, 3) Å, from source to target atom; differentiable with respect to `positions`."""
+    source, target = graph.edge_index
+    return positions[target] - positions[source] + graph.shift
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of several owners, one owner after the other.
+
+    Args:
+        offsets: (owners + 1,) first row of each owner, then the number of all rows.
+    """
+
+    offsets: Tensor
+
+    def rows(self, owners: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the chosen owners in order, and for each row its place in `owners`."""
+        starts, sizes = self.offsets[owners], self.offsets[owners + 1] - self.offsets[owners]
+        place = torch.repeat_interleave(sizes)
+        first = torch.cumsum(sizes, 0) - sizes
+        return torch.arange(len(place), device=place.device) + (starts - first)[place], place
+
+
+@dataclass(frozen=True)
+class GraphSet:
+    """Every frame of a data set with its neighbours, as flat tensors on one device.
+
+    Args:
+        z: (ΣN,) atomic numbers.
+        pos: (ΣN, 3) Å.
+        force: (ΣN, 3) eV/Å.
+        energy: (frames,) total energies, eV, float64.
+        cell: (frames, 3, 3) Å.
+        atoms: rows of `z`, `pos`, `force` by frame.
+        edge_index: (2, ΣE) source and target, counted from the frame's first atom.
+        edge_shift: (ΣE, 3) lattice translations of the target, whole numbers.
+        edges: rows of `edge_shift` by frame.
+        cutoff: Å.
+    """
+
+    z: Tensor
+    pos: Tensor
+    force: Tensor
+    energy: Tensor
+    cell: Tensor
+    atoms: Ragged
+    edge_index: Tensor
+    edge_shift: Tensor
+    edges: Ragged
+    cutoff: float
+
+    @classmethod
+    def build(
+        cls, frames: Frames, cutoff: float, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> GraphSet:
+        """Connect every frame and move all to `device`; energies stay float64."""
+        lists = [
+            neighbor_list(frames.positions[first:last], cell, cutoff)
+            for first, last, cell in zip(
+                frames.offsets[:-1], frames.offsets[1:], frames.cells, strict=True
+            )
+        ]
+        edge_index = np.concatenate([pairs for pairs, _ in lists], axis=1)
+        counts = [len(shifts) for _, shifts in lists]
+        real = partial(torch.tensor, dtype=dtype, device=device)
+        return cls(
+            z=torch.tensor(frames.numbers, dtype=torch.long, device=device),
+            pos=real(frames.positions),
+            force=real(frames.forces),
+            energy=torch.tensor(frames.energies, device=device),
+            cell=real(frames.cells),
+            atoms=Ragged(torch.tensor(frames.offsets, device=device)),
+            edge_index=torch.tensor(edge_index, device=device),
+            edge_shift=torch.tensor(np.concatenate([shifts for _, shifts in lists]), device=device),
+            edges=Ragged(torch.tensor(np.concatenate([[0], np.cumsum(counts)]), device=device)),
+            cutoff=cutoff,
+        )
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.energy)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.pos.device
+
+    def gather(self, frames: Tensor) -> Batch:
+        """The chosen frames as one batch.
+
+        Args:
+            frames: (G,) indices.
+        """
+        atoms, batch = self.atoms.rows(frames)
+        edges, edge_batch = self.edges.rows(frames)
+        sizes = torch.bincount(batch, minlength=len(frames))
+        ptr = torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])
+        lattice = self.edge_shift[edges].to(self.pos.dtype)
+        return Batch(
+            z=self.z[atoms],
+            pos=self.pos[atoms],
+            edge_index=self.edge_index[:, edges].long() + ptr[edge_batch],
+            shift=torch.einsum("ei,eij->ej", lattice, self.cell[frames][edge_batch]),
+            batch=batch,
+            ptr=ptr,
+            energy=self.energy[frames],
+            force=self.force[atoms],
+        )
+
+
+def to_data(frames: Frames, index: int, cutoff: float) -> Data:
+    """One frame as torch-geometric `Data`, connected, for use outside a study."""
+    chosen = frames.select(np.array([index]))
+    batch = GraphSet.build(chosen, cutoff).gather(torch.zeros(1, dtype=torch.long))
+    kept = set(batch.keys()) - {"batch", "ptr"}
+    return Data(**{key: batch[key] for key in kept})
+
+
+def indices(chosen: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Frame numbers as an index tensor."""
+    return torch.as_tensor(chosen, dtype=torch.long, device=device)

@@ -1,0 +1,22 @@
+"""Models by the name that a space gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from study.models.egnn import EGNN
+from study.models.potential import ConservativePotential
+
+if TYPE_CHECKING:
+    from study.trial import Model
+
+MODELS = {"egnn": EGNN}
+
+
+def build_model(settings: Model, seed: int) -> ConservativePotential:
+    """A new model; its initial weights are a function of the settings and the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MODELS[settings.name](settings)

@@ -1,0 +1,121 @@
+"""EGNN, the E(n)-equivariant graph network (arXiv:2102.09844), as a potential."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from study.graph import edge_vectors
+from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
+from study.models.radial import bessel_basis, distances, envelope
+
+if TYPE_CHECKING:
+    from study.trial import EGNN as EGNNSettings  # noqa: N811 - names a model, no constant
+
+COORDINATE_GAIN = 1e-3
+"""Gain of the initial coordinate weights, so that an untrained network hardly moves atoms."""
+
+
+class Layer(nn.Module):
+    """One message-passing step, eqs. 3–6."""
+
+    def __init__(self, hidden: int, radial: int) -> None:
+        super().__init__()
+        # The first layer of the edge network acts on [h_target, h_source, radial]: the parts for
+        # h are computed once per atom instead of once per edge.
+        self.target = nn.Linear(hidden, hidden)
+        self.source = nn.Linear(hidden, hidden, bias=False)
+        self.radial = nn.Linear(radial, hidden, bias=False)
+        self.edge = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.node = nn.Sequential(
+            nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
+        last = nn.Linear(hidden, 1, bias=False)
+        nn.init.xavier_uniform_(last.weight, gain=COORDINATE_GAIN)
+        self.coordinate = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), last)
+
+    def messages(self, features: Tensor, radial: Tensor, edge_index: Tensor) -> Tensor:
+        """(E, F) eq. 3."""
+        source, target = edge_index
+        return self.edge(
+            self.target(features)[target] + self.source(features)[source] + self.radial(radial)
+        )
+
+    def move(self, positions: Tensor, target: Tensor, pull: Tensor, degree: Tensor) -> Tensor:
+        """(N, 3) new positions, eq. 4 with the mean over neighbours as normalisation."""
+        return positions.index_add(0, target, pull / degree[target])
+
+    def update(self, features: Tensor, target: Tensor, messages: Tensor) -> Tensor:
+        """(N, F) new features, eqs. 5 and 6, with the residual of the authors' code."""
+        received = torch.zeros_like(features).index_add(0, target, messages)
+        return features + self.node(torch.cat([features, received], dim=-1))
+
+
+class EGNN(ConservativePotential):
+    """Rotation, translation and permutation invariant energy; forces are its gradient."""
+
+    def __init__(self, settings: EGNNSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        radial = settings.basis if settings.radial == "bessel" else 1
+        self.species = nn.Embedding(MAX_ATOMIC_NUMBER + 1, settings.hidden)
+        self.mask = nn.Parameter(torch.zeros(settings.hidden))
+        self.layers = nn.ModuleList(Layer(settings.hidden, radial) for _ in range(settings.layers))
+        self.readout = nn.Sequential(
+            nn.Linear(settings.hidden, settings.hidden),
+            nn.SiLU(),
+            nn.Linear(settings.hidden, 1),
+        )
+
+    def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
+        """(N,) energies of the atoms, in units of `scale`."""
+        features, _ = self._propagate(graph, positions, move_last=False)
+        return self.readout(features).squeeze(-1)
+
+    def vectors(self, graph: Data) -> Tensor:
+        """(N, 3) the pretext output: −∂E/∂x, or by how much the layers moved each atom."""
+        if self.settings.vector_output == "gradient":
+            return super().vectors(graph)
+        _, moved = self._propagate(graph, graph.pos, move_last=True)
+        return moved - graph.pos
+
+    def _propagate(
+        self, graph: Data, positions: Tensor, *, move_last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Features (N, F) and positions (N, 3) after all layers.
+
+        Only `vectors` needs the last layer's coordinate update, so energies leave it out.
+        """
+        target = graph.edge_index[1]
+        fade = self._fade(distances(edge_vectors(graph, positions)))
+        degree = torch.zeros_like(positions[:, :1]).index_add(0, target, fade) + 1
+        features = self._embed(graph)
+        for number, layer in enumerate(self.layers, start=1):
+            assert isinstance(layer, Layer)
+            vectors = edge_vectors(graph, positions)
+            distance = distances(vectors)
+            messages = fade * layer.messages(features, self._radial(distance), graph.edge_index)
+            if number < len(self.layers) or move_last:
+                pull = -vectors / (distance + 1) * layer.coordinate(messages) * fade
+                positions = layer.move(positions, target, pull, degree)
+            features = layer.update(features, target, messages)
+        return features, positions
+
+    def _embed(self, graph: Data) -> Tensor:
+        features = self.species(graph.z)
+        if "masked" in graph:
+            features = features + graph.masked[:, None] * self.mask
+        return features
+
+    def _radial(self, distance: Tensor) -> Tensor:
+        if self.settings.radial == "squared":
+            return distance.square()
+        return bessel_basis(distance, self.settings.cutoff, self.settings.basis)
+
+    def _fade(self, distance: Tensor) -> Tensor:
+        if self.settings.envelope == "hard":
+            return torch.ones_like(distance)
+        return envelope(distance, self.settings.cutoff)

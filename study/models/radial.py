@@ -1,0 +1,45 @@
+"""Functions of the distance between two atoms."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SHORTEST = 1e-12
+"""Å², added to r² so that the distance of coinciding atoms has a gradient."""
+
+
+def distances(vectors: Tensor) -> Tensor:
+    """(E, 1) lengths of (E, 3) vectors."""
+    return (vectors.square().sum(dim=-1, keepdim=True) + SHORTEST).sqrt()
+
+
+def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
+    """Radial Bessel functions √(2/c)·sin(nπr/c)/r (arXiv:2003.03123, eq. 7).
+
+    Args:
+        distance: (E, 1) Å.
+        cutoff: c, Å.
+        size: largest n.
+
+    Returns:
+        (E, size).
+    """
+    order = torch.arange(1, size + 1, dtype=distance.dtype, device=distance.device)
+    return math.sqrt(2 / cutoff) * torch.sin(order * (math.pi / cutoff) * distance) / distance
+
+
+def envelope(distance: Tensor, cutoff: float) -> Tensor:
+    """Falls from 1 to 0 at the cutoff with two vanishing derivatives (ibid., eq. 8, p = 6).
+
+    Args:
+        distance: (E, 1) Å.
+        cutoff: Å.
+
+    Returns:
+        (E, 1).
+    """
+    x = distance / cutoff
+    return torch.where(x < 1, 1 - x**6 * (28 - 48 * x + 21 * x**2), torch.zeros_like(x))

@@ -1,0 +1,29 @@
+"""What a stage trains the model to do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from study.graph import GraphSet
+from study.models.potential import ConservativePotential
+
+
+class Task(Protocol):
+    """A loss to train on and metrics to judge by, over one set of graphs."""
+
+    graphs: GraphSet
+    criterion: str
+    """Validation metric whose lowest value marks the best epoch."""
+
+    def loss(
+        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Scalar training loss of the chosen frames; all randomness comes from `generator`."""
+
+    def evaluate(
+        self, model: ConservativePotential, batches: list[Tensor], generator: torch.Generator
+    ) -> dict[str, float]:
+        """Validation metrics over all batches together."""

@@ -1,0 +1,129 @@
+"""Finetuning on labels: energy and forces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss, l1_loss, mse_loss
+from torch_geometric.data import Batch
+
+from study.graph import GraphSet
+from study.models.potential import ConservativePotential, Prediction
+
+if TYPE_CHECKING:
+    from study.trial import EnergyForces as EnergyForcesSettings
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1_loss,
+    "l2": mse_loss,
+    "huber": huber_loss,
+}
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """What the training labels look like; fitted on training frames alone.
+
+    Args:
+        energy_per_atom: mean energy per atom, eV. Every atom gets this reference, because the
+            composition of water (two hydrogens per oxygen) cannot tell the elements apart.
+        energy_std: standard deviation of the frames' energies about the reference, eV.
+        force_rms: root mean square force component, eV/Å.
+    """
+
+    energy_per_atom: float
+    energy_std: float
+    force_rms: float
+
+    @classmethod
+    def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
+        """Measure the labels of the chosen frames."""
+        batch = graphs.gather(frames)
+        sizes = batch.ptr.diff().double()
+        per_atom = (batch.energy / sizes).mean()
+        spread = (batch.energy - per_atom * sizes).square().mean().sqrt()
+        return cls(float(per_atom), float(spread), _rms(batch.force.double()))
+
+    def apply(self, model: ConservativePotential) -> None:
+        """Let the model put out energies about this reference, on this scale."""
+        model.reference.fill_(self.energy_per_atom)
+        model.scale.fill_(self.force_rms)
+
+
+class EnergyForces:
+    """Weighted error of energy and forces, each in standard deviations of its labels."""
+
+    def __init__(
+        self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
+    ) -> None:
+        self.settings = settings
+        self.graphs = graphs
+        self.statistics = statistics
+        self.criterion = f"val_{settings.criterion}"
+
+    def loss(
+        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The weighted loss of a batch; nothing random in it."""
+        del generator
+        batch = self.graphs.gather(frames)
+        predicted = model(batch)
+        penalty = LOSSES[self.settings.loss]
+        energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
+        spread, rms = self.statistics.energy_std, self.statistics.force_rms
+        return self.settings.energy_weight * penalty(
+            predicted.energy / spread, energy / spread
+        ) + self.settings.force_weight * penalty(predicted.forces / rms, batch.force / rms)
+
+    def evaluate(
+        self, model: ConservativePotential, batches: list[Tensor], generator: torch.Generator
+    ) -> dict[str, float]:
+        """Errors on validation frames, in eV and Å."""
+        del generator
+        return {f"val_{name}": value for name, value in self.errors(model, batches).items()}
+
+    def errors(self, model: ConservativePotential, batches: list[Tensor]) -> dict[str, float]:
+        """Force (eV/Å per component) and energy (eV per atom, eV per frame) errors."""
+        return self._errors(model, batches, model)
+
+    def trivial_errors(
+        self, model: ConservativePotential, batches: list[Tensor]
+    ) -> dict[str, float]:
+        """The same for zero forces and the mean energy of the training frames."""
+        return self._errors(model, batches, _predict_nothing)
+
+    def _errors(
+        self,
+        model: ConservativePotential,
+        batches: list[Tensor],
+        predict: Callable[[Batch], Prediction],
+    ) -> dict[str, float]:
+        energy, force, sizes = [], [], []
+        for frames in batches:
+            batch = self.graphs.gather(frames)
+            predicted = predict(batch)
+            label = batch.energy - model.reference_energy(batch)
+            energy.append(predicted.energy.detach().double() - label)
+            force.append((predicted.forces.detach() - batch.force).flatten().double())
+            sizes.append(batch.ptr.diff())
+        per_frame = torch.cat(energy)
+        per_atom, component = per_frame / torch.cat(sizes), torch.cat(force)
+        return {
+            "force_rmse": _rms(component),
+            "force_mae": float(component.abs().mean()),
+            "energy_rmse": _rms(per_atom),
+            "energy_mae": float(per_atom.abs().mean()),
+            "frame_energy_rmse": _rms(per_frame),
+        }
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def _predict_nothing(batch: Batch) -> Prediction:
+    return Prediction(torch.zeros_like(batch.energy), torch.zeros_like(batch.force))

@@ -1,0 +1,203 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from study.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from study.models.potential import ConservativePotential
+from study.seeding import seeded
+from study.tasks import Task
+
+if TYPE_CHECKING:
+    from study.trial import Stage
+
+OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+}
+
+
+class DivergenceError(Exception):
+    """A loss or metric is no longer finite."""
+
+
+@dataclass
+class Progress:
+    """How far a stage has come.
+
+    Args:
+        epoch: epochs finished.
+        history: metrics of each of them.
+        best_epoch: the one with the lowest criterion so far; 0 before the first.
+        seconds: compute spent, also in earlier processes.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+def fit(
+    model: ConservativePotential,
+    task: Task,
+    stage: Stage,
+    train: Tensor,
+    validation: Tensor,
+    seed: int,
+    folder: Path | None = None,
+) -> Iterator[dict[str, float]]:
+    """Train `model` in place and yield the metrics of every epoch.
+
+    With a `folder`, every epoch ends in a checkpoint there, written before its metrics are
+    yielded, and a new call continues after the newest one: it yields the earlier epochs' metrics
+    again, then goes on bit by bit as if nothing had happened. At the end the model holds the
+    weights that `stage.select` asks for.
+
+    Args:
+        model: on the device of the task's graphs.
+        task: what to train on.
+        stage: epochs, batch size, optimizer.
+        train: (frames,) training frames.
+        validation: (frames,) validation frames.
+        seed: decides the order of batches and all that the task draws.
+        folder: where checkpoints are kept; none are written without it.
+
+    Raises:
+        DivergenceError: when the loss or the criterion stops being finite.
+    """
+    run = _Run(model, task, stage, train, validation, seed)
+    if folder is not None:
+        run.resume(folder)
+    yield from run.progress.history
+    while run.progress.epoch < stage.epochs:
+        metrics = run.epoch()
+        if folder is not None:
+            run.save(folder)
+        yield metrics
+    run.finish()
+
+
+class _Run:
+    """Model, optimizer and progress of one stage."""
+
+    def __init__(
+        self,
+        model: ConservativePotential,
+        task: Task,
+        stage: Stage,
+        train: Tensor,
+        validation: Tensor,
+        seed: int,
+    ) -> None:
+        self.model, self.task, self.stage, self.seed = model, task, stage, seed
+        self.train = train[: stage.frames]
+        self.validation = list(validation.split(stage.batch_size))
+        self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
+        self.optimizer = OPTIMIZERS[stage.optimizer](
+            model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
+        )
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+
+    def epoch(self) -> dict[str, float]:
+        """Train once over the frames, then validate."""
+        started = time.monotonic()
+        number = self.progress.epoch
+        loss, norm = self._train(number)
+        metrics = {"train_loss": float(loss), "grad_norm": float(norm), "lr": self._rate()}
+        if not math.isfinite(metrics["train_loss"]):
+            raise DivergenceError(f"training loss is {metrics['train_loss']} in epoch {number + 1}")
+        metrics |= self._validate()
+        if not math.isfinite(metrics[self.task.criterion]):
+            raise DivergenceError(f"{self.task.criterion} is not finite in epoch {number + 1}")
+        self._keep_if_best(metrics)
+        self.progress.seconds += time.monotonic() - started
+        metrics["seconds"] = self.progress.seconds
+        self.progress.epoch = number + 1
+        self.progress.history.append(metrics)
+        return metrics
+
+    def finish(self) -> None:
+        """Leave the selected weights in the model."""
+        if self.stage.select == "best":
+            self.model.load_state_dict(self.best)
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `resume` needs."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        save_checkpoint(folder, Checkpoint(self.progress.epoch, tensors, vars(self.progress)))
+
+    def resume(self, folder: Path) -> None:
+        """Take over the newest undamaged checkpoint, if there is one."""
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            return
+        self.progress = Progress(**checkpoint.state)
+        self.model.load_state_dict(checkpoint.part("model"))
+        self.best = {
+            name: value.to(self.task.graphs.device)
+            for name, value in checkpoint.part("best").items()
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in checkpoint.part("optimizer").items():
+            number, _, moment = name.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+        state: dict[str, Any] = self.optimizer.state_dict() | {"state": moments}
+        self.optimizer.load_state_dict(state)
+
+    def _train(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Mean loss and mean gradient norm over the steps, read from the device only once."""
+        self.model.train()
+        device = self.task.graphs.device
+        order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch)).to(
+            device
+        )
+        losses, norms = [], []
+        for step, chosen in enumerate(self.train[order].split(self.stage.batch_size)):
+            self._set_rate(epoch * self.steps_per_epoch + step)
+            generator = seeded(self.seed, "task", epoch, step, device=device)
+            loss = self.task.loss(self.model, chosen, generator)
+            self.optimizer.zero_grad()
+            loss.backward()
+            limit = self.stage.clip_norm or math.inf
+            norms.append(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+            losses.append(loss.detach())
+            self.optimizer.step()
+        return torch.stack(losses).mean(), torch.stack(norms).mean()
+
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        generator = seeded(self.seed, "validation", device=self.task.graphs.device)
+        return self.task.evaluate(self.model, self.validation, generator)
+
+    def _keep_if_best(self, metrics: dict[str, float]) -> None:
+        best = self.progress.best_epoch
+        criterion = self.task.criterion
+        if best and metrics[criterion] >= self.progress.history[best - 1][criterion]:
+            return
+        self.progress.best_epoch = self.progress.epoch + 1
+        self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _set_rate(self, step: int) -> None:
+        """Half a cosine from `lr` at the first step to `min_lr` after the last."""
+        total = self.stage.epochs * self.steps_per_epoch
+        wave = (1 + math.cos(math.pi * step / total)) / 2
+        rate = self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
