@@ -1,0 +1,255 @@
+"""Which piece of work comes next, and what is known about all of them.
+
+Every pretraining runs once, as work of its own that the trials built on it wait for; finished
+work is taken over, not repeated. Nothing here knows Ray, Optuna or MLflow.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from study.records import EpochRecord, WorkResult
+from study.work import Outcome, Work, load_outcome
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial with its place in the plan.
+
+    Args:
+        number: from 0.
+        work: the trial.
+        parameters: what Optuna proposed, by the dotted name of the hole; empty in a grid.
+        exempt: is never stopped early, because others are judged by it.
+    """
+
+    number: int
+    work: Work
+    parameters: dict[str, Any] = field(default_factory=dict)
+    exempt: bool = True
+
+
+class Later(enum.Enum):
+    """No proposal now, but there may be one when running trials have reported."""
+
+    LATER = enum.auto()
+
+
+class Proposals(Protocol):
+    """Where trials come from: a grid, or Optuna."""
+
+    def next(self) -> Planned | Later | None:
+        """The next trial; none if there will be no more."""
+
+    def reported(self, number: int, epoch: int, value: float) -> None:
+        """A trial's metric after an epoch of finetuning."""
+
+    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+        """How a trial ended, with its metric after each epoch."""
+
+
+class EarlyStop(Protocol):
+    """Decides after each epoch of finetuning whether a trial goes on."""
+
+    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+        """Whether to stop the trial; repeated reports change nothing."""
+
+
+class Observer(Protocol):
+    """Someone who is told what happens, once per run of the study."""
+
+    def planned(self, planned: Planned) -> None:
+        """A trial has got its place in the plan."""
+
+    def started(self, work: Work, number: int | None) -> None:
+        """Work has begun or was found finished; pretrainings have no number."""
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """An epoch is done; epochs come again when work continues after a crash."""
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """Work is over for this run of the study."""
+
+
+@dataclass
+class _Running:
+    """Work under way; `values` are a trial's metric by epoch, which may come twice."""
+
+    work: Work
+    planned: Planned | None
+    values: dict[int, float] = field(default_factory=dict)
+
+
+class Conductor:
+    """Hands out work and takes in reports.
+
+    Args:
+        proposals: source of trials.
+        metric: finetuning metric by which trials are ranked; lower is better.
+        root: folder of all work.
+        observers: who is told.
+        early_stop: stops trials that are not exempt.
+        earlier: results of trials that an earlier run of the study stopped, by key.
+    """
+
+    def __init__(
+        self,
+        proposals: Proposals,
+        metric: str,
+        root: Path,
+        observers: Sequence[Observer],
+        early_stop: EarlyStop | None = None,
+        earlier: dict[str, WorkResult] | None = None,
+    ) -> None:
+        self.proposals, self.metric, self.root = proposals, metric, root
+        self.observers, self.early_stop = observers, early_stop
+        self.earlier = earlier or {}
+        self.running: dict[str, _Running] = {}
+        self.ready: deque[_Running] = deque()
+        self.waiting: dict[str, list[Planned]] = {}
+        self.pretrainings: dict[str, WorkResult] = {}
+        self.numbers: dict[str, list[int]] = {}
+        self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
+        self.exhausted = False
+
+    @property
+    def finished(self) -> bool:
+        """No work is left to hand out, now or later."""
+        return self.exhausted and not self.ready and not self.waiting
+
+    def has_work(self) -> bool:
+        """Whether there is something to do at all; what is finished is taken over on the way."""
+        work = self._find()
+        if work is not None:
+            self.ready.appendleft(work)
+        return work is not None
+
+    def next(self) -> Work | None:
+        """Work to start now; none if there is none or it has to wait for running work."""
+        found = self._find()
+        if found is None:
+            return None
+        self.running[found.work.key] = found
+        return found.work
+
+    def began(self, key: str) -> None:
+        """Work that was handed out has got its worker."""
+        self._tell_started(self.running[key])
+
+    def report(self, key: str, record: EpochRecord) -> bool:
+        """Take in an epoch of running work; true if the work must stop."""
+        running = self.running[key]
+        for observer in self.observers:
+            observer.recorded(running.work, record)
+        planned = running.planned
+        if planned is None:
+            return False
+        value = record.metrics[self.metric]
+        running.values[record.epoch] = value
+        self.proposals.reported(planned.number, record.epoch, value)
+        if planned.exempt or self.early_stop is None:
+            return False
+        if not self.early_stop.hopeless(planned.number, record.epoch, value):
+            return False
+        self.end(key, WorkResult("stopped", f"early, after {record.epoch} epochs of finetuning"))
+        return True
+
+    def end(self, key: str, result: WorkResult) -> None:
+        """Running work is over; trials that waited for it become ready, or fail with it."""
+        running = self.running.pop(key, None)
+        if running is not None:
+            self._tell_ended(running, result)
+
+    def _find(self) -> _Running | None:
+        while True:
+            if self.ready:
+                return self.ready.popleft()
+            planned = None if self.exhausted else self.proposals.next()
+            if isinstance(planned, Later):
+                return None
+            if planned is None:
+                self.exhausted = True
+                return None
+            for observer in self.observers:
+                observer.planned(planned)
+            found = None if self._is_twin(planned) else self._first_step(planned)
+            if found is not None:
+                return found
+
+    def _is_twin(self, planned: Planned) -> bool:
+        """Optuna may propose a trial twice: it runs once, and both learn its end."""
+        key = planned.work.key
+        numbers = self.numbers.setdefault(key, [])
+        numbers.append(planned.number)
+        if key in self.ends:
+            self.proposals.ended(planned.number, *self.ends[key])
+        return len(numbers) > 1
+
+    def _first_step(self, planned: Planned) -> _Running | None:
+        """The trial itself, its pretraining, or none if it is finished or has to wait."""
+        trial = _Running(planned.work, planned)
+        outcome = self._known_outcome(planned.work)
+        if outcome is not None:
+            self._take_over(trial, outcome)
+            return None
+        pretraining = planned.work.pretraining
+        if pretraining is None:
+            return trial
+        if pretraining.key in self.waiting:
+            self.waiting[pretraining.key].append(planned)
+            return None
+        if pretraining.key not in self.pretrainings:
+            outcome = self._known_outcome(pretraining)
+            if outcome is None:
+                self.waiting[pretraining.key] = [planned]
+                return _Running(pretraining, None)
+            self._take_over(_Running(pretraining, None), outcome)
+        return self._after_pretraining(trial, self.pretrainings[pretraining.key])
+
+    def _after_pretraining(self, trial: _Running, result: WorkResult) -> _Running | None:
+        if result.status == "completed":
+            return trial
+        self._tell_started(trial)
+        reason = f"its pretraining {result.status}: {result.reason}"
+        self._tell_ended(trial, WorkResult("failed", reason))
+        return None
+
+    def _known_outcome(self, work: Work) -> Outcome | None:
+        if work.key in self.earlier:
+            return Outcome(self.earlier[work.key], [], None)
+        return load_outcome(work.folder(self.root))
+
+    def _take_over(self, running: _Running, outcome: Outcome) -> None:
+        self._tell_started(running)
+        for record in outcome.history:
+            for observer in self.observers:
+                observer.recorded(running.work, record)
+        if running.planned is not None:
+            values = {record.epoch: record.metrics[self.metric] for record in outcome.history}
+            running.values.update(values)
+        self._tell_ended(running, outcome.result)
+
+    def _tell_started(self, running: _Running) -> None:
+        number = None if running.planned is None else running.planned.number
+        for observer in self.observers:
+            observer.started(running.work, number)
+
+    def _tell_ended(self, running: _Running, result: WorkResult) -> None:
+        for observer in self.observers:
+            observer.ended(running.work, result)
+        if running.planned is not None:
+            values = list(running.values.values())
+            self.ends[running.work.key] = result, values
+            for number in self.numbers[running.work.key]:
+                self.proposals.ended(number, result, values)
+            return
+        self.pretrainings[running.work.key] = result
+        for planned in self.waiting.pop(running.work.key, []):
+            trial = self._after_pretraining(_Running(planned.work, planned), result)
+            if trial is not None:
+                self.ready.append(trial)

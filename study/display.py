@@ -1,0 +1,198 @@
+"""What the user sees while a study runs: a live table, or plain lines off a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study.conductor import Planned
+from study.estimate import duration, stage_seconds
+from study.records import METRICS, EpochRecord, WorkResult
+from study.work import Work
+
+MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
+"""Units that read better by the thousandth."""
+
+PLAIN_EVERY = 30.0
+"""Seconds between progress lines off a terminal."""
+
+ROWS = 12
+"""Trials shown at once: the running ones and the latest others."""
+
+STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed": "red"}
+
+
+@dataclass
+class _Line:
+    """One piece of work on the screen."""
+
+    work: Work
+    expected: float
+    epochs: int
+    epoch: int = 0
+    seconds: float = 0.0
+    value: float | None = None
+    best: float | None = None
+    status: str = "running"
+    new: bool = field(default=False)
+
+    @property
+    def left(self) -> float:
+        """Expected compute still to come, as a share of `expected`."""
+        return 1 - self.epoch / self.epochs if self.status == "running" else 0.0
+
+
+class Display:
+    """Follows a study on a console.
+
+    Args:
+        console: where to show it.
+        metric: finetuning metric to show.
+        expected: compute of all planned work, s.
+        slots: trials at once.
+        planned_trials: how many trials there will be.
+        quiet: show nothing but problems.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        metric: str,
+        expected: float,
+        slots: int,
+        planned_trials: int,
+    ) -> None:
+        self.console, self.metric, self.expected = console, metric, expected
+        self.slots, self.planned_trials = slots, planned_trials
+        self.lines: dict[str, _Line] = {}
+        self.warnings: list[str] = []
+        self.started_at = self.spoke_at = time.monotonic()
+        self.live = Live(console=console, refresh_per_second=1, get_renderable=self._render)
+
+    def __enter__(self) -> Display:
+        """Begin to show."""
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        """Show the last state and leave it there."""
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def planned(self, planned: Planned) -> None:
+        """Nothing to show until work starts."""
+
+    def started(self, work: Work, number: int | None) -> None:
+        """A new line."""
+        del number
+        stage = work.training
+        self.lines[work.key] = _Line(work, stage_seconds(work.trial, stage), stage.epochs)
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """An epoch is done."""
+        line = self.lines[work.key]
+        before, line.seconds = line.seconds, record.metrics["seconds"]
+        line.new = line.new or line.seconds > before
+        line.epoch = record.epoch
+        line.value = record.metrics.get(self.metric, record.metrics.get("val_loss"))
+        if line.value is not None:
+            line.best = line.value if line.best is None else min(line.best, line.value)
+        self._speak()
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """Its last state."""
+        line = self.lines.get(work.key)
+        if line is None or line.status != "running":
+            return
+        line.status = result.status
+        if result.status in ("diverged", "failed"):
+            self.warnings.append(f"{work.label} {result.status}: {result.reason}")
+        if not self.console.is_terminal:
+            shown = self._shown(line.work, line.best)
+            self.console.print(
+                f"{work.label}: {result.status} after {line.epoch} of {line.epochs} epochs, "
+                f"best {shown}" + (f" ({result.reason})" if result.reason else ""),
+                highlight=False,
+            )
+
+    def _speak(self) -> None:
+        if self.console.is_terminal or time.monotonic() - self.spoke_at < PLAIN_EVERY:
+            return
+        self.spoke_at = time.monotonic()
+        self.console.print(self._summary(), highlight=False)
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for name in ("trial", "stage", "epoch", "now", "best", ""):
+            table.add_column(name, justify="left" if name in ("trial", "stage", "") else "right")
+        for line in self._visible():
+            style = STYLES.get(line.status, "")
+            table.add_row(
+                line.work.label.removeprefix("pretrain "),
+                line.work.stage,
+                f"{line.epoch}/{line.epochs}",
+                self._shown(line.work, line.value),
+                self._shown(line.work, line.best),
+                Text(line.status, style=style),
+            )
+        warnings = [Text(f"! {warning}", style="red") for warning in self.warnings[-3:]]
+        return Group(table, Text(self._summary()), *warnings)
+
+    def _visible(self) -> Sequence[_Line]:
+        running = [line for line in self.lines.values() if line.status == "running"]
+        others = [line for line in self.lines.values() if line.status != "running"]
+        return [*others[-max(1, ROWS - len(running)) :], *running]
+
+    def _summary(self) -> str:
+        trials = [line for line in self.lines.values() if line.work.kind == "trial"]
+        pretrainings = [line for line in self.lines.values() if line.work.kind == "pretrain"]
+        states = Counter(line.status for line in trials)
+        done = sum(states[status] for status in STYLES)
+        parts = [f"{done}/{self.planned_trials} trials done"]
+        running = sum(line.status == "running" for line in self.lines.values())
+        parts += [f"{running} running"] if running else []
+        parts += [
+            f"{states[status]} {status}"
+            for status in ("stopped", "diverged", "failed")
+            if states[status]
+        ]
+        finished = sum(line.status == "completed" for line in pretrainings)
+        parts += [f"{finished} pretrainings done"] if pretrainings else []
+        best = [line.best for line in trials if line.best is not None]
+        parts += [f"best {self._shown(trials[0].work, min(best))}"] if best else []
+        left = self._time_left()
+        parts += [f"about {duration(left)} left"] if left is not None and running else []
+        return " · ".join(parts)
+
+    def _time_left(self) -> float | None:
+        """Remaining expected compute, corrected by what the epochs so far took."""
+        fresh = [line for line in self.lines.values() if line.new]
+        spent = sum(line.seconds for line in fresh)
+        foreseen = sum(line.expected * line.epoch / line.epochs for line in fresh)
+        if not foreseen:
+            return None
+        settled = sum(line.expected * (1 - line.left) for line in self.lines.values())
+        return max(0.0, self.expected - settled) * spent / foreseen / self.slots
+
+    def _shown(self, work: Work, value: float | None) -> str:
+        if value is None:
+            return "–"
+        if work.kind == "pretrain":
+            return f"{value:.3f}"
+        return with_unit(self.metric, value)
+
+
+def with_unit(metric: str, value: float) -> str:
+    """A metric's value for people, such as 63.9 meV/Å."""
+    unit = METRICS[metric][0]
+    if unit in MILLI:
+        return f"{1000 * value:.4g} {MILLI[unit]}"
+    return f"{value:.4g}"

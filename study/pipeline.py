@@ -1,0 +1,148 @@
+"""The two stages of a trial: pretrain without labels, then finetune on energies and forces."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
+from study.datasets.splits import split
+from study.frames import Frames
+from study.graph import GraphSet, indices
+from study.models import build_model
+from study.models.potential import ConservativePotential
+from study.records import EpochRecord, WorkResult
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.masking import Masking
+from study.training import DivergenceError, fit
+from study.trial import EnergyForces as EnergyForcesSettings
+from study.trial import Masking as MaskingSettings
+from study.trial import Stage
+from study.work import Outcome, Work, load_outcome, require_weights, save_outcome
+
+
+def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterator[EpochRecord]:
+    """Do a piece of work, or what is left of it, and yield a record per epoch.
+
+    Earlier epochs' records come again first. When the iterator ends, the outcome is in the work's
+    folder. Another process that does the same work at this moment is waited for.
+
+    Args:
+        work: what to do.
+        root: folder of all work.
+        frames: folder of the data set.
+        device: torch device.
+    """
+    folder = work.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        outcome = load_outcome(folder)
+        if outcome is not None:
+            yield from outcome.history
+            return
+        history: list[EpochRecord] = []
+        try:
+            setup = _set_up(work, root, frames, device)
+            for metrics in setup.train(work.trial.seed, folder):
+                history.append(EpochRecord(work.stage, len(history) + 1, metrics))
+                yield history[-1]
+            result = WorkResult("completed", metrics=setup.test(history), facts=setup.facts())
+            weights = save_tensors(folder, "weights", setup.model.state_dict())
+        except DivergenceError as problem:
+            result, weights = WorkResult("diverged", str(problem)), None
+        save_outcome(folder, Outcome(result, history, weights))
+        delete_checkpoints(folder)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A model and all that it trains on.
+
+    Args:
+        parts: (frames,) training, validation and test frames.
+        split_hash: content hash of these parts.
+    """
+
+    model: ConservativePotential
+    task: Masking | EnergyForces
+    stage: Stage
+    parts: tuple[Tensor, Tensor, Tensor]
+    split_hash: str
+
+    def train(self, seed: int, folder: Path) -> Iterator[dict[str, float]]:
+        train, validation, _ = self.parts
+        return fit(self.model, self.task, self.stage, train, validation, seed, folder)
+
+    def test(self, history: list[EpochRecord]) -> dict[str, float]:
+        """Final metrics; the test frames are read here and nowhere else."""
+        criterion = [record.metrics[self.task.criterion] for record in history]
+        best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
+        final = {"best_epoch": float(best), "seconds": history[-1].metrics["seconds"]}
+        if isinstance(self.task, EnergyForces):
+            self.model.eval()
+            batches = list(self.parts[2].split(self.stage.batch_size))
+            errors = self.task.errors(self.model, batches)
+            trivial = self.task.trivial_errors(self.model, batches)
+            final |= {f"test_{name}": value for name, value in errors.items()}
+            final |= {f"trivial_{name}": value for name, value in trivial.items()}
+        return final
+
+    def facts(self) -> dict[str, str | int]:
+        """What the records say about the run besides its metrics."""
+        device = self.task.graphs.device
+        on_gpu = device.type == "cuda"
+        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "split_hash": self.split_hash,
+            "train_frames": min(len(self.parts[0]), self.stage.frames or len(self.parts[0])),
+            "validation_frames": len(self.parts[1]),
+            "test_frames": len(self.parts[2]),
+            "parameters": sum(weights.numel() for weights in self.model.parameters()),
+            "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+            "threads": torch.get_num_threads(),
+            "peak_memory_mb": kibibytes // 1024,
+        }
+
+
+def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
+    """Data, split and model of a piece of work; the only place that knows both stages apart."""
+    trial = work.trial
+    loaded, graphs = _load(frames, trial.model.cutoff, device)
+    splits = split(loaded, trial.split, trial.seed)
+    parts = [
+        indices(part, graphs.device) for part in (splits.train, splits.validation, splits.test)
+    ]
+    train, validation, test = parts
+    model = build_model(trial.model, trial.seed).to(graphs.device)
+    if work.pretraining is not None:
+        weights = load_tensors(require_weights(work.pretraining, root))
+        model.take_over(weights, readout=trial.transfer == "all")
+    stage = work.training
+    task = _build_task(stage, model, graphs, train)
+    return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
+
+
+def _build_task(
+    stage: Stage, model: ConservativePotential, graphs: GraphSet, train: Tensor
+) -> Masking | EnergyForces:
+    match stage.task:
+        case MaskingSettings():
+            return Masking(stage.task, graphs)
+        case EnergyForcesSettings():
+            statistics = LabelStatistics.fit(graphs, train[: stage.frames])
+            statistics.apply(model)
+            return EnergyForces(stage.task, graphs, statistics)
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
+    """A data set with its neighbours; a warm process keeps the last one."""
+    frames = Frames.load(folder)
+    return frames, GraphSet.build(frames, cutoff, device=device)

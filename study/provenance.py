@@ -1,0 +1,85 @@
+"""What a result depends on besides its settings: code, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "torch-geometric",
+    "numpy",
+    "openmm",
+    "vesin",
+    "ray",
+    "optuna",
+    "mlflow",
+    "pandas",
+    "pyarrow",
+)
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs of this machine, found without importing torch."""
+    return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """This machine in a few words and numbers."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "gpus": list(gpus()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Installed versions of what decides or records the numbers."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+@cache
+def git_commit() -> str:
+    """Commit of the working tree, with "+changes" if it has uncommitted ones; or "unknown"."""
+    here = str(Path(__file__).parent)
+    commit = _output("git", "-C", here, "rev-parse", "HEAD")
+    if not commit:
+        return "unknown"
+    changed = _output("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
+    return commit + "+changes" * bool(changed)
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it in /proc alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _output(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

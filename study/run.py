@@ -1,0 +1,208 @@
+"""Run a study: `python -m study.run --space masking_ratio.yaml`.
+
+The same command continues an interrupted study and skips what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from study.journal import Journal
+    from study.plan import Plan
+    from study.tracking import Tracker
+
+FAILED, MISUSE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one study.
+
+    Returns:
+        0; 1 if a trial failed; 2 for what the user can mend; 130 after Ctrl-C or SIGTERM.
+    """
+    chosen = _parser().parse_args(arguments)
+    try:
+        with _sigterm_as_interrupt():
+            return _run(chosen)
+    except UserError as error:
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        return MISUSE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command continues the study\n")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.run",
+        description="Run a study of pretraining: make its data, pretrain, finetune, compare. "
+        "The same command continues an interrupted study and skips what is finished.",
+        epilog="Exit codes: 0 done, 1 a trial failed, 2 bad input, 130 interrupted.",
+    )
+    add = parser.add_argument
+    add("--space", required=True, help="a YAML file, or the name of one in search_spaces/")
+    add("--profile", help="quick or paper (default: paper with a GPU, quick without)")
+    add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
+    add("--name", help="name of the study (default: space and profile)")
+    add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
+    add("--address", help="Ray cluster to run on (default: this machine)")
+    add("--dry-run", action="store_true", help="show the plan and write nothing")
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    plan, reason = _plan(chosen)
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
+    plan.folder.check(plan.space)
+    plan.show(console)
+    if chosen.dry_run:
+        return 0
+    from study.durable import locked
+
+    busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
+    with locked(plan.folder.lock, busy):
+        plan.folder.write(plan.space, plan.tracking_uri)
+        journal = _conduct(plan, console, chosen.address)
+    return _conclude(plan, journal, console)
+
+
+def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
+    """What to do, and why with this profile."""
+    from study.plan import Plan
+    from study.provenance import gpus
+    from study.space import STUDY_NAME, load_space
+
+    profile, reason = chosen.profile, "as asked"
+    if profile is None:
+        profile = "paper" if gpus() else "quick"
+        why = "a GPU is here" if gpus() else "no GPU here"
+        reason = f"{why}; --profile {'quick' if gpus() else 'paper'} for the other"
+    space = load_space(chosen.space, profile)
+    name = chosen.name or space.name
+    if not STUDY_NAME.fullmatch(name):
+        raise UserError(
+            f"--name {name}: must be letters, digits, `_`, `-`, `.`, at most 64, the first a "
+            "letter or digit"
+        )
+    root = chosen.out.resolve()
+    uri = chosen.tracking_uri or f"sqlite:///{root}/mlflow.db"
+    return Plan(space, root, name, uri), reason
+
+
+def _conduct(plan: Plan, console: Console, address: str | None) -> Journal:
+    """Make the data, do all work, record it."""
+    from study.data import progress_display
+    from study.datasets import prepare
+    from study.frames import read_header
+    from study.journal import Journal
+    from study.plan import cores
+    from study.tracking import Tracker
+
+    tracker = Tracker(plan.tracking_uri, plan.name, plan.root, plan.tags())
+    tracker.open()
+    with progress_display("simulating water") as progress:
+        frames = prepare(plan.dataset, plan.root, cores(), progress)
+    data_hash = read_header(frames)["content_hash"]
+    journal = Journal(plan.folder.journal, plan.space.settings.metric, data_hash)
+    tracker.wait()
+    status = "KILLED"
+    try:
+        _work_off(plan, journal, tracker, console, address, frames)
+        status = "FINISHED"
+    finally:
+        if not tracker.close(status):
+            why = tracker.problem or "it is too slow"
+            console.print(
+                f"[red]MLflow did not take all records ({why}); the same command adds them.[/red]"
+            )
+    return journal
+
+
+def _work_off(
+    plan: Plan,
+    journal: Journal,
+    tracker: Tracker,
+    console: Console,
+    address: str | None,
+    frames: Path,
+) -> None:
+    """Run all work that is left; Ray starts only if there is some."""
+    from study import tune
+    from study.conductor import Conductor, Observer
+    from study.display import Display
+    from study.plan import cores
+    from study.search import build_search
+
+    resources, metric = plan.space.settings.resources, plan.space.settings.metric
+    try:
+        slots = tune.connect(resources, address=address) if address else plan.slots
+        display = Display(console, metric, plan.seconds, slots, plan.trials)
+        proposals, early_stop = build_search(plan, journal, slots)
+        observers: list[Observer] = [journal, tracker, display]
+        conductor = Conductor(
+            proposals, metric, plan.root, observers, early_stop, journal.stopped()
+        )
+        if not conductor.has_work():
+            return
+        if not address:
+            tune.connect(resources, cpus=cores())
+        with display:
+            tune.run(conductor, resources, plan.root, frames, plan.name)
+    finally:
+        tune.disconnect()
+
+
+def _conclude(plan: Plan, journal: Journal, console: Console) -> int:
+    """Show the result table, where everything is, and what to do next."""
+    from study.summary import arms, result_table
+    from study.work import load_outcome
+
+    ended, failed = [], False
+    for entry in journal.entries().values():
+        if entry.result is not None:
+            outcome = load_outcome(entry.planned.work.folder(plan.root))
+            result = outcome.result if outcome and entry.over else entry.result
+            ended.append((entry.planned.work, result))
+            failed |= not entry.over
+    console.print()
+    console.print(result_table(arms(ended), {}))
+    folder, uri = shlex.quote(str(_near(plan.folder.path))), shlex.quote(plan.tracking_uri)
+    console.print(f"\nEverything is in {_near(plan.root)}. Look at it with")
+    console.print(f"  python -m analysis.export {folder}")
+    console.print(f"  python -m analysis.report {folder}")
+    console.print(f"  mlflow ui --backend-store-uri {uri}")
+    return FAILED if failed else 0
+
+
+def _near(path: Path) -> Path:
+    """Relative to here, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the study as cleanly as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The folder of a study: what it was started with, its journal, its lock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.durable import write_json
+from study.errors import UserError
+from study.identity import code_version
+from study.space import Space
+
+FREE = {"question", "resources", "profile"}
+"""Keys of a space that may change between two runs of a study: they change no number."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study keeps what only concerns itself.
+
+    Args:
+        root: folder of all work.
+        name: of the study.
+    """
+
+    root: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.root / "studies" / self.name
+
+    @property
+    def journal(self) -> Path:
+        """What was planned, reported and ended."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the study runs."""
+        return self.path / "lock"
+
+    def check(self, space: Space) -> None:
+        """Refuse to continue a study whose space or code has changed.
+
+        Trials already recorded would silently mean something else. Adding seeds, choices or
+        proposals is no change to them.
+
+        Raises:
+            UserError: naming each difference.
+        """
+        before = self._read()
+        if before is None:
+            return
+        new_name = f"give the changed study its own name with --name {self.name}-2"
+        if before["code_version"] != code_version():
+            raise UserError(
+                f"{self.path}: the code that decides the numbers has changed since this study "
+                f"began; finish it with the old version, or {new_name}"
+            )
+        changes = differences(before["space"], space.resolved())
+        if changes:
+            raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
+
+    def write(self, space: Space, tracking_uri: str) -> None:
+        """Record what the study is, for later runs and for analysis."""
+        content = {
+            "name": self.name,
+            "experiment": self.name,
+            "profile": space.profile,
+            "tracking_uri": tracking_uri,
+            "space": space.resolved(),
+            "code_version": code_version(),
+        }
+        if content != self._read():
+            write_json(self.path / "study.json", content)
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / "study.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as problem:
+            raise UserError(f"{path}: cannot be read ({problem}); choose another --name") from None
+        return content
+
+
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """What changed between two resolved spaces, beyond additions; one phrase each."""
+    if old == new or place in FREE:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for key in [*old, *(key for key in new if key not in old)]
+            for change in differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
+        ]
+    grown = place == "seeds" or place.endswith(".choice")
+    if grown and isinstance(new, list) and all(item in new for item in old):
+        return []
+    if place in ("search.trials", "search.repeat_best") and new > old:
+        return []
+    return [f"{place} was {json.dumps(old)} when this study began, and is {json.dumps(new)} now"]

@@ -1,0 +1,190 @@
+"""The conductor's work on Ray Tune's workers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Ctrl-C is the command line's business.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Pretrainings report no validation force error, and that is no mistake.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from study.conductor import Conductor
+from study.records import EpochRecord, WorkResult
+from study.space import Resources
+from study.work import Work, load_outcome
+
+RETRIES = 3
+"""A worker process that dies is started again so often; its work continues from its checkpoint."""
+
+CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
+
+OBJECT_STORE = 200 * 2**20
+"""Bytes: nothing of ours travels through Ray's object store but records."""
+
+
+def connect(resources: Resources, *, address: str | None = None, cpus: int | None = None) -> int:
+    """Join the cluster at `address`, or start Ray on this machine with `cpus` cores.
+
+    Returns:
+        How many trials fit at once.
+    """
+    local = {} if address else {"object_store_memory": OBJECT_STORE, "num_cpus": cpus}
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    total = ray.cluster_resources()
+    fitting = [int(total.get("CPU", 1) / resources.cpus)]
+    if total.get("GPU", 0) and resources.gpus:
+        fitting.append(int(total["GPU"] / resources.gpus))
+    return max(1, min(fitting))
+
+
+def disconnect() -> None:
+    """Leave the cluster, or end the local one."""
+    ray.shutdown()
+
+
+def run(conductor: Conductor, resources: Resources, root: Path, frames: Path, name: str) -> None:
+    """Let Ray Tune run all work that the conductor has.
+
+    Args:
+        conductor: hands out work and takes in reports.
+        resources: what one trial takes.
+        root: folder of all work, on storage that every node sees.
+        frames: folder of the data set, likewise.
+        name: of the study.
+    """
+    gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
+    trainable = tune.with_parameters(
+        _perform, root=str(root), frames=str(frames), threads=resources.cpus
+    )
+    with tempfile.TemporaryDirectory(prefix="tune-", dir=root) as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Searcher(conductor),
+                scheduler=_Scheduler(conductor),
+                num_samples=-1,
+                # Leaked GPU memory ends with its process; a warm CPU worker saves seconds.
+                reuse_actors=not gpus,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_Starts(conductor)],
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        tuner.fit()
+
+
+class _Starts(tune.Callback):
+    """Tells the conductor which work has got a worker."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """The trial's worker is up."""
+        del iteration, trials
+        self.conductor.began(trial.config["key"])
+
+
+def _perform(config: dict[str, Any], root: str, frames: str, threads: int) -> None:
+    """Do one piece of work in a worker process and report every epoch."""
+    import torch
+
+    from study.pipeline import perform
+
+    torch.set_num_threads(threads)
+    work = Work.from_json(config["work"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        for record in perform(work, Path(root), Path(frames), device):
+            tune.report({"record": json.dumps(asdict(record))})
+        outcome = load_outcome(work.folder(Path(root)))
+        assert outcome is not None
+        result = outcome.result
+    except Exception as problem:
+        # The trial fails with its reason; the others go on.
+        result = WorkResult("failed", f"{type(problem).__name__}: {problem}")
+    tune.report({"result": json.dumps(asdict(result))})
+
+
+class _Searcher(Searcher):
+    """Asks the conductor what to run next."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next work as a Tune configuration."""
+        del trial_id
+        work = self.conductor.next()
+        if work is not None:
+            return {"key": work.key, "work": work.to_json()}
+        return Searcher.FINISHED if self.conductor.finished else None
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,  # noqa: FBT001, FBT002 - Ray's interface
+    ) -> None:
+        """The scheduler has told the conductor."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the truth."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its set-up for its own resume, which is not used."""
+        return {}
+
+
+class _Scheduler(FIFOScheduler):
+    """Takes reports to the conductor and stops what it gives up."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its set-up for its own resume, which is not used."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """An epoch, or the end; Tune repeats the last report when a trial ends."""
+        del tune_controller
+        key = trial.config["key"]
+        if key not in self.conductor.running:
+            return CONTINUE
+        if "result" in result:
+            self.conductor.end(key, WorkResult(**json.loads(result["result"])))
+            return CONTINUE
+        stop = self.conductor.report(key, EpochRecord(**json.loads(result["record"])))
+        return STOP if stop else CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Its worker died too often."""
+        del tune_controller
+        reason = f"its worker process died {RETRIES + 1} times; see the log of the study"
+        self.conductor.end(trial.config["key"], WorkResult("failed", reason))

@@ -1,0 +1,161 @@
+"""Pieces of work: one pretraining, or one trial's finetuning, named by all it depends on.
+
+Work whose verified result lies in its folder is never done again, whichever study asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from study.durable import write_json
+from study.errors import UserError
+from study.identity import code_version, digest
+from study.records import EpochRecord, StageName, WorkResult
+from study.trial import Stage, Trial
+
+Kind = Literal["pretrain", "trial"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work and its name.
+
+    Args:
+        kind: pretrain, or trial for the finetuning with its test.
+        trial: the settings; a pretraining reads only part of them.
+        data_hash: content hash of the data set.
+    """
+
+    kind: Kind
+    trial: Trial
+    data_hash: str
+
+    @property
+    def stage(self) -> StageName:
+        """The stage it runs."""
+        return "pretrain" if self.kind == "pretrain" else "finetune"
+
+    @property
+    def training(self) -> Stage:
+        """The settings of the stage it runs."""
+        stage = self.trial.pretrain if self.kind == "pretrain" else self.trial.finetune
+        if stage is None:
+            raise ValueError("a pretraining must have `pretrain` settings, but got none")
+        return stage
+
+    @property
+    def label(self) -> str:
+        """The work in a few words."""
+        pretrain = self.trial.pretrain
+        arm = pretrain.task.label if pretrain else "scratch"
+        return f"{'pretrain ' * (self.kind == 'pretrain')}{arm}, seed {self.trial.seed}"
+
+    @cached_property
+    def pretraining(self) -> Work | None:
+        """The pretraining that this trial starts from."""
+        if self.kind == "pretrain" or self.trial.pretrain is None:
+            return None
+        return Work("pretrain", self.trial, self.data_hash)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What of the trial's settings this work depends on."""
+        everything = self.trial.model_dump(mode="json")
+        if self.kind == "pretrain":
+            return {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
+        return everything
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of settings, data and code."""
+        settings = dict(self.settings)
+        if self.kind == "trial":
+            settings.pop("pretrain")
+            if self.pretraining is None:
+                settings.pop("transfer")
+        return digest(
+            {
+                "kind": self.kind,
+                "settings": settings,
+                "pretraining": self.pretraining.key if self.pretraining else None,
+                "data": self.data_hash,
+                "code": code_version(),
+            }
+        )
+
+    def folder(self, root: Path) -> Path:
+        """Where its checkpoints, weights and result are."""
+        return root / "work" / f"{self.kind}-{self.key[:20]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process; see `from_json`."""
+        trial = self.trial.model_dump(mode="json")
+        return {"kind": self.kind, "trial": trial, "data_hash": self.data_hash}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(value["kind"], Trial.model_validate(value["trial"]), value["data_hash"])
+
+
+_PRETRAINING_DEPENDS_ON = ("dataset", "split", "model", "pretrain", "seed")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What finished work left in its folder.
+
+    Args:
+        result: how it ended.
+        history: one record per epoch.
+        weights: file of the selected weights; none if it diverged.
+    """
+
+    result: WorkResult
+    history: list[EpochRecord]
+    weights: Path | None
+
+
+def save_outcome(folder: Path, outcome: Outcome) -> None:
+    """Write `result.json`, which makes the work finished."""
+    value = {
+        "result": asdict(outcome.result),
+        "history": [asdict(record) for record in outcome.history],
+        "weights": outcome.weights.name if outcome.weights else None,
+    }
+    write_json(folder / "result.json", value | {"digest": digest(value)})
+
+
+def load_outcome(folder: Path) -> Outcome | None:
+    """The outcome of finished work; none if it is unfinished or its file is damaged."""
+    try:
+        value = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if value.pop("digest", None) != digest(value):
+        return None
+    weights = folder / value["weights"] if value["weights"] else None
+    if weights is not None and not weights.exists():
+        return None
+    history = [EpochRecord(**record) for record in value["history"]]
+    return Outcome(WorkResult(**value["result"]), history, weights)
+
+
+def require_weights(work: Work, root: Path) -> Path:
+    """The weights of work that others build on.
+
+    Raises:
+        UserError: if it is not there.
+    """
+    outcome = load_outcome(work.folder(root))
+    if outcome is None or outcome.weights is None:
+        raise UserError(
+            f"{work.folder(root)}: no finished pretraining here; run the study again, or set "
+            "`pretrain: null` to train from scratch"
+        )
+    return outcome.weights
