@@ -1,0 +1,1 @@
+"""Figures of a study; each module draws those of one search space."""

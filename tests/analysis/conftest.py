@@ -1,0 +1,152 @@
+"""Hand-written studies: what MLflow would hold, small enough to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.columns import write_tables
+from analysis.load import Study, load
+from analysis.runs import Point, Run
+from study.records import Tag
+
+EPOCHS = 4
+PARENT = "study-run"
+
+
+def _study(name: str) -> Run:
+    """The parent run."""
+    tags = {
+        Tag.KIND: "study",
+        Tag.KEY: "5" * 64,
+        Tag.SCHEMA: "1",
+        Tag.QUESTION: "Does masking help?",
+        Tag.PROFILE: "quick",
+        Tag.SPACE: '{"trial": {"seed": 0}}',
+        Tag.PACKAGES: '{"torch": "2.13.0"}',
+        Tag.HARDWARE: '{"cores": 2}',
+        Tag.GIT: "abc123",
+        "mlflow.runName": name,
+    }
+    return Run(PARENT, "FINISHED", 1_700_000_000_000, 1_700_000_900_000, {}, tags)
+
+
+@pytest.fixture
+def scratch() -> Callable[..., Run]:
+    """A trial from scratch; `force` is its test force RMSE in eV/Å."""
+
+    def build(number: int, seed: int, force: float, **changes: object) -> Run:
+        return _trial(number, seed, force, None, changes)
+
+    return build
+
+
+@pytest.fixture
+def masked() -> Callable[..., Run]:
+    """A trial that was pretrained by masking."""
+
+    def build(number: int, seed: int, ratio: float, force: float, **changes: object) -> Run:
+        return _trial(number, seed, force, ratio, changes)
+
+    return build
+
+
+@pytest.fixture
+def pretrained() -> Callable[..., Run]:
+    """A pretraining whose validation loss falls to `loss`."""
+
+    def build(seed: int, ratio: float, loss: float) -> Run:
+        tags = _tags("pretrain", _pretraining_key(seed, ratio)) | {Tag.STATUS: "completed"}
+        params = _settings(seed) | _pretrain_settings(ratio)
+        curve = [
+            Point("pretrain/val_loss", epoch, loss ** (epoch / EPOCHS))
+            for epoch in range(1, EPOCHS + 1)
+        ]
+        points = [*curve, Point("seconds", 0, 10.0)]
+        return Run(f"pre-{seed}-{ratio}", "FINISHED", 1, 2, params, tags, points)
+
+    return build
+
+
+def _pretraining_key(seed: int, ratio: float) -> str:
+    return f"pretraining-{seed}-{ratio}".ljust(64, "0")
+
+
+def _trial(
+    number: int, seed: int, force: float, ratio: float | None, changes: dict[str, object]
+) -> Run:
+    status = str(changes.pop("status", "completed"))
+    tags = _tags("trial", f"{number:064d}") | {Tag.NUMBER: str(number)}
+    params = _settings(seed) | {str(name): str(value) for name, value in changes.items()}
+    if ratio is not None:
+        tags[Tag.PRETRAINING] = _pretraining_key(seed, ratio)
+        params |= _pretrain_settings(ratio)
+    if status == "running":
+        return Run(f"trial-{number}", "RUNNING", 1, None, params, tags, _curves(force)[:6])
+    tags |= {Tag.STATUS: status}
+    if status != "completed":
+        tags |= {Tag.REASON: f"it {status} in epoch 2"}
+        return Run(f"trial-{number}", "FAILED", 1, 2, params, tags, _curves(force)[:6])
+    return Run(
+        f"trial-{number}", "FINISHED", 1, 2, params, tags, [*_curves(force), *_finals(force)]
+    )
+
+
+def _tags(kind: str, key: str) -> dict[str, str]:
+    return {
+        "mlflow.parentRunId": PARENT,
+        Tag.KIND: kind,
+        Tag.KEY: key,
+        Tag.DATA: "d" * 64,
+        Tag.SPLIT: "e" * 64,
+        Tag.CODE: "c" * 64,
+    }
+
+
+def _settings(seed: int) -> dict[str, str]:
+    return {"dataset.name": "tip3p_water", "seed": str(seed), "model.cutoff": "3.4"}
+
+
+def _pretrain_settings(ratio: float) -> dict[str, str]:
+    return {
+        "pretrain.task.name": "masking",
+        "pretrain.task.masking_ratio": str(ratio),
+        "pretrain.epochs": str(EPOCHS),
+    }
+
+
+def _curves(force: float) -> list[Point]:
+    """Errors that fall from four times their last value."""
+    return [
+        Point(f"finetune/{metric}", epoch, value * 4 ** (1 - epoch / EPOCHS))
+        for epoch in range(1, EPOCHS + 1)
+        for metric, value in _errors("val", force).items()
+    ]
+
+
+def _finals(force: float) -> list[Point]:
+    metrics = (
+        _errors("test", force) | _errors("trivial", 0.6) | {"best_epoch": 4.0, "seconds": 30.0}
+    )
+    return [Point(name, 0, value) for name, value in metrics.items()]
+
+
+def _errors(prefix: str, force: float) -> dict[str, float]:
+    return {
+        f"{prefix}_force_rmse": force,
+        f"{prefix}_energy_rmse": force / 100,
+        f"{prefix}_frame_energy_rmse": force,
+    }
+
+
+@pytest.fixture
+def tabulate(tmp_path: Path) -> Callable[..., Study]:
+    """Write runs as the tables of a study in `tmp_path`, and load them."""
+
+    def write(*runs: Run, name: str = "masking_ratio-quick") -> Study:
+        write_tables([_study(name), *runs], "experiment", tmp_path / "tables")
+        return load(tmp_path / "tables")
+
+    return write

@@ -1,0 +1,147 @@
+"""The page: complete, self-contained, escaped, the same every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.load import Study
+from analysis.page import write_report
+from analysis.report import main
+from analysis.runs import Run
+from study.errors import UserError
+
+Build = Callable[..., Run]
+Tabulate = Callable[..., Study]
+
+
+@pytest.fixture
+def ablation(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) -> None:
+    """Three seeds from scratch and at two ratios, one of them diverged."""
+    runs = [scratch(seed, seed, 0.1 + seed / 100) for seed in range(3)]
+    for place, ratio in enumerate((0.25, 0.5)):
+        for seed in range(3):
+            number = 3 + 3 * place + seed
+            runs += [masked(number, seed, ratio, 0.08 + seed / 100), pretrained(seed, ratio, 0.3)]
+    runs.append(masked(9, 3, 0.5, 0.1, status="diverged"))
+    tabulate(*runs)
+
+
+class Outline(HTMLParser):
+    """Checks that tags nest; collects headings and ids."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, page: str) -> None:
+        """Read the page."""
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.ids: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["h2"]:
+            self.headings.append(data)
+
+
+@pytest.mark.usefixtures("ablation")
+def test_a_report_has_every_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    page = path.read_text()
+    outline = Outline(page)
+    assert path == tmp_path / "report" / "report.html"
+    assert outline.headings == [
+        "Final errors",
+        "Errors at the first evaluation",
+        "What pretraining learnt",
+        "Figures",
+        "Every trial",
+        "Left out",
+        "Cost",
+        "Provenance",
+    ]
+    assert not outline.open
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert "it diverged in epoch 2" in page
+    assert "trivial predictor" in page
+    assert path.stat().st_size < 5_000_000
+
+
+@pytest.mark.usefixtures("ablation")
+def test_a_report_loads_nothing(tmp_path: Path) -> None:
+    page = write_report(tmp_path).read_text()
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert not re.search(r"\b(src|srcset)=|@import|url\((?!#)", page)
+
+
+@pytest.mark.usefixtures("ablation")
+def test_the_same_tables_give_the_same_report(tmp_path: Path) -> None:
+    first = {p.name: p.read_bytes() for p in write_report(tmp_path).parent.iterdir()}
+    again = {p.name: p.read_bytes() for p in write_report(tmp_path).parent.iterdir()}
+    assert first == again
+    assert len(first) == 11
+
+
+@pytest.mark.usefixtures("ablation")
+def test_plotted_values_lie_beside_the_figure(tmp_path: Path) -> None:
+    folder = write_report(tmp_path).parent
+    values = pd.read_csv(folder / "force_rmse_against_ratio.csv")
+    assert len(values) == 9
+    assert values.query("ratio == 0.25").value.tolist() == pytest.approx([80, 90, 100])
+
+
+@pytest.mark.usefixtures("ablation")
+def test_figures_tell_what_they_show(tmp_path: Path) -> None:
+    page = write_report(tmp_path).read_text()
+    assert 'aria-label="Mean test force RMSE (meV/Å): from scratch 110; ratio 0.25 90.0;' in page
+
+
+def test_hostile_names_stay_text(tabulate: Tabulate, scratch: Build, tmp_path: Path) -> None:
+    hostile = '<script>alert("1")</script>$\\frac'
+    trials = [scratch(n, n % 2, 0.1, **{"model.name": f"{n}{hostile}"}) for n in range(4)]
+    tabulate(*trials, name=hostile)
+    page = write_report(tmp_path).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_study_from_scratch_alone_reports(
+    tabulate: Tabulate, scratch: Build, tmp_path: Path
+) -> None:
+    tabulate(*(scratch(seed, seed, 0.1) for seed in range(3)))
+    page = write_report(tmp_path).read_text()
+    assert "The test force RMSE is 100 ± 0 meV/" in page
+    assert "What pretraining learnt" not in page
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_an_unfinished_study_reports(
+    tabulate: Tabulate, scratch: Build, tmp_path: Path, started: int
+) -> None:
+    tabulate(*(scratch(seed, seed, 0.1, status="running") for seed in range(started)))
+    assert "No trial has completed yet" in write_report(tmp_path).read_text()
+
+
+def test_missing_tables_name_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"run `python -m analysis.export`"):
+        write_report(tmp_path)
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,145 @@
+"""Tables of hand-written studies with known answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from analysis.load import Study
+from analysis.runs import Run
+from analysis.tables import (
+    cost,
+    early_errors,
+    excluded,
+    final_errors,
+    included,
+    is_ablation,
+    pretext,
+    results,
+    reuse,
+)
+from analysis.words import headline
+
+Build = Callable[..., Run]
+
+
+@pytest.fixture
+def ablation(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build, pretrained: Build
+) -> Study:
+    """Scratch 0.10, 0.20, 0.30 eV/Å; masking takes off 10, 19 and 10 %; two trials go wrong."""
+    trials = [scratch(0, 0, 0.1), scratch(1, 1, 0.2), scratch(2, 2, 0.3)]
+    trials += [masked(3, 0, 0.5, 0.09), masked(4, 1, 0.5, 0.162), masked(5, 2, 0.5, 0.27)]
+    trials += [masked(6, 3, 0.5, 9.0, status="diverged"), scratch(7, 3, 0.1, status="running")]
+    return tabulate(*trials, *(pretrained(seed, 0.5, 0.2 + seed / 10) for seed in range(3)))
+
+
+def test_final_errors_are_means_in_milli_units(ablation: Study) -> None:
+    scratch, masked = final_errors(ablation).query("quantity == 'force_rmse'").to_dict("records")
+    assert (scratch["arm"], scratch["n"], scratch["unit"]) == ("from scratch", 3, "meV/Å")
+    assert (scratch["mean"], scratch["std"]) == pytest.approx((200, 100))
+    assert scratch["trivial"] == pytest.approx(600)
+    assert math.isnan(scratch["change"])
+    assert (masked["arm"], masked["pairs"]) == ("ratio 0.5", 3)
+    assert masked["change"] == pytest.approx(100 * (0.9 ** (4 / 3) - 1))
+
+
+def test_energies_are_per_atom_and_per_frame(ablation: Study) -> None:
+    means = final_errors(ablation).query("arm == 'from scratch'").set_index("unit")["mean"]
+    assert means["meV/atom"] == pytest.approx(2)
+    assert means["meV/frame"] == pytest.approx(200)
+
+
+def test_early_errors_are_those_of_the_first_epoch(ablation: Study) -> None:
+    scratch = early_errors(ablation).query("quantity == 'force_rmse' and arm == 'from scratch'")
+    assert scratch["mean"].item() == pytest.approx(200 * 4**0.75)
+
+
+def test_pretext_is_the_last_loss_of_each_pretraining(ablation: Study) -> None:
+    (row,) = pretext(ablation).to_dict("records")
+    assert (row["ratio"], row["n"]) == (0.5, 3)
+    assert (row["mean"], row["std"]) == pytest.approx((0.3, 0.1))
+
+
+def test_what_went_wrong_is_listed_and_not_imputed(ablation: Study) -> None:
+    rows = excluded(ablation).set_index("number")
+    assert list(rows.index) == [6, 7]
+    assert rows.reason[6] == "it diverged in epoch 2"
+    assert rows.reason[7] == "still running, or its process died"
+    assert set(included(ablation).number) == set(range(6))
+
+
+def test_an_infinite_test_error_excludes_a_completed_trial(
+    tabulate: Callable[..., Study], scratch: Build
+) -> None:
+    study = tabulate(scratch(0, 0, 0.1), scratch(1, 1, math.inf))
+    assert excluded(study).reason.item() == "completed, but without a finite test force_rmse"
+
+
+def test_an_arm_is_compared_with_scratch_of_its_own_setting(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    trials = [
+        build(number, 0, *ratio, force, **{"finetune.epochs": epochs})
+        for number, (build, ratio, force, epochs) in enumerate(
+            [(scratch, (), 0.4, 10), (scratch, (), 0.2, 20), (masked, (0.5,), 0.1, 20)]
+        )
+    ]
+    rows = final_errors(tabulate(*trials)).query("quantity == 'force_rmse'").set_index("arm")
+    assert rows.change["ratio 0.5, finetune.epochs 20"] == pytest.approx(-50)
+
+
+def test_results_show_the_settings_that_vary(ablation: Study) -> None:
+    table = results(ablation)
+    assert list(table.columns[:4]) == ["number", "pretrain.task.masking_ratio", "seed", "status"]
+    assert len(table) == 8
+
+
+def test_sharing_saves_all_but_the_first_use(
+    tabulate: Callable[..., Study], masked: Build, pretrained: Build
+) -> None:
+    trials = [masked(n, 0, 0.5, 0.1, **{"finetune.lr": 10.0**-n}) for n in range(3)]
+    study = tabulate(*trials, pretrained(0, 0.5, 0.2))
+    assert reuse(study)[["trials", "saved"]].to_numpy().tolist() == [[3, 20.0]]
+    assert cost(study).seconds.tolist() == [10.0, 90.0]
+
+
+def test_the_headline_names_what_was_found(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    errors = enumerate((0.090, 0.089, 0.091))
+    trials = [run for n, e in errors for run in (scratch(n, n, 0.1), masked(n + 3, n, 0.5, e))]
+    found = headline(tabulate(*trials))
+    assert found.sentence == "Pretraining lowered the final force error at ratio 0.5."
+    assert found.details[0][1] == [("ratio 0.5: lower", "−10.0 % [−12.5, −7.5], n = 3")]
+
+
+def test_two_seeds_are_too_few_for_a_verdict(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    trials = [
+        scratch(0, 0, 0.2),
+        scratch(1, 1, 0.2),
+        masked(2, 0, 0.5, 0.1),
+        masked(3, 1, 0.5, 0.1),
+    ]
+    assert headline(tabulate(*trials)).sentence.startswith("Too few seeds to tell")
+
+
+def test_many_arms_are_a_search(
+    tabulate: Callable[..., Study], masked: Build, scratch: Build
+) -> None:
+    trials = [masked(n, 0, n / 20, n / 100) for n in range(1, 12)]
+    study = tabulate(scratch(0, 0, 0.5), *trials)
+    assert not is_ablation(study)
+    assert "best of 12 settings" in headline(study).sentence
+
+
+def test_a_search_is_judged_by_validation(tabulate: Callable[..., Study], masked: Build) -> None:
+    trials = [masked(n, 0, n / 20, n / 100) for n in range(1, 12)]
+    lucky = masked(12, 0, 0.9, 0.2)
+    lucky.points[:] = [p._replace(value=1e-3) if "test" in p.metric else p for p in lucky.points]
+    found = headline(tabulate(*trials, lucky))
+    assert found.details == (("Best in validation", [("ratio 0.05", "n = 1")]),)
