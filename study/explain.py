@@ -56,7 +56,7 @@ def explain(
 def _line(
     details: ErrorDetails, kind: type[BaseModel], value: Block, path: Path, place: tuple[str, ...]
 ) -> str:
-    loc = details["loc"] or _mentioned(details)
+    loc = (*details["loc"], *_mentioned(details))
     keys, line = _locate(loc, value)
     name = ".".join((*place, *keys)) or "the space"
     known = _known_keys(details["loc"], kind)
@@ -65,7 +65,7 @@ def _line(
 
 def _mentioned(details: ErrorDetails) -> tuple[str, ...]:
     """The first key in backticks, for rules between several keys."""
-    found = re.match(r"`([\w.]+)`", str(details.get("ctx", {}).get("error", "")))
+    found = re.match(r"`([\w.]+)", str(details.get("ctx", {}).get("error", "")))
     return tuple(found[1].split(".")) if found else ()
 
 

@@ -124,6 +124,8 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))
         model.take_over(weights, readout=trial.transfer == "all")
+    if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
+        model.silence()
     stage = work.training
     task = _build_task(stage, model, graphs, train)
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())

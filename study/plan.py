@@ -55,12 +55,13 @@ class Plan:
     @cached_property
     def typical(self) -> Trial:
         """A trial that stands for the proposals of a search."""
-        return self.space.first()
+        pretrained = [trial for trial in self.space.samples if trial.pretrain is not None]
+        return (pretrained or self.space.samples)[0]
 
     @property
     def longest_finetuning(self) -> int:
         """Epochs."""
-        return self.space.most_epochs()
+        return max(trial.finetune.epochs for trial in self.space.samples)
 
     @property
     def dataset(self) -> Dataset:

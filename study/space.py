@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -117,22 +118,16 @@ class Space:
         filled = [Trial.model_validate(choice) for choice in combinations(self.body)]
         return self._with_baselines(filled, self.settings.seeds)
 
-    def first(self) -> Trial:
-        """The first choice or lower end in every hole, with the first seed."""
-        seed = {"seed": self.settings.seeds[0]}
-        return Trial.model_validate(next(variants(self.body)) | seed)
-
-    def most_epochs(self) -> int:
-        """Longest finetuning of all trials."""
-        trials = (Trial.model_validate(variant) for variant in variants(self.body))
-        return max(trial.finetune.epochs for trial in trials)
+    @cached_property
+    def samples(self) -> list[Trial]:
+        """Trials with first choices and lower ends, then with each other one in turn."""
+        return [Trial.model_validate(variant) for variant in variants(self.body)]
 
     def baselines(self) -> list[Trial]:
         """What a search is compared with: the first choice everywhere, from scratch."""
-        first = self.first()
-        if not self.settings.baseline or first.pretrain is None:
+        if not self.settings.baseline or all(trial.pretrain is None for trial in self.samples):
             return []
-        return [self._from_scratch(first, seed) for seed in self.settings.seeds]
+        return [self._from_scratch(self.samples[0], seed) for seed in self.settings.seeds]
 
     def propose(self, proposer: Proposer) -> Trial:
         """Let Optuna fill the holes."""

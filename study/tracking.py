@@ -25,6 +25,7 @@ from filelock import FileLock
 from study import provenance
 from study.conductor import Planned
 from study.errors import UserError
+from study.identity import code_version
 from study.records import SCHEMA_VERSION, EpochRecord, Tag, WorkResult
 from study.work import Work, load_outcome
 
@@ -52,11 +53,12 @@ TERMINAL = {
 
 @dataclass
 class _Run:
-    """A child run: the last step and the metrics it had, and whether nothing is left to write."""
+    """A child run: what it had when it was opened, and what is still to be written."""
 
     run_id: str
     last_step: int = 0
     logged: frozenset[str] = frozenset()
+    described: bool = False
     complete: bool = False
     ended: bool = False
 
@@ -135,7 +137,7 @@ class Tracker:
             with _first_touch(self.uri):
                 self._open()
         except Exception as problem:
-            self.problem = _one_line(problem)
+            self.problem = self._one_line(problem)
             self._opened.set()
             return
         self._opened.set()
@@ -152,7 +154,7 @@ class Tracker:
                 if self._closing.is_set():
                     deadline = min(deadline, time.monotonic() + PATIENCE / 2)
                 if time.monotonic() > deadline:
-                    self.problem = _one_line(problem)
+                    self.problem = self._one_line(problem)
                     return
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
@@ -174,7 +176,11 @@ class Tracker:
         )
         for run in self._existing():
             key, status = run.data.tags.get(Tag.KEY), run.data.tags.get(Tag.STATUS)
-            known = _Run(run.info.run_id, logged=frozenset(run.data.metrics))
+            known = _Run(
+                run.info.run_id,
+                logged=frozenset(run.data.metrics),
+                described=bool(run.data.params),
+            )
             known.complete = status in ("completed", "stopped", "diverged")
             if not known.complete and run.data.tags.get(Tag.KIND) != "study":
                 known.last_step = self._last_step(run)
@@ -209,11 +215,15 @@ class Tracker:
         self.runs[key] = _Run(self.study_run, complete=True)
 
     def _start(self, work: Work, number: int | None) -> None:
-        run = self.runs.get(work.key)
-        if run is not None:
-            if not run.complete:
-                self.client.update_run(run.run_id, status="RUNNING")
+        run = self.runs.get(work.key) or self._create(work, number)
+        if run.complete:
             return
+        self.client.update_run(run.run_id, status="RUNNING")
+        if not run.described:
+            self._describe(run.run_id, work)
+            run.described = True
+
+    def _create(self, work: Work, number: int | None) -> _Run:
         tags = _common_tags(work.kind) | {
             Tag.KEY: work.key,
             Tag.DATA: work.data_hash,
@@ -223,11 +233,17 @@ class Tracker:
             tags[Tag.NUMBER] = str(number)
         if work.pretraining is not None:
             tags[Tag.PRETRAINING] = work.pretraining.key
-        created = self.client.create_run(self.experiment_id, run_name=work.label, tags=tags)
-        self._log_parameters(created.info.run_id, work)
+        # The answer to an earlier try may have been lost on its way.
+        found = self.client.search_runs([self.experiment_id], f"tags.`{Tag.KEY}` = '{work.key}'")
+        created = (
+            found[0]
+            if found
+            else self.client.create_run(self.experiment_id, run_name=work.label, tags=tags)
+        )
         self.runs[work.key] = _Run(created.info.run_id)
+        return self.runs[work.key]
 
-    def _log_parameters(self, run_id: str, work: Work) -> None:
+    def _describe(self, run_id: str, work: Work) -> None:
         from mlflow.entities import Param
 
         parameters = [Param(name, str(value)) for name, value in _flat(work.settings)]
@@ -268,6 +284,10 @@ class Tracker:
         self.client.set_tag(run.run_id, Tag.STATUS, result.status)
         run.ended, run.complete = True, result.status != "failed"
 
+    def _one_line(self, problem: Exception) -> str:
+        text = str(problem).split("\n", 1)[0] or type(problem).__name__
+        return text.replace(self.uri, _without_password(self.uri))[:200]
+
     def _close(self, status: str) -> None:
         for run in self.runs.values():
             if not run.complete and not run.ended:
@@ -279,6 +299,7 @@ def _common_tags(kind: str) -> dict[str, str]:
     return {
         Tag.KIND: kind,
         Tag.SCHEMA: str(SCHEMA_VERSION),
+        Tag.CODE: code_version(),
         Tag.GIT: provenance.git_commit(),
         Tag.PACKAGES: json.dumps(provenance.packages()),
         Tag.HARDWARE: json.dumps(provenance.hardware()),
@@ -316,8 +337,3 @@ def _first_touch(uri: str) -> Any:
 def _without_password(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri
-
-
-def _one_line(problem: Exception) -> str:
-    text = str(problem).split("\n", 1)[0] or type(problem).__name__
-    return text[:200]

@@ -150,7 +150,7 @@ class Trial(Config):
     finetune: Stage
     """Second stage, on energies and forces."""
     transfer: Literal["body", "all"] = "body"
-    """Weights that finetuning takes over: all, or all but the readout."""
+    """Weights that finetuning takes over: all, or all but the readout, which starts at zero."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Split, initial weights, order of batches, masks."""
 
@@ -169,8 +169,8 @@ class Trial(Config):
         task = self.pretrain.task if self.pretrain else None
         if isinstance(task, Masking) and int(task.masking_ratio * self.dataset.molecules) < 1:
             raise ValueError(
-                "`int(masking_ratio * molecules) >= 1` must hold, but got "
-                f"masking_ratio={task.masking_ratio}, molecules={self.dataset.molecules}"
+                "`pretrain.task.masking_ratio` must hide a hydrogen in every frame, but "
+                f"int({task.masking_ratio} * {self.dataset.molecules} molecules) is 0; raise it"
             )
         return self
 
@@ -181,9 +181,9 @@ class Trial(Config):
         available = train * data.frames if by_trajectory else train
         if available < 1:
             raise ValueError(
-                f"no {self.split.by} is left to train on after validation and test; take at "
-                f"least 3 or smaller fractions, but got trajectories={data.trajectories}, "
-                f"frames={data.frames}"
+                f"`dataset` must leave a {self.split.by} to train on after validation and test, "
+                f"but got trajectories={data.trajectories}, frames={data.frames}; take at least "
+                "3, or smaller fractions"
             )
         for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             if stage and stage.frames and stage.frames > available:

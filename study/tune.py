@@ -93,7 +93,15 @@ def run(conductor: Conductor, resources: Resources, root: Path, frames: Path, na
         tuner.fit()
 
 
-class _Starts(tune.Callback):
+class _Unsaved:
+    """Tune pickles its set-up for a resume of its own; the journal serves for that here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing to pickle."""
+        return {}
+
+
+class _Starts(_Unsaved, tune.Callback):
     """Tells the conductor which work has got a worker."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -126,7 +134,7 @@ def _perform(config: dict[str, Any], root: str, frames: str, threads: int) -> No
     tune.report({"result": json.dumps(asdict(result))})
 
 
-class _Searcher(Searcher):
+class _Searcher(_Unsaved, Searcher):
     """Asks the conductor what to run next."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -155,21 +163,13 @@ class _Searcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the truth."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its set-up for its own resume, which is not used."""
-        return {}
 
-
-class _Scheduler(FIFOScheduler):
+class _Scheduler(_Unsaved, FIFOScheduler):
     """Takes reports to the conductor and stops what it gives up."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.conductor = conductor
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its set-up for its own resume, which is not used."""
-        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """An epoch, or the end; Tune repeats the last report when a trial ends."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -29,11 +29,13 @@ class Work:
         kind: pretrain, or trial for the finetuning with its test.
         trial: the settings; a pretraining reads only part of them.
         data_hash: content hash of the data set.
+        code: version of the code that decides the numbers; fixed when the work is planned.
     """
 
     kind: Kind
     trial: Trial
     data_hash: str
+    code: str = field(default_factory=code_version)
 
     @property
     def stage(self) -> StageName:
@@ -60,7 +62,7 @@ class Work:
         """The pretraining that this trial starts from."""
         if self.kind == "pretrain" or self.trial.pretrain is None:
             return None
-        return Work("pretrain", self.trial, self.data_hash)
+        return replace(self, kind="pretrain")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ class Work:
                 "settings": settings,
                 "pretraining": self.pretraining.key if self.pretraining else None,
                 "data": self.data_hash,
-                "code": code_version(),
+                "code": self.code,
             }
         )
 
@@ -95,12 +97,17 @@ class Work:
     def to_json(self) -> dict[str, Any]:
         """For another process; see `from_json`."""
         trial = self.trial.model_dump(mode="json")
-        return {"kind": self.kind, "trial": trial, "data_hash": self.data_hash}
+        return {
+            "kind": self.kind,
+            "trial": trial,
+            "data_hash": self.data_hash,
+            "code": self.code,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls(value["kind"], Trial.model_validate(value["trial"]), value["data_hash"])
+        return cls(**(dict(value) | {"trial": Trial.model_validate(value["trial"])}))
 
 
 _PRETRAINING_DEPENDS_ON = ("dataset", "split", "model", "pretrain", "seed")

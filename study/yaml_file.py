@@ -16,6 +16,10 @@ LARGEST_FILE = 1_000_000
 
 DEEPEST_NESTING = 50
 
+PLAIN = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")
+}
+
 
 class Block(dict[str, Any]):
     """A YAML mapping.
@@ -93,6 +97,8 @@ def _value(node: yaml.Node, path: Path, depth: int) -> Any:
     line = node.start_mark.line + 1
     if depth > DEEPEST_NESTING:
         raise UserError(f"{path}:{line}: nested deeper than {DEEPEST_NESTING} levels")
+    if node.tag not in PLAIN:
+        raise UserError(f"{path}:{line}: the tag {node.tag} is not allowed; write a plain value")
     if isinstance(node, yaml.MappingNode):
         pairs = list(_pairs(node, path))
         values = {key: _value(child, path, depth + 1) for key, _, child in pairs}
@@ -118,18 +124,17 @@ def _pairs(node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int, yaml.
 
 def _scalar(node: yaml.Node, path: Path) -> Any:
     kind, text = node.tag.rpartition(":")[2], node.value
-    line = node.start_mark.line + 1
-    if kind == "str":
-        return text
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
     try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        match kind:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return int(text)
+            case "float":
+                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
+        line = node.start_mark.line + 1
         raise UserError(f"{path}:{line}: {text[:40]!r} is not a number") from None
-    raise UserError(f"{path}:{line}: the tag {node.tag} is not allowed; write a plain value")
+    return text

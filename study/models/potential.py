@@ -27,12 +27,13 @@ class Prediction:
 class ConservativePotential(nn.Module):
     """A potential whose forces are the negative gradient of its energy.
 
-    A subclass gives `atomic_energies`. The scale (eV) multiplies what the network puts out; the
-    reference energies are float64, because total DFT energies exceed float32.
+    A subclass gives `atomic_energies` and ends in a `readout`. The scale (eV) multiplies what the
+    network puts out; the reference energies are float64, because total DFT energies exceed float32.
     """
 
     scale: Tensor
     reference: Tensor
+    readout: nn.Sequential
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +64,17 @@ class ConservativePotential(nn.Module):
             if readout or not name.startswith("readout.")
         }
         self.load_state_dict(self.state_dict() | taken)
+
+    def silence(self) -> None:
+        """Let the last layer put out zero: the potential predicts the mean energy, and no force.
+
+        A random readout makes large errors of what pretraining has put into the features, and
+        undoing them costs more than pretraining gained.
+        """
+        last = self.readout[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def reference_energy(self, graph: Data) -> Tensor:
         """(G,) float64 eV, what `Prediction.energy` has to be added to."""

@@ -12,12 +12,13 @@ from ray.tune.search.optuna import OptunaSearch
 from study.conductor import Later, Planned
 from study.journal import Entry
 from study.records import WorkResult
+from study.search.sampler import RepeatableSampler
 from study.space import Space
 from study.trial import Trial
 from study.work import Work
 
-SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 STUDY = "search"
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class OptunaProposals:
@@ -49,7 +50,7 @@ class OptunaProposals:
             space=self._ask,
             metric=space.settings.metric,
             mode="min",
-            sampler=SAMPLERS[self.settings.sampler](seed=self.settings.seed),
+            sampler=RepeatableSampler(self.settings.sampler, self.settings.seed),
             storage=storage,
             study_name=STUDY,
         )

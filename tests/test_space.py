@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from optuna.trial import FixedTrial
+
+from study.errors import UserError
+from study.space import SHIPPED, load_space
+
+SPACE = """\
+question: Which ratio?
+seeds: [0, 1]
+trial:
+  dataset: {name: tip3p_water, molecules: 32, trajectories: 10, frames: 100}
+  model: {name: egnn, hidden: 32, layers: 3}
+  pretrain:
+    task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}
+    epochs: 5
+    batch_size: 8
+  finetune:
+    task: {name: energy_forces}
+    epochs: 20
+    batch_size: 2
+profiles:
+  quick:
+  longer:
+    trial: {finetune: {epochs: 40}, pretrain: {task: {masking_ratio: {choice: [0.9]}}}}
+"""
+
+
+@pytest.fixture
+def space_file(tmp_path: Path) -> Path:
+    path = tmp_path / "ratio.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+def edited(space_file: Path, old: str, new: str) -> str:
+    text = space_file.read_text()
+    assert old in text
+    space_file.write_text(text.replace(old, new, 1))
+    return str(space_file)
+
+
+def refusals(space: str, profile: str = "quick") -> tuple[str, ...]:
+    with pytest.raises(UserError) as refused:
+        load_space(space, profile)
+    return refused.value.problems
+
+
+def test_a_grid_has_every_choice_and_scratch_with_every_seed(space_file: Path) -> None:
+    trials = load_space(str(space_file), "quick").grid()
+    arms = [(t.seed, t.pretrain and t.pretrain.task.masking_ratio) for t in trials]
+    assert arms == [(0, None), (0, 0.25), (0, 0.5), (1, None), (1, 0.25), (1, 0.5)]
+
+
+def test_all_arms_share_their_finetuning(space_file: Path) -> None:
+    trials = load_space(str(space_file), "quick").grid()
+    assert len({trial.finetune.model_dump_json() for trial in trials}) == 1
+
+
+def test_without_a_baseline_nothing_runs_from_scratch(space_file: Path) -> None:
+    space = load_space(edited(space_file, "seeds:", "baseline: false\nseeds:"), "quick")
+    assert all(trial.pretrain is not None for trial in space.grid())
+
+
+def test_a_profile_changes_what_it_names_and_replaces_holes(space_file: Path) -> None:
+    trials = load_space(str(space_file), "longer").grid()
+    assert {trial.finetune.epochs for trial in trials} == {40}
+    assert {trial.finetune.batch_size for trial in trials} == {2}
+    assert {t.pretrain.task.masking_ratio for t in trials if t.pretrain} == {0.9}
+
+
+def test_choices_may_have_holes_of_their_own(space_file: Path) -> None:
+    old = "  model: {name: egnn, hidden: 32, layers: 3}"
+    new = (
+        "  model:\n    choice:\n"
+        "      - {name: egnn, hidden: {choice: [8, 16]}, layers: 2}\n"
+        "      - {name: egnn, hidden: 4, layers: {choice: [1, 3]}}"
+    )
+    trials = load_space(edited(space_file, old, new), "longer").grid()
+    sizes = {(trial.model.hidden, trial.model.layers) for trial in trials}
+    assert sizes == {(8, 2), (16, 2), (4, 1), (4, 3)}
+
+
+def test_optuna_fills_only_the_holes_it_reaches(space_file: Path) -> None:
+    edited(space_file, "seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}")
+    edited(space_file, "choice: [0.25, 0.5]", "uniform: [0.1, 0.9]")
+    space = load_space(
+        edited(
+            space_file,
+            "    batch_size: 2\n",
+            "    batch_size: {integer: [1, 4]}\n    lr: {loguniform: [1e-4, 1e-2]}\n",
+        ),
+        "quick",
+    )
+    parameters = {
+        "pretrain.task.masking_ratio": 0.3,
+        "finetune.batch_size": 3,
+        "finetune.lr": 2e-3,
+    }
+    fixed = FixedTrial(parameters)
+    trial = space.propose(fixed)
+    assert trial.pretrain is not None
+    assert trial.pretrain.task.masking_ratio == 0.3
+    assert (trial.finetune.batch_size, trial.finetune.lr, trial.seed) == (3, 2e-3, 7)
+    assert fixed.distributions["finetune.lr"].log
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("profile", ["paper", "quick"])
+def test_every_shipped_space_has_both_profiles(path: Path, profile: str) -> None:
+    space = load_space(path.stem, profile)
+    assert space.name == f"{path.stem}-{profile}"
+    assert space.samples
+
+
+def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
+    del space_file
+    trial = load_space("masking_ratio", "paper").samples[0]
+    data, model = trial.dataset, trial.model
+    assert (data.molecules, data.trajectories, data.frames, data.temperature) == (
+        258,
+        10,
+        1000,
+        300,
+    )
+    assert (model.hidden, model.layers, model.cutoff) == (128, 5, 3.4)
+    assert trial.pretrain is not None
+    assert (trial.pretrain.epochs, trial.finetune.epochs) == (25, 50)
+    for stage in (trial.pretrain, trial.finetune):
+        assert (stage.batch_size, stage.lr, stage.min_lr, stage.weight_decay) == (
+            10,
+            1e-4,
+            1e-7,
+            1e-4,
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "place", "rule"),
+    [
+        ("hidden: 32", "hiden: 32", 5, "trial.model.hiden", "did you mean `hidden`?"),
+        ("question", "qestion", 1, "qestion", "did you mean `question`?"),
+        ("[0.25, 0.5]", "[0.25, 1.5]", 7, "trial.pretrain.task.masking_ratio", "<= 1.0"),
+        ("[0.25, 0.5]", "[0.25, 0]", 7, "trial.pretrain.task.masking_ratio", "> 0.0"),
+        ("[0.25, 0.5]", "[]", 7, "trial.pretrain.task.masking_ratio", "a list of options"),
+        ("[0.25, 0.5]", "[0.001]", 7, "trial.pretrain.task.masking_ratio", "hide a hydrogen"),
+        ("choice", "uniform", 7, "trial.pretrain.task.masking_ratio", "`search:` block"),
+        ("epochs: 20", "epochs: 1e1", 12, "trial.finetune.epochs", "a whole number"),
+        ("epochs: 20", "epochs: many", 12, "trial.finetune.epochs", "'many' (text)"),
+        ("epochs: 20", "epochs: 0", 12, "trial.finetune.epochs", ">= 1"),
+        ("epochs: 20", "epochs:", 12, "trial.finetune.epochs", "but got nothing"),
+        ("name: egnn", "name: egn", 5, "trial.model.name", "did you mean `egnn`?"),
+        ("name: masking", "name: maskin", 7, "trial.pretrain.task", "did you mean `masking`?"),
+        ("seeds: [0, 1]", "seeds: []", 2, "seeds", "at least 1"),
+        ("seeds: [0, 1]", "seeds: [3, 3]", 2, "seeds", "must differ"),
+        ("seeds: [0, 1]", "seeds: 4", 2, "seeds", "a list"),
+        ("seeds: [0, 1]", "seeds: [0]\nbaseline: no", 3, "baseline", "true or false"),
+        ("    batch_size: 2\n", "", 10, "trial.finetune.batch_size", "is required"),
+        ("    batch_size: 2", "    batch_size: 2\n    lr: .inf", 14, "trial.finetune.lr", "finite"),
+        ("    batch_size: 2", "    batch_size: 2\n    frames: 801", 14, "trial.finetune", "<= 800"),
+        ("    batch_size: 2", "    batch_size: 2\n    min_lr: 1", 14, "trial.finetune", "min_lr"),
+        ("trajectories: 10", "trajectories: 2", 4, "trial.dataset", "to train on"),
+        (
+            "energy_forces",
+            "masking, masking_ratio: 0.5",
+            11,
+            "trial.finetune.task",
+            "energy_forces",
+        ),
+    ],
+)
+def test_a_bad_space_is_answered_with_line_key_and_rule(
+    space_file: Path, old: str, new: str, line: int, place: str, rule: str
+) -> None:
+    problems = refusals(edited(space_file, old, new))
+    assert any(
+        problem.startswith(f"{space_file}:{line}: {place}") and rule in problem
+        for problem in problems
+    ), problems
+
+
+def test_unknown_names_get_a_suggestion(space_file: Path) -> None:
+    assert "did you mean `masking_ratio`?" in refusals("masking_ration")[0]
+    assert "has no `quik`, only quick, longer" in refusals(str(space_file), "quik")[0]
+
+
+def test_a_bad_space_is_answered_before_torch_or_ray_is_imported(space_file: Path) -> None:
+    edited(space_file, "hidden", "hiden")
+    program = (
+        "import sys\nfrom study.run import main\n"
+        f"code = main(['--space', {str(space_file)!r}, '--profile', 'quick'])\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pandas'} & set(sys.modules)\n"
+        "print(code, sorted(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=space_file.parent,
+    )
+    assert done.stdout == "2 []\n"
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in space_file.parent.iterdir()] == [space_file.name]

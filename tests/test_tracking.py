@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from study.conductor import Planned
+from study.errors import UserError
+from study.records import EpochRecord, Tag, WorkResult
+from study.tracking import Tracker
+from study.trial import Trial
+from study.work import Outcome, Work, save_outcome
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+STUDY = {Tag.KEY: "study-key", Tag.SPACE: "{}"}
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all tests: creating its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def work() -> Work:
+    stage = {"epochs": 3, "batch_size": 2}
+    trial = {
+        "dataset": {"name": "tip3p_water"},
+        "model": {"name": "egnn"},
+        "pretrain": {"task": {"name": "masking", "masking_ratio": 0.5}} | stage,
+        "finetune": {"task": {"name": "energy_forces"}} | stage,
+    }
+    return Work("trial", Trial.model_validate(trial), "data-hash")
+
+
+def record(epoch: int, value: float = 0.5) -> EpochRecord:
+    return EpochRecord("finetune", epoch, {"val_force_rmse": value, "seconds": float(epoch)})
+
+
+def opened(uri: str, name: str, root: Path) -> Tracker:
+    tracker = Tracker(uri, name, root, STUDY)
+    tracker.open()
+    tracker.wait()
+    return tracker
+
+
+def runs(uri: str, name: str) -> dict[str, object]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    by_kind = {run.data.tags[Tag.KIND]: run for run in found}
+    assert len(by_kind) == len(found)
+    return by_kind
+
+
+def finish(work: Work, root: Path) -> WorkResult:
+    folder = work.folder(root)
+    folder.mkdir(parents=True)
+    weights = folder / "weights-0.safetensors"
+    weights.write_bytes(b"weights")
+    result = WorkResult("completed", "", {"test_force_rmse": 0.1}, {"split_hash": "split"})
+    save_outcome(folder, Outcome(result, [record(1), record(2)], weights))
+    return result
+
+
+def test_a_trial_becomes_one_finished_run_below_its_study(
+    uri: str, tmp_path: Path, work: Work
+) -> None:
+    tracker = opened(uri, "one", tmp_path)
+    result = finish(work, tmp_path)
+    tracker.planned(Planned(4, work))
+    tracker.started(work, 4)
+    for epoch in (1, 2):
+        tracker.recorded(work, record(epoch, epoch / 10))
+    tracker.ended(work, result)
+    assert tracker.close("FINISHED")
+
+    found = runs(uri, "one")
+    study, trial = found["study"], found["trial"]
+    assert (study.info.status, trial.info.status) == ("FINISHED", "FINISHED")
+    assert trial.info.run_name == "masking 0.5, seed 0"
+    assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert work.pretraining is not None
+    expected = {
+        Tag.KEY: work.key,
+        Tag.NUMBER: "4",
+        Tag.STATUS: "completed",
+        Tag.PRETRAINING: work.pretraining.key,
+        Tag.DATA: "data-hash",
+        Tag.SPLIT: "split",
+    }
+    assert expected.items() <= trial.data.tags.items()
+    assert {Tag.CODE, Tag.GIT, Tag.PACKAGES, Tag.HARDWARE} <= trial.data.tags.keys()
+    assert trial.data.params["pretrain.task.masking_ratio"] == "0.5"
+    assert trial.data.params["model.hidden"] == "128"
+    client = MlflowClient(uri)
+    points = client.get_metric_history(trial.info.run_id, "finetune/val_force_rmse")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
+    assert trial.data.metrics["test_force_rmse"] == 0.1
+    files = {file.path for file in client.list_artifacts(trial.info.run_id)}
+    assert files == {"trial.json", "weights-0.safetensors"}
+
+
+def test_a_second_run_of_the_study_adds_only_what_is_missing(
+    uri: str, tmp_path: Path, work: Work
+) -> None:
+    first = opened(uri, "two", tmp_path)
+    first.started(work, 0)
+    first.recorded(work, record(1))
+    first.close("KILLED")
+    assert runs(uri, "two")["trial"].info.status == "KILLED"
+
+    result = finish(work, tmp_path)
+    for _ in range(2):
+        again = opened(uri, "two", tmp_path)
+        again.started(work, 0)
+        for epoch in (1, 2):
+            again.recorded(work, record(epoch))
+        again.ended(work, result)
+        again.close("FINISHED")
+    trial = runs(uri, "two")["trial"]
+    assert trial.info.status == "FINISHED"
+    client = MlflowClient(uri)
+    for metric, steps in (("finetune/val_force_rmse", [1, 2]), ("test_force_rmse", [2])):
+        points = client.get_metric_history(trial.info.run_id, metric)
+        assert [point.step for point in points] == steps
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (WorkResult("stopped", "early"), "FINISHED"),
+        (WorkResult("diverged", "loss is nan"), "FAILED"),
+        (WorkResult("failed", "out of memory"), "FAILED"),
+    ],
+)
+def test_how_work_ended_is_a_tag_with_its_reason(
+    uri: str, tmp_path: Path, work: Work, result: WorkResult, status: str
+) -> None:
+    tracker = opened(uri, f"end-{result.status}", tmp_path)
+    tracker.started(work, 0)
+    tracker.recorded(work, record(1, math.inf))
+    tracker.ended(work, result)
+    tracker.close("FINISHED")
+    trial = runs(uri, f"end-{result.status}")["trial"]
+    assert trial.info.status == status
+    assert trial.data.tags[Tag.STATUS] == result.status
+    assert trial.data.tags[Tag.REASON] == result.reason
+
+
+def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path) -> None:
+    uri = "http://user:secret@127.0.0.1:9"
+    tracker = Tracker(uri, "unreachable", tmp_path, STUDY)
+    tracker.open()
+    with pytest.raises(UserError) as refused:
+        tracker.wait()
+    (problem,) = refused.value.problems
+    assert problem.startswith("--tracking-uri http://127.0.0.1:9: ")
+    assert "secret" not in problem
+
+
+def test_training_does_not_wait_for_a_server_that_fails(
+    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = opened(uri, "flaky", tmp_path)
+    tracker.started(work, 0)
+    real, failures = tracker.client.log_batch, iter([True, True])
+
+    def flaky(*arguments: object, **named: object) -> None:
+        if next(failures, False):
+            raise ConnectionError("gone")
+        real(*arguments, **named)
+
+    monkeypatch.setattr(tracker.client, "log_batch", flaky)
+    tracker.recorded(work, record(1))
+    tracker.ended(work, WorkResult("stopped", "early"))
+    assert tracker.close("FINISHED")
+    points = MlflowClient(uri).get_metric_history(
+        runs(uri, "flaky")["trial"].info.run_id, "finetune/val_force_rmse"
+    )
+    assert len(points) == 1
