@@ -109,11 +109,18 @@ def fill(value: Any, proposer: Proposer, name: str = "") -> Any:
 
 
 def _labels(options: list[Any]) -> list[Any]:
-    """Scalars stand for themselves, blocks for their name or place."""
+    """Scalars stand for themselves, blocks for their name if it is unique, else their place."""
+    names = [option.get("name") if isinstance(option, Block) else None for option in options]
     return [
-        f"{place}:{option.get('name', 'block')}" if isinstance(option, Block) else option
+        _label(place, option, unique=names.count(names[place]) == 1)
         for place, option in enumerate(options)
     ]
+
+
+def _label(place: int, option: Any, *, unique: bool) -> Any:
+    if not isinstance(option, Block):
+        return option
+    return option["name"] if unique and "name" in option else f"option {place}"
 
 
 def problems_of_holes(value: Any, path: Path, place: str, *, grid: bool) -> list[str]:

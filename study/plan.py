@@ -49,8 +49,8 @@ class Plan:
 
     @cached_property
     def grid(self) -> list[Trial]:
-        """All trials of a grid; of a search, those that do not depend on proposals."""
-        return self.space.baselines() if self.space.settings.search else self.space.grid()
+        """All trials of a grid; none of a search is known beforehand."""
+        return [] if self.space.settings.search else self.space.grid()
 
     @cached_property
     def typical(self) -> Trial:
@@ -70,12 +70,13 @@ class Plan:
 
     @cached_property
     def trials(self) -> int:
-        """How many trials there will be."""
-        search = self.space.settings.search
+        """How many trials there will be; of a search, at most."""
+        settings, search = self.space.settings, self.space.settings.search
         if search is None:
             return len(self.grid)
-        repeats = min(search.repeat_best, search.trials) * (len(self.space.settings.seeds) - 1)
-        return len(self.grid) + search.trials + repeats
+        seeds = len(settings.seeds)
+        per_repeat = seeds - 1 + (seeds if settings.baseline else 0)
+        return search.trials + min(search.repeat_best, search.trials) * per_repeat
 
     @cached_property
     def pretrainings(self) -> list[Trial]:
@@ -144,9 +145,11 @@ class Plan:
             arms = self.trials // len(settings.seeds)
             return f"{self.trials}: {arms} arms × {seeds}"
         return (
-            f"{self.trials}: {len(self.grid)} from scratch, {settings.search.trials} proposed by "
-            f"Optuna ({settings.search.sampler}), the best {settings.search.repeat_best} with "
-            f"{seeds}" + (", ASHA stops early" if settings.early_stopping else "")
+            f"{settings.search.trials} proposed by Optuna ({settings.search.sampler})"
+            + (", ASHA stops early" if settings.early_stopping else "")
+            + f"; then the best {settings.search.repeat_best} with {seeds}"
+            + (", also from scratch" if settings.baseline else "")
+            + f": {self.trials} in all"
         )
 
     def _shared(self) -> str:

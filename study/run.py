@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
 
@@ -172,21 +172,32 @@ def _conclude(plan: Plan, journal: Journal, console: Console) -> int:
     from study.summary import arms, result_table
     from study.work import load_outcome
 
-    ended, failed = [], False
+    ended, names, failed = [], {}, False
     for entry in journal.entries().values():
+        if entry.planned.parameters:
+            names[entry.planned.work.key] = _parameters(entry.planned.parameters)
         if entry.result is not None:
             outcome = load_outcome(entry.planned.work.folder(plan.root))
             result = outcome.result if outcome and entry.over else entry.result
             ended.append((entry.planned.work, result))
             failed |= not entry.over
     console.print()
-    console.print(result_table(arms(ended), {}))
+    console.print(result_table(arms(ended), names))
     folder, uri = shlex.quote(str(_near(plan.folder.path))), shlex.quote(plan.tracking_uri)
     console.print(f"\nEverything is in {_near(plan.root)}. Look at it with")
     console.print(f"  python -m analysis.export {folder}")
     console.print(f"  python -m analysis.report {folder}")
     console.print(f"  mlflow ui --backend-store-uri {uri}")
     return FAILED if failed else 0
+
+
+def _parameters(proposed: dict[str, Any]) -> str:
+    """A proposal's numbers; the masking ratio is in the label."""
+    return "".join(
+        f", {name} {value:.3g}" if isinstance(value, float) else f", {name} {value}"
+        for name, value in proposed.items()
+        if not name.endswith("masking_ratio") and value is not None
+    )
 
 
 def _near(path: Path) -> Path:

@@ -116,25 +116,21 @@ class Space:
     def grid(self) -> list[Trial]:
         """All trials of a study without search: every arm with every seed, baseline first."""
         filled = [Trial.model_validate(choice) for choice in combinations(self.body)]
-        return self._with_baselines(filled, self.settings.seeds)
+        return self.with_baselines(filled)
 
     @cached_property
     def samples(self) -> list[Trial]:
         """Trials with first choices and lower ends, then with each other one in turn."""
         return [Trial.model_validate(variant) for variant in variants(self.body)]
 
-    def baselines(self) -> list[Trial]:
-        """What a search is compared with: the first choice everywhere, from scratch."""
-        if not self.settings.baseline or all(trial.pretrain is None for trial in self.samples):
-            return []
-        return [self._from_scratch(self.samples[0], seed) for seed in self.settings.seeds]
-
     def propose(self, proposer: Proposer) -> Trial:
         """Let Optuna fill the holes."""
         seed = {"seed": self.settings.seeds[0]}
         return Trial.model_validate(fill(self.body, proposer) | seed)
 
-    def _with_baselines(self, trials: list[Trial], seeds: list[int]) -> list[Trial]:
+    def with_baselines(self, trials: list[Trial]) -> list[Trial]:
+        """Trials with every seed, if wanted beside the same from scratch, without repetition."""
+        seeds = self.settings.seeds
         seeded = [trial.model_copy(update={"seed": seed}) for seed in seeds for trial in trials]
         scratch = [self._from_scratch(trial, trial.seed) for trial in seeded]
         wanted = [*scratch, *seeded] if self.settings.baseline else seeded

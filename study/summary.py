@@ -61,20 +61,18 @@ def result_table(found: list[Arm], names: dict[str, str]) -> Table:
     """Test errors of every arm beside those of predicting nothing.
 
     Args:
-        found: arms of the study; more than `MOST_ARMS` are cut to the best.
-        names: what else to call an arm, by the key of its first trial.
+        found: arms of the study; only the `MOST_ARMS` with most trials are shown.
+        names: what else distinguishes a trial, by its key: a search's proposals.
     """
     table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
     table.add_column("arm")
     for name in ("trials", "force RMSE\nmeV/Å", "against\nscratch", "energy RMSE\nmeV/atom"):
         table.add_column(name, justify="right")
     baseline = next((arm for arm in found if arm.work.trial.pretrain is None), None)
-    ranked = found
-    if len(found) > MOST_ARMS:
-        ranked = sorted(found, key=lambda arm: arm.mean("test_force_rmse"))[:MOST_ARMS]
-    for arm in ranked:
+    shown = found if not names else sorted(found, key=lambda arm: -len(arm.completed))
+    for arm in shown[:MOST_ARMS]:
         table.add_row(
-            names.get(arm.work.key, arm.work.label.rpartition(",")[0]),
+            arm.work.label.rpartition(",")[0] + names.get(arm.work.key, ""),
             f"{len(arm.completed)}/{len(arm.results)}",
             arm.shown("test_force_rmse"),
             arm.change(baseline),

@@ -22,7 +22,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class OptunaProposals:
-    """First the baselines, then what Optuna proposes, at last the best of it with all seeds.
+    """What Optuna proposes, then the best of it with all seeds, beside the same from scratch.
 
     A study that continues gets the journal's proposals again, in the same order and with the same
     numbers; what ended is told to Optuna as it ended.
@@ -39,7 +39,6 @@ class OptunaProposals:
         self.space, self.data_hash, self.slots = space, data_hash, slots
         self.settings = space.settings.search
         self.journal = entries
-        self.baselines = space.baselines()
         self.open: set[int] = set()
         self.scores: dict[int, tuple[float, Trial]] = {}
         self.trials: dict[int, Trial] = {}
@@ -58,10 +57,7 @@ class OptunaProposals:
 
     def next(self) -> Planned | Later | None:
         """The next trial, `LATER` while all slots are taken or the best are not yet known."""
-        first, last = len(self.baselines), len(self.baselines) + self.settings.trials
-        if self.number < first:
-            return self._plan(self.baselines[self.number], {}, exempt=True)
-        if self.number < last:
+        if self.number < self.settings.trials:
             return self._propose() if len(self.open) < self.slots else Later.LATER
         if self.open and self.repeats is None:
             return Later.LATER
@@ -107,6 +103,7 @@ class OptunaProposals:
     def _remember(self, entry: Entry) -> Planned:
         """Tell Optuna how a proposal of an earlier run ended."""
         self.study.add_trial(_as_optuna(entry, self.space))
+        self.trials[self.number] = entry.planned.work.trial
         if entry.result is not None and entry.result.status == "completed":
             self.scores[self.number] = (min(entry.values), entry.planned.work.trial)
         self.number += 1
@@ -119,11 +116,13 @@ class OptunaProposals:
         return planned
 
     def _repeats(self) -> Iterator[Trial]:
-        """The best proposals with the seeds that they have not yet had."""
+        """The best proposals with the seeds that they have not yet had, and from scratch."""
         ranked = sorted(self.scores.values(), key=lambda scored: scored[0])
-        for _, trial in ranked[: self.settings.repeat_best]:
-            for seed in self.space.settings.seeds[1:]:
-                yield trial.model_copy(update={"seed": seed})
+        best = [trial for _, trial in ranked[: self.settings.repeat_best]]
+        known = {trial.model_dump_json() for trial in self.trials.values()}
+        for trial in self.space.with_baselines(best):
+            if trial.model_dump_json() not in known:
+                yield trial
 
 
 def _as_optuna(entry: Entry, space: Space) -> FrozenTrial:
