@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,10 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from study.durable import write_bytes
+from study.durable import DamagedFileError, read_hashed, write_hashed
 
 KEPT = 2
 """Newest checkpoints kept, so that a damaged one has a good predecessor."""
-
-
-class CheckpointError(Exception):
-    """A file of weights is missing or does not match its name."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +45,16 @@ def save_tensors(
     """Write `<stem>-<hash>.safetensors` atomically and return its path."""
     detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(detached, metadata)
-    path = folder / f"{stem}-{_hash(content)}.safetensors"
-    write_bytes(path, content)
-    return path
+    return write_hashed(folder, stem, ".safetensors", content)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a file written by `save_tensors`.
 
     Raises:
-        CheckpointError: if it is missing, or one bit differs from what was written.
+        DamagedFileError: if it is missing, or one bit differs from what was written.
     """
-    return safetensors.torch.load(_verified(path))
+    return safetensors.torch.load(read_hashed(path))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -77,11 +70,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a folder; none if there is no such file."""
+    """The newest undamaged checkpoint of a folder; none if there is no such file.
+
+    Damaged ones are deleted, so that they do not count as kept.
+    """
     for path in _newest_first(folder):
         try:
-            content = _verified(path)
-        except CheckpointError:
+            content = read_hashed(path)
+        except DamagedFileError:
+            path.unlink()
             continue
         metadata = _metadata(content)
         tensors = safetensors.torch.load(content)
@@ -97,20 +94,6 @@ def delete_checkpoints(folder: Path) -> None:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _verified(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from None
-    if path.stem.rpartition("-")[2] != _hash(content):
-        raise CheckpointError(f"{path}: content does not match the hash in its name")
-    return content
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -6,6 +6,7 @@ same folder, is forced to disk, and takes the final name by an atomic rename.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -17,6 +18,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from study.errors import UserError
+
+
+class DamagedFileError(Exception):
+    """A file is missing or is not what was written."""
 
 
 def write_with(path: Path, writer: Callable[[Path], object]) -> None:
@@ -44,6 +49,28 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; keys sorted, so equal values give equal bytes."""
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_hashed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
+    """Write `<stem>-<hash><suffix>` atomically; the name tells whether the content is whole."""
+    path = folder / f"{stem}-{_hash(content)}{suffix}"
+    write_bytes(path, content)
+    return path
+
+
+def read_hashed(path: Path) -> bytes:
+    """Read a file written by `write_hashed`.
+
+    Raises:
+        DamagedFileError: if it is missing, or one bit differs from what was written.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DamagedFileError(f"{path}: cannot be read ({problem.strerror})") from None
+    if path.stem.rpartition("-")[2] != _hash(content):
+        raise DamagedFileError(f"{path}: content does not match the hash in its name")
+    return content
 
 
 def append_json(path: Path, value: Any) -> None:
@@ -81,6 +108,10 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _length_of_whole_lines(path: Path) -> int:

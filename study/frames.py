@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from study.durable import write_json, write_with
 from study.errors import UserError
+from study.identity import digest
+
+HEADER = "frames.json"
 
 ARRAYS: dict[str, np.dtype[Any]] = {
     "numbers": np.dtype(np.uint8),
@@ -97,12 +100,12 @@ class Frames:
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""
-        digest = hashlib.sha256()
+        summed = hashlib.sha256()
         for name in ARRAYS:
             array = getattr(self, name)
-            digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-            digest.update(memoryview(array).cast("B"))
-        return digest.hexdigest()
+            summed.update(f"{name}{array.dtype.str}{array.shape}".encode())
+            summed.update(array.reshape(-1).view(np.uint8))
+        return summed.hexdigest()
 
     def save(self, folder: Path) -> str:
         """Write one .npy per array, then `frames.json`, which makes the folder valid.
@@ -110,55 +113,62 @@ class Frames:
         Returns:
             The content hash.
         """
+        files = {}
         for name in ARRAYS:
-            write_with(folder / f"{name}.npy", partial(_write_array, getattr(self, name)))
-        content = self.content_hash()
-        write_json(
-            folder / "frames.json",
-            {
-                "content_hash": content,
-                "frames": len(self),
-                "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
-                "origin": self.origin,
-            },
-        )
-        return content
+            path = folder / f"{name}.npy"
+            write_with(path, partial(_write_array, getattr(self, name)))
+            files[path.name] = _file_hash(path)
+        header = {
+            "content_hash": self.content_hash(),
+            "frames": len(self),
+            "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
+            "files": files,
+            "origin": self.origin,
+        }
+        write_json(folder / HEADER, header | {"digest": digest(header)})
+        return str(header["content_hash"])
 
     @classmethod
     def load(cls, folder: Path) -> Frames:
-        """Read a saved folder and verify its content hash.
+        """Read a saved folder and verify every file of it.
 
         Raises:
             UserError: if the folder is missing, incomplete or damaged.
         """
         header = read_header(folder)
-        try:
-            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-            frames = cls(**arrays, origin=header["origin"])
-        except (OSError, ValueError, EOFError, KeyError) as problem:
-            raise UserError(
-                f"{folder}: damaged data set ({problem}); delete the folder, it is made again"
-            ) from None
-        if frames.content_hash() != header["content_hash"]:
-            raise UserError(
-                f"{folder}: the arrays do not match the content hash in frames.json; "
-                "delete the folder, it is made again"
-            )
-        return frames
+        for name, written in header["files"].items():
+            if _file_hash(folder / name) != written:
+                raise UserError(
+                    f"{folder / name}: missing, or not what was written; delete the folder, and "
+                    "it is made again"
+                )
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        return cls(**arrays, origin=header["origin"])
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """`frames.json` of a data set: content hash, number of frames, units and origin.
+    """`frames.json` of a data set: content hash, number of frames, units, files and origin.
 
     Raises:
-        UserError: if there is none or it is not JSON.
+        UserError: if there is none, or it is not what was written.
     """
-    path = folder / "frames.json"
+    path = folder / HEADER
     try:
-        header: dict[str, Any] = json.loads(path.read_text())
+        header = json.loads(path.read_text())
     except (OSError, ValueError) as problem:
         raise UserError(f"{path}: no readable data set here ({problem})") from None
+    if not isinstance(header, dict) or header.pop("digest", None) != digest(header):
+        raise UserError(f"{path}: not what was written; delete the folder, and it is made again")
     return header
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _write_array(array: NDArray[Any], path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 def neighbor_list(
     positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float
-) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
     """All directed pairs closer than `cutoff`, exact for any cell and any number of images.
 
     Args:
@@ -27,4 +27,6 @@ def neighbor_list(
     )
     # vesin's vector runs from its first to its second atom; ours from source to target.
     edge_index = np.stack([source, target]).astype(np.int32)
-    return edge_index, (-shifts).astype(np.int8)
+    if np.abs(shifts).max(initial=0) > np.iinfo(np.int16).max:
+        raise ValueError("atoms must lie within 32767 cells of each other; wrap their positions")
+    return edge_index, (-shifts).astype(np.int16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,10 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
         How many trials fit at once.
     """
     local = {} if address else {"object_store_memory": OBJECT_STORE, "num_cpus": cpus}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    # Ray takes the signal for itself, and would end the study without a word to MLflow.
+    signal.signal(signal.SIGTERM, on_sigterm)
     total = ray.cluster_resources()
     fitting = [int(total.get("CPU", 1) / resources.cpus)]
     if total.get("GPU", 0) and resources.gpus:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from study.durable import write_json
+from study.durable import DamagedFileError, read_hashed, write_json
 from study.errors import UserError
 from study.identity import code_version, digest
 from study.records import EpochRecord, StageName, WorkResult
@@ -144,10 +144,13 @@ def load_outcome(folder: Path) -> Outcome | None:
         value = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError):
         return None
-    if value.pop("digest", None) != digest(value):
+    if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
         return None
     weights = folder / value["weights"] if value["weights"] else None
-    if weights is not None and not weights.exists():
+    try:
+        if weights is not None:
+            read_hashed(weights)
+    except DamagedFileError:
         return None
     history = [EpochRecord(**record) for record in value["history"]]
     return Outcome(WorkResult(**value["result"]), history, weights)

@@ -58,12 +58,9 @@ class ConservativePotential(nn.Module):
 
     def take_over(self, weights: dict[str, Tensor], *, readout: bool) -> None:
         """Load pretrained weights, with or without those of the readout."""
-        taken = {
-            name: value
-            for name, value in weights.items()
-            if readout or not name.startswith("readout.")
-        }
-        self.load_state_dict(self.state_dict() | taken)
+        mine = {} if readout else self.state_dict()
+        kept = {name: value for name, value in mine.items() if name.startswith("readout.")}
+        self.load_state_dict(weights | kept)
 
     def silence(self) -> None:
         """Let the last layer put out zero: the potential predicts the mean energy, and no force.

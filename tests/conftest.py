@@ -1,0 +1,214 @@
+"""Synthetic water: rigid molecules in a small periodic box, labelled by a smooth pair potential.
+
+Small enough to train on in seconds, and made without any simulation package. The labels are
+consistent (forces are the exact negative gradient of the energy), so a potential can learn them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from study.frames import Frames
+from study.graph import GraphSet
+from study.trial import EGNN, Trial
+
+Array = NDArray[Any]
+
+CUTOFF = 3.4
+RANGE = 3.0
+"""Å, where the pair potential and its first two derivatives vanish."""
+DEPTHS = {16: 2.0, 9: -1.5, 2: 0.8}
+"""eV, of a pair by the sum of its atomic numbers: O–O, O–H, H–H."""
+ANGLE = np.radians(104.52) / 2
+RIGID = 0.9572 * np.array(
+    [[0, 0, 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [-np.sin(ANGLE), np.cos(ANGLE), 0]]
+)
+"""(3, 3) Å, oxygen and its two hydrogens."""
+CUBE = 6.3 * np.eye(3)
+TRICLINIC = np.array([[6.4, 0, 0], [1.9, 6.5, 0], [-1.4, 1.7, 6.6]])
+IMAGES = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+
+
+def random_rotation(rng: np.random.Generator) -> Array:
+    """(3, 3) proper rotation, uniformly distributed."""
+    matrix, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    return matrix * np.linalg.det(matrix)
+
+
+def place_molecules(cell: Array, counts: tuple[int, int, int], rng: np.random.Generator) -> Array:
+    """(3M, 3) positions of whole molecules, randomly turned on a jittered lattice."""
+    sites = np.array(list(itertools.product(*map(range, counts)))) / counts
+    origins = sites @ cell + rng.uniform(-0.25, 0.25, (len(sites), 3))
+    return np.concatenate([origin + RIGID @ random_rotation(rng) for origin in origins])
+
+
+def pair_labels(numbers: Array, positions: Array, cell: Array) -> tuple[float, Array]:
+    """Energy Σ D·(1 − (r/R)²)³ over all pairs closer than R, and its exact forces."""
+    apart = positions[None] - positions[:, None]
+    apart -= np.round(apart @ np.linalg.inv(cell)) @ cell
+    vectors = apart[:, :, None] + IMAGES @ cell
+    squares = np.square(vectors).sum(axis=-1)
+    x = np.where((squares > 1e-9) & (squares < RANGE**2), 1 - squares / RANGE**2, 0.0)
+    sums = numbers[:, None].astype(int) + numbers
+    depth = np.vectorize(DEPTHS.get)(sums)[:, :, None]
+    slope = depth * 3 * x**2 * (-2 / RANGE**2)
+    return (depth * x**3).sum() / 2, (slope[..., None] * vectors).sum(axis=(1, 2))
+
+
+def labelled(configurations: list[tuple[Array, Array, Array]], groups: list[int]) -> Frames:
+    """Frames of (numbers, positions, cell)."""
+    labels = [pair_labels(*configuration) for configuration in configurations]
+    numbers, positions, cells = zip(*configurations, strict=True)
+    return Frames(
+        numbers=np.concatenate(numbers),
+        positions=np.concatenate(positions),
+        forces=np.concatenate([forces for _, forces in labels]),
+        offsets=np.cumsum([0, *map(len, numbers)]),
+        cells=np.stack(cells),
+        energies=np.array([energy for energy, _ in labels]),
+        groups=np.array(groups),
+        origin={"recipe": "synthetic"},
+    )
+
+
+def make_water(
+    cell: Array, frames: int, seed: int, counts: tuple[int, int, int] = (2, 2, 2)
+) -> Frames:
+    """Frames of water in groups of three."""
+    rng = np.random.default_rng(seed)
+    numbers = np.tile([8, 1, 1], np.prod(counts))
+    configurations = [(numbers, place_molecules(cell, counts, rng), cell) for _ in range(frames)]
+    return labelled(configurations, [frame // 3 for frame in range(frames)])
+
+
+@pytest.fixture(scope="session")
+def water() -> Frames:
+    """12 frames of 8 molecules in a cube, in 4 groups; atoms O, H, H, every molecule whole."""
+    return make_water(CUBE, 12, seed=0)
+
+
+@pytest.fixture(scope="session")
+def triclinic_water() -> Frames:
+    """4 frames of 8 molecules in a skewed cell."""
+    return make_water(TRICLINIC, 4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def mixed_water() -> Frames:
+    """Frames of 8, 4, 8 and 4 molecules."""
+    large, small = make_water(CUBE, 2, seed=2), make_water(CUBE / [1, 1, 2], 2, 3, (2, 2, 1))
+    parts = [part.select(np.array([i])) for i in range(2) for part in (large, small)]
+    return labelled([(part.numbers, part.positions, part.cells[0]) for part in parts], [0, 1, 2, 3])
+
+
+@pytest.fixture(scope="session")
+def shuffle() -> Callable[[Frames, int], tuple[Frames, Array]]:
+    """Permutes the atoms of each frame and wraps each on its own into the cell.
+
+    The second value is where each atom was before: (ΣN,) rows of the original frames.
+    """
+
+    def shuffled(frames: Frames, seed: int) -> tuple[Frames, Array]:
+        rng = np.random.default_rng(seed)
+        came_from = np.concatenate(
+            [
+                first + rng.permutation(size)
+                for first, size in zip(frames.offsets[:-1], frames.sizes, strict=True)
+            ]
+        )
+        cells = frames.cells[np.repeat(np.arange(len(frames)), frames.sizes)]
+        positions = frames.positions[came_from]
+        fractional = np.linalg.solve(cells.swapaxes(1, 2), positions[..., None])
+        positions = positions - np.einsum("ni,nij->nj", np.floor(fractional[..., 0]), cells)
+        changed = replace(
+            frames,
+            numbers=frames.numbers[came_from],
+            positions=positions,
+            forces=frames.forces[came_from],
+        )
+        return changed, came_from
+
+    return shuffled
+
+
+@pytest.fixture(scope="session")
+def rotation() -> Callable[[int], Array]:
+    """(3, 3) random proper rotation of a seed."""
+    return lambda seed: random_rotation(np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="session")
+def relabel() -> Callable[[Frames], Frames]:
+    """Labels frames anew with the pair potential."""
+
+    def relabelled(frames: Frames) -> Frames:
+        parts = [frames.select(np.array([i])) for i in range(len(frames))]
+        configurations = [(part.numbers, part.positions, part.cells[0]) for part in parts]
+        return labelled(configurations, frames.groups.tolist())
+
+    return relabelled
+
+
+@pytest.fixture(scope="session")
+def every_water(
+    water: Frames,
+    triclinic_water: Frames,
+    mixed_water: Frames,
+    shuffle: Callable[[Frames, int], tuple[Frames, Array]],
+) -> dict[str, Frames]:
+    """Water in every disguise: whole and in order, skewed, of mixed size, shuffled and wrapped."""
+    plain = {"cubic": water, "triclinic": triclinic_water, "mixed": mixed_water}
+    return plain | {f"shuffled {name}": shuffle(frames, 5)[0] for name, frames in plain.items()}
+
+
+@pytest.fixture(scope="session")
+def graphs(water: Frames) -> GraphSet:
+    """`water`, connected, in float64."""
+    return GraphSet.build(water, CUTOFF, dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Trial]:
+    """Settings of a trial of a few seconds; arguments replace fields, nested by dots as `__`."""
+
+    def build(**changes: Any) -> Trial:
+        stage = {"batch_size": 2, "lr": 0.005}
+        masking = {"name": "masking", "masking_ratio": 0.5}
+        value: dict[str, Any] = {
+            "dataset": {"name": "tip3p_water", "molecules": 8, "trajectories": 4, "frames": 3},
+            "model": {"name": "egnn", "hidden": 8, "layers": 2, "cutoff": CUTOFF, "basis": 8},
+            "pretrain": stage | {"task": masking, "epochs": 2},
+            "finetune": stage | {"task": {"name": "energy_forces"}, "epochs": 3},
+        }
+        for name, change in changes.items():
+            *path, last = name.split("__")
+            place = value
+            for key in path:
+                place = place[key]
+            place[last] = change
+        return Trial.model_validate(value)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def egnn() -> EGNN:
+    """Settings of a tiny EGNN."""
+    return EGNN(name="egnn", hidden=8, layers=2, cutoff=CUTOFF, basis=8)
+
+
+@pytest.fixture(scope="session")
+def water_folder(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`water`, saved."""
+    folder = tmp_path_factory.mktemp("water")
+    water.save(folder)
+    return folder

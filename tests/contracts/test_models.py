@@ -1,0 +1,376 @@
+"""What every model must keep: gradients, symmetries, batching, smoothness, seeds, transfer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from study.frames import Frames
+from study.graph import GraphSet
+from study.models import MODELS, build_model
+from study.models.potential import ConservativePotential
+from study.trial import EGNN, Model
+
+Array = NDArray[np.float64]
+Rotation = Callable[[int], Array]
+
+TINY = EGNN(name="egnn", hidden=8, layers=3, cutoff=3.4, basis=6)
+VARIANTS: dict[str, Model] = {
+    "egnn": TINY,
+    "egnn hard": TINY.model_copy(update={"envelope": "hard"}),
+    "egnn squared": TINY.model_copy(update={"radial": "squared"}),
+    "egnn of the paper": TINY.model_copy(update={"radial": "squared", "envelope": "hard"}),
+    "egnn displacement": TINY.model_copy(update={"vector_output": "displacement"}),
+}
+HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
+SMOOTH = [name for name in VARIANTS if name not in HARD]
+
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+
+
+def lively(name: str) -> ConservativePotential:
+    """A float64 model whose parts all matter: tiny and zero initial weights are made large."""
+    model = build_model(VARIANTS[name], seed=3).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.abs().max() < 0.01:
+                weights.normal_(generator=generator)
+        model.scale.fill_(0.7)
+    return model
+
+
+def single(numbers: Array, positions: Array, cell: Array) -> Batch:
+    """One configuration as a batch of one."""
+    atoms = len(numbers)
+    frames = Frames(
+        numbers, positions, np.zeros((atoms, 3)), [0, atoms], cell[None], np.zeros(1), np.zeros(1)
+    )
+    return GraphSet.build(frames, 3.4, dtype=torch.float64).gather(torch.tensor([0]))
+
+
+def mark(graph: Batch) -> Batch:
+    """Mark every fifth atom for the pretext task."""
+    graph.masked = (torch.arange(len(graph.z)) % 5 == 0).to(graph.pos.dtype)
+    return graph
+
+
+def outputs(model: ConservativePotential, graph: Batch) -> tuple[Tensor, ...]:
+    """Energy, forces and vectors."""
+    prediction = model(graph)
+    return prediction.energy, prediction.forces, model.vectors(graph)
+
+
+def assert_same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def atoms(triclinic_water: Frames) -> tuple[Array, Array, Array]:
+    """Numbers, positions and cell of 8 molecules in a skewed cell."""
+    frame = triclinic_water.select(np.array([2]))
+    return frame.numbers, frame.positions, frame.cells[0]
+
+
+@pytest.fixture(scope="module")
+def batch(mixed_water: Frames) -> Batch:
+    """Two frames of different size."""
+    graphs = GraphSet.build(mixed_water, 3.4, dtype=torch.float64)
+    return graphs.gather(torch.tensor([1, 0]))
+
+
+def test_every_registered_model_is_under_contract() -> None:
+    assert {settings.name for settings in VARIANTS.values()} == set(MODELS)
+
+
+@every_variant
+def test_all_parts_of_the_tested_models_matter(name: str, batch: Batch) -> None:
+    # Otherwise the symmetries below would be shown of a part only.
+    model, graph = lively(name), mark(batch.clone())
+    before, idle = outputs(model, graph), set()
+    for part, weights in model.named_parameters():
+        kept = weights.detach().clone()
+        with torch.no_grad():
+            weights.mul_(0.5).add_(0.1)
+        after = outputs(model, graph)
+        with torch.no_grad():
+            weights.copy_(kept)
+        if all(torch.allclose(a, b, atol=1e-6) for a, b in zip(after, before, strict=True)):
+            idle.add(part.rpartition(".")[0])
+    # The last layer of EGNN moves atoms for displacements only.
+    expected = (
+        set() if "displacement" in name else {"layers.2.coordinate.0", "layers.2.coordinate.2"}
+    )
+    assert idle == expected
+
+
+@every_variant
+def test_outputs_have_the_shapes_of_the_batch(name: str, batch: Batch) -> None:
+    shapes = [output.shape for output in outputs(lively(name), batch)]
+    assert shapes == [(2,), (36, 3), (36, 3)]
+
+
+@every_variant
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [[0, 0, 0]],
+        [[0, 0, 0], [10, 10, 10]],
+        [[0, 0, 0], [0.01, 0, 0], [0, 1, 0]],
+        [[1, 1, 1], [1, 1, 1], [1, 1, 2]],
+    ],
+    ids=["one atom", "no neighbours", "nearly touching", "coinciding"],
+)
+def test_outputs_are_finite(name: str, positions: list[list[float]]) -> None:
+    graph = single(np.full(len(positions), 8), np.array(positions), 20 * np.eye(3))
+    assert all(output.isfinite().all() for output in outputs(lively(name), graph))
+
+
+@every_variant
+def test_forces_are_the_negative_energy_gradient(name: str, batch: Batch) -> None:
+    model = lively(name)
+    forces = model(batch).forces
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        move = torch.randn(batch.pos.shape, generator=rng, dtype=torch.float64)
+
+        def energy(step: float, move: Tensor = move) -> float:
+            moved = batch.clone()
+            moved.pos = batch.pos + step * move
+            return float(model(moved).energy.sum().detach())
+
+        h = 2e-4
+        # Central difference of fourth order.
+        slope = (8 * (energy(h) - energy(-h)) - (energy(2 * h) - energy(-2 * h))) / (12 * h)
+        assert float((forces * move).sum()) == pytest.approx(-slope, rel=1e-6)
+
+
+@every_variant
+def test_moving_all_atoms_changes_nothing(name: str, atoms: tuple[Array, Array, Array]) -> None:
+    numbers, positions, cell = atoms
+    model = lively(name)
+    before = outputs(model, single(*atoms))
+    after = outputs(model, single(numbers, positions + np.array([0.7, -11.3, 2.9]), cell))
+    assert_same(after, before)
+
+
+@every_variant
+def test_moving_atoms_by_lattice_vectors_changes_nothing(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    numbers, positions, cell = atoms
+    model = lively(name)
+    jumps = np.random.default_rng(0).integers(-3, 4, positions.shape)
+    before = outputs(model, single(*atoms))
+    assert_same(outputs(model, single(numbers, positions + jumps @ cell, cell)), before)
+
+
+@every_variant
+def test_permuting_atoms_permutes_forces_and_vectors(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    numbers, positions, cell = atoms
+    model = lively(name)
+    order = np.random.default_rng(1).permutation(len(numbers))
+    graph = mark(single(*atoms))
+    permuted = single(numbers[order], positions[order], cell)
+    permuted.masked = graph.masked[order]
+    energy, forces, vectors = outputs(model, graph)
+    assert_same(outputs(model, permuted), (energy, forces[order], vectors[order]))
+
+
+@every_variant
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_rotating_atoms_and_cell_rotates_forces_and_vectors(
+    name: str, handedness: int, atoms: tuple[Array, Array, Array], rotation: Rotation
+) -> None:
+    numbers, positions, cell = atoms
+    model = lively(name)
+    turn = handedness * rotation(4)
+    turned = mark(single(numbers, positions @ turn, cell @ turn))
+    energy, forces, vectors = outputs(model, mark(single(*atoms)))
+    matrix = torch.tensor(turn)
+    assert_same(outputs(model, turned), (energy, forces @ matrix, vectors @ matrix))
+
+
+@every_variant
+def test_a_supercell_of_eight_has_eight_times_the_energy(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    numbers, positions, cell = atoms
+    model = lively(name)
+    images = np.array(list(itertools.product((0, 1), repeat=3))) @ cell
+    supercell = single(np.tile(numbers, 8), (images[:, None] + positions).reshape(-1, 3), 2 * cell)
+    energy, forces, vectors = outputs(model, single(*atoms))
+    expected = (8 * energy, forces.repeat(8, 1), vectors.repeat(8, 1))
+    assert_same(outputs(model, supercell), expected)
+
+
+@every_variant
+def test_a_batch_predicts_what_its_members_predict(name: str, mixed_water: Frames) -> None:
+    model = lively(name)
+    graphs = GraphSet.build(mixed_water, 3.4, dtype=torch.float64)
+    alone = [outputs(model, graphs.gather(torch.tensor([i]))) for i in (2, 3, 0)]
+    together = outputs(model, graphs.gather(torch.tensor([2, 3, 0])))
+    assert_same(together, tuple(map(torch.cat, zip(*alone, strict=True))))
+
+
+@every_variant
+def test_swapping_two_species_changes_the_energy(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    numbers, positions, cell = atoms
+    swapped = numbers.copy()
+    swapped[[0, 1]] = numbers[[1, 0]]
+    model = lively(name)
+    change = model(single(swapped, positions, cell)).energy - model(single(*atoms)).energy
+    assert change.abs().item() > 1e-3
+
+
+def jump_at_cutoff(name: str) -> tuple[float, float]:
+    """Change of energy and of forces when the only far atom crosses the cutoff."""
+    model = lively(name)
+
+    def predict(distance: float) -> tuple[Tensor, Tensor]:
+        # The far atom has no other neighbour, so nothing else changes.
+        positions = np.array([[0, 0, 0], [-0.9, 0, 0], [distance, 0, 0]])
+        prediction = model(single(np.array([8, 1, 8]), positions, 20 * np.eye(3)))
+        return prediction.energy, prediction.forces
+
+    inside, outside = predict(3.4 - 1e-7), predict(3.4 + 1e-7)
+    energy, forces = (
+        float((a - b).detach().abs().max()) for a, b in zip(inside, outside, strict=True)
+    )
+    return energy, forces
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_energy_and_forces_are_continuous_at_the_cutoff(name: str) -> None:
+    energy, forces = jump_at_cutoff(name)
+    assert energy < 1e-9
+    assert forces < 1e-9
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_hard_cutoff_lets_energy_and_forces_jump(name: str) -> None:
+    energy, forces = jump_at_cutoff(name)
+    assert energy > 1e-5
+    assert forces > 1e-5
+
+
+@every_variant
+def test_marked_atoms_are_told_apart(name: str, batch: Batch) -> None:
+    model = lively(name)
+    change = model.vectors(mark(batch.clone())) - model.vectors(batch)
+    assert change.abs().max() > 1e-3
+
+
+@every_variant
+def test_no_marks_are_the_same_as_marks_of_zero(name: str, batch: Batch) -> None:
+    model = lively(name)
+    unmarked = batch.clone()
+    unmarked.masked = torch.zeros_like(batch.pos[:, 0])
+    assert torch.equal(model.vectors(unmarked), model.vectors(batch))
+
+
+@every_variant
+def test_forces_and_vectors_can_be_trained_on(name: str, batch: Batch) -> None:
+    model = lively(name).train()
+    model(batch).forces.square().sum().backward()
+    by_forces = model.species.weight.grad.clone()
+    model.zero_grad()
+    model.vectors(batch).square().sum().backward()
+    for gradient in (by_forces, model.species.weight.grad):
+        assert gradient.isfinite().all()
+        assert gradient[[1, 8]].abs().min(dim=1).values.min() > 0
+
+
+@every_variant
+def test_scale_multiplies_energy_and_forces(name: str, batch: Batch) -> None:
+    model = lively(name)
+    energy, forces, vectors = outputs(model, batch)
+    model.scale.mul_(3)
+    assert_same(outputs(model, batch), (3 * energy, 3 * forces, vectors))
+
+
+@every_variant
+def test_initial_weights_are_a_function_of_the_seed(name: str) -> None:
+    torch.manual_seed(1)
+    first = build_model(VARIANTS[name], seed=5).state_dict()
+    torch.manual_seed(2)
+    second = build_model(VARIANTS[name], seed=5).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first | second)
+
+
+@every_variant
+def test_another_seed_gives_other_weights(name: str) -> None:
+    first, second = (build_model(VARIANTS[name], seed).readout[0].weight for seed in (5, 6))
+    assert not torch.isclose(first, second).any()
+
+
+@every_variant
+def test_building_a_model_leaves_the_global_random_state_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    build_model(VARIANTS[name], seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_variant
+def test_taking_over_everything_makes_the_same_model(name: str, batch: Batch) -> None:
+    donor, heir = lively(name), build_model(VARIANTS[name], seed=9).double().eval()
+    heir.take_over(donor.state_dict(), readout=True)
+    assert torch.equal(heir(batch).forces, donor(batch).forces)
+
+
+@every_variant
+def test_taking_over_the_body_keeps_the_own_readout(name: str) -> None:
+    donor, heir = (build_model(VARIANTS[name], seed).state_dict() for seed in (3, 9))
+    model = build_model(VARIANTS[name], seed=9)
+    model.take_over(donor, readout=False)
+    for key, value in model.state_dict().items():
+        source = heir if key.startswith("readout.") else donor
+        assert torch.equal(value, source[key]), key
+
+
+@every_variant
+@pytest.mark.parametrize("readout", [True, False])
+def test_taking_over_incomplete_weights_is_refused(name: str, *, readout: bool) -> None:
+    model = build_model(VARIANTS[name], seed=0)
+    weights = model.state_dict()
+    del weights["species.weight"]
+    with pytest.raises(Exception, match=r"species\.weight"):
+        model.take_over(weights, readout=readout)
+
+
+@every_variant
+def test_taking_over_weights_of_another_size_is_refused(name: str) -> None:
+    wider = build_model(VARIANTS[name].model_copy(update={"hidden": 9}), seed=0)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        build_model(VARIANTS[name], seed=0).take_over(wider.state_dict(), readout=False)
+
+
+@every_variant
+def test_a_silenced_model_predicts_the_mean_energy_and_no_force(name: str, batch: Batch) -> None:
+    model = lively(name)
+    model.reference.fill_(-21.5)
+    assert model(batch).forces.abs().max() > 1e-3
+    model.silence()
+    prediction = model(batch)
+    total = prediction.energy + model.reference_energy(batch)
+    assert total.tolist() == [-21.5 * 12, -21.5 * 24]
+    assert torch.count_nonzero(prediction.forces) == 0
+
+
+@every_variant
+def test_a_silenced_model_can_learn(name: str, batch: Batch) -> None:
+    model = lively(name).train()
+    model.silence()
+    (model(batch).forces - batch.force).square().sum().backward()
+    assert model.readout[-1].weight.grad.abs().max() > 1e-6

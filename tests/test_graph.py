@@ -1,0 +1,86 @@
+"""Batches gathered by index are what frames built one by one give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.nn import global_add_pool
+
+from study.frames import Frames
+from study.graph import GraphSet, Ragged, edge_vectors, to_data
+from study.models import build_model
+from study.trial import EGNN
+
+CUTOFF = 3.4
+
+
+def test_rows_of_owners_come_in_the_order_asked_for() -> None:
+    ragged = Ragged(torch.tensor([0, 2, 2, 5]))
+    rows, place = ragged.rows(torch.tensor([2, 0, 1, 2]))
+    assert rows.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
+    assert place.tolist() == [0, 0, 0, 1, 1, 3, 3, 3]
+
+
+def test_no_owners_have_no_rows() -> None:
+    rows, place = Ragged(torch.tensor([0, 2])).rows(torch.tensor([], dtype=torch.long))
+    assert len(rows) == len(place) == 0
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1], [2, 2, 0], [1]])
+def test_a_batch_is_its_frames_built_one_by_one(mixed_water: Frames, order: list[int]) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor(order))
+    alone = Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in order])
+    for name in ("z", "pos", "edge_index", "shift", "batch", "ptr", "energy", "force"):
+        assert torch.equal(batch[name], alone[name]), name
+
+
+def test_a_batch_works_with_torch_geometric(mixed_water: Frames) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([1, 0, 1]))
+    assert (batch.num_graphs, batch.num_nodes) == (3, 48)
+    assert batch.ptr.tolist() == [0, 12, 36, 48]
+    atoms = global_add_pool(torch.ones(48, 1), batch.batch)
+    assert atoms.flatten().tolist() == [12, 24, 12]
+
+
+def test_torch_geometrics_own_batch_gives_the_same_prediction(
+    mixed_water: Frames, egnn: EGNN
+) -> None:
+    model = build_model(egnn, seed=0).eval()
+    ours = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.arange(4)))
+    theirs = model(Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in range(4)]))
+    assert torch.equal(ours.energy, theirs.energy)
+    assert torch.equal(ours.forces, theirs.forces)
+
+
+@pytest.mark.parametrize("name", ["triclinic", "shuffled triclinic", "shuffled mixed"])
+def test_edge_vectors_are_short_and_end_in_an_image_of_the_target(
+    name: str, every_water: dict[str, Frames]
+) -> None:
+    graphs = GraphSet.build(every_water[name], CUTOFF, dtype=torch.float64)
+    batch = graphs.gather(torch.tensor([1, 0]))
+    vectors = edge_vectors(batch, batch.pos).numpy()
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert 0.9 < lengths.min() < lengths.max() < CUTOFF
+    source, target = batch.edge_index.numpy()
+    apart = vectors - (batch.pos[target] - batch.pos[source]).numpy()
+    cells = graphs.cell[torch.tensor([1, 0])].numpy()[batch.batch.numpy()[source]]
+    translations = np.linalg.solve(cells.swapaxes(1, 2), apart[..., None])
+    np.testing.assert_allclose(translations, np.round(translations), atol=1e-9)
+    assert np.round(translations).any()
+
+
+def test_no_edge_connects_two_frames(mixed_water: Frames) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([3, 2, 1, 0]))
+    source, target = batch.edge_index
+    assert torch.equal(batch.batch[source], batch.batch[target])
+    assert set(batch.batch[source].tolist()) == {0, 1, 2, 3}
+
+
+def test_energies_keep_double_precision(water: Frames) -> None:
+    huge = replace(water, energies=water.energies - 7e5)
+    energy = GraphSet.build(huge, CUTOFF).gather(torch.tensor([3])).energy
+    assert energy.item() == huge.energies[3]

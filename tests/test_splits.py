@@ -1,0 +1,121 @@
+"""Splits: disjoint, complete, of the right size, fixed by their seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from study.datasets.splits import Splits, split
+from study.errors import UserError
+from study.frames import Frames
+from study.trial import Split
+
+BY_FRAME, BY_TRAJECTORY = Split(by="frame"), Split(by="trajectory")
+
+
+def single_atoms(groups: list[int]) -> Frames:
+    """One hydrogen per frame."""
+    count = len(groups)
+    return Frames(
+        numbers=np.ones(count),
+        positions=np.zeros((count, 3)),
+        forces=np.zeros((count, 3)),
+        offsets=np.arange(count + 1),
+        cells=np.stack([np.eye(3)] * count),
+        energies=np.zeros(count),
+        groups=np.array(groups),
+    )
+
+
+def parts(splits: Splits) -> list[list[int]]:
+    return [part.tolist() for part in (splits.train, splits.validation, splits.test)]
+
+
+# Three frames of each of ten trajectories with odd names, not in order.
+TRAJECTORIES = single_atoms([7 * ((3 * frame) % 10) - 20 for frame in range(30)])
+HUNDRED = single_atoms(list(range(100)))
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_frame_is_in_exactly_one_part(settings: Split, seed: int) -> None:
+    together = sum(len(part) for part in parts(split(TRAJECTORIES, settings, seed)))
+    assert together == 30
+    assert set().union(*parts(split(TRAJECTORIES, settings, seed))) == set(range(30))
+
+
+def test_a_tenth_is_tested_and_a_tenth_of_the_rest_validates() -> None:
+    assert [len(part) for part in parts(split(HUNDRED, BY_FRAME, 0))] == [81, 9, 10]
+
+
+def test_other_fractions_are_taken_of_all_and_of_the_rest() -> None:
+    settings = Split(by="frame", test=0.25, validation=0.4)
+    assert [len(part) for part in parts(split(HUNDRED, settings, 0))] == [45, 30, 25]
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+def test_few_units_still_give_every_part_one(settings: Split) -> None:
+    assert [len(part) for part in parts(split(single_atoms([0, 1, 2]), settings, 0))] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trajectories_stay_whole(seed: int) -> None:
+    groups = [
+        set(TRAJECTORIES.groups[part]) for part in parts(split(TRAJECTORIES, BY_TRAJECTORY, seed))
+    ]
+    assert [len(group) for group in groups] == [8, 1, 1]
+    assert len(set().union(*groups)) == 10
+
+
+def test_frames_of_a_trajectory_are_torn_apart_when_drawn_one_by_one() -> None:
+    train, _, test = parts(split(TRAJECTORIES, BY_FRAME, 0))
+    assert set(TRAJECTORIES.groups[train]) & set(TRAJECTORIES.groups[test])
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+def test_a_seed_fixes_the_split(settings: Split) -> None:
+    first, second = (split(TRAJECTORIES, settings, 4) for _ in range(2))
+    assert parts(first) == parts(second)
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+def test_another_seed_holds_out_other_frames(settings: Split) -> None:
+    tests = [frozenset(split(TRAJECTORIES, settings, seed).test.tolist()) for seed in range(8)]
+    assert len(set(tests)) > 4
+
+
+def test_every_frame_is_held_out_by_some_seed() -> None:
+    tests = [split(TRAJECTORIES, BY_TRAJECTORY, seed).test.tolist() for seed in range(60)]
+    assert set().union(*tests) == set(range(30))
+
+
+def test_training_frames_are_in_random_order() -> None:
+    # A stage that sees only its first frames must not see one trajectory only.
+    train = split(HUNDRED, BY_FRAME, 0).train
+    assert np.abs(np.corrcoef(train, np.arange(81))[0, 1]) < 0.4
+    first = TRAJECTORIES.groups[split(TRAJECTORIES, BY_TRAJECTORY, 0).train[:8]]
+    assert len(set(first)) > 4
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+@pytest.mark.parametrize("units", [1, 2])
+def test_too_few_units_are_refused(settings: Split, units: int) -> None:
+    with pytest.raises(UserError, match="every part needs a frame"):
+        split(single_atoms(list(range(units))), settings, 0)
+
+
+def test_parts_that_share_a_frame_are_refused() -> None:
+    with pytest.raises(UserError, match="must not share frames"):
+        Splits(np.array([0, 1]), np.array([2]), np.array([1]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [([0, 1], [2], [4]), ([1, 0], [2], [3]), ([0], [1, 2], [3]), ([0, 1], [3], [2])],
+    ids=["frame", "order", "border", "role"],
+)
+def test_the_hash_changes_with_the_content(other: tuple[list[int], ...]) -> None:
+    first = Splits(np.array([0, 1]), np.array([2]), np.array([3]))
+    again = Splits(np.array([0, 1]), np.array([2]), np.array([3]))
+    assert first.content_hash() == again.content_hash()
+    assert Splits(*map(np.array, other)).content_hash() != first.content_hash()
