@@ -135,13 +135,7 @@ class Frames:
         Raises:
             UserError: if the folder is missing, incomplete or damaged.
         """
-        header = read_header(folder)
-        for name, written in header["files"].items():
-            if _file_hash(folder / name) != written:
-                raise UserError(
-                    f"{folder / name}: missing, or not what was written; delete the folder, and "
-                    "it is made again"
-                )
+        header = verified_header(folder)
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
         return cls(**arrays, origin=header["origin"])
 
@@ -159,6 +153,22 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no readable data set here ({problem})") from None
     if not isinstance(header, dict) or header.pop("digest", None) != digest(header):
         raise UserError(f"{path}: not what was written; delete the folder, and it is made again")
+    return header
+
+
+def verified_header(folder: Path) -> dict[str, Any]:
+    """`read_header`, after a check of every file of the data set.
+
+    Raises:
+        UserError: if one is missing or damaged.
+    """
+    header = read_header(folder)
+    for name, written in header["files"].items():
+        if _file_hash(folder / name) != written:
+            raise UserError(
+                f"{folder / name}: missing, or not what was written; delete the folder, and it "
+                "is made again"
+            )
     return header
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from study.datasets import folder_of, seconds_to_make
 from study.estimate import duration, stage_seconds
+from study.frames import verified_header
 from study.identity import digest
 from study.provenance import gpus
 from study.records import Tag
@@ -106,6 +107,17 @@ class Plan:
         if gpus() and resources.gpus:
             fitting = min(fitting, int(len(gpus()) / resources.gpus))
         return max(1, fitting)
+
+    def check(self) -> None:
+        """Refuse what would mix numbers: a changed study, or a damaged data set.
+
+        Raises:
+            UserError: naming what changed or is damaged.
+        """
+        self.folder.check(self.space)
+        frames = folder_of(self.dataset, self.root)
+        if frames.exists():
+            verified_header(frames)
 
     def tags(self) -> dict[str, str]:
         """Of the study's MLflow run."""

@@ -39,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return MISUSE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{place}{error.strerror or error}; what is done so far is kept\n")
+        return MISUSE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command continues the study\n")
         return INTERRUPTED
@@ -68,12 +72,14 @@ def _run(chosen: argparse.Namespace) -> int:
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
-    plan.folder.check(plan.space)
+    plan.check()
     plan.show(console)
     if chosen.dry_run:
         return 0
     from study.durable import locked
+    from study.tracking import require_reachable
 
+    require_reachable(plan.tracking_uri)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         plan.folder.write(plan.space, plan.tracking_uri)

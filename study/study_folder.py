@@ -85,7 +85,7 @@ class StudyFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as problem:
-            raise UserError(f"{path}: cannot be read ({problem}); choose another --name") from None
+            raise UserError(f"{path}: cannot be read ({problem}); choose another --out") from None
         return content
 
 

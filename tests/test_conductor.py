@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from study.conductor import Conductor, Later, Planned
+from study.durable import write_hashed
 from study.journal import Journal
 from study.records import EpochRecord, WorkResult
 from study.search.grid import Grid
@@ -118,12 +119,9 @@ def test_a_trial_fails_with_its_pretraining(tmp_path: Path, status: Any) -> None
 def test_finished_work_is_taken_over_and_not_handed_out(tmp_path: Path) -> None:
     log, work = Log(), trial(0.5)
     assert work.pretraining is not None
-    weights = tmp_path / "weights"
     for piece in (work.pretraining, work):
         folder = piece.folder(tmp_path)
-        folder.mkdir(parents=True)
-        weights = folder / "weights.safetensors"
-        weights.touch()
+        weights = write_hashed(folder, "weights", ".safetensors", b"")
         save_outcome(folder, Outcome(DONE, [record(1, 0.2), record(2, 0.1)], weights))
     conductor = conduct(tmp_path, [work], log)
     assert not conductor.has_work()

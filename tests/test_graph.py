@@ -56,6 +56,14 @@ def test_torch_geometrics_own_batch_gives_the_same_prediction(
     assert torch.equal(ours.forces, theirs.forces)
 
 
+def test_a_single_frame_needs_no_batch(mixed_water: Frames, egnn: EGNN) -> None:
+    model = build_model(egnn, seed=0).eval()
+    alone = model(to_data(mixed_water, 1, CUTOFF))
+    batch = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([1])))
+    assert torch.equal(alone.energy, batch.energy)
+    assert torch.equal(alone.forces, batch.forces)
+
+
 @pytest.mark.parametrize("name", ["triclinic", "shuffled triclinic", "shuffled mixed"])
 def test_edge_vectors_are_short_and_end_in_an_image_of_the_target(
     name: str, every_water: dict[str, Frames]

@@ -102,6 +102,12 @@ def test_an_atom_many_cells_away_sees_the_near_image(cells_away: int) -> None:
     }
 
 
+def test_atoms_too_many_cells_apart_to_be_counted_are_refused() -> None:
+    positions = np.array([[0.0, 0, 0], [1.0 + 3.0 * 40_000, 0, 0]])
+    with pytest.raises(ValueError, match="wrap their positions"):
+        neighbor_list(positions, 3 * np.eye(3), 1.5)
+
+
 def test_edges_are_sorted_by_target() -> None:
     rng = np.random.default_rng(0)
     edge_index, _ = neighbor_list(rng.uniform(0, 6, (20, 3)), 6 * np.eye(3), 3.4)

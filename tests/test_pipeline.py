@@ -364,6 +364,48 @@ def test_training_from_scratch_starts_from_the_seeds_weights_and_a_silent_readou
     assert not any(start[name].any() for name in LAST_LAYER)
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_seed_decides_the_split_and_the_training(
+    seed: int,
+    tiny: Callable[..., Trial],
+    water: Frames,
+    tmp_path: Path,
+    water_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    def spy(*arguments: Any) -> Iterator[dict[str, float]]:
+        _, _, _, train, validation, *rest = arguments
+        seen.extend([train.tolist(), validation.tolist(), rest[0]])
+        yield {"val_force_rmse": 1.0, "seconds": 0.0}
+
+    monkeypatch.setattr(pipeline, "fit", spy)
+    trial = tiny(pretrain=None, seed=seed)
+    list(perform(Work("trial", trial, water.content_hash()), tmp_path, water_folder))
+    expected = split(water, trial.split, seed)
+    assert seen == [expected.train.tolist(), expected.validation.tolist(), seed]
+
+
+def test_frames_other_than_those_the_work_is_named_by_are_refused(
+    pretraining: Work, water_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError):
+        next(perform(replace(pretraining, data_hash="other"), tmp_path, water_folder))
+
+
+def test_frames_made_anew_in_the_same_folder_are_read_anew(
+    tiny: Callable[..., Trial], water: Frames, tmp_path: Path
+) -> None:
+    errors = []
+    for factor in (1, 3):
+        frames = replace(water, forces=factor * water.forces)
+        work = Work("trial", tiny(pretrain=None, finetune__epochs=1), frames.save(tmp_path / "set"))
+        list(perform(work, tmp_path, tmp_path / "set"))
+        errors.append(outcome_of(work, tmp_path).result.metrics["trivial_force_rmse"])
+    assert errors[1] == pytest.approx(3 * errors[0])
+
+
 def test_labels_of_test_frames_do_not_reach_training(
     work: Work, pretraining: Work, done: Path, water: Frames, tmp_path: Path
 ) -> None:

@@ -85,5 +85,4 @@ class ConservativePotential(nn.Module):
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:
     """(G,) sums of per-atom values; a single graph without `batch` is one graph."""
     batch = graph.batch if graph.batch is not None else torch.zeros_like(graph.z)
-    total = torch.zeros(graph.num_graphs if "ptr" in graph else 1, dtype=values.dtype)
-    return total.to(values.device).index_add(0, batch, values)
+    return values.new_zeros(graph.num_graphs if "ptr" in graph else 1).index_add(0, batch, values)

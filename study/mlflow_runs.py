@@ -1,0 +1,242 @@
+"""A study's runs in MLflow: every call may be repeated without adding a run or a point."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study import provenance
+from study.identity import code_version
+from study.records import SCHEMA_VERSION, EpochRecord, Tag, WorkResult
+from study.work import Work, load_outcome
+
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+BATCH = 1000
+"""Metrics that MLflow takes at once."""
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow's UI open on the runs; by default it opens on traces of language models."""
+
+TERMINAL = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
+
+
+@dataclass
+class _Run:
+    """A child run: what it had when it was opened, and what is still to be written."""
+
+    run_id: str
+    last_step: int = 0
+    logged: frozenset[str] = frozenset()
+    described: bool = False
+    complete: bool = False
+    ended: bool = False
+
+
+class StudyRuns:
+    """The parent run of a study, and below it one run per piece of work, found by its key.
+
+    Args:
+        uri: MLflow tracking URI.
+        experiment: name of the study.
+        root: folder of all work; artifacts of a database without server go below it.
+        tags: of the parent run.
+    """
+
+    def __init__(self, uri: str, experiment: str, root: Path, tags: dict[str, str]) -> None:
+        from mlflow import MlflowClient
+
+        for talkative in ("mlflow", "alembic"):
+            logging.getLogger(talkative).setLevel(logging.ERROR)
+        self.client, self.root, self.tags = MlflowClient(tracking_uri=uri), root, tags
+        artifacts = (root / "artifacts").resolve().as_uri() if is_local(uri) else None
+        self.experiment_id = self._experiment(experiment, artifacts)
+        existing = self._existing()
+        self.runs = {
+            run.data.tags[Tag.KEY]: self._known(run)
+            for run in existing
+            if run.data.tags.get(Tag.KIND) in ("pretrain", "trial")
+        }
+        parents = [run for run in existing if run.data.tags.get(Tag.KEY) == tags[Tag.KEY]]
+        self.study_run = parents[0].info.run_id if parents else self._create_study(experiment)
+        self.active = not parents
+        """Whether this run of the study has changed anything."""
+
+    def start(self, work: Work, number: int | None) -> None:
+        """Create the run of a piece of work, or reopen it if it is not complete."""
+        run = self.runs.get(work.key)
+        if run is not None and run.complete:
+            return
+        self._activate()
+        run = run or self._create(work, number)
+        self.client.update_run(run.run_id, status="RUNNING")
+        if not run.described:
+            self._describe(run.run_id, work)
+            run.described = True
+
+    def record(self, key: str, record: EpochRecord, now: int) -> None:
+        """Log an epoch that the run does not have yet.
+
+        Args:
+            key: of the work.
+            record: the epoch.
+            now: time of the news, ms; a repeated call logs the very same points.
+        """
+        run = self.runs[key]
+        if run.complete or record.epoch <= run.last_step:
+            return
+        prefixed = {f"{record.stage}/{name}": value for name, value in record.metrics.items()}
+        self._log_metrics(run.run_id, prefixed, record.epoch, now)
+        run.last_step = record.epoch
+
+    def end(self, work: Work, result: WorkResult, now: int) -> None:
+        """Log final metrics and the weights, and end the run; `now` as in `record`."""
+        run = self.runs[work.key]
+        if run.complete:
+            return
+        new = {name: value for name, value in result.metrics.items() if name not in run.logged}
+        self._log_metrics(run.run_id, new, run.last_step, now)
+        outcome = load_outcome(work.folder(self.root))
+        if result.status == "completed" and outcome is not None and outcome.weights is not None:
+            self.client.log_artifact(run.run_id, str(outcome.weights))
+        facts = {f"study.{name}": str(value) for name, value in result.facts.items()}
+        for name, value in (facts | {Tag.REASON: result.reason}).items():
+            self.client.set_tag(run.run_id, name, value)
+        self.client.set_terminated(run.run_id, TERMINAL[result.status])
+        # Last, because a run with a status is never touched again.
+        self.client.set_tag(run.run_id, Tag.STATUS, result.status)
+        run.ended, run.complete = True, result.status != "failed"
+
+    def close(self, status: str) -> None:
+        """End the parent run, and as KILLED all that were begun and did not end."""
+        if not self.active:
+            return
+        for run in self.runs.values():
+            if not run.complete and not run.ended:
+                self.client.set_terminated(run.run_id, "KILLED")
+        self.client.set_terminated(self.study_run, status)
+
+    def _experiment(self, name: str, artifacts: str | None) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        created = self.client.create_experiment(
+            name, artifact_location=artifacts, tags=EXPERIMENT_TAGS
+        )
+        return str(created)
+
+    def _existing(self) -> list[Any]:
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _known(self, run: Any) -> _Run:
+        complete = run.data.tags.get(Tag.STATUS) in ("completed", "stopped", "diverged")
+        return _Run(
+            run.info.run_id,
+            last_step=0 if complete else self._last_step(run),
+            logged=frozenset(run.data.metrics),
+            described=bool(run.data.params),
+            complete=complete,
+        )
+
+    def _last_step(self, run: Any) -> int:
+        stage = "pretrain" if run.data.tags[Tag.KIND] == "pretrain" else "finetune"
+        history = self.client.get_metric_history(run.info.run_id, f"{stage}/seconds")
+        return max((point.step for point in history), default=0)
+
+    def _create_study(self, name: str) -> str:
+        tags = self.tags | _common_tags("study")
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+        return str(run.info.run_id)
+
+    def _activate(self) -> None:
+        """Reopen the parent run; its tags follow a study that was extended."""
+        if not self.active:
+            for name, value in self.tags.items():
+                self.client.set_tag(self.study_run, name, value)
+            self.client.update_run(self.study_run, status="RUNNING")
+            self.active = True
+
+    def _create(self, work: Work, number: int | None) -> _Run:
+        tags = _common_tags(work.kind) | {
+            Tag.KEY: work.key,
+            Tag.DATA: work.data_hash,
+            "mlflow.parentRunId": self.study_run,
+        }
+        if number is not None:
+            tags[Tag.NUMBER] = str(number)
+        if work.pretraining is not None:
+            tags[Tag.PRETRAINING] = work.pretraining.key
+        # The answer to an earlier try may have been lost on its way.
+        found = self.client.search_runs([self.experiment_id], f"tags.`{Tag.KEY}` = '{work.key}'")
+        created = (
+            found[0]
+            if found
+            else self.client.create_run(self.experiment_id, run_name=work.label, tags=tags)
+        )
+        self.runs[work.key] = _Run(created.info.run_id)
+        return self.runs[work.key]
+
+    def _describe(self, run_id: str, work: Work) -> None:
+        from mlflow.entities import Param
+
+        parameters = [Param(name, str(value)) for name, value in _flat(work.settings)]
+        for first in range(0, len(parameters), 100):
+            self.client.log_batch(run_id, params=parameters[first : first + 100])
+        self.client.log_dict(run_id, work.settings, "trial.json")
+
+    def _log_metrics(self, run_id: str, metrics: dict[str, float], step: int, now: int) -> None:
+        from mlflow.entities import Metric
+
+        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        for first in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, metrics=points[first : first + BATCH])
+
+
+def _common_tags(kind: str) -> dict[str, str]:
+    return {
+        Tag.KIND: kind,
+        "mlflow.source.name": "python -m study.run",
+        Tag.SCHEMA: str(SCHEMA_VERSION),
+        Tag.CODE: code_version(),
+        Tag.GIT: provenance.git_commit(),
+        Tag.PACKAGES: json.dumps(provenance.packages()),
+        Tag.HARDWARE: json.dumps(provenance.hardware()),
+    }
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Settings by dotted name."""
+    found: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def is_local(uri: str) -> bool:
+    """Whether MLflow's records are a database file here, without a server."""
+    return uri.startswith("sqlite:")
