@@ -14,6 +14,7 @@ from torch import Tensor
 
 from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.datasets.splits import split
+from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet, indices
 from study.models import build_model
@@ -114,7 +115,7 @@ class _Setup:
 def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     """Data, split and model of a piece of work; the only place that knows both stages apart."""
     trial = work.trial
-    loaded, graphs = _load(frames, trial.model.cutoff, device)
+    loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits = split(loaded, trial.split, trial.seed)
     parts = [
         indices(part, graphs.device) for part in (splits.train, splits.validation, splits.test)
@@ -144,7 +145,11 @@ def _build_task(
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
+def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
     """A data set with its neighbours; a warm process keeps the last one."""
     frames = Frames.load(folder)
+    if frames.content_hash() != content_hash:
+        raise UserError(
+            f"{folder}: these are not the frames that this work is named by; run the study again"
+        )
     return frames, GraphSet.build(frames, cutoff, device=device)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from study import pipeline
-from study.checkpoint import DamagedFileError, load_tensors
+from study.checkpoint import load_tensors
 from study.datasets.splits import split
+from study.durable import DamagedFileError
 from study.errors import UserError
 from study.frames import Frames
 from study.models import build_model
@@ -432,9 +433,9 @@ def test_pretraining_reads_no_labels(
     blank = replace(
         water, energies=np.full_like(water.energies, np.nan), forces=np.zeros_like(water.forces)
     )
-    blank.save(tmp_path / "blank")
-    list(perform(pretraining, tmp_path, tmp_path / "blank"))
-    assert weights_of(pretraining, tmp_path) == weights_of(pretraining, done)
+    unlabelled = replace(pretraining, data_hash=blank.save(tmp_path / "blank"))
+    list(perform(unlabelled, tmp_path, tmp_path / "blank"))
+    assert weights_of(unlabelled, tmp_path) == weights_of(pretraining, done)
 
 
 def test_a_stage_takes_its_label_statistics_from_its_own_frames(
