@@ -83,8 +83,8 @@ def _run(chosen: argparse.Namespace) -> int:
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         plan.folder.write(plan.space, plan.tracking_uri)
-        journal = _conduct(plan, console, chosen.address)
-    return _conclude(plan, journal, console)
+        journal, experiment = _conduct(plan, console, chosen.address)
+    return _conclude(plan, journal, experiment, console)
 
 
 def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
@@ -110,8 +110,12 @@ def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
     return Plan(space, root, name, uri), reason
 
 
-def _conduct(plan: Plan, console: Console, address: str | None) -> Journal:
-    """Make the data, do all work, record it."""
+def _conduct(plan: Plan, console: Console, address: str | None) -> tuple[Journal, str]:
+    """Make the data, do all work, record it.
+
+    Returns:
+        The journal, and the id of MLflow's experiment.
+    """
     from study.data import progress_display
     from study.datasets import prepare
     from study.frames import read_header
@@ -136,7 +140,7 @@ def _conduct(plan: Plan, console: Console, address: str | None) -> Journal:
             console.print(
                 f"[red]MLflow did not take all records ({why}); the same command adds them.[/red]"
             )
-    return journal
+    return journal, tracker.runs.experiment_id
 
 
 def _work_off(
@@ -173,7 +177,7 @@ def _work_off(
         tune.disconnect()
 
 
-def _conclude(plan: Plan, journal: Journal, console: Console) -> int:
+def _conclude(plan: Plan, journal: Journal, experiment: str, console: Console) -> int:
     """Show the result table, where everything is, and what to do next."""
     from study.summary import arms, result_table
     from study.work import load_outcome
@@ -189,12 +193,25 @@ def _conclude(plan: Plan, journal: Journal, console: Console) -> int:
             failed |= not entry.over
     console.print()
     console.print(result_table(arms(ended), names))
-    folder, uri = shlex.quote(str(_near(plan.folder.path))), shlex.quote(plan.tracking_uri)
-    console.print(f"\nEverything is in {_near(plan.root)}. Look at it with")
-    console.print(f"  python -m analysis.export {folder}")
-    console.print(f"  python -m analysis.report {folder}")
-    console.print(f"  mlflow ui --backend-store-uri {uri}")
+    folder = shlex.quote(str(_near(plan.folder.path)))
+    console.print(f"\nEverything is in {_near(plan.root)}. The report, by way of Parquet tables:")
+    console.print(f"  python -m analysis.export {folder} && python -m analysis.report {folder}")
+    console.print("Runs and curves in MLflow:")
+    for line in _mlflow_commands(plan.tracking_uri, experiment):
+        console.print(f"  {line}", markup=False)
     return FAILED if failed else 0
+
+
+def _mlflow_commands(uri: str, experiment: str) -> list[str]:
+    """How to open the study in MLflow's UI, whose front page shows traces of language models."""
+    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+    if uri.startswith("http"):
+        return [f"{uri}/{page}"]
+    quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+    return [
+        f"{quiet} mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}",
+        f"http://127.0.0.1:5000/{page}",
+    ]
 
 
 def _parameters(proposed: dict[str, Any]) -> str:
