@@ -18,7 +18,7 @@ from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet, indices
 from study.models import build_model
-from study.models.potential import ConservativePotential
+from study.models.potential import Potential
 from study.records import EpochRecord, WorkResult
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.masking import Masking
@@ -71,7 +71,7 @@ class _Setup:
         split_hash: content hash of these parts.
     """
 
-    model: ConservativePotential
+    model: Potential
     task: Masking | EnergyForces
     stage: Stage
     parts: tuple[Tensor, Tensor, Tensor]
@@ -133,7 +133,7 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
 
 
 def _build_task(
-    stage: Stage, model: ConservativePotential, graphs: GraphSet, train: Tensor
+    stage: Stage, model: Potential, graphs: GraphSet, train: Tensor
 ) -> Masking | EnergyForces:
     match stage.task:
         case MaskingSettings():

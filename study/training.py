@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from study.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
-from study.models.potential import ConservativePotential
+from study.models.potential import Potential
 from study.seeding import seeded
 from study.tasks import Task
 
@@ -48,7 +48,7 @@ class Progress:
 
 
 def fit(
-    model: ConservativePotential,
+    model: Potential,
     task: Task,
     stage: Stage,
     train: Tensor,
@@ -92,7 +92,7 @@ class _Run:
 
     def __init__(
         self,
-        model: ConservativePotential,
+        model: Potential,
         task: Task,
         stage: Stage,
         train: Tensor,

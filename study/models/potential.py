@@ -24,21 +24,67 @@ class Prediction:
     forces: Tensor
 
 
-class ConservativePotential(nn.Module):
-    """A potential whose forces are the negative gradient of its energy.
+class Potential(nn.Module):
+    """What every model has in common: a scale, reference energies, and heads.
 
-    A subclass gives `atomic_energies` and ends in a `readout`. The scale (eV) multiplies what the
-    network puts out; the reference energies are float64, because total DFT energies exceed float32.
+    The scale (eV) multiplies what the network puts out; the reference energies are float64, because
+    total DFT energies exceed float32. Every head is an attribute of a subclass, named in `heads`,
+    and ends in a linear layer.
     """
+
+    heads: tuple[str, ...] = ("readout",)
+    conservative: bool
+    """Forces are the negative gradient of the energy."""
+    equivariant: bool
+    """Rotating atoms and cell rotates forces and vectors, and leaves energies as they are."""
 
     scale: Tensor
     reference: Tensor
-    readout: nn.Sequential
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("reference", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64))
+
+    def forward(self, graph: Data) -> Prediction:
+        """Energies and forces of a batch."""
+        raise NotImplementedError
+
+    def vectors(self, graph: Data) -> Tensor:
+        """(N, 3) one vector per atom, for pretext tasks."""
+        raise NotImplementedError
+
+    def take_over(self, weights: dict[str, Tensor], *, readout: bool) -> None:
+        """Load pretrained weights, with or without those of the heads."""
+        mine = {} if readout else self.state_dict()
+        heads = tuple(f"{head}." for head in self.heads)
+        kept = {name: value for name, value in mine.items() if name.startswith(heads)}
+        self.load_state_dict(weights | kept)
+
+    def silence(self) -> None:
+        """Let the heads put out zero: the potential predicts the mean energy, and no force.
+
+        A random head makes large errors of what pretraining has put into the features, and
+        undoing them costs more than pretraining gained.
+        """
+        for head in self.heads:
+            last = self.get_submodule(head)[-1]  # type: ignore[index]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def reference_energy(self, graph: Data) -> Tensor:
+        """(G,) float64 eV, what `Prediction.energy` has to be added to."""
+        return sum_per_graph(self.reference[graph.z], graph)
+
+
+class ConservativePotential(Potential):
+    """A potential whose forces are the negative gradient of its energy.
+
+    A subclass gives `atomic_energies`, with the head `readout`.
+    """
+
+    conservative = True
+    equivariant = True
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """(N,) raw energy of each atom, in units of `scale`."""
@@ -52,34 +98,40 @@ class ConservativePotential(nn.Module):
         return Prediction(energy, self._descend(atomic, positions))
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) one vector per atom for pretext tasks: −∂E/∂x in units of `scale` per Å."""
+        """(N, 3) −∂E/∂x in units of `scale` per Å."""
         positions = graph.pos.detach().requires_grad_()
         return self._descend(self.atomic_energies(graph, positions), positions)
-
-    def take_over(self, weights: dict[str, Tensor], *, readout: bool) -> None:
-        """Load pretrained weights, with or without those of the readout."""
-        mine = {} if readout else self.state_dict()
-        kept = {name: value for name, value in mine.items() if name.startswith("readout.")}
-        self.load_state_dict(weights | kept)
-
-    def silence(self) -> None:
-        """Let the last layer put out zero: the potential predicts the mean energy, and no force.
-
-        A random readout makes large errors of what pretraining has put into the features, and
-        undoing them costs more than pretraining gained.
-        """
-        last = self.readout[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-
-    def reference_energy(self, graph: Data) -> Tensor:
-        """(G,) float64 eV, what `Prediction.energy` has to be added to."""
-        return sum_per_graph(self.reference[graph.z], graph)
 
     def _descend(self, atomic: Tensor, positions: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(atomic.sum(), positions, create_graph=self.training)
         return -gradient
+
+
+class DirectPotential(Potential):
+    """A potential with a head for energies and another one for vectors, forces among them.
+
+    Its forces are no gradient of its energy. A subclass gives `features`, and the heads `readout`
+    (F → 1) and `vector_readout` (F → 3).
+    """
+
+    heads = ("readout", "vector_readout")
+    conservative = False
+    readout: nn.Sequential
+    vector_readout: nn.Sequential
+
+    def features(self, graph: Data) -> Tensor:
+        """(N, F) what the network knows of each atom."""
+        raise NotImplementedError
+
+    def forward(self, graph: Data) -> Prediction:
+        """Energies summed over atoms, forces (eV/Å) from their own head."""
+        features = self.features(graph)
+        atomic = self.scale * self.readout(features).squeeze(-1)
+        return Prediction(sum_per_graph(atomic, graph), self.scale * self.vector_readout(features))
+
+    def vectors(self, graph: Data) -> Tensor:
+        """(N, 3) the vector head, in units of `scale` per Å."""
+        return self.vector_readout(self.features(graph))
 
 
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from study.graph import GraphSet
-from study.models.potential import ConservativePotential
+from study.models.potential import Potential
 
 
 class Task(Protocol):
@@ -18,12 +18,10 @@ class Task(Protocol):
     criterion: str
     """Validation metric whose lowest value marks the best epoch."""
 
-    def loss(
-        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Scalar training loss of the chosen frames; all randomness comes from `generator`."""
 
     def evaluate(
-        self, model: ConservativePotential, batches: list[Tensor], generator: torch.Generator
+        self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """Validation metrics over all batches together."""

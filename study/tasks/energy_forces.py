@@ -12,7 +12,7 @@ from torch.nn.functional import huber_loss, l1_loss, mse_loss
 from torch_geometric.data import Batch
 
 from study.graph import GraphSet
-from study.models.potential import ConservativePotential, Prediction
+from study.models.potential import Potential, Prediction
 
 if TYPE_CHECKING:
     from study.trial import EnergyForces as EnergyForcesSettings
@@ -48,7 +48,7 @@ class LabelStatistics:
         spread = (batch.energy - per_atom * sizes).square().mean().sqrt()
         return cls(float(per_atom), float(spread), _rms(batch.force.double()))
 
-    def apply(self, model: ConservativePotential) -> None:
+    def apply(self, model: Potential) -> None:
         """Let the model put out energies about this reference, on this scale."""
         model.reference.fill_(self.energy_per_atom)
         model.scale.fill_(self.force_rms)
@@ -65,9 +65,7 @@ class EnergyForces:
         self.statistics = statistics
         self.criterion = f"val_{settings.criterion}"
 
-    def loss(
-        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         """The weighted loss of a batch; nothing random in it."""
         del generator
         batch = self.graphs.gather(frames)
@@ -80,25 +78,23 @@ class EnergyForces:
         ) + self.settings.force_weight * penalty(predicted.forces / rms, batch.force / rms)
 
     def evaluate(
-        self, model: ConservativePotential, batches: list[Tensor], generator: torch.Generator
+        self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """Errors on validation frames, in eV and Å."""
         del generator
         return {f"val_{name}": value for name, value in self.errors(model, batches).items()}
 
-    def errors(self, model: ConservativePotential, batches: list[Tensor]) -> dict[str, float]:
+    def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Force (eV/Å per component) and energy (eV per atom, eV per frame) errors."""
         return self._errors(model, batches, model)
 
-    def trivial_errors(
-        self, model: ConservativePotential, batches: list[Tensor]
-    ) -> dict[str, float]:
+    def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """The same for zero forces and the mean energy of the training frames."""
         return self._errors(model, batches, _predict_nothing)
 
     def _errors(
         self,
-        model: ConservativePotential,
+        model: Potential,
         batches: list[Tensor],
         predict: Callable[[Batch], Prediction],
     ) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from study.errors import UserError
 from study.graph import GraphSet
-from study.models.potential import ConservativePotential
+from study.models.potential import Potential
 from study.molecules import WaterMolecules
 
 if TYPE_CHECKING:
@@ -54,14 +54,12 @@ class Masking:
                 f"masking_ratio={self.ratio}, molecules={fewest}"
             )
 
-    def loss(
-        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         """1 − mean cosine between predicted and true directions."""
         return 1 - self._cosines(model, frames, generator).mean()
 
     def evaluate(
-        self, model: ConservativePotential, batches: list[Tensor], generator: torch.Generator
+        self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """Loss over all pointing atoms of the batches."""
         cosines = [self._cosines(model, frames, generator).detach() for frames in batches]
@@ -106,9 +104,7 @@ class Masking:
         rank = torch.arange(len(owner), device=owner.device) - (torch.cumsum(size, 0) - size)[owner]
         return order[rank < quota[owner]]
 
-    def _cosines(
-        self, model: ConservativePotential, frames: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def _cosines(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         masked = self.example(frames, generator)
         predicted = model.vectors(masked.graph)[masked.atoms]
         return cosine_similarity(predicted, masked.directions, dim=-1)
