@@ -69,8 +69,8 @@ def read_with_client(tracking_uri: str, experiment: str) -> list[Run]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri)
     try:
+        client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage != "active":
             raise _no_experiment(experiment)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from study.durable import DamagedFileError, read_hashed, write_hashed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEPT = 2
 """Newest checkpoints kept, so that a damaged one has a good predecessor."""
@@ -43,6 +43,8 @@ def save_tensors(
     folder: Path, stem: str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> Path:
     """Write `<stem>-<hash>.safetensors` atomically and return its path."""
+    import safetensors.torch
+
     detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(detached, metadata)
     return write_hashed(folder, stem, ".safetensors", content)
@@ -54,6 +56,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         DamagedFileError: if it is missing, or one bit differs from what was written.
     """
+    import safetensors.torch
+
     return safetensors.torch.load(read_hashed(path))
 
 
@@ -70,19 +74,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a folder; none if there is no such file.
+    """The newest undamaged checkpoint of a folder; none if there is no such file."""
+    import safetensors.torch
 
-    Damaged ones are deleted, so that they do not count as kept.
-    """
+    content = _newest_undamaged(folder)
+    if content is None:
+        return None
+    metadata = _metadata(content)
+    tensors = safetensors.torch.load(content)
+    return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
+
+
+def newest_state(folder: Path) -> dict[str, Any] | None:
+    """`Checkpoint.state` of the newest undamaged checkpoint, without its tensors and torch."""
+    content = _newest_undamaged(folder)
+    if content is None:
+        return None
+    state: dict[str, Any] = json.loads(_metadata(content)["state"])
+    return state
+
+
+def _newest_undamaged(folder: Path) -> bytes | None:
+    """Damaged files are deleted on the way, so that they do not count as kept."""
     for path in _newest_first(folder):
         try:
-            content = read_hashed(path)
+            return read_hashed(path)
         except DamagedFileError:
             path.unlink()
-            continue
-        metadata = _metadata(content)
-        tensors = safetensors.torch.load(content)
-        return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
     return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from study.records import EpochRecord, WorkResult
-from study.work import Outcome, Work, load_outcome
+from study.work import Outcome, Work, load_outcome, unfinished_history
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Conductor:
         root: folder of all work.
         observers: who is told.
         early_stop: stops trials that are not exempt.
-        earlier: results of trials that an earlier run of the study stopped, by key.
+        earlier: trials that an earlier run of the study stopped, by key: result and epochs.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Conductor:
         root: Path,
         observers: Sequence[Observer],
         early_stop: EarlyStop | None = None,
-        earlier: dict[str, WorkResult] | None = None,
+        earlier: dict[str, tuple[WorkResult, int]] | None = None,
     ) -> None:
         self.proposals, self.metric, self.root = proposals, metric, root
         self.observers, self.early_stop = observers, early_stop
@@ -138,8 +138,9 @@ class Conductor:
         return found.work
 
     def began(self, key: str) -> None:
-        """Work that was handed out has got its worker."""
-        self._tell_started(self.running[key])
+        """Work that was handed out has got a worker, perhaps not its first."""
+        if key in self.running:
+            self._tell_started(self.running[key])
 
     def report(self, key: str, record: EpochRecord) -> bool:
         """Take in an epoch of running work; true if the work must stop."""
@@ -193,22 +194,22 @@ class Conductor:
     def _first_step(self, planned: Planned) -> _Running | None:
         """The trial itself, its pretraining, or none if it is finished or has to wait."""
         trial = _Running(planned.work, planned)
-        outcome = self._known_outcome(planned.work)
+        pretraining, outcome = planned.work.pretraining, self._known_outcome(planned.work)
+        if pretraining is not None and pretraining.key not in (*self.pretrainings, *self.waiting):
+            pretrained = self._known_outcome(pretraining)
+            if pretrained is not None:
+                self._take_over(_Running(pretraining, None), pretrained)
+            elif outcome is None:
+                self.waiting[pretraining.key] = [planned]
+                return _Running(pretraining, None)
         if outcome is not None:
             self._take_over(trial, outcome)
             return None
-        pretraining = planned.work.pretraining
         if pretraining is None:
             return trial
         if pretraining.key in self.waiting:
             self.waiting[pretraining.key].append(planned)
             return None
-        if pretraining.key not in self.pretrainings:
-            outcome = self._known_outcome(pretraining)
-            if outcome is None:
-                self.waiting[pretraining.key] = [planned]
-                return _Running(pretraining, None)
-            self._take_over(_Running(pretraining, None), outcome)
         return self._after_pretraining(trial, self.pretrainings[pretraining.key])
 
     def _after_pretraining(self, trial: _Running, result: WorkResult) -> _Running | None:
@@ -221,7 +222,8 @@ class Conductor:
 
     def _known_outcome(self, work: Work) -> Outcome | None:
         if work.key in self.earlier:
-            return Outcome(self.earlier[work.key], [], None)
+            result, epochs = self.earlier[work.key]
+            return Outcome(result, unfinished_history(work, self.root)[:epochs], None)
         return load_outcome(work.folder(self.root))
 
     def _take_over(self, running: _Running, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from study.conductor import Planned
-from study.estimate import duration, stage_seconds
+from study.estimate import duration
 from study.records import METRICS, EpochRecord, WorkResult
+from study.trial import Stage, Trial
 from study.work import Work
 
 MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
@@ -58,7 +59,7 @@ class Display:
         expected: compute of all planned work, s.
         slots: trials at once.
         planned_trials: how many trials there will be.
-        quiet: show nothing but problems.
+        seconds_of: expected compute of a stage, s.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Display:
         expected: float,
         slots: int,
         planned_trials: int,
+        seconds_of: Callable[[Trial, Stage], float],
     ) -> None:
         self.console, self.metric, self.expected = console, metric, expected
-        self.slots, self.planned_trials = slots, planned_trials
+        self.slots, self.planned_trials, self.seconds_of = slots, planned_trials, seconds_of
         self.lines: dict[str, _Line] = {}
         self.warnings: list[str] = []
         self.started_at = self.spoke_at = time.monotonic()
@@ -94,7 +96,7 @@ class Display:
         """A new line."""
         del number
         stage = work.training
-        self.lines[work.key] = _Line(work, stage_seconds(work.trial, stage), stage.epochs)
+        self.lines[work.key] = _Line(work, self.seconds_of(work.trial, stage), stage.epochs)
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """An epoch is done."""

@@ -124,11 +124,31 @@ class GraphSet:
             pos=self.pos[atoms],
             edge_index=self.edge_index[:, edges].long() + ptr[edge_batch],
             shift=torch.einsum("ei,eij->ej", lattice, self.cell[frames][edge_batch]),
+            cell=self.cell[frames],
             batch=batch,
             ptr=ptr,
             energy=self.energy[frames],
             force=self.force[atoms],
         )
+
+
+def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Neighbours at the batch's present positions.
+
+    Returns:
+        edge_index (2, E) and shift (E, 3) Å, as in the batch.
+    """
+    positions = graph.pos.detach().cpu().double().numpy()
+    cells, first = graph.cell.cpu().double().numpy(), graph.ptr.tolist()
+    pairs, shifts = [], []
+    for number, cell in enumerate(cells):
+        here = slice(first[number], first[number + 1])
+        found, lattice = neighbor_list(positions[here], cell, cutoff)
+        pairs.append(found + np.int64(first[number]))
+        shifts.append(lattice @ cell)
+    device, dtype = graph.pos.device, graph.pos.dtype
+    edge_index = torch.tensor(np.concatenate(pairs, axis=1), device=device)
+    return edge_index, torch.tensor(np.concatenate(shifts), dtype=dtype, device=device)
 
 
 def to_data(frames: Frames, index: int, cutoff: float) -> Data:

@@ -7,6 +7,7 @@ A hole is a block with one key: `{choice: [a, b]}`, `{uniform: [low, high]}`,
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +57,17 @@ def hole_of(value: Any) -> tuple[str, list[Any]] | None:
         if kind in HOLES:
             return kind, content
     return None
+
+
+def count(value: Any) -> int:
+    """How many combinations there are; a range counts as one."""
+    hole = hole_of(value)
+    if hole:
+        kind, content = hole
+        return sum(count(option) for option in content) if kind == "choice" else 1
+    if isinstance(value, Block):
+        return math.prod(count(child) for child in value.values())
+    return 1
 
 
 def combinations(value: Any) -> Iterator[Any]:

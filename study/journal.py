@@ -9,7 +9,6 @@ from typing import Any
 from study.conductor import Planned
 from study.durable import append_json, read_json_lines
 from study.records import EpochRecord, WorkResult
-from study.trial import Trial
 from study.work import Work
 
 
@@ -39,11 +38,10 @@ class Journal:
     Args:
         path: the file; need not exist.
         metric: whose values are kept.
-        data_hash: content hash of the study's data set.
     """
 
-    def __init__(self, path: Path, metric: str, data_hash: str) -> None:
-        self.path, self.metric, self.data_hash = path, metric, data_hash
+    def __init__(self, path: Path, metric: str) -> None:
+        self.path, self.metric = path, metric
         self._planned: dict[int, Planned] = {}
         self._values: dict[str, list[float]] = {}
         self._results: dict[str, WorkResult] = {}
@@ -61,9 +59,13 @@ class Journal:
             for number, planned in self._planned.items()
         }
 
-    def stopped(self) -> dict[str, WorkResult]:
-        """Results of trials that were stopped early, by key: their work is not finished."""
-        return {key: result for key, result in self._results.items() if result.status == "stopped"}
+    def stopped(self) -> dict[str, tuple[WorkResult, int]]:
+        """Trials that were stopped early, by key: result and epochs; their work is not finished."""
+        return {
+            key: (result, len(self._values.get(key, [])))
+            for key, result in self._results.items()
+            if result.status == "stopped"
+        }
 
     def planned(self, planned: Planned) -> None:
         """Write down a new trial."""
@@ -73,7 +75,7 @@ class Journal:
                     "event": "planned",
                     "number": planned.number,
                     "key": planned.work.key,
-                    "trial": planned.work.trial.model_dump(mode="json"),
+                    "work": planned.work.to_json(),
                     "parameters": planned.parameters,
                     "exempt": planned.exempt,
                 }
@@ -94,13 +96,13 @@ class Journal:
             self._write({"event": "ended", "key": work.key, "result": asdict(result)})
 
     def _write(self, event: dict[str, Any]) -> None:
-        append_json(self.path, event)
         self._apply(event)
+        append_json(self.path, event)
 
     def _apply(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "planned":
-                work = Work("trial", Trial.model_validate(event["trial"]), self.data_hash)
+                work = Work.from_json(event["work"])
                 number = event["number"]
                 self._planned[number] = Planned(number, work, event["parameters"], event["exempt"])
             case "reported":

@@ -72,7 +72,12 @@ class StudyRuns:
             for run in existing
             if run.data.tags.get(Tag.KIND) in ("pretrain", "trial")
         }
-        parents = [run for run in existing if run.data.tags.get(Tag.KEY) == tags[Tag.KEY]]
+        studies = [run for run in existing if run.data.tags.get(Tag.KIND) == "study"]
+        parents = [run for run in studies if run.data.tags.get(Tag.KEY) == tags[Tag.KEY]]
+        if studies and not parents:
+            raise ValueError(
+                f"it has a study named {experiment} from another folder; choose another --name"
+            )
         self.study_run = parents[0].info.run_id if parents else self._create_study(experiment)
         self.active = not parents
         """Whether this run of the study has changed anything."""
@@ -201,7 +206,7 @@ class StudyRuns:
     def _describe(self, run_id: str, work: Work) -> None:
         from mlflow.entities import Param
 
-        parameters = [Param(name, str(value)) for name, value in _flat(work.settings)]
+        parameters = [Param(name, str(value)) for name, value in flat(work.settings)]
         for first in range(0, len(parameters), 100):
             self.client.log_batch(run_id, params=parameters[first : first + 100])
         self.client.log_dict(run_id, work.settings, "trial.json")
@@ -226,12 +231,12 @@ def _common_tags(kind: str) -> dict[str, str]:
     }
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Settings by dotted name."""
     found: list[tuple[str, Any]] = []
     for name, value in settings.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}.")
+            found += flat(value, f"{prefix}{name}.")
         else:
             found.append((f"{prefix}{name}", value))
     return found
@@ -240,3 +245,9 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def is_local(uri: str) -> bool:
     """Whether MLflow's records are a database file here, without a server."""
     return uri.startswith("sqlite:")
+
+
+def without_password(uri: str) -> str:
+    """A tracking URI that may be shown and stored."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri

@@ -20,11 +20,11 @@ from study.graph import GraphSet, indices
 from study.models import build_model
 from study.models.potential import Potential
 from study.records import EpochRecord, WorkResult
+from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.masking import Masking
+from study.tasks.pretext import build_pretext
 from study.training import DivergenceError, fit
 from study.trial import EnergyForces as EnergyForcesSettings
-from study.trial import Masking as MaskingSettings
 from study.trial import Stage
 from study.work import Outcome, Work, load_outcome, require_weights, save_outcome
 
@@ -72,7 +72,7 @@ class _Setup:
     """
 
     model: Potential
-    task: Masking | EnergyForces
+    task: Task
     stage: Stage
     parts: tuple[Tensor, Tensor, Tensor]
     split_hash: str
@@ -132,16 +132,14 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
 
 
-def _build_task(
-    stage: Stage, model: Potential, graphs: GraphSet, train: Tensor
-) -> Masking | EnergyForces:
+def _build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
     match stage.task:
-        case MaskingSettings():
-            return Masking(stage.task, graphs)
         case EnergyForcesSettings():
             statistics = LabelStatistics.fit(graphs, train[: stage.frames])
-            statistics.apply(model)
+            statistics.apply(model, stage.task)
             return EnergyForces(stage.task, graphs, statistics)
+        case _:
+            return build_pretext(stage.task, graphs)
 
 
 @lru_cache(maxsize=1)

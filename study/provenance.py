@@ -27,8 +27,15 @@ PACKAGES = (
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs of this machine, found without importing torch."""
-    return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
+    """Names of the NVIDIA GPUs that torch can use here, found without importing it."""
+    if version("torch").endswith("+cpu"):
+        return ()
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(names)
+    chosen = [place for place in visible.split(",") if place.strip() not in ("", "-1")]
+    return tuple(names[: len(chosen)])
 
 
 @cache
@@ -81,5 +88,8 @@ def _processor() -> str:
 def _output(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""

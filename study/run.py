@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from study.errors import UserError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from study.journal import Journal
-    from study.plan import Plan
+    from study.plan import DataSets, Plan
     from study.tracking import Tracker
 
 FAILED, MISUSE, INTERRUPTED = 1, 2, 130
@@ -41,7 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         return MISUSE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"{place}{error.strerror or error}; what is done so far is kept\n")
+        sys.stderr.write(
+            f"{place}{error.strerror or error}; mend that and run the same command again, it goes "
+            "on from what is done\n"
+        )
         return MISUSE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command continues the study\n")
@@ -70,9 +73,9 @@ def _run(chosen: argparse.Namespace) -> int:
     plan, reason = _plan(chosen)
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
-    plan.check()
+    plan.check(on_cluster=bool(chosen.address))
     plan.show(console)
     if chosen.dry_run:
         return 0
@@ -80,9 +83,12 @@ def _run(chosen: argparse.Namespace) -> int:
     from study.tracking import require_reachable
 
     require_reachable(plan.tracking_uri)
+    if chosen.address:
+        from study import tune
+
+        tune.require_reachable(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
-        plan.folder.write(plan.space, plan.tracking_uri)
         journal, experiment = _conduct(plan, console, chosen.address)
     return _conclude(plan, journal, experiment, console)
 
@@ -117,39 +123,38 @@ def _conduct(plan: Plan, console: Console, address: str | None) -> tuple[Journal
         The journal, and the id of MLflow's experiment.
     """
     from study.data import progress_display
-    from study.datasets import prepare
-    from study.frames import read_header
     from study.journal import Journal
-    from study.plan import cores
     from study.tracking import Tracker
 
-    tracker = Tracker(plan.tracking_uri, plan.name, plan.root, plan.tags())
+    study = plan.folder.write(plan.space, plan.tracking_uri, {})
+    tracker = Tracker(plan.tracking_uri, plan.name, plan.root, plan.tags(study))
     tracker.open()
-    with progress_display("simulating water") as progress:
-        frames = prepare(plan.dataset, plan.root, cores(), progress)
-    data_hash = read_header(frames)["content_hash"]
-    journal = Journal(plan.folder.journal, plan.space.settings.metric, data_hash)
-    tracker.wait()
     status = "KILLED"
     try:
-        _work_off(plan, journal, tracker, console, address, frames)
+        with progress_display("simulating water") as progress:
+            data = plan.prepare(progress)
+        plan.folder.write(plan.space, plan.tracking_uri, data.hashes)
+        journal = Journal(plan.folder.journal, plan.space.settings.metric)
+        tracker.wait()
+        _work_off(plan, data, journal, tracker, console, address)
         status = "FINISHED"
     finally:
         if not tracker.close(status):
             why = tracker.problem or "it is too slow"
             console.print(
-                f"[red]MLflow did not take all records ({why}); the same command adds them.[/red]"
+                f"MLflow did not take all records ({why}); the same command adds them.",
+                style="red",
             )
     return journal, tracker.runs.experiment_id
 
 
 def _work_off(
     plan: Plan,
+    data: DataSets,
     journal: Journal,
     tracker: Tracker,
     console: Console,
     address: str | None,
-    frames: Path,
 ) -> None:
     """Run all work that is left; Ray starts only if there is some."""
     from study import tune
@@ -161,8 +166,8 @@ def _work_off(
     resources, metric = plan.space.settings.resources, plan.space.settings.metric
     try:
         slots = tune.connect(resources, address=address) if address else plan.slots
-        display = Display(console, metric, plan.seconds, slots, plan.trials)
-        proposals, early_stop = build_search(plan, journal, slots)
+        display = Display(console, metric, plan.seconds, slots, plan.trials, plan.seconds_of)
+        proposals, early_stop = build_search(plan, journal, data.work, slots)
         observers: list[Observer] = [journal, tracker, display]
         conductor = Conductor(
             proposals, metric, plan.root, observers, early_stop, journal.stopped()
@@ -172,7 +177,7 @@ def _work_off(
         if not address:
             tune.connect(resources, cpus=cores())
         with display:
-            tune.run(conductor, resources, plan.root, frames, plan.name)
+            tune.run(conductor, resources, plan.root, data.folders, plan.folder.path / "ray")
     finally:
         tune.disconnect()
 
@@ -182,45 +187,37 @@ def _conclude(plan: Plan, journal: Journal, experiment: str, console: Console) -
     from study.summary import arms, result_table
     from study.work import load_outcome
 
-    ended, names, failed = [], {}, False
+    ended, failed = [], False
     for entry in journal.entries().values():
-        if entry.planned.parameters:
-            names[entry.planned.work.key] = _parameters(entry.planned.parameters)
         if entry.result is not None:
             outcome = load_outcome(entry.planned.work.folder(plan.root))
             result = outcome.result if outcome and entry.over else entry.result
             ended.append((entry.planned.work, result))
             failed |= not entry.over
     console.print()
-    console.print(result_table(arms(ended), names))
+    console.print(result_table(arms(ended)))
     folder = shlex.quote(str(_near(plan.folder.path)))
     console.print(f"\nEverything is in {_near(plan.root)}. The report, by way of Parquet tables:")
     console.print(f"  python -m analysis.export {folder} && python -m analysis.report {folder}")
     console.print("Runs and curves in MLflow:")
     for line in _mlflow_commands(plan.tracking_uri, experiment):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
     return FAILED if failed else 0
 
 
 def _mlflow_commands(uri: str, experiment: str) -> list[str]:
     """How to open the study in MLflow's UI, whose front page shows traces of language models."""
+    from study.mlflow_runs import without_password
+
     page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
-        return [f"{uri}/{page}"]
+        return [f"{without_password(uri)}/{page}"]
     quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+    store = shlex.quote(without_password(uri))
     return [
-        f"{quiet} mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}",
+        f"{quiet} mlflow ui --workers 1 --backend-store-uri {store}",
         f"http://127.0.0.1:5000/{page}",
     ]
-
-
-def _parameters(proposed: dict[str, Any]) -> str:
-    """A proposal's numbers; the masking ratio is in the label."""
-    return "".join(
-        f", {name} {value:.3g}" if isinstance(value, float) else f", {name} {value}"
-        for name, value in proposed.items()
-        if not name.endswith("masking_ratio") and value is not None
-    )
 
 
 def _near(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from difflib import get_close_matches
 from functools import cached_property
@@ -14,13 +13,18 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from study.config import Config
 from study.errors import UserError
 from study.explain import explain
-from study.holes import Proposer, combinations, fill, overlaid, problems_of_holes, variants
+from study.holes import Proposer, combinations, count, fill, overlaid, problems_of_holes, variants
 from study.identity import digest
 from study.trial import Trial
 from study.yaml_file import Block, read_yaml
 
 SHIPPED = Path(__file__).parent.parent / "search_spaces"
 MOST_TRIALS = 100_000
+
+EVERY_COMBINATION = 2000
+"""Larger grids are checked one hole at a time, to answer at once."""
+
+ENOUGH_PROBLEMS = 20
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -35,6 +39,12 @@ class Resources(Config):
     """Threads."""
     gpus: float = Field(default=1.0, ge=0, le=64)
     """GPUs or a fraction of one; trials share a GPU then. Without GPUs it is ignored."""
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_shared(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"`gpus` must be at most 1, or a whole number, but got {self.gpus}")
+        return self
 
 
 class EarlyStopping(Config):
@@ -59,6 +69,9 @@ class Search(Config):
     """Best proposals that are repeated with all other seeds at the end."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class Settings(Config):
     """What stands at the top of a space."""
 
@@ -66,7 +79,7 @@ class Settings(Config):
     """What the study wants to know."""
     metric: Metric = "val_force_rmse"
     """Lower is better; ranks trials, and decides who is stopped early."""
-    seeds: Annotated[list[int], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
     """Every arm runs once with each."""
     baseline: bool = True
     """Run each trial also from scratch, without its first stage."""
@@ -115,8 +128,7 @@ class Space:
 
     def grid(self) -> list[Trial]:
         """All trials of a study without search: every arm with every seed, baseline first."""
-        filled = [Trial.model_validate(choice) for choice in combinations(self.body)]
-        return self.with_baselines(filled)
+        return self.with_baselines([Trial.model_validate(each) for each in combinations(self.body)])
 
     @cached_property
     def samples(self) -> list[Trial]:
@@ -167,6 +179,9 @@ def load_space(name: str, profile: str) -> Space:
     overlay = profiles[profile] or Block({}, {})
     if not isinstance(overlay, Block):
         raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
+    if "profiles" in overlay:
+        line = overlay.lines["profiles"]
+        raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
     return parse_space(path, profile, overlaid(content, overlay))
 
 
@@ -177,15 +192,31 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
     body = content.get("trial")
     if isinstance(body, Block):
         searched = settings is not None and settings.search is not None
-        in_holes = problems_of_holes(body, path, "trial", grid=not searched)
-        problems += in_holes
-        for variant in [] if in_holes else variants(body):
-            _parse(Trial, variant, path, ("trial",), problems)
+        problems += _problems_of_trial(body, path, searched=searched)
     if problems or settings is None or not isinstance(body, Block):
         raise UserError(*dict.fromkeys(problems))
-    space = Space(path, profile, settings, body)
-    _check_size(space)
-    return space
+    return Space(path, profile, settings, body)
+
+
+def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
+    """Of the holes, or else of what fills them: every combination, or each end of each hole."""
+    problems = problems_of_holes(body, path, "trial", grid=not searched)
+    if "seed" in body:
+        line = body.lines["seed"]
+        problems.append(f"{path}:{line}: trial.seed: seeds stand at the top; put it into `seeds`")
+    if not problems and not searched and count(body) > MOST_TRIALS:
+        problems.append(
+            f"{path}: the grid has {count(body)} trials per seed, more than {MOST_TRIALS}; remove "
+            "choices, or add a `search:` block"
+        )
+    if problems:
+        return problems
+    few = not searched and count(body) <= EVERY_COMBINATION
+    for filled in combinations(body) if few else variants(body):
+        _parse(Trial, filled, path, ("trial",), problems)
+        if len(problems) >= ENOUGH_PROBLEMS:
+            break
+    return problems
 
 
 def find_space(name: str) -> Path:
@@ -213,17 +244,6 @@ def _parse(
     except ValidationError as error:
         problems += explain(error, kind, value, path, place)
         return None
-
-
-def _check_size(space: Space) -> None:
-    if space.settings.search is not None:
-        return
-    count = sum(1 for _ in itertools.islice(combinations(space.body), MOST_TRIALS + 1))
-    if count * len(space.settings.seeds) > MOST_TRIALS:
-        raise UserError(
-            f"{space.path}: the grid has more than {MOST_TRIALS} trials; remove choices, or add "
-            "a `search:` block"
-        )
 
 
 def _listed(names: Block) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from study.durable import write_json
 from study.errors import UserError
 from study.identity import code_version
+from study.mlflow_runs import without_password
 from study.space import Space
 
 FREE = {"question", "resources", "profile"}
@@ -65,18 +67,44 @@ class StudyFolder:
         if changes:
             raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
 
-    def write(self, space: Space, tracking_uri: str) -> None:
-        """Record what the study is, for later runs and for analysis."""
+    def check_data(self, data: dict[str, str]) -> None:
+        """Refuse to continue a study whose data set has changed.
+
+        Args:
+            data: content hash of each data set, by the name of its folder.
+
+        Raises:
+            UserError: naming the data set.
+        """
+        before = self._read()
+        for folder, content in (before or {}).get("data", {}).items():
+            if data.get(folder, content) != content:
+                raise UserError(
+                    f"{self.root / 'data' / folder}: is not the data set that this study began "
+                    f"with; bring that one back, or give the study a new name with --name "
+                    f"{self.name}-2"
+                )
+
+    def write(self, space: Space, tracking_uri: str, data: dict[str, str]) -> str:
+        """Record what the study is, for later runs and for analysis.
+
+        Returns:
+            The study's own id, which no study of the same name in another folder has.
+        """
+        before = self._read() or {}
         content = {
+            "id": before.get("id", uuid.uuid4().hex),
             "name": self.name,
+            "data": before.get("data", {}) | data,
             "experiment": self.name,
             "profile": space.profile,
-            "tracking_uri": tracking_uri,
+            "tracking_uri": without_password(tracking_uri),
             "space": space.resolved(),
             "code_version": code_version(),
         }
-        if content != self._read():
+        if content != before:
             write_json(self.path / "study.json", content)
+        return str(content["id"])
 
     def _read(self) -> dict[str, Any] | None:
         path = self.path / "study.json"
@@ -99,8 +127,9 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
             for key in [*old, *(key for key in new if key not in old)]
             for change in differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
         ]
-    grown = place == "seeds" or place.endswith(".choice")
-    if grown and isinstance(new, list) and all(item in new for item in old):
+    if place == "seeds" and new[: len(old)] == old:
+        return []
+    if place.endswith(".choice") and isinstance(new, list) and all(item in new for item in old):
         return []
     if place in ("search.trials", "search.repeat_best") and new > old:
         return []

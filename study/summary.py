@@ -2,80 +2,119 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.table import Table
 
 from study.identity import digest
+from study.mlflow_runs import flat
 from study.records import WorkResult
 from study.work import Work
 
 MOST_ARMS = 30
 
+OWN = ("pretrain", "transfer")
+"""What distinguishes an arm from its baseline."""
+
 
 @dataclass
 class Arm:
-    """Trials that differ in their seed alone."""
+    """Trials that differ in their seed alone.
 
-    work: Work
-    results: list[WorkResult] = field(default_factory=list)
+    Args:
+        settings: by dotted name, without the seed.
+        label: how it was pretrained, and what else distinguishes it from other arms.
+        results: by seed.
+    """
+
+    settings: dict[str, Any]
+    label: str
+    results: dict[int, WorkResult] = field(default_factory=dict)
 
     @property
-    def completed(self) -> list[WorkResult]:
+    def completed(self) -> dict[int, WorkResult]:
         """Results that count."""
-        return [result for result in self.results if result.status == "completed"]
+        return {seed: end for seed, end in self.results.items() if end.status == "completed"}
 
-    def mean(self, metric: str) -> float:
-        """Over the completed trials; infinite without any."""
-        values = [result.metrics[metric] for result in self.completed]
-        return statistics.mean(values) if values else float("inf")
+    @property
+    def setting(self) -> str:
+        """What an arm and its baseline have in common."""
+        shared = {name: value for name, value in self.settings.items() if not name.startswith(OWN)}
+        return digest(shared)
 
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the metric's unit."""
-        values = [1000 * result.metrics[metric] for result in self.completed]
+        values = [1000 * result.metrics[metric] for result in self.completed.values()]
         if not values:
             return "–"
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.4g}{spread}"
 
     def change(self, baseline: Arm | None) -> str:
-        """Of the mean test force error against the baseline, in per cent."""
-        if baseline is None or baseline is self or not self.completed or not baseline.completed:
+        """Mean change of the test force error against the baseline, paired by seed, in per cent."""
+        if baseline is None or baseline is self:
             return ""
-        ratio = self.mean("test_force_rmse") / baseline.mean("test_force_rmse")
-        return f"{100 * (ratio - 1):+.1f} %"
+        mine, theirs = self.completed, baseline.completed
+        ratios = [
+            mine[seed].metrics["test_force_rmse"] / theirs[seed].metrics["test_force_rmse"]
+            for seed in mine
+            if seed in theirs
+        ]
+        return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
 
 
 def arms(ended: Iterable[tuple[Work, WorkResult]]) -> list[Arm]:
     """Group trials by everything but the seed, in order of appearance."""
     grouped: dict[str, Arm] = {}
     for work, result in ended:
-        settings = {key: value for key, value in work.settings.items() if key != "seed"}
-        grouped.setdefault(digest(settings), Arm(work)).results.append(result)
+        settings = {name: value for name, value in flat(work.settings) if name != "seed"}
+        label = work.label.rpartition(",")[0]
+        arm = grouped.setdefault(digest(settings), Arm(settings, label))
+        arm.results[work.trial.seed] = result
+    _tell_apart(list(grouped.values()))
     return list(grouped.values())
 
 
-def result_table(found: list[Arm], names: dict[str, str]) -> Table:
+def _tell_apart(found: list[Arm]) -> None:
+    """Add to the labels what varies between the arms, unless the pretraining task says it."""
+    names = dict.fromkeys(name for arm in found for name in arm.settings)
+    for name in names:
+        if name == "pretrain" or name.startswith("pretrain.task."):
+            continue
+        having = [arm for arm in found if name in arm.settings]
+        if len({str(arm.settings[name]) for arm in having}) > 1:
+            for arm in having:
+                arm.label += f", {name} {_number(arm.settings[name])}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def result_table(found: list[Arm]) -> Table:
     """Test errors of every arm beside those of predicting nothing.
 
     Args:
         found: arms of the study; only the `MOST_ARMS` with most trials are shown.
-        names: what else distinguishes a trial, by its key: a search's proposals.
     """
     table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
     table.add_column("arm")
     for name in ("trials", "force RMSE\nmeV/Å", "against\nscratch", "energy RMSE\nmeV/atom"):
         table.add_column(name, justify="right")
-    baseline = next((arm for arm in found if arm.work.trial.pretrain is None), None)
-    shown = found if not names else sorted(found, key=lambda arm: -len(arm.completed))
-    for arm in shown[:MOST_ARMS]:
+    scratch = {arm.setting: arm for arm in found if arm.settings.get("pretrain", "") is None}
+    shown = found
+    if len(found) > MOST_ARMS:
+        shown = sorted(found, key=lambda arm: -len(arm.completed))[:MOST_ARMS]
+    for arm in shown:
         table.add_row(
-            arm.work.label.rpartition(",")[0] + names.get(arm.work.key, ""),
+            arm.label,
             f"{len(arm.completed)}/{len(arm.results)}",
             arm.shown("test_force_rmse"),
-            arm.change(baseline),
+            arm.change(scratch.get(arm.setting)),
             arm.shown("test_energy_rmse"),
         )
     trivial = next((arm for arm in found if arm.completed), None)

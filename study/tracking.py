@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from filelock import FileLock
 
 from study.conductor import Planned
 from study.errors import UserError
-from study.mlflow_runs import StudyRuns, is_local
+from study.mlflow_runs import StudyRuns, is_local, without_password
 from study.records import EpochRecord, WorkResult
 from study.work import Work
 
@@ -32,9 +33,10 @@ def require_reachable(uri: str) -> None:
     """Ask a server for its first experiment; a local database is made when it is first used.
 
     Raises:
-        UserError: if it does not answer.
+        UserError: if it does not answer, or the file is no database.
     """
     if is_local(uri):
+        _require_database(Path(uri.removeprefix("sqlite:///")))
         return
     from mlflow import MlflowClient
 
@@ -119,11 +121,13 @@ class Tracker:
             return
         finally:
             self._opened.set()
-        while (task := self._tasks.get()) is not None:
-            self._try(task)
+        # After a task that could not be done nothing else is: a later run of the study finds the
+        # last step of each run, and must not find gaps before it.
+        while (task := self._tasks.get()) is not None and self._done(task):
+            pass
 
-    def _try(self, task: Callable[[], None]) -> None:
-        """Repeat until it works."""
+    def _done(self, task: Callable[[], None]) -> bool:
+        """Repeat until it works, or the study has ended and patience with it."""
         pause, deadline = 0.5, math.inf
         while True:
             try:
@@ -133,11 +137,11 @@ class Tracker:
                     deadline = min(deadline, time.monotonic() + PATIENCE / 2)
                 if time.monotonic() > deadline:
                     self.problem = _one_line(problem, self.uri)
-                    return
+                    return False
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
             else:
-                return
+                return True
 
 
 def _milliseconds() -> int:
@@ -153,18 +157,26 @@ def _first_touch(uri: str) -> Any:
     return FileLock(path.with_name(f"{path.name}.lock"))
 
 
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri
+def _require_database(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as problem:
+        raise UserError(
+            f"{path}: no usable database ({problem}); move the file away, or name another with "
+            "--tracking-uri"
+        ) from None
 
 
 def _one_line(problem: Exception, uri: str) -> str:
     text = str(problem).split("\n", 1)[0] or type(problem).__name__
-    return text.replace(uri, _without_password(uri))[:200]
+    return text.replace(uri, without_password(uri))[:200]
 
 
 def _unreachable(uri: str, problem: str) -> UserError:
     return UserError(
-        f"--tracking-uri {_without_password(uri)}: {problem}; start the server, or leave the "
+        f"--tracking-uri {without_password(uri)}: {problem}; start the server, or leave the "
         "option out to use a local database"
     )

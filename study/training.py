@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -108,6 +109,8 @@ class _Run:
         )
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
+        # What is validated, kept and tested: the model, or the average of its weights.
+        self.judged = model if stage.ema is None else copy.deepcopy(model)
 
     def epoch(self) -> dict[str, float]:
         """Train once over the frames, then validate."""
@@ -120,6 +123,9 @@ class _Run:
         metrics |= self._validate()
         if not math.isfinite(metrics[self.task.criterion]):
             raise DivergenceError(f"{self.task.criterion} is not finite in epoch {number + 1}")
+        hopeless = self.task.hopeless(metrics) if self._past_a_tenth(number + 1) else ""
+        if hopeless:
+            raise DivergenceError(f"{hopeless} in epoch {number + 1}")
         self._keep_if_best(metrics)
         self.progress.seconds += time.monotonic() - started
         metrics["seconds"] = self.progress.seconds
@@ -129,13 +135,16 @@ class _Run:
 
     def finish(self) -> None:
         """Leave the selected weights in the model."""
-        if self.stage.select == "best":
-            self.model.load_state_dict(self.best)
+        best = self.stage.select == "best"
+        self.model.load_state_dict(self.best if best else self.judged.state_dict())
 
     def save(self, folder: Path) -> None:
         """Write everything that `resume` needs."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        if self.judged is not self.model:
+            average = self.judged.state_dict()
+            tensors |= {f"average.{name}": value for name, value in average.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         save_checkpoint(folder, Checkpoint(self.progress.epoch, tensors, vars(self.progress)))
@@ -147,6 +156,8 @@ class _Run:
             return
         self.progress = Progress(**checkpoint.state)
         self.model.load_state_dict(checkpoint.part("model"))
+        if self.judged is not self.model:
+            self.judged.load_state_dict(checkpoint.part("average"))
         self.best = {
             name: value.to(self.task.graphs.device)
             for name, value in checkpoint.part("best").items()
@@ -167,21 +178,37 @@ class _Run:
         )
         losses, norms = [], []
         for step, chosen in enumerate(self.train[order].split(self.stage.batch_size)):
-            self._set_rate(epoch * self.steps_per_epoch + step)
+            number = epoch * self.steps_per_epoch + step
+            self._set_rate(number)
             generator = seeded(self.seed, "task", epoch, step, device=device)
-            loss = self.task.loss(self.model, chosen, generator)
+            loss = self.task.loss(self.model, chosen, generator, number)
             self.optimizer.zero_grad()
             loss.backward()
             limit = self.stage.clip_norm or math.inf
             norms.append(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
             losses.append(loss.detach())
             self.optimizer.step()
+            self._follow()
         return torch.stack(losses).mean(), torch.stack(norms).mean()
 
+    def _follow(self) -> None:
+        """Move the average of the weights by a step; the buffers are those of the model."""
+        if self.stage.ema is None:
+            return
+        with torch.no_grad():
+            pairs = zip(self.judged.parameters(), self.model.parameters(), strict=True)
+            for average, weights in pairs:
+                average.lerp_(weights, 1 - self.stage.ema)
+            for copied, buffer in zip(self.judged.buffers(), self.model.buffers(), strict=True):
+                copied.copy_(buffer)
+
+    def _past_a_tenth(self, epochs: int) -> bool:
+        return epochs > 0.1 * self.stage.epochs
+
     def _validate(self) -> dict[str, float]:
-        self.model.eval()
+        self.judged.eval()
         generator = seeded(self.seed, "validation", device=self.task.graphs.device)
-        return self.task.evaluate(self.model, self.validation, generator)
+        return self.task.evaluate(self.judged, self.validation, generator)
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
         best = self.progress.best_epoch
@@ -189,7 +216,7 @@ class _Run:
         if best and metrics[criterion] >= self.progress.history[best - 1][criterion]:
             return
         self.progress.best_epoch = self.progress.epoch + 1
-        self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.best = {name: value.clone() for name, value in self.judged.state_dict().items()}
 
     def _set_rate(self, step: int) -> None:
         """Half a cosine from `lr` at the first step to `min_lr` after the last."""

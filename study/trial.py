@@ -74,7 +74,51 @@ class EGNN(Config):
     """Per-atom vectors of pretext tasks: −∂E/∂x as in the paper, or moved coordinates."""
 
 
-Model = EGNN
+class GNS(Config):
+    """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
+
+    name: Literal["gns"]
+    hidden: int = Field(default=128, ge=1, le=4096)
+    """Width of node and edge states."""
+    layers: int = Field(default=10, ge=1, le=64)
+    """Message-passing steps."""
+    cutoff: float = Field(default=3.4, gt=0, le=50)
+    """Neighbours lie within this distance, Å."""
+    radial: Literal["distance", "bessel"] = "distance"
+    """What an edge knows of its length, beside its vector: r as in the paper, or a Bessel basis."""
+    basis: int = Field(default=16, ge=1, le=256)
+    """Number of Bessel functions."""
+    envelope: Literal["smooth", "hard"] = "smooth"
+    """Messages fade out at the cutoff, or end abruptly there as in the paper."""
+    edge_update: Literal["residual", "legacy"] = "residual"
+    """Edge states gain their message at every step, or just double as in the released code."""
+
+
+class ForceNet(Config):
+    """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
+
+    name: Literal["forcenet"]
+    hidden: int = Field(default=128, ge=1, le=4096)
+    """Width of node and edge features."""
+    layers: int = Field(default=5, ge=1, le=64)
+    """Interaction blocks."""
+    cutoff: float = Field(default=3.4, gt=0, le=50)
+    """Neighbours lie within this distance, Å."""
+    max_n: int = Field(default=3, ge=1, le=8)
+    """Degrees of the spherical harmonics, counted as in the authors' code: l = 0 … max_n - 1."""
+    frequencies: int = Field(default=50, ge=1, le=128)
+    """Sines of each length of an edge."""
+    max_neighbors: int | None = Field(default=50, ge=1)
+    """Neighbours that an atom sees, the nearest ones; all within the cutoff when null."""
+    envelope: Literal["smooth", "cosine", "hard"] = "smooth"
+    """Edges fade out at the cutoff, fade as cos(πr/2c) as in the paper, or end abruptly there."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalization of node features in blocks and force head; `batch` as in the paper."""
+    species_blind: bool = False
+    """Take every atom for oxygen, as a bug of the released code of arXiv:2402.15921 does."""
+
+
+Model = Annotated[EGNN | GNS | ForceNet, Field(discriminator="name")]
 
 
 class Masking(Config):
@@ -83,11 +127,57 @@ class Masking(Config):
     name: Literal["masking"]
     masking_ratio: float = Field(gt=0, le=1)
     """Fraction of the molecules that lose one hydrogen."""
+    atom: Literal["hydrogen", "oxygen"] = "hydrogen"
+    """What is hidden; oxygens are the paper's negative result."""
+    placebo: bool = False
+    """Random directions instead of the true ones: same compute, nothing to learn."""
 
     @property
     def label(self) -> str:
-        """The task in two words."""
-        return f"masking {self.masking_ratio:g}"
+        """The task in a few words."""
+        what = f"masking {self.masking_ratio:g}" + " oxygen" * (self.atom == "oxygen")
+        return what + " placebo" * self.placebo
+
+
+class Denoising(Config):
+    """Push every atom by Gaussian noise and predict the way back (arXiv:2206.00133)."""
+
+    name: Literal["denoising"]
+    noise_scale: float = Field(default=0.5, gt=0, le=10)
+    """Standard deviation of the noise per component, Å."""
+    center: bool = False
+    """Subtract each frame's mean push, as arXiv:2206.00133 does."""
+    placebo: bool = False
+    """Random targets instead of the true ones: same compute, nothing to learn."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        return f"denoising {self.noise_scale:g}" + " placebo" * self.placebo
+
+
+class MixedPart(Config):
+    """One of several tasks."""
+
+    task: Annotated[Masking | Denoising, Field(discriminator="name")]
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """Of its loss."""
+
+
+class Mixed(Config):
+    """Several pretext tasks in one stage."""
+
+    name: Literal["mixed"]
+    tasks: Annotated[list[MixedPart], Field(min_length=2, max_length=8)]
+    """The tasks with their weights."""
+    schedule: Literal["together", "alternating"] = "together"
+    """Every step sums all losses, or takes the next task in turn."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        joint = " + " if self.schedule == "together" else " / "
+        return joint.join(part.task.label for part in self.tasks)
 
 
 class EnergyForces(Config):
@@ -102,6 +192,17 @@ class EnergyForces(Config):
     """Penalty of a deviation."""
     criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
     """Validation metric that picks the best epoch."""
+    energy_reference: Literal["per_atom", "none"] = "per_atom"
+    """Energies are predicted about the training mean per atom, or, as by the released GNS, the
+    network must learn the totals."""
+    output_scale: Literal["force_rms", "energy_std", "one"] = "force_rms"
+    """Unit of what the network puts out, of the training labels; the released code takes the
+    standard deviation of the energies in finetuning, and one in pretraining."""
+    mask_embedding: Literal["zeros", "none"] = "zeros"
+    """Atoms get the embedding of unmasked atoms, as in pretraining, or none."""
+    divergence: float | None = Field(default=2.0, gt=0)
+    """A trial has diverged if after a tenth of its epochs the validation force error exceeds this
+    many times the root mean square of the training forces; never when null."""
 
     @property
     def label(self) -> str:
@@ -112,7 +213,7 @@ class EnergyForces(Config):
 class Stage(Config):
     """One training of the model on one task; pretraining and finetuning are both a stage."""
 
-    task: Annotated[Masking | EnergyForces, Field(discriminator="name")]
+    task: Annotated[Masking | Denoising | Mixed | EnergyForces, Field(discriminator="name")]
     epochs: int = Field(ge=1, le=1_000_000)
     """Passes over the training frames."""
     batch_size: int = Field(ge=1, le=100_000)
@@ -129,6 +230,9 @@ class Stage(Config):
     """Weight decay of the optimizer."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; unlimited when left out."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of the weights, which is then validated,
+    kept and tested in their place; none when left out."""
     select: Literal["best", "last"] = "best"
     """Weights to go on with: the epoch best in validation, or the last."""
 

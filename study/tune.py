@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
-import tempfile
+import socket
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# `ray start` demands a token where there is one, but does not tell those who connect.
+if (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 # Ctrl-C is the command line's business.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # Pretrainings report no validation force error, and that is no mistake.
@@ -25,6 +30,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.conductor import Conductor
+from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.space import Resources
 from study.work import Work, load_outcome
@@ -43,17 +49,49 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
 
     Returns:
         How many trials fit at once.
+
+    Raises:
+        UserError: if the cluster does not answer, or no trial fits.
     """
     local = {} if address else {"object_store_memory": OBJECT_STORE, "num_cpus": cpus}
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    try:
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local
+        )
+    except (ConnectionError, RuntimeError) as problem:
+        raise UserError(
+            f"--address {address or 'local'}: cannot connect ({str(problem).splitlines()[0]}); "
+            "start Ray there with `ray start --head`, with the same Ray version and token"
+        ) from None
     # Ray takes the signal for itself, and would end the study without a word to MLflow.
     signal.signal(signal.SIGTERM, on_sigterm)
     total = ray.cluster_resources()
-    fitting = [int(total.get("CPU", 1) / resources.cpus)]
+    fitting = [int(total.get("CPU", 0) / resources.cpus)]
     if total.get("GPU", 0) and resources.gpus:
         fitting.append(int(total["GPU"] / resources.gpus))
-    return max(1, min(fitting))
+    if min(fitting) < 1:
+        has = ", ".join(f"{total.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+        raise UserError(f"resources: a trial must fit, but Ray has only {has}; ask for less")
+    return min(fitting)
+
+
+def require_reachable(address: str) -> None:
+    """Knock at a cluster's port, because Ray would knock for minutes.
+
+    Raises:
+        UserError: if nobody opens.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as problem:
+        raise UserError(
+            f"--address {address}: nobody answers ({problem.strerror or problem}); start Ray there "
+            "with `ray start --head`, or leave the option out to run on this machine"
+        ) from None
 
 
 def disconnect() -> None:
@@ -61,21 +99,32 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def run(conductor: Conductor, resources: Resources, root: Path, frames: Path, name: str) -> None:
+def run(
+    conductor: Conductor,
+    resources: Resources,
+    root: Path,
+    frames: Mapping[str, Path],
+    scratch: Path,
+) -> None:
     """Let Ray Tune run all work that the conductor has.
 
     Args:
         conductor: hands out work and takes in reports.
         resources: what one trial takes.
         root: folder of all work, on storage that every node sees.
-        frames: folder of the data set, likewise.
-        name: of the study.
+        frames: folders of the data sets by their content hash, likewise.
+        scratch: for Tune's own files, which are of no use afterwards.
     """
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
     trainable = tune.with_parameters(
-        _perform, root=str(root), frames=str(frames), threads=resources.cpus
+        _perform,
+        root=str(root),
+        frames={content: str(folder) for content, folder in frames.items()},
+        threads=resources.cpus,
+        device="cuda" if gpus else "cpu",
     )
-    with tempfile.TemporaryDirectory(prefix="tune-", dir=root) as scratch:
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
@@ -86,15 +135,17 @@ def run(conductor: Conductor, resources: Resources, root: Path, frames: Path, na
                 reuse_actors=not gpus,
             ),
             run_config=tune.RunConfig(
-                name=name,
-                storage_path=scratch,
+                name="trials",
+                storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Starts(conductor)],
+                callbacks=[_Workers(conductor)],
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Unsaved:
@@ -105,8 +156,8 @@ class _Unsaved:
         return {}
 
 
-class _Starts(_Unsaved, tune.Callback):
-    """Tells the conductor which work has got a worker."""
+class _Workers(_Unsaved, tune.Callback):
+    """Tells the conductor which work has got a worker, or has lost its last one."""
 
     def __init__(self, conductor: Conductor) -> None:
         self.conductor = conductor
@@ -116,8 +167,16 @@ class _Starts(_Unsaved, tune.Callback):
         del iteration, trials
         self.conductor.began(trial.config["key"])
 
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """Its worker died too often; Tune does not try it again."""
+        del iteration, trials
+        reason = f"its worker process died {RETRIES + 1} times, perhaps for lack of memory"
+        self.conductor.end(trial.config["key"], WorkResult("failed", reason))
 
-def _perform(config: dict[str, Any], root: str, frames: str, threads: int) -> None:
+
+def _perform(
+    config: dict[str, Any], root: str, frames: dict[str, str], threads: int, device: str
+) -> None:
     """Do one piece of work in a worker process and report every epoch."""
     import torch
 
@@ -125,9 +184,10 @@ def _perform(config: dict[str, Any], root: str, frames: str, threads: int) -> No
 
     torch.set_num_threads(threads)
     work = Work.from_json(config["work"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        for record in perform(work, Path(root), Path(frames), device):
+        if device == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # fails with the reason if torch cannot use the GPU that Ray gave
+        for record in perform(work, Path(root), Path(frames[work.data_hash]), device):
             tune.report({"record": json.dumps(asdict(record))})
         outcome = load_outcome(work.folder(Path(root)))
         assert outcome is not None
@@ -186,9 +246,3 @@ class _Scheduler(_Unsaved, FIFOScheduler):
             return CONTINUE
         stop = self.conductor.report(key, EpochRecord(**json.loads(result["record"])))
         return STOP if stop else CONTINUE
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Its worker died too often."""
-        del tune_controller
-        reason = f"its worker process died {RETRIES + 1} times; see the log of the study"
-        self.conductor.end(trial.config["key"], WorkResult("failed", reason))

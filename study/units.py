@@ -8,3 +8,12 @@ NANOMETRE = 10.0
 
 KJ_PER_MOL_PER_NM = KJ_PER_MOL / NANOMETRE
 """eV/Å in one kJ/mol/nm."""
+
+BOHR = 0.529177210903
+"""Å in one Bohr radius (CODATA 2018)."""
+
+HARTREE = 27.211386245988
+"""eV in one Hartree (CODATA 2018)."""
+
+HARTREE_PER_BOHR = HARTREE / BOHR
+"""eV/Å in one Hartree/Bohr."""

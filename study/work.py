@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from study.checkpoint import newest_state
 from study.durable import DamagedFileError, read_hashed, write_json
 from study.errors import UserError
 from study.identity import code_version, digest
@@ -126,6 +127,15 @@ class Outcome:
     result: WorkResult
     history: list[EpochRecord]
     weights: Path | None
+
+
+def unfinished_history(work: Work, root: Path) -> list[EpochRecord]:
+    """Records of the epochs up to the newest checkpoint of unfinished work."""
+    state = newest_state(work.folder(root))
+    history = state["history"] if state else []
+    return [
+        EpochRecord(work.stage, epoch, metrics) for epoch, metrics in enumerate(history, start=1)
+    ]
 
 
 def save_outcome(folder: Path, outcome: Outcome) -> None:

@@ -127,6 +127,8 @@ def test_finished_work_is_taken_over_and_not_handed_out(tmp_path: Path) -> None:
     assert not conductor.has_work()
     assert conductor.finished
     assert log.of(work.label) == ["started", "epoch 1", "epoch 2", "completed"]
+    # The pretraining too, so that records which were lost elsewhere are complete again.
+    assert log.of(work.pretraining.label) == ["started", "epoch 1", "epoch 2", "completed"]
 
 
 def test_looking_for_work_loses_none(tmp_path: Path) -> None:
@@ -155,7 +157,9 @@ def test_an_exempt_trial_is_never_stopped(tmp_path: Path) -> None:
 
 def test_a_trial_stopped_in_an_earlier_run_stays_stopped(tmp_path: Path) -> None:
     log, work = Log(), trial()
-    conductor = conduct(tmp_path, [work], log, earlier={work.key: WorkResult("stopped", "early")})
+    conductor = conduct(
+        tmp_path, [work], log, earlier={work.key: (WorkResult("stopped", "early"), 2)}
+    )
     assert not conductor.has_work()
     assert log.of(work.label) == ["started", "stopped"]
 
@@ -190,12 +194,12 @@ def test_a_trial_proposed_twice_runs_once_and_both_learn_its_end(tmp_path: Path)
 
 def test_the_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
     work, path = trial(), tmp_path / "journal.jsonl"
-    journal = Journal(path, METRIC, "data")
+    journal = Journal(path, METRIC)
     journal.planned(Planned(0, work, {"lr": 0.1}, exempt=False))
     for epoch, value in ((1, 0.3), (2, 0.2), (1, 0.3), (2, 0.2), (3, float("inf"))):
         journal.recorded(work, record(epoch, value))
     journal.ended(work, WorkResult("stopped", "early"))
-    entry = Journal(path, METRIC, "data").entries()[0]
+    entry = Journal(path, METRIC).entries()[0]
     assert entry.planned == Planned(0, work, {"lr": 0.1}, exempt=False)
     assert entry.values == [0.3, 0.2, float("inf")]
     assert entry.result == WorkResult("stopped", "early")
@@ -205,7 +209,7 @@ def test_the_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
 def test_repeated_news_leave_the_journal_unchanged(tmp_path: Path) -> None:
     work, path = trial(), tmp_path / "journal.jsonl"
     for _ in range(3):
-        journal = Journal(path, METRIC, "data")
+        journal = Journal(path, METRIC)
         journal.planned(Planned(0, work))
         journal.recorded(work, record(1, 0.3))
         journal.ended(work, DONE)
@@ -214,7 +218,7 @@ def test_repeated_news_leave_the_journal_unchanged(tmp_path: Path) -> None:
 
 def test_a_failed_trial_is_not_over(tmp_path: Path) -> None:
     work = trial()
-    journal = Journal(tmp_path / "journal.jsonl", METRIC, "data")
+    journal = Journal(tmp_path / "journal.jsonl", METRIC)
     journal.planned(Planned(0, work))
     journal.ended(work, WorkResult("failed", "out of memory"))
     assert not journal.entries()[0].over
@@ -222,10 +226,18 @@ def test_a_failed_trial_is_not_over(tmp_path: Path) -> None:
 
 
 def test_a_grid_that_grew_keeps_the_numbers_of_its_trials(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl", METRIC, "data")
+    journal = Journal(tmp_path / "journal.jsonl", METRIC)
     old = [trial(seed=0), trial(seed=1)]
     for number, work in enumerate(old):
         journal.planned(Planned(number, work))
     grown = Grid([trial(0.5), *old], journal.entries(), exempt=True)
     plan = [grown.next() for _ in range(4)]
     assert [planned and planned.number for planned in plan] == [2, 0, 1, None]
+
+
+def test_the_journal_refuses_what_it_could_not_read_again(tmp_path: Path) -> None:
+    work, path = trial(), tmp_path / "journal.jsonl"
+    bad = Planned(0, Work("trial", work.trial.model_copy(update={"seed": -1}), "data"))
+    with pytest.raises(ValueError, match="seed"):
+        Journal(path, METRIC).planned(bad)
+    assert not path.exists()

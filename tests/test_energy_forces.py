@@ -194,7 +194,9 @@ def test_statistics_see_only_the_frames_given(water: Frames) -> None:
 def test_a_fitted_model_puts_out_energies_about_the_mean_in_units_of_the_forces(
     two: Frames, model: ConservativePotential
 ) -> None:
-    LabelStatistics(-20.5, energy_std=0.5, force_rms=4.0).apply(model)
+    LabelStatistics(-20.5, energy_std=0.5, force_rms=4.0).apply(
+        model, Settings(name="energy_forces")
+    )
     batch = task_of(two).graphs.gather(torch.tensor([0, 1]))
     assert model.reference_energy(batch).tolist() == [-20.5 * 3, -20.5 * 6]
     np.testing.assert_allclose(model(batch).forces[0], -4.0 * SLOPE)
@@ -204,8 +206,9 @@ def errors_and_loss(frames: Frames, settings: EGNN) -> dict[str, float]:
     """Of a model in single precision, fitted to the frames' statistics."""
     graphs, chosen = GraphSet.build(frames, 3.4), torch.arange(len(frames))
     statistics, model = LabelStatistics.fit(graphs, chosen), build_model(settings, seed=0).eval()
-    statistics.apply(model)
-    task = EnergyForces(Settings(name="energy_forces", energy_weight=1.0), graphs, statistics)
+    chosen_settings = Settings(name="energy_forces", energy_weight=1.0)
+    statistics.apply(model, chosen_settings)
+    task = EnergyForces(chosen_settings, graphs, statistics)
     loss = task.loss(model, chosen, seeded(0)).item()
     return task.errors(model, [chosen]) | {"loss": loss}
 
@@ -216,3 +219,54 @@ def test_a_huge_energy_per_atom_costs_no_precision(mixed_water: Frames, egnn: EG
     # One bit of an energy of −7e5 eV in single precision is 0.06 eV; in double it is 1e-10 eV.
     expected = errors_and_loss(mixed_water, egnn)
     assert errors_and_loss(huge, egnn) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference", "scale"),
+    [
+        ({}, -20.5, 4.0),
+        ({"energy_reference": "none"}, 0.0, 4.0),
+        ({"output_scale": "energy_std"}, -20.5, 0.5),
+        ({"output_scale": "one"}, -20.5, 1.0),
+    ],
+)
+def test_reference_and_scale_are_those_asked_for(
+    settings: dict[str, str], reference: float, scale: float, model: ConservativePotential
+) -> None:
+    statistics = LabelStatistics(-20.5, energy_std=0.5, force_rms=4.0)
+    statistics.apply(model, Settings(name="energy_forces", **settings))
+    assert (model.reference[8].item(), model.scale.item()) == (reference, scale)
+
+
+def test_the_trivial_predictor_is_the_mean_energy_whatever_the_reference(
+    two: Frames, model: ConservativePotential
+) -> None:
+    frames = [torch.tensor([0, 1])]
+    expected = task_of(two).trivial_errors(model, frames)
+    model.reference.zero_()
+    assert task_of(two, energy_reference="none").trivial_errors(model, frames) == expected
+
+
+@pytest.mark.parametrize(("error", "hopeless"), [(7.9, False), (8.1, True), (1e6, True)])
+def test_errors_above_twice_the_forces_are_hopeless(
+    error: float, two: Frames, *, hopeless: bool
+) -> None:
+    assert bool(task_of(two).hopeless({"val_force_rmse": error})) == hopeless
+    assert not task_of(two, divergence=None).hopeless({"val_force_rmse": error})
+
+
+class Marked(Slope):
+    """Notes the marks it is given."""
+
+    def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
+        self.marks = graph.masked.tolist() if "masked" in graph else None
+        return super().atomic_energies(graph, positions)
+
+
+@pytest.mark.parametrize(("option", "marks"), [("zeros", [0] * 9), ("none", None)])
+def test_finetuning_gives_the_unmasked_embedding_or_none(
+    option: str, marks: list[int] | None, two: Frames
+) -> None:
+    model = Marked().double()
+    task_of(two, mask_embedding=option).loss(model, torch.tensor([0, 1]), seeded(0))
+    assert model.marks == marks

@@ -24,7 +24,7 @@ from study.trial import Masking as Settings
 Rows = NDArray[np.int64]
 
 WATERS = ["cubic", "triclinic", "mixed", "shuffled cubic", "shuffled triclinic", "shuffled mixed"]
-SEEN = ["z", "pos", "masked", "batch", "ptr"]
+SEEN = ["z", "pos", "cell", "masked", "batch", "ptr"]
 IMAGES = np.array(list(itertools.product(range(-2, 3), repeat=3)))
 
 

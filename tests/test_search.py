@@ -10,6 +10,8 @@ from study.records import EpochRecord, WorkResult
 from study.search.asha import Asha
 from study.search.optuna_search import OptunaProposals
 from study.space import EarlyStopping, Space, load_space
+from study.trial import Trial
+from study.work import Work
 
 METRIC = "val_force_rmse"
 SPACE = """\
@@ -43,11 +45,15 @@ def space(tmp_path: Path) -> Space:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal.jsonl", METRIC, "data")
+    return Journal(tmp_path / "journal.jsonl", METRIC)
+
+
+def as_work(trial: Trial) -> Work:
+    return Work("trial", trial, "data")
 
 
 def proposals(space: Space, journal: Journal, slots: int = 1) -> OptunaProposals:
-    return OptunaProposals(space, "data", slots, journal.entries())
+    return OptunaProposals(space, as_work, slots, journal.entries())
 
 
 def error_of(planned: Planned) -> float:
@@ -102,13 +108,50 @@ def test_proposals_wait_for_a_free_slot(space: Space, journal: Journal) -> None:
 
 
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(space: Space, tmp_path: Path) -> None:
-    whole = Journal(tmp_path / "whole.jsonl", METRIC, "data")
+    whole = Journal(tmp_path / "whole.jsonl", METRIC)
     uninterrupted = run(proposals(space, whole), whole, 100)
     pieces = tmp_path / "pieces.jsonl"
     for cut in (2, 5, 9, 17, 20, 100):
-        journal = Journal(pieces, METRIC, "data")
+        journal = Journal(pieces, METRIC)
         continued = run(proposals(space, journal), journal, cut)
     assert continued == uninterrupted
+
+
+def more(space: Space, **changes: int) -> Space:
+    assert space.settings.search is not None
+    search = space.settings.search.model_copy(update=changes)
+    settings = space.settings.model_copy(update={"search": search})
+    return Space(space.path, space.profile, settings, space.body)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"trials": 20}, {"repeat_best": 4}, {"trials": 18, "repeat_best": 3}]
+)
+def test_a_finished_search_can_be_extended(
+    changes: dict[str, int], space: Space, journal: Journal
+) -> None:
+    before = run(proposals(space, journal), journal, 100)
+    extended = more(space, **changes)
+    plan = run(proposals(extended, journal), journal, 100)
+    search = extended.settings.search
+    assert search is not None
+    proposed = [planned for planned in plan if not planned.exempt]
+    assert len(proposed) == search.trials
+    assert proposed[:16] == [planned for planned in before if not planned.exempt]
+    numbers = {planned.work.key: planned.number for planned in [*before, *plan]}
+    assert len(set(numbers.values())) == len(numbers)
+    for planned in before:
+        assert numbers[planned.work.key] == planned.number
+    assert len({planned.number for planned in plan}) == len(plan)
+    best = sorted(proposed, key=error_of)[: search.repeat_best]
+    for planned in best:
+        arm = [
+            p.work.trial.seed
+            for p in plan
+            if p.work.trial.finetune == planned.work.trial.finetune
+            and p.work.trial.pretrain == planned.work.trial.pretrain
+        ]
+        assert sorted(arm) == [5, 6, 7]
 
 
 def test_a_planned_trial_that_had_not_ended_is_proposed_again(

@@ -154,7 +154,7 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
         ("epochs: 20", "epochs: many", 12, "trial.finetune.epochs", "'many' (text)"),
         ("epochs: 20", "epochs: 0", 12, "trial.finetune.epochs", ">= 1"),
         ("epochs: 20", "epochs:", 12, "trial.finetune.epochs", "but got nothing"),
-        ("name: egnn", "name: egn", 5, "trial.model.name", "did you mean `egnn`?"),
+        ("name: egnn", "name: egn", 5, "trial.model", "did you mean `egnn`?"),
         ("name: masking", "name: maskin", 7, "trial.pretrain.task", "did you mean `masking`?"),
         ("seeds: [0, 1]", "seeds: []", 2, "seeds", "at least 1"),
         ("seeds: [0, 1]", "seeds: [3, 3]", 2, "seeds", "must differ"),

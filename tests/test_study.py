@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -17,6 +19,7 @@ from study.frames import read_header
 from study.journal import Journal
 from study.pipeline import perform
 from study.records import Tag
+from study.space import load_space
 from study.work import Work, load_outcome
 
 pytestmark = [
@@ -85,9 +88,7 @@ def module(*arguments: str) -> str:
 
 
 def journal_of(out: Path, study: str) -> Journal:
-    (header,) = out.glob("data/*/frames.json")
-    path = out / "studies" / study / "journal.jsonl"
-    return Journal(path, "val_force_rmse", read_header(header.parent)["content_hash"])
+    return Journal(out / "studies" / study / "journal.jsonl", "val_force_rmse")
 
 
 def runs_of(out: Path, study: str) -> pd.DataFrame:
@@ -211,31 +212,26 @@ def wait_for(condition: Iterator[bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
-    out: Path, searched: subprocess.CompletedProcess[str], tmp_path: Path
-) -> None:
-    assert searched.returncode == 0
-    started = subprocess.Popen(
-        command(out, "grid", GRID), stdout=subprocess.DEVNULL, start_new_session=True
+def works_of(out: Path, study: str) -> list[Work]:
+    return [entry.planned.work for entry in journal_of(out, study).entries().values()]
+
+
+def underway(out: Path, study: str) -> Iterator[bool]:
+    """Whether some trial has done ten epochs of finetuning or more."""
+    while True:
+        folders = [work.folder(out) for work in works_of(out, study)]
+        yield any(list(folder.glob("epoch-000000[1-9]*")) for folder in folders)
+
+
+def started(out: Path, name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command(out, name, GRID), stdout=subprocess.DEVNULL, start_new_session=True
     )
 
-    def planned() -> list[Work]:
-        entries = journal_of(out, "grid-quick").entries()
-        return [entry.planned.work for entry in entries.values()]
 
-    def underway() -> Iterator[bool]:
-        """Whether some trial has done ten epochs of finetuning or more."""
-        while True:
-            folders = [work.folder(out) for work in planned()]
-            yield any(list(folder.glob("epoch-000000[1-9]*")) for folder in folders)
-
-    wait_for(underway(), 60)
-    started.kill()
-    started.wait()
-    done = subprocess.run(command(out, "grid", GRID), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-    runs = runs_of(out, "grid-quick")
+def assert_complete(out: Path, study: str, undisturbed: Path) -> None:
+    """One finished run with all its epochs per piece of work, and the very same weights."""
+    runs = runs_of(out, study)
     assert runs.key.is_unique
     assert sorted(runs.kind) == ["pretrain", "study", "trial", "trial"]
     assert set(runs.state) == {"FINISHED"}
@@ -243,22 +239,63 @@ def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     for run_id in runs[runs.kind == "trial"].run_id:
         history = client.get_metric_history(run_id, "finetune/val_force_rmse")
         assert [point.step for point in history] == list(range(1, 101))
+    for work in works_of(out, study):
+        expected, got = (load_outcome(work.folder(root)) for root in (undisturbed, out))
+        assert expected is not None
+        assert got is not None
+        assert expected.weights is not None
+        assert got.weights is not None
+        assert expected.weights.name == got.weights.name
 
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    out: Path,
+    searched: subprocess.CompletedProcess[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The grid's work, done in this process without any interruption."""
+    assert searched.returncode == 0
+    root = tmp_path_factory.mktemp("undisturbed")
+    (header,) = out.glob("data/*/frames.json")
+    space = load_space(command(out, "grid", GRID)[4], "quick")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for work in planned():
-            (header,) = out.glob("data/*/frames.json")
+        for trial in space.grid():
+            work = Work("trial", trial, read_header(header.parent)["content_hash"])
             for piece in filter(None, (work.pretraining, work)):
-                list(perform(piece, tmp_path, header.parent))
-            undisturbed, killed = (load_outcome(work.folder(root)) for root in (tmp_path, out))
-            assert undisturbed is not None
-            assert killed is not None
-            assert undisturbed.weights is not None
-            assert killed.weights is not None
-            assert undisturbed.weights.name == killed.weights.name
+                list(perform(piece, root, header.parent))
     finally:
         torch.set_num_threads(threads)
+    return root
+
+
+def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
+    out: Path, undisturbed: Path
+) -> None:
+    driver = started(out, "grid")
+    wait_for(underway(out, "grid-quick"), 60)
+    driver.kill()
+    driver.wait()
+    done = subprocess.run(command(out, "grid", GRID), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_complete(out, "grid-quick", undisturbed)
+
+
+def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
+    out: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(out / "data", tmp_path / "data")
+    driver = started(tmp_path, "grid")
+    wait_for(underway(tmp_path, "grid-quick"), 60)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    workers = [process for process in family if "ImplicitFunc" in " ".join(process.cmdline())]
+    assert workers
+    for worker in workers:
+        worker.kill()
+    assert driver.wait(timeout=120) == 0
+    assert_complete(tmp_path, "grid-quick", undisturbed)
 
 
 def test_a_study_in_use_is_refused(out: Path) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from study.errors import UserError
 from study.frames import Frames
 from study.identity import digest
-from study.seeding import seeded
+from study.sizes import Sizes, histogram
 
 if TYPE_CHECKING:
     from study.trial import Split
@@ -46,10 +46,11 @@ class Splits:
 def split(frames: Frames, settings: Split, seed: int) -> Splits:
     """Hold out a test part of all units, then a validation part of the rest.
 
-    The units are whole trajectories or single frames. A part gets at least one unit.
+    The units are whole groups of correlated frames, or single frames; equal frames are never torn
+    apart. A part gets at least one unit.
     """
-    units = np.unique(frames.groups) if settings.by == "trajectory" else np.arange(len(frames))
-    owner = frames.groups if settings.by == "trajectory" else units
+    owner = units_of(frames, settings.by)
+    units = np.unique(owner)
     shuffled = units[_permutation(len(units), seed, "units")]
     _, n_validation, n_test = settings.counts(len(units))
     test, validation, train = np.split(shuffled, [n_test, n_test + n_validation])
@@ -57,6 +58,65 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
     return Splits(*(order[np.isin(owner[order], part)] for part in (train, validation, test)))
 
 
+def units_of(frames: Frames, by: Literal["trajectory", "frame"]) -> NDArray[np.int64]:
+    """(frames,) number of the unit that each belongs to.
+
+    Frames with the same atoms, positions and cell are one unit; by trajectory they join their
+    groups. So no part holds a frame that another part knows.
+    """
+    copies = _first_copies(frames)
+    if by == "frame":
+        return copies
+    if len(np.unique(copies)) == len(frames):
+        return frames.groups
+    # Needed only for duplicates, and slow to import.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, groups = np.unique(frames.groups, return_inverse=True)
+    size, ones = len(frames) + len(groups), np.ones(len(frames))
+    links = coo_array((ones, (copies, len(frames) + groups)), shape=(size, size))
+    _, joined = connected_components(links, directed=False)
+    return np.asarray(joined[len(frames) + groups], dtype=np.int64)
+
+
+def sizes_of(frames: Frames) -> Sizes:
+    """How much the frames hold."""
+    starts = frames.offsets[:-1]
+    oxygens, hydrogens = (np.add.reduceat(frames.numbers == z, starts, dtype=int) for z in (8, 1))
+    water = (hydrogens == 2 * oxygens) & (hydrogens + oxygens == frames.sizes)
+    groups, copies = (
+        histogram(np.unique(units_of(frames, by), return_counts=True)[1].tolist())
+        for by in ("trajectory", "frame")
+    )
+    return Sizes(
+        groups=groups,
+        copies=copies,
+        atoms=float(frames.sizes.mean()),
+        waters=int(oxygens.min()) if water.all() else 0,
+        density=float(len(frames.numbers) / np.abs(np.linalg.det(frames.cells)).sum()),
+    )
+
+
+def _first_copies(frames: Frames) -> NDArray[np.int64]:
+    """(frames,) the first frame with the same atoms, positions and cell; mostly the frame itself."""
+    first: dict[bytes, int] = {}
+    copies = []
+    for index, cell in enumerate(frames.cells):
+        atoms = slice(*frames.offsets[index : index + 2])
+        content = hashlib.blake2b(frames.numbers[atoms].tobytes(), digest_size=16)
+        content.update(frames.positions[atoms].tobytes())
+        content.update(cell.tobytes())
+        first.setdefault(content.digest(), index)
+        copies.append(first[content.digest()])
+    return np.array(copies, dtype=np.int64)
+
+
 def _permutation(size: int, seed: int, purpose: str) -> NDArray[np.int64]:
+    # Importing torch takes longer than reading most data sets.
+    import torch
+
+    from study.seeding import seeded
+
     order = torch.randperm(size, generator=seeded("split", purpose, seed))
     return np.asarray(order.numpy(), dtype=np.int64)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from study.models.egnn import EGNN
+from study.models.forcenet import ForceNet
+from study.models.gns import GNS
 from study.models.potential import Potential
 
 if TYPE_CHECKING:
     from study.trial import Model
 
-MODELS: dict[str, type[Potential]] = {"egnn": EGNN}
+MODELS: dict[str, type[Potential]] = {"egnn": EGNN, "gns": GNS, "forcenet": ForceNet}
 
 
 def build_model(settings: Model, seed: int) -> Potential:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
-from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
+from study.models.embedding import AtomEmbedding
+from study.models.potential import ConservativePotential
 from study.models.radial import bessel_basis, distances, envelope
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ class EGNN(ConservativePotential):
         super().__init__()
         self.settings = settings
         radial = settings.basis if settings.radial == "bessel" else 1
-        self.species = nn.Embedding(MAX_ATOMIC_NUMBER + 1, settings.hidden)
-        self.mask = nn.Parameter(torch.zeros(settings.hidden))
+        self.embedding = AtomEmbedding(settings.hidden)
         self.layers = nn.ModuleList(Layer(settings.hidden, radial) for _ in range(settings.layers))
         self.readout = nn.Sequential(
             nn.Linear(settings.hidden, settings.hidden),
@@ -92,7 +92,7 @@ class EGNN(ConservativePotential):
         target = graph.edge_index[1]
         fade = self._fade(distances(edge_vectors(graph, positions)))
         degree = torch.zeros_like(positions[:, :1]).index_add(0, target, fade) + 1
-        features = self._embed(graph)
+        features: Tensor = self.embedding(graph)
         for number, layer in enumerate(self.layers, start=1):
             assert isinstance(layer, Layer)
             vectors = edge_vectors(graph, positions)
@@ -103,12 +103,6 @@ class EGNN(ConservativePotential):
                 positions = layer.move(positions, target, pull, degree)
             features = layer.update(features, target, messages)
         return features, positions
-
-    def _embed(self, graph: Data) -> Tensor:
-        features = self.species(graph.z)
-        if "masked" in graph:
-            features = features + graph.masked[:, None] * self.mask
-        return features
 
     def _radial(self, distance: Tensor) -> Tensor:
         if self.settings.radial == "squared":

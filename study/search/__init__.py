@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from study.conductor import EarlyStop, Proposals
 from study.journal import Journal
 from study.plan import Plan
 from study.search.asha import Asha
 from study.search.grid import Grid
 from study.search.optuna_search import OptunaProposals
+from study.trial import Trial
 from study.work import Work
 
 
-def build_search(plan: Plan, journal: Journal, slots: int) -> tuple[Proposals, EarlyStop | None]:
-    """The plan's source of trials, and what stops them, both knowing what the journal knows."""
+def build_search(
+    plan: Plan, journal: Journal, work: Callable[[Trial], Work], slots: int
+) -> tuple[Proposals, EarlyStop | None]:
+    """The plan's source of trials, and what stops them, both knowing what the journal knows.
+
+    Args:
+        plan: what to do.
+        journal: what was done.
+        work: makes a piece of work of a trial.
+        slots: trials at once.
+    """
     settings, entries = plan.space.settings, journal.entries()
     early_stop = None
     if settings.early_stopping is not None:
@@ -21,6 +33,6 @@ def build_search(plan: Plan, journal: Journal, slots: int) -> tuple[Proposals, E
             if not entry.planned.exempt:
                 early_stop.remember(number, entry.values)
     if settings.search is not None:
-        return OptunaProposals(plan.space, journal.data_hash, slots, entries), early_stop
-    trials = [Work("trial", trial, journal.data_hash) for trial in plan.grid]
+        return OptunaProposals(plan.space, work, slots, entries), early_stop
+    trials = [work(trial) for trial in plan.grid]
     return Grid(trials, entries, exempt=early_stop is None), early_stop

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
@@ -29,21 +29,29 @@ class OptunaProposals:
 
     Args:
         space: with a `search` block.
-        data_hash: content hash of the data set.
+        work: makes a piece of work of a trial.
         slots: trials that may be under way at once.
         entries: the journal of earlier runs of the study.
     """
 
-    def __init__(self, space: Space, data_hash: str, slots: int, entries: dict[int, Entry]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        work: Callable[[Trial], Work],
+        slots: int,
+        entries: Mapping[int, Entry],
+    ) -> None:
         assert space.settings.search is not None
-        self.space, self.data_hash, self.slots = space, data_hash, slots
+        self.space, self.work, self.slots = space, work, slots
         self.settings = space.settings.search
-        self.journal = entries
+        in_order = [entries[number] for number in sorted(entries)]
+        self.earlier = [entry for entry in in_order if not entry.planned.exempt]
+        self.numbers = {entry.planned.work.key: entry.planned.number for entry in in_order}
+        self.free = itertools.count(max(entries, default=-1) + 1)
+        self.proposed: dict[int, Planned] = {}
         self.open: set[int] = set()
-        self.scores: dict[int, tuple[float, Trial]] = {}
-        self.trials: dict[int, Trial] = {}
-        self.number = 0
-        self.repeats: Iterator[Trial] | None = None
+        self.scores: dict[int, float] = {}
+        self.repeats: Iterator[Planned] | None = None
         storage = optuna.storages.InMemoryStorage()
         self.search = OptunaSearch(
             space=self._ask,
@@ -57,14 +65,13 @@ class OptunaProposals:
 
     def next(self) -> Planned | Later | None:
         """The next trial, `LATER` while all slots are taken or the best are not yet known."""
-        if self.number < self.settings.trials:
+        if len(self.proposed) < self.settings.trials:
             return self._propose() if len(self.open) < self.slots else Later.LATER
         if self.open and self.repeats is None:
             return Later.LATER
         if self.repeats is None:
             self.repeats = self._repeats()
-        trial = next(self.repeats, None)
-        return None if trial is None else self._plan(trial, {}, exempt=True)
+        return next(self.repeats, None)
 
     def reported(self, number: int, epoch: int, value: float) -> None:
         """Tell Optuna an intermediate value."""
@@ -78,23 +85,30 @@ class OptunaProposals:
             return
         self.open.remove(number)
         if result.status == "completed":
-            best = min(values)
-            self.scores[number] = (best, self.trials[number])
-            report = {self.space.settings.metric: best}
+            self.scores[number] = min(values)
+            report = {self.space.settings.metric: min(values)}
             self.search.on_trial_complete(str(number), report)
         else:
             self.search.on_trial_complete(str(number), error=result.status != "stopped")
 
     def _propose(self) -> Planned:
-        entry = self.journal.get(self.number)
+        """The journal's next proposal, or a new one."""
+        known = self.earlier[len(self.proposed) :][:1]
+        entry = known[0] if known else None
         if entry is not None and entry.over:
             return self._remember(entry)
         if entry is not None:
-            self.study.enqueue_trial(entry.planned.parameters)
-        parameters = self.search.suggest(str(self.number))
-        trial = self.space.propose(FixedTrial(parameters))
-        self.open.add(self.number)
-        return self._plan(trial, parameters, exempt=False)
+            planned = entry.planned
+            self.study.enqueue_trial(planned.parameters)
+            self.search.suggest(str(planned.number))
+        else:
+            number = next(self.free)
+            parameters = self.search.suggest(str(number))
+            work = self.work(self.space.propose(FixedTrial(parameters)))
+            planned = Planned(number, work, parameters, exempt=False)
+        self.open.add(planned.number)
+        self.proposed[planned.number] = planned
+        return planned
 
     def _ask(self, trial: optuna.Trial) -> None:
         """Optuna's define-by-run space."""
@@ -102,27 +116,23 @@ class OptunaProposals:
 
     def _remember(self, entry: Entry) -> Planned:
         """Tell Optuna how a proposal of an earlier run ended."""
+        number = entry.planned.number
         self.study.add_trial(_as_optuna(entry, self.space))
-        self.trials[self.number] = entry.planned.work.trial
+        self.proposed[number] = entry.planned
         if entry.result is not None and entry.result.status == "completed":
-            self.scores[self.number] = (min(entry.values), entry.planned.work.trial)
-        self.number += 1
+            self.scores[number] = min(entry.values)
         return entry.planned
 
-    def _plan(self, trial: Trial, parameters: dict[str, Any], *, exempt: bool) -> Planned:
-        planned = Planned(self.number, Work("trial", trial, self.data_hash), parameters, exempt)
-        self.trials[self.number] = trial
-        self.number += 1
-        return planned
-
-    def _repeats(self) -> Iterator[Trial]:
+    def _repeats(self) -> Iterator[Planned]:
         """The best proposals with the seeds that they have not yet had, and from scratch."""
-        ranked = sorted(self.scores.values(), key=lambda scored: scored[0])
-        best = [trial for _, trial in ranked[: self.settings.repeat_best]]
-        known = {trial.model_dump_json() for trial in self.trials.values()}
-        for trial in self.space.with_baselines(best):
-            if trial.model_dump_json() not in known:
-                yield trial
+        ranked = sorted(self.scores, key=lambda number: self.scores[number])
+        best = [self.proposed[number].work.trial for number in ranked]
+        known = {planned.work.key for planned in self.proposed.values()}
+        for trial in self.space.with_baselines(best[: self.settings.repeat_best]):
+            work = self.work(trial)
+            if work.key not in known:
+                number = self.numbers.get(work.key)
+                yield Planned(next(self.free) if number is None else number, work)
 
 
 def _as_optuna(entry: Entry, space: Space) -> FrozenTrial:

@@ -18,8 +18,13 @@ class Task(Protocol):
     criterion: str
     """Validation metric whose lowest value marks the best epoch."""
 
-    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
+    ) -> Tensor:
         """Scalar training loss of the chosen frames; all randomness comes from `generator`."""
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """Why training cannot recover, by its metrics after a tenth of the epochs; or empty."""
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator

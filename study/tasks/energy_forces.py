@@ -48,10 +48,12 @@ class LabelStatistics:
         spread = (batch.energy - per_atom * sizes).square().mean().sqrt()
         return cls(float(per_atom), float(spread), _rms(batch.force.double()))
 
-    def apply(self, model: Potential) -> None:
-        """Let the model put out energies about this reference, on this scale."""
-        model.reference.fill_(self.energy_per_atom)
-        model.scale.fill_(self.force_rms)
+    def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
+        """Let the model put out energies about the reference, on the scale that is asked for."""
+        per_atom = settings.energy_reference == "per_atom"
+        model.reference.fill_(self.energy_per_atom if per_atom else 0.0)
+        scales = {"force_rms": self.force_rms, "energy_std": self.energy_std, "one": 1.0}
+        model.scale.fill_(scales[settings.output_scale])
 
 
 class EnergyForces:
@@ -65,10 +67,12 @@ class EnergyForces:
         self.statistics = statistics
         self.criterion = f"val_{settings.criterion}"
 
-    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
+    ) -> Tensor:
         """The weighted loss of a batch; nothing random in it."""
-        del generator
-        batch = self.graphs.gather(frames)
+        del generator, step
+        batch = self._gather(frames)
         predicted = model(batch)
         penalty = LOSSES[self.settings.loss]
         energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
@@ -90,7 +94,29 @@ class EnergyForces:
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """The same for zero forces and the mean energy of the training frames."""
-        return self._errors(model, batches, _predict_nothing)
+
+        def trivial(batch: Batch) -> Prediction:
+            energy = self.statistics.energy_per_atom * batch.ptr.diff()
+            forces = torch.zeros_like(batch.force)
+            return Prediction(energy - model.reference_energy(batch), forces)
+
+        return self._errors(model, batches, trivial)
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """Why training cannot recover, if the metrics after its first tenth say so."""
+        limit, error = self.settings.divergence, metrics["val_force_rmse"]
+        if limit is None or error <= limit * self.statistics.force_rms:
+            return ""
+        return (
+            f"validation force error {error:.3g} eV/Å exceeds {limit:g} times the root mean square "
+            f"force {self.statistics.force_rms:.3g} eV/Å"
+        )
+
+    def _gather(self, frames: Tensor) -> Batch:
+        batch = self.graphs.gather(frames)
+        if self.settings.mask_embedding == "zeros":
+            batch.masked = torch.zeros_like(batch.z)
+        return batch
 
     def _errors(
         self,
@@ -100,7 +126,7 @@ class EnergyForces:
     ) -> dict[str, float]:
         energy, force, sizes = [], [], []
         for frames in batches:
-            batch = self.graphs.gather(frames)
+            batch = self._gather(frames)
             predicted = predict(batch)
             label = batch.energy - model.reference_energy(batch)
             energy.append(predicted.energy.detach().double() - label)
@@ -119,7 +145,3 @@ class EnergyForces:
 
 def _rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
-
-
-def _predict_nothing(batch: Batch) -> Prediction:
-    return Prediction(torch.zeros_like(batch.energy), torch.zeros_like(batch.force))

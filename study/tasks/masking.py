@@ -39,12 +39,14 @@ class Masking:
 
     In every frame int(ratio · molecules) molecules are drawn, and in each a coin decides which
     hydrogen goes. It leaves the graph with all its edges, so its position cannot reach the model.
+    Instead of a hydrogen the oxygen can go, which the paper found to be worse. As a placebo the
+    atoms must point in random directions.
     """
 
     criterion = "val_loss"
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
-        self.ratio = settings.masking_ratio
+        self.settings, self.ratio = settings, settings.masking_ratio
         self.graphs = graphs
         self.molecules = WaterMolecules.find(graphs)
         fewest = int(self.molecules.rows.offsets.diff().min())
@@ -54,9 +56,17 @@ class Masking:
                 f"masking_ratio={self.ratio}, molecules={fewest}"
             )
 
-    def loss(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
+    ) -> Tensor:
         """1 − mean cosine between predicted and true directions."""
+        del step
         return 1 - self._cosines(model, frames, generator).mean()
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """A pretext task is never given up."""
+        del metrics
+        return ""
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -78,20 +88,37 @@ class Masking:
         atoms = self.molecules.atoms[rows][chosen] + graph.ptr[owner[chosen]][:, None]
         bonds = self.molecules.bonds[rows][chosen]
 
-        molecule = torch.arange(len(chosen), device=frames.device)
-        coin = torch.randint(2, (len(chosen),), generator=generator, device=frames.device)
-        oxygen, kept, hidden = atoms[:, 0], atoms[molecule, 2 - coin], atoms[molecule, 1 + coin]
-        to_hidden, to_kept = bonds[molecule, coin], bonds[molecule, 1 - coin]
-        vectors = torch.cat([to_hidden, to_hidden - to_kept])
-        pointing = torch.cat([oxygen, kept])
-
+        hidden, pointing, vectors = self._hide(atoms, bonds, generator)
         stays = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(0, hidden, value=False)
         place = torch.cumsum(stays, 0) - 1
-        directions = vectors / vectors.norm(dim=-1, keepdim=True)
         left = _without(graph, stays, place)
-        left.masked = torch.zeros_like(left.z, dtype=left.pos.dtype)
+        left.masked = torch.zeros_like(left.z)
         left.masked[place[pointing]] = 1
-        return MaskedBatch(left, place[pointing], directions)
+        if self.settings.placebo:
+            vectors = _normal_like(vectors, generator)
+        return MaskedBatch(left, place[pointing], vectors / vectors.norm(dim=-1, keepdim=True))
+
+    def _hide(
+        self, atoms: Tensor, bonds: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One atom of each drawn molecule.
+
+        Args:
+            atoms: (M, 3) oxygen and hydrogens of the drawn molecules.
+            bonds: (M, 2, 3) from the oxygen to each hydrogen.
+            generator: tosses the coins.
+
+        Returns:
+            The hidden atoms (M,), those that must point (2 M,), and the vectors (2 M, 3) from
+            these to the hidden ones.
+        """
+        if self.settings.atom == "oxygen":
+            return atoms[:, 0], atoms[:, 1:].T.flatten(), torch.cat([-bonds[:, 0], -bonds[:, 1]])
+        row = torch.arange(len(atoms), device=atoms.device)
+        coin = torch.randint(2, (len(atoms),), generator=generator, device=atoms.device)
+        to_hidden, to_kept = bonds[row, coin], bonds[row, 1 - coin]
+        pointing = torch.cat([atoms[:, 0], atoms[row, 2 - coin]])
+        return atoms[row, 1 + coin], pointing, torch.cat([to_hidden, to_hidden - to_kept])
 
     def _choose(self, owner: Tensor, graphs: int, generator: torch.Generator) -> Tensor:
         """Molecules drawn: int(ratio · M) of the M molecules of each graph, without repetition."""
@@ -110,6 +137,10 @@ class Masking:
         return cosine_similarity(predicted, masked.directions, dim=-1)
 
 
+def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(values.shape, generator=generator, device=values.device, dtype=values.dtype)
+
+
 def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
     """The graph of the atoms that stay; `place` is their new number."""
     source, target = graph.edge_index
@@ -121,6 +152,7 @@ def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
         pos=graph.pos[stays],
         edge_index=place[graph.edge_index[:, edges]],
         shift=graph.shift[edges],
+        cell=graph.cell,
         batch=batch,
         ptr=torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]),
     )

@@ -15,34 +15,55 @@ from torch_geometric.data import Batch
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import MODELS, build_model
-from study.models.potential import ConservativePotential
-from study.trial import EGNN, Model
+from study.models.potential import Potential
+from study.trial import EGNN, GNS, ForceNet, Model
 
 Array = NDArray[np.float64]
 Rotation = Callable[[int], Array]
 
-TINY = EGNN(name="egnn", hidden=8, layers=3, cutoff=3.4, basis=6)
+TINY_EGNN = EGNN(name="egnn", hidden=8, layers=3, basis=6)
+TINY_GNS = GNS(name="gns", hidden=8, layers=3, basis=6)
+TINY_FORCENET = ForceNet(name="forcenet", hidden=8, layers=2, frequencies=6)
 VARIANTS: dict[str, Model] = {
-    "egnn": TINY,
-    "egnn hard": TINY.model_copy(update={"envelope": "hard"}),
-    "egnn squared": TINY.model_copy(update={"radial": "squared"}),
-    "egnn of the paper": TINY.model_copy(update={"radial": "squared", "envelope": "hard"}),
-    "egnn displacement": TINY.model_copy(update={"vector_output": "displacement"}),
+    "egnn": TINY_EGNN,
+    "egnn hard": TINY_EGNN.model_copy(update={"envelope": "hard"}),
+    "egnn squared": TINY_EGNN.model_copy(update={"radial": "squared"}),
+    "egnn of the paper": TINY_EGNN.model_copy(update={"radial": "squared", "envelope": "hard"}),
+    "egnn displacement": TINY_EGNN.model_copy(update={"vector_output": "displacement"}),
+    "gns": TINY_GNS,
+    "gns hard": TINY_GNS.model_copy(update={"envelope": "hard"}),
+    "gns bessel": TINY_GNS.model_copy(update={"radial": "bessel"}),
+    "gns legacy": TINY_GNS.model_copy(update={"edge_update": "legacy"}),
+    "forcenet": TINY_FORCENET,
+    "forcenet hard": TINY_FORCENET.model_copy(update={"envelope": "hard"}),
+    "forcenet cosine": TINY_FORCENET.model_copy(update={"envelope": "cosine"}),
+    "forcenet layer norm": TINY_FORCENET.model_copy(update={"norm": "layer"}),
+    "forcenet no norm": TINY_FORCENET.model_copy(update={"norm": "none"}),
+    "forcenet few neighbours": TINY_FORCENET.model_copy(update={"max_neighbors": 5}),
+    "forcenet all neighbours": TINY_FORCENET.model_copy(update={"max_neighbors": None}),
+    "forcenet blind": TINY_FORCENET.model_copy(update={"species_blind": True}),
 }
 HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
-SMOOTH = [name for name in VARIANTS if name not in HARD]
+SMOOTH = [name for name, settings in VARIANTS.items() if settings.envelope == "smooth"]
+BLIND = ["forcenet blind"]
+SEEING = [name for name in VARIANTS if name not in BLIND]
+CONSERVATIVE = [name for name in VARIANTS if MODELS[VARIANTS[name].name].conservative]
+EQUIVARIANT = [name for name in VARIANTS if MODELS[VARIANTS[name].name].equivariant]
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
 
-def lively(name: str) -> ConservativePotential:
-    """A float64 model whose parts all matter: tiny and zero initial weights are made large."""
+def lively(name: str) -> Potential:
+    """A float64 model whose parts all matter: none of its weights and statistics is idle."""
     model = build_model(VARIANTS[name], seed=3).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in model.parameters():
             if weights.abs().max() < 0.01:
                 weights.normal_(generator=generator)
+        for part, values in model.named_buffers():
+            if "running" in part:
+                values.uniform_(0.5, 2, generator=generator)
         model.scale.fill_(0.7)
     return model
 
@@ -62,7 +83,11 @@ def mark(graph: Batch) -> Batch:
     return graph
 
 
-def outputs(model: ConservativePotential, graph: Batch) -> tuple[Tensor, ...]:
+def head_prefixes(model: Potential) -> tuple[str, ...]:
+    return tuple(f"{head}." for head in model.heads)
+
+
+def outputs(model: Potential, graph: Batch) -> tuple[Tensor, ...]:
     """Energy, forces and vectors."""
     prediction = model(graph)
     return prediction.energy, prediction.forces, model.vectors(graph)
@@ -105,9 +130,8 @@ def test_all_parts_of_the_tested_models_matter(name: str, batch: Batch) -> None:
         if all(torch.allclose(a, b, atol=1e-6) for a, b in zip(after, before, strict=True)):
             idle.add(part.rpartition(".")[0])
     # The last layer of EGNN moves atoms for displacements only.
-    expected = (
-        set() if "displacement" in name else {"layers.2.coordinate.0", "layers.2.coordinate.2"}
-    )
+    last = {"layers.2.coordinate.0", "layers.2.coordinate.2"}
+    expected = last if "egnn" in name and "displacement" not in name else set()
     assert idle == expected
 
 
@@ -133,7 +157,7 @@ def test_outputs_are_finite(name: str, positions: list[list[float]]) -> None:
     assert all(output.isfinite().all() for output in outputs(lively(name), graph))
 
 
-@every_variant
+@pytest.mark.parametrize("name", CONSERVATIVE)
 def test_forces_are_the_negative_energy_gradient(name: str, batch: Batch) -> None:
     model = lively(name)
     forces = model(batch).forces
@@ -186,7 +210,7 @@ def test_permuting_atoms_permutes_forces_and_vectors(
     assert_same(outputs(model, permuted), (energy, forces[order], vectors[order]))
 
 
-@every_variant
+@pytest.mark.parametrize("name", EQUIVARIANT)
 @pytest.mark.parametrize("handedness", [1, -1])
 def test_rotating_atoms_and_cell_rotates_forces_and_vectors(
     name: str, handedness: int, atoms: tuple[Array, Array, Array], rotation: Rotation
@@ -222,16 +246,28 @@ def test_a_batch_predicts_what_its_members_predict(name: str, mixed_water: Frame
     assert_same(together, tuple(map(torch.cat, zip(*alone, strict=True))))
 
 
-@every_variant
-def test_swapping_two_species_changes_the_energy(
-    name: str, atoms: tuple[Array, Array, Array]
-) -> None:
+def change_by_swapping(name: str, atoms: tuple[Array, Array, Array]) -> float:
+    """eV, when an oxygen and a hydrogen change places."""
     numbers, positions, cell = atoms
     swapped = numbers.copy()
     swapped[[0, 1]] = numbers[[1, 0]]
     model = lively(name)
     change = model(single(swapped, positions, cell)).energy - model(single(*atoms)).energy
-    assert change.abs().item() > 1e-3
+    return change.abs().item()
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_swapping_two_species_changes_the_energy(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    assert change_by_swapping(name, atoms) > 1e-6
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_a_species_blind_model_takes_all_atoms_for_the_same(
+    name: str, atoms: tuple[Array, Array, Array]
+) -> None:
+    assert change_by_swapping(name, atoms) == 0
 
 
 def jump_at_cutoff(name: str) -> tuple[float, float]:
@@ -265,6 +301,12 @@ def test_a_hard_cutoff_lets_energy_and_forces_jump(name: str) -> None:
     assert forces > 1e-5
 
 
+def test_the_cosine_envelope_closes_at_the_cutoff_with_a_slope() -> None:
+    energy, forces = jump_at_cutoff("forcenet cosine")
+    assert 1e-9 < energy < 1e-5
+    assert 1e-9 < forces < 1e-5
+
+
 @every_variant
 def test_marked_atoms_are_told_apart(name: str, batch: Batch) -> None:
     model = lively(name)
@@ -273,23 +315,23 @@ def test_marked_atoms_are_told_apart(name: str, batch: Batch) -> None:
 
 
 @every_variant
-def test_no_marks_are_the_same_as_marks_of_zero(name: str, batch: Batch) -> None:
-    model = lively(name)
+def test_untrained_no_marks_are_the_same_as_marks_of_zero(name: str, batch: Batch) -> None:
+    model = build_model(VARIANTS[name], seed=3).double().eval()
     unmarked = batch.clone()
     unmarked.masked = torch.zeros_like(batch.pos[:, 0])
     assert torch.equal(model.vectors(unmarked), model.vectors(batch))
 
 
 @every_variant
-def test_forces_and_vectors_can_be_trained_on(name: str, batch: Batch) -> None:
+def test_energy_forces_and_vectors_can_be_trained_on(name: str, batch: Batch) -> None:
     model = lively(name).train()
-    model(batch).forces.square().sum().backward()
-    by_forces = model.species.weight.grad.clone()
-    model.zero_grad()
-    model.vectors(batch).square().sum().backward()
-    for gradient in (by_forces, model.species.weight.grad):
+    seen = [0] if name in BLIND else [1, 8]
+    for output in outputs(model, batch):
+        model.zero_grad()
+        output.square().sum().backward(retain_graph=True)
+        gradient = model.embedding.species.weight.grad
         assert gradient.isfinite().all()
-        assert gradient[[1, 8]].abs().min(dim=1).values.min() > 0
+        assert gradient[seen].abs().min(dim=1).values.min() > 0
 
 
 @every_variant
@@ -326,16 +368,17 @@ def test_building_a_model_leaves_the_global_random_state_alone(name: str) -> Non
 def test_taking_over_everything_makes_the_same_model(name: str, batch: Batch) -> None:
     donor, heir = lively(name), build_model(VARIANTS[name], seed=9).double().eval()
     heir.take_over(donor.state_dict(), readout=True)
-    assert torch.equal(heir(batch).forces, donor(batch).forces)
+    for taken, given in zip(outputs(heir, batch), outputs(donor, batch), strict=True):
+        assert torch.equal(taken, given)
 
 
 @every_variant
-def test_taking_over_the_body_keeps_the_own_readout(name: str) -> None:
+def test_taking_over_the_body_keeps_the_own_heads(name: str) -> None:
     donor, heir = (build_model(VARIANTS[name], seed).state_dict() for seed in (3, 9))
     model = build_model(VARIANTS[name], seed=9)
     model.take_over(donor, readout=False)
     for key, value in model.state_dict().items():
-        source = heir if key.startswith("readout.") else donor
+        source = heir if key.startswith(head_prefixes(model)) else donor
         assert torch.equal(value, source[key]), key
 
 
@@ -343,7 +386,7 @@ def test_taking_over_the_body_keeps_the_own_readout(name: str) -> None:
 def test_taking_over_incomplete_weights_is_refused(name: str) -> None:
     model = build_model(VARIANTS[name], seed=0)
     weights = model.state_dict()
-    del weights["species.weight"]
+    del weights["embedding.species.weight"]
     with pytest.raises(Exception, match=r"species\.weight"):
         model.take_over(weights, readout=False)
 
@@ -372,4 +415,5 @@ def test_a_silenced_model_can_learn(name: str, batch: Batch) -> None:
     model = lively(name).train()
     model.silence()
     (model(batch).forces - batch.force).square().sum().backward()
-    assert model.readout[-1].weight.grad.abs().max() > 1e-6
+    head = model.get_submodule(model.heads[-1])
+    assert head[-1].weight.grad.abs().max() > 1e-6

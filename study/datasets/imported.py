@@ -1,0 +1,101 @@
+"""Files of frames, read once into the store and found again by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+
+from study.datasets import ase_file, n2p2
+from study.durable import locked
+from study.errors import UserError
+from study.frames import Frames
+from study.identity import digest
+
+READER_VERSION = 1
+"""Raised when the same file gives other frames."""
+
+Reader = Callable[[Path], Frames]
+
+READERS: dict[str, Reader] = {
+    "rpbe_water": n2p2.read,
+    "n2p2_file": n2p2.read,
+    "ase_file": ase_file.read,
+}
+"""By name of the data set."""
+
+
+def folder_of(name: str, file: Path, store: Path) -> Path:
+    """Where the frames of a file are, or will be.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    return store / f"{name}-{digest([file_hash(file), READER_VERSION])[:12]}"
+
+
+def bring_in(
+    name: str, file: Path, store: Path, check: Callable[[Frames], None] | None = None
+) -> Path:
+    """Read a file into the store, unless a file with the same content is there already.
+
+    Args:
+        name: of the data set, one of `READERS`.
+        file: what to read.
+        store: folder of all data sets.
+        check: raises if these are not the frames expected.
+
+    Returns:
+        The folder, for `Frames.load`.
+    """
+    folder = folder_of(name, file, store)
+    busy = f"{folder}: another process is reading this data set; wait until it is done"
+    with locked(store / f"{folder.name}.lock", busy):
+        if not folder.exists():
+            frames = _described(READERS[name](file), name, file)
+            if check is not None:
+                check(frames)
+            partial = store / f"{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            frames.save(partial)
+            partial.rename(folder)
+    return folder
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file; computed once as long as size and time of change stay.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        known = file.stat()
+        return _file_hash(file, known.st_size, known.st_mtime_ns)
+    except OSError as problem:
+        raise UserError(f"{file}: cannot be read ({problem.strerror})") from None
+
+
+@lru_cache
+def _file_hash(file: Path, _size: int, _changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _described(frames: Frames, name: str, file: Path) -> Frames:
+    """The frames, found sane, with where they come from and how many they are."""
+    # vesin and SciPy are needed only here, and plans shall appear at once.
+    from study.datasets.sanity import check
+    from study.datasets.splits import sizes_of
+
+    check(frames, file)
+    origin = {
+        "dataset": name,
+        "file": file.name,
+        "sha256": file_hash(file),
+        "reader_version": READER_VERSION,
+        "sizes": asdict(sizes_of(frames)),
+    }
+    return replace(frames, origin=frames.origin | origin)

@@ -1,0 +1,255 @@
+"""ForceNet (arXiv:2103.01436) as a potential with forces of its own, and its basis of edges."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from study.graph import edge_vectors
+from study.models.embedding import AtomEmbedding
+from study.models.initial import xavier
+from study.models.potential import DirectPotential
+from study.models.radial import distances, envelope
+
+if TYPE_CHECKING:
+    from study.trial import ForceNet as ForceNetSettings
+
+OXYGEN = 8
+FREQUENCY_RATIO = 1.1
+"""Each frequency of the sine basis is this multiple of the one before."""
+
+# fmt: off
+RADII = (  # pm, by atomic number: single-bond covalent radii, doi:10.1002/chem.200800987, table 1.
+    0, 32, 46,
+    133, 102, 85, 75, 71, 63, 64, 67,
+    155, 139, 126, 116, 111, 103, 99, 96,
+    196, 171, 148, 136, 134, 122, 119, 116, 111, 110, 112, 118, 124, 121, 121, 116, 114, 117,
+    210, 185, 163, 154, 147, 138, 128, 125, 125, 120, 128, 136, 142, 140, 140, 136, 133, 131,
+    232, 196, 180, 163, 176, 174, 173, 172, 168, 169, 168, 167, 166, 165, 164, 170, 162,
+    152, 146, 137, 131, 129, 122, 123, 124, 133, 144, 144, 151, 145, 147, 142,
+    223, 201, 186, 175, 169, 170, 171, 172, 166, 166, 168, 168, 165, 167, 173, 176, 161,
+    157, 149, 143, 141, 134, 129, 128, 121, 122, 136, 143, 162, 175, 165, 157,
+)
+# fmt: on
+
+
+def legendre(z: Tensor, degrees: int) -> dict[tuple[int, int], Tensor]:
+    """Associated Legendre functions P_l^m(z) / (1 − z²)^(m/2), without the sign (−1)^m.
+
+    Args:
+        z: (E,) cosines.
+        degrees: l runs from 0 to degrees − 1, m from 0 to l.
+
+    Returns:
+        (E,) values by (l, m), from the three-term recurrence (Abramowitz & Stegun 8.5.3).
+    """
+    values = {(0, 0): torch.ones_like(z)}
+    for degree in range(1, degrees):
+        values[degree, degree] = (2 * degree - 1) * values[degree - 1, degree - 1]
+        for order in range(degree):
+            below = (2 * degree - 1) * z * values[degree - 1, order]
+            if order < degree - 1:
+                below = below - (degree + order - 1) * values[degree - 2, order]
+            values[degree, order] = below / (degree - order)
+    return values
+
+
+def spherical_harmonics(directions: Tensor, degrees: int) -> Tensor:
+    """Real orthonormal spherical harmonics, sin(|m|φ) for m < 0 and cos(mφ) for m ≥ 0.
+
+    Args:
+        directions: (E, 3) unit vectors.
+        degrees: l runs from 0 to degrees − 1.
+
+    Returns:
+        (E, degrees²) ordered by l, then by m from −l to l.
+    """
+    x, y, z = directions.unbind(-1)
+    sine, cosine = [torch.zeros_like(x)], [torch.ones_like(x)]
+    for _ in range(1, degrees):
+        sine, cosine = (
+            [*sine, x * sine[-1] + y * cosine[-1]],
+            [*cosine, x * cosine[-1] - y * sine[-1]],
+        )
+    polar = legendre(z, degrees)
+    columns = []
+    for degree in range(degrees):
+        for order in range(-degree, degree + 1):
+            m = abs(order)
+            ratio = math.factorial(degree - m) / math.factorial(degree + m)
+            norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * ratio * (2 if m else 1))
+            columns.append(norm * polar[degree, m] * (sine if order < 0 else cosine)[m])
+    return torch.stack(columns, dim=-1)
+
+
+def nearest(target: Tensor, distance: Tensor, limit: int) -> Tensor:
+    """1 for the `limit` shortest edges of every target, 0 for its others.
+
+    Args:
+        target: (E,) atom each edge ends at.
+        distance: (E, 1) Å.
+        limit: edges to keep per atom.
+
+    Returns:
+        (E, 1).
+    """
+    by_distance = torch.argsort(distance.detach().squeeze(-1), stable=True)
+    order = by_distance[torch.argsort(target[by_distance], stable=True)]
+    grouped = target[order]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(grouped, grouped)
+    kept = (rank < limit).to(distance.dtype)
+    return torch.zeros_like(distance).index_copy(0, order, kept[:, None])
+
+
+class EdgeBasis(nn.Module):
+    """Spherical harmonics times sines: what a block knows of an edge.
+
+    Four lengths describe an edge: r, and r less the radius of its source, of its target, of both,
+    all in units of the cutoff. The sines sin(1.1^k · length) of all four are mixed linearly to
+    four functions, and each is multiplied with every harmonic of the direction.
+
+    Departures, none of which changes what the linear maps around can express: harmonics are real
+    and orthonormal (the authors take real and imaginary parts), lengths may be negative (they
+    clamp at 0.001, which has a kink), radii are covalent ones known for all elements.
+    """
+
+    lengths = 4
+    radii: Tensor
+
+    def __init__(self, settings: ForceNetSettings) -> None:
+        super().__init__()
+        self.cutoff, self.degrees = settings.cutoff, settings.max_n
+        self.frequencies = settings.frequencies
+        self.size = self.lengths * self.degrees**2
+        self.register_buffer("radii", torch.tensor(RADII) / 100, persistent=False)
+        self.mix = nn.Linear(self.lengths * self.frequencies, self.lengths)
+
+    def forward(self, vectors: Tensor, distance: Tensor, elements: Tensor) -> Tensor:
+        """(E, 4 · max_n²) from vectors (E, 3) Å, lengths (E, 1) Å, elements at both ends (2, E)."""
+        of_source, of_target = self.radii[elements][..., None]
+        taken = torch.cat([0 * of_source, of_source, of_target, of_source + of_target], dim=-1)
+        power = torch.arange(self.frequencies, dtype=distance.dtype, device=distance.device)
+        waves = torch.sin((distance - taken)[..., None] / self.cutoff * FREQUENCY_RATIO**power)
+        radial = self.mix(waves.flatten(1))
+        angular = spherical_harmonics(vectors / distance, self.degrees)
+        return (radial[:, :, None] * angular[:, None]).flatten(1)
+
+
+def normalization(kind: str, hidden: int) -> nn.Module:
+    """Over the atoms of a batch, over the features of an atom, or none."""
+    if kind == "batch":
+        return nn.BatchNorm1d(hidden)
+    return nn.LayerNorm(hidden) if kind == "layer" else nn.Identity()
+
+
+def decoder(hidden: int, norm: str, outputs: int) -> nn.Sequential:
+    """One hidden layer, normalized: the node network of blocks and the force head."""
+    return nn.Sequential(
+        nn.Linear(hidden, hidden),
+        normalization(norm, hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, outputs),
+    )
+
+
+class Layer(nn.Module):
+    """One interaction block: a convolution whose filter depends on edge, source and target."""
+
+    def __init__(self, hidden: int, basis: int, norm: str) -> None:
+        super().__init__()
+        # The filter network acts on [h_target, h_source, basis]: the parts for h are computed once
+        # per atom, and the two linear maps that the authors apply to the basis in a row are one.
+        self.target = nn.Linear(hidden, hidden)
+        self.source = nn.Linear(hidden, hidden, bias=False)
+        self.basis = nn.Linear(basis, hidden, bias=False)
+        self.filter = nn.Sequential(
+            nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
+        self.value = nn.Linear(hidden, hidden)
+        self.own = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, hidden)))
+        self.node = decoder(hidden, norm, hidden)
+
+    def filters(self, features: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
+        """(E, F) weights that the convolution gives to each feature of the source."""
+        source, target = edge_index
+        return self.filter(
+            self.target(features)[target] + self.source(features)[source] + self.basis(basis)
+        )
+
+    def update(self, features: Tensor, edge_index: Tensor, filters: Tensor) -> Tensor:
+        """(N, F) new features, from the filtered sum over neighbours and the atom itself."""
+        source, target = edge_index
+        values = self.value(features)
+        received = (self.own * values).index_add(0, target, filters * values[source])
+        return features + self.node(received)
+
+
+class ForceNet(DirectPotential):
+    """Continuous-filter convolutions; energy and forces are read out each on its own.
+
+    Translation and permutation invariant, but neither rotation equivariant nor conservative: edges
+    know their direction by its spherical harmonics, and nothing ties forces to the energy or makes
+    them sum to zero.
+
+    The nearest `max_neighbors` of an atom are seen. Where more lie within the cutoff, a neighbour
+    that drops out makes energy and forces jump; water at 3.4 Å has fewer than 50. With `batch`
+    normalization a prediction depends on the rest of the batch in training, but not in evaluation,
+    which uses running statistics.
+
+    Departure: atoms start from a learned embedding of their element. The authors feed nine
+    properties of the element through the sine basis, which for given elements is the same thing.
+    """
+
+    equivariant = False
+
+    def __init__(self, settings: ForceNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        hidden = settings.hidden
+        self.embedding = AtomEmbedding(hidden, species_blind=settings.species_blind)
+        self.basis = EdgeBasis(settings)
+        self.layers = nn.ModuleList(
+            Layer(hidden, self.basis.size, settings.norm) for _ in range(settings.layers)
+        )
+        self.output = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU())
+        self.readout = nn.Sequential(nn.Linear(hidden, 1))
+        self.vector_readout = decoder(hidden, settings.norm, 3)
+        xavier(self)
+
+    def features(self, graph: Data) -> Tensor:
+        """(N, F) output features, before the heads."""
+        vectors = edge_vectors(graph, graph.pos)
+        distance = distances(vectors)
+        weight = self._weight(graph.edge_index[1], distance)
+        basis = self.basis(vectors, distance, self._elements(graph)[graph.edge_index])
+        features: Tensor = self.embedding(graph)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            filters = weight * layer.filters(features, basis, graph.edge_index)
+            features = layer.update(features, graph.edge_index, filters)
+        return self.output(features)
+
+    def _elements(self, graph: Data) -> Tensor:
+        """(N,) atomic numbers that decide the atoms' radii."""
+        return torch.full_like(graph.z, OXYGEN) if self.settings.species_blind else graph.z
+
+    def _weight(self, target: Tensor, distance: Tensor) -> Tensor:
+        """(E, 1) how much an edge counts: by its length, and not if others are nearer."""
+        weight = self._fade(distance)
+        if self.settings.max_neighbors is None:
+            return weight
+        return weight * nearest(target, distance, self.settings.max_neighbors)
+
+    def _fade(self, distance: Tensor) -> Tensor:
+        cutoff = self.settings.cutoff
+        match self.settings.envelope:
+            case "hard":
+                return torch.ones_like(distance)
+            case "cosine":
+                return torch.cos(math.pi / 2 * (distance / cutoff).clamp(max=1))
+            case "smooth":
+                return envelope(distance, cutoff)

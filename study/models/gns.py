@@ -1,0 +1,118 @@
+"""GNS, the graph network simulator (arXiv:2002.09405), as a potential with forces of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from study.graph import edge_vectors
+from study.models.embedding import AtomEmbedding
+from study.models.initial import xavier
+from study.models.potential import DirectPotential
+from study.models.radial import bessel_basis, distances, envelope
+
+if TYPE_CHECKING:
+    from study.trial import GNS as GNSSettings  # noqa: N811 - names a model, no constant
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two hidden layers with ReLU, linear output: the network used all over GNS."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, outputs),
+    )
+
+
+class Layer(nn.Module):
+    """One step of the processor: an interaction network."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        # The first layer of the edge network acts on [v_target, v_source, e]: the parts for v are
+        # computed once per atom instead of once per edge.
+        self.target = nn.Linear(hidden, hidden)
+        self.source = nn.Linear(hidden, hidden, bias=False)
+        self.state = nn.Linear(hidden, hidden, bias=False)
+        self.edge = nn.Sequential(
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+        )
+        self.node = nn.Sequential(mlp(2 * hidden, hidden, hidden), nn.LayerNorm(hidden))
+
+    def messages(self, nodes: Tensor, edges: Tensor, edge_index: Tensor) -> Tensor:
+        """(E, F) what every edge tells its target, and by how much its own state changes."""
+        source, target = edge_index
+        return self.edge(
+            self.target(nodes)[target] + self.source(nodes)[source] + self.state(edges)
+        )
+
+    def update(self, nodes: Tensor, target: Tensor, messages: Tensor) -> Tensor:
+        """(N, F) new node states, from the sum of the messages."""
+        received = torch.zeros_like(nodes).index_add(0, target, messages)
+        return nodes + self.node(torch.cat([nodes, received], dim=-1))
+
+
+class GNS(DirectPotential):
+    """Encode, process, decode; energy and forces are decoded each on its own.
+
+    Translation and permutation invariant, but neither rotation equivariant nor conservative: edges
+    know their vector by its Cartesian components, and nothing ties forces to the energy or makes
+    them sum to zero.
+
+    The released code of arXiv:2402.15921 (`abs_pos`) also feeds wrapped absolute positions to the
+    nodes. That is not offered here: a periodic system has no origin, and moving an atom by a
+    lattice vector must change nothing.
+    """
+
+    equivariant = False
+
+    def __init__(self, settings: GNSSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        hidden = settings.hidden
+        radial = settings.basis if settings.radial == "bessel" else 1
+        self.embedding = AtomEmbedding(hidden)
+        self.encode_node = nn.Sequential(mlp(hidden, hidden, hidden), nn.LayerNorm(hidden))
+        self.encode_edge = nn.Sequential(mlp(3 + radial, hidden, hidden), nn.LayerNorm(hidden))
+        self.layers = nn.ModuleList(Layer(hidden) for _ in range(settings.layers))
+        self.readout = mlp(hidden, hidden, 1)
+        self.vector_readout = mlp(hidden, hidden, 3)
+        xavier(self)
+
+    def features(self, graph: Data) -> Tensor:
+        """(N, F) node states after the last step."""
+        vectors = edge_vectors(graph, graph.pos)
+        distance = distances(vectors)
+        fade = self._fade(distance)
+        nodes: Tensor = self.encode_node(self.embedding(graph))
+        edges = self.encode_edge(self._describe(vectors, distance))
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            messages = layer.messages(nodes, edges, graph.edge_index)
+            nodes = layer.update(nodes, graph.edge_index[1], fade * messages)
+            # The released code adds to the edge state not its change, but the state itself.
+            edges = edges + (edges if self.settings.edge_update == "legacy" else messages)
+        return nodes
+
+    def _describe(self, vectors: Tensor, distance: Tensor) -> Tensor:
+        """(E, 3 + radial) relative vector and distance, both in units of the cutoff."""
+        cutoff = self.settings.cutoff
+        if self.settings.radial == "bessel":
+            radial = bessel_basis(distance, cutoff, self.settings.basis)
+        else:
+            radial = distance / cutoff
+        return torch.cat([vectors / cutoff, radial], dim=-1)
+
+    def _fade(self, distance: Tensor) -> Tensor:
+        if self.settings.envelope == "hard":
+            return torch.ones_like(distance)
+        return envelope(distance, self.settings.cutoff)

@@ -1,0 +1,90 @@
+"""Denoising (arXiv:2206.00133, arXiv:2303.02216): predict how far atoms were pushed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from study.graph import GraphSet, connect
+from study.models.potential import Potential
+
+if TYPE_CHECKING:
+    from study.trial import Denoising as DenoisingSettings
+
+
+@dataclass(frozen=True)
+class NoisyBatch:
+    """Graphs with pushed atoms.
+
+    Args:
+        graph: positions after the push, with the neighbours that they have there.
+        targets: (N, 3) the way back in units of the noise scale: standard normal numbers.
+    """
+
+    graph: Batch
+    targets: Tensor
+
+
+class Denoising:
+    """Every atom is pushed by Gaussian noise, and must point back to where it was.
+
+    The way back has the sign of a force: for a conservative network the clean structure lies in
+    the minimum. Errors are mean squares in units of the noise scale: 1 is chance.
+    """
+
+    criterion = "val_loss"
+
+    def __init__(self, settings: DenoisingSettings, graphs: GraphSet) -> None:
+        self.settings, self.graphs = settings, graphs
+
+    def loss(
+        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
+    ) -> Tensor:
+        """Mean square error per component."""
+        del step
+        return self._squares(model, frames, generator).mean()
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """A pretext task is never given up."""
+        del metrics
+        return ""
+
+    def evaluate(
+        self, model: Potential, batches: list[Tensor], generator: torch.Generator
+    ) -> dict[str, float]:
+        """The same over all components of all batches."""
+        squares = [self._squares(model, frames, generator).detach() for frames in batches]
+        return {"val_loss": float(torch.cat(squares).mean())}
+
+    def example(self, frames: Tensor, generator: torch.Generator) -> NoisyBatch:
+        """Push the atoms of the chosen frames.
+
+        Args:
+            frames: (G,) indices into the graphs.
+            generator: draws the noise; on the graphs' device.
+        """
+        graph = self.graphs.gather(frames)
+        noise = self._normal(graph, generator)
+        if self.settings.center:
+            noise = noise - _mean_per_graph(noise, graph)[graph.batch]
+        graph.pos = graph.pos + self.settings.noise_scale * noise
+        graph.edge_index, graph.shift = connect(graph, self.graphs.cutoff)
+        targets = self._normal(graph, generator) if self.settings.placebo else -noise
+        return NoisyBatch(graph, targets)
+
+    def _normal(self, graph: Batch, generator: torch.Generator) -> Tensor:
+        pos = graph.pos
+        return torch.randn(pos.shape, generator=generator, device=pos.device, dtype=pos.dtype)
+
+    def _squares(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+        noisy = self.example(frames, generator)
+        return (model.vectors(noisy.graph) - noisy.targets).square()
+
+
+def _mean_per_graph(values: Tensor, graph: Batch) -> Tensor:
+    total = values.new_zeros(graph.num_graphs, values.shape[1]).index_add(0, graph.batch, values)
+    return total / graph.ptr.diff()[:, None]

@@ -1,0 +1,52 @@
+"""Several pretext tasks in one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from study.graph import GraphSet
+from study.models.potential import Potential
+
+if TYPE_CHECKING:
+    from study.tasks import Task
+    from study.trial import Mixed as MixedSettings
+
+
+class Mixed:
+    """Sums the losses of its tasks, or takes the tasks in turn, one per step.
+
+    Each task corrupts the same frames in its own way.
+    """
+
+    criterion = "val_loss"
+
+    def __init__(self, settings: MixedSettings, graphs: GraphSet, tasks: Sequence[Task]) -> None:
+        self.settings, self.graphs, self.tasks = settings, graphs, tasks
+        self.weights = [part.weight for part in settings.tasks]
+
+    def loss(
+        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
+    ) -> Tensor:
+        """Weighted sum over the tasks, or the weighted loss of the task whose turn it is."""
+        parts = list(zip(self.weights, self.tasks, strict=True))
+        if self.settings.schedule == "alternating":
+            parts = [parts[step % len(parts)]]
+        losses = [weight * task.loss(model, frames, generator, step) for weight, task in parts]
+        return torch.stack(losses).sum()
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """A pretext task is never given up."""
+        del metrics
+        return ""
+
+    def evaluate(
+        self, model: Potential, batches: list[Tensor], generator: torch.Generator
+    ) -> dict[str, float]:
+        """The weighted sum of the tasks' validation losses, whatever the schedule."""
+        losses = [task.evaluate(model, batches, generator)["val_loss"] for task in self.tasks]
+        total = sum(weight * loss for weight, loss in zip(self.weights, losses, strict=True))
+        return {"val_loss": total}

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.neighborlist import neighbor_list as ase_neighbors
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from study.frames import Frames
+from study.graph import GraphSet
+from study.models.potential import Potential
+from study.seeding import seeded
+from study.tasks.denoising import Denoising
+from study.tasks.pretext import build_pretext
+from study.trial import Denoising as Settings
+from study.trial import Masking as MaskingSettings
+from study.trial import Mixed as MixedSettings
+
+CHOSEN = torch.tensor([3, 0, 1])
+
+
+class Pointing(Potential):
+    """Puts out given vectors."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.fixed = vectors
+
+    def vectors(self, graph: Batch) -> Tensor:
+        assert len(graph.pos) == len(self.fixed)
+        return self.fixed
+
+
+@pytest.fixture
+def graphs(triclinic_water: Frames) -> GraphSet:
+    return GraphSet.build(triclinic_water, 3.4, dtype=torch.float64)
+
+
+def denoising(graphs: GraphSet, **settings: object) -> Denoising:
+    return Denoising(Settings.model_validate({"name": "denoising", **settings}), graphs)
+
+
+def test_targets_lead_back_to_the_clean_positions(graphs: GraphSet) -> None:
+    noisy = denoising(graphs, noise_scale=0.3).example(CHOSEN, seeded(0))
+    back = noisy.graph.pos + 0.3 * noisy.targets
+    torch.testing.assert_close(back, graphs.gather(CHOSEN).pos, rtol=0, atol=1e-14)
+
+
+def test_noise_is_gaussian_with_the_given_scale(graphs: GraphSet) -> None:
+    task, everything = denoising(graphs), torch.arange(len(graphs))
+    pushes = torch.cat([task.example(everything, seeded(n)).targets for n in range(40)]).flatten()
+    n = len(pushes)
+    assert abs(pushes.mean()) < 5 / n**0.5
+    assert abs(pushes.square().mean() - 1) < 5 * (2 / n) ** 0.5
+    assert abs(pushes.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
+
+
+def test_pushed_atoms_get_the_neighbours_of_their_new_places(
+    graphs: GraphSet, triclinic_water: Frames
+) -> None:
+    graph = denoising(graphs, noise_scale=0.5).example(CHOSEN, seeded(1)).graph
+    for number, frame in enumerate(CHOSEN.tolist()):
+        first, last = graph.ptr[number : number + 2].tolist()
+        cell = triclinic_water.cells[frame]
+        atoms = Atoms(positions=graph.pos[first:last].numpy(), cell=cell, pbc=True)
+        expected = sorted(ase_neighbors("d", atoms, 3.4))
+        inside = (graph.edge_index[1] >= first) & (graph.edge_index[1] < last)
+        source, target = graph.edge_index[:, inside]
+        vectors = graph.pos[target] - graph.pos[source] + graph.shift[inside]
+        np.testing.assert_allclose(sorted(vectors.norm(dim=1).tolist()), expected, atol=1e-12)
+
+
+def test_centred_noise_leaves_the_centre_where_it_was(graphs: GraphSet) -> None:
+    noisy = denoising(graphs, center=True).example(CHOSEN, seeded(2))
+    for targets in noisy.targets.split(noisy.graph.ptr.diff().tolist()):
+        torch.testing.assert_close(targets.mean(0), torch.zeros(3).double(), rtol=0, atol=1e-14)
+
+
+def test_perfect_vectors_have_no_loss_and_none_at_all_have_a_loss_of_one(graphs: GraphSet) -> None:
+    task = denoising(graphs)
+    targets = task.example(CHOSEN, seeded(3)).targets
+    assert task.loss(Pointing(targets), CHOSEN, seeded(3)).item() == 0
+    nothing = task.loss(Pointing(torch.zeros_like(targets)), CHOSEN, seeded(3)).item()
+    assert nothing == pytest.approx(targets.square().mean().item(), rel=1e-12)
+
+
+def test_a_placebo_pushes_alike_but_leads_nowhere(graphs: GraphSet) -> None:
+    true, false = (
+        denoising(graphs, placebo=placebo).example(CHOSEN, seeded(4)) for placebo in (False, True)
+    )
+    assert torch.equal(true.graph.pos, false.graph.pos)
+    correlation = (true.targets * false.targets).mean()
+    assert abs(correlation) < 5 / true.targets.numel() ** 0.5
+
+
+def test_the_clean_frames_are_left_alone(graphs: GraphSet) -> None:
+    before = graphs.pos.clone()
+    denoising(graphs).example(CHOSEN, seeded(5))
+    assert torch.equal(graphs.pos, before)
+
+
+MIXED = {
+    "name": "mixed",
+    "tasks": [
+        {"task": {"name": "masking", "masking_ratio": 0.5}, "weight": 2.0},
+        {"task": {"name": "denoising", "noise_scale": 0.2}},
+    ],
+}
+
+
+class Counting(Potential):
+    """Predicts zeros, which cost the masking task 1, and counts the atoms it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def vectors(self, graph: Batch) -> Tensor:
+        self.seen.append(len(graph.pos))
+        return torch.zeros_like(graph.pos)
+
+
+def test_together_the_weighted_losses_of_all_tasks_are_summed(graphs: GraphSet) -> None:
+    mixed = build_pretext(MixedSettings.model_validate(MIXED), graphs)
+    alone = denoising(graphs, noise_scale=0.2)
+    generator = seeded(6)
+    build_pretext(MaskingSettings(name="masking", masking_ratio=0.5), graphs).loss(
+        Counting(), CHOSEN, generator
+    )
+    expected = 2.0 * 1.0 + alone.loss(Counting(), CHOSEN, generator).item()
+    assert mixed.loss(Counting(), CHOSEN, seeded(6)).item() == pytest.approx(expected)
+
+
+def test_alternating_takes_one_task_after_the_other(graphs: GraphSet) -> None:
+    mixed = build_pretext(MixedSettings.model_validate(MIXED | {"schedule": "alternating"}), graphs)
+    model = Counting()
+    for step in range(4):
+        mixed.loss(model, CHOSEN, seeded(7), step)
+    whole, masked = len(graphs.gather(CHOSEN).pos), len(graphs.gather(CHOSEN).pos) - 3 * 4
+    assert model.seen == [masked, whole, masked, whole]
+
+
+def test_hidden_oxygens_are_pointed_at_by_their_hydrogens(
+    graphs: GraphSet, triclinic_water: Frames
+) -> None:
+    settings = MaskingSettings(name="masking", masking_ratio=1.0, atom="oxygen")
+    masked = build_pretext(settings, graphs).example(CHOSEN, seeded(8))  # type: ignore[attr-defined]
+    assert set(masked.graph.z.tolist()) == {1}
+    assert masked.graph.masked.all()
+    for atom, direction in zip(masked.atoms, masked.directions, strict=True):
+        frame = CHOSEN[masked.graph.batch[atom]]
+        cell = torch.tensor(triclinic_water.cells[frame])
+        oxygens = graphs.gather(frame[None]).pos[::3]
+        apart = oxygens - masked.graph.pos[atom]
+        apart = apart - (apart @ torch.linalg.inv(cell)).round() @ cell
+        nearest = apart[apart.norm(dim=1).argmin()]
+        torch.testing.assert_close(direction, nearest / nearest.norm())
+
+
+def test_a_masking_placebo_hides_alike_but_points_nowhere(graphs: GraphSet) -> None:
+    true, false = (
+        build_pretext(
+            MaskingSettings(name="masking", masking_ratio=1.0, placebo=placebo), graphs
+        ).example(CHOSEN, seeded(9))  # type: ignore[attr-defined]
+        for placebo in (False, True)
+    )
+    assert torch.equal(true.graph.pos, false.graph.pos)
+    cosines = (true.directions * false.directions).sum(1)
+    assert abs(cosines.mean()) < 5 / (3 * len(cosines)) ** 0.5
+    torch.testing.assert_close(false.directions.norm(dim=1), torch.ones(len(cosines)).double())
