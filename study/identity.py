@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ def digest(value: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """SHA-256 over the sources that decide the numbers."""
+    """SHA-256 over the sources that decide the numbers, and the version of torch."""
     package = Path(__file__).parent
     entries = [package / entry for entry in CODE_THAT_MATTERS]
     files = [entry for entry in entries if entry.suffix == ".py"]
     files += [source for entry in entries if entry.is_dir() for source in entry.rglob("*.py")]
     named = {path.relative_to(package).as_posix(): path.read_text() for path in files}
-    return digest(named)
+    return digest({"sources": named, "torch": version("torch")})

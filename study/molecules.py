@@ -12,6 +12,9 @@ from study.graph import GraphSet, Ragged
 
 HYDROGEN, OXYGEN = 1, 8
 
+PIECE = 100
+"""Frames whose edges are looked at at once: all of a large set would not fit into memory."""
+
 
 @dataclass(frozen=True)
 class WaterMolecules:
@@ -34,29 +37,38 @@ class WaterMolecules:
         Raises:
             UserError: if some frame is not made of whole water molecules.
         """
-        batch = graphs.gather(torch.arange(len(graphs), device=graphs.device))
-        source, target = batch.edge_index
-        bonding = (batch.z[source] == OXYGEN) & (batch.z[target] == HYDROGEN)
-        source, target = source[bonding], target[bonding]
-        vectors = batch.pos[target] - batch.pos[source] + batch.shift[bonding]
-        nearest = _nearest_per_target(target, vectors.norm(dim=-1))
-        oxygen, hydrogen, bonds = source[nearest], target[nearest], vectors[nearest]
+        everything = torch.arange(len(graphs), device=graphs.device)
+        found = [_molecules(graphs, piece) for piece in everything.split(PIECE)]
+        counts = torch.cat([counts for _, _, counts in found])
+        return cls(
+            torch.cat([atoms for atoms, _, _ in found]),
+            torch.cat([bonds for _, bonds, _ in found]),
+            Ragged(torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])),
+        )
 
-        by_oxygen = torch.argsort(oxygen, stable=True)
-        owners = oxygen[by_oxygen]
-        oxygens = torch.nonzero(batch.z == OXYGEN).flatten()
-        waters = (batch.z == HYDROGEN).sum() + len(oxygens) == len(batch.z)
-        if not waters or not torch.equal(owners, oxygens.repeat_interleave(2)):
-            raise UserError(
-                "masking needs whole water molecules in every frame: two hydrogens nearest to "
-                "each oxygen, within the cutoff, and no other element"
-            )
-        hydrogens = hydrogen[by_oxygen].view(-1, 2)
-        frame = batch.batch[oxygens]
-        counts = torch.bincount(frame, minlength=len(graphs))
-        atoms = torch.cat([oxygens[:, None], hydrogens], dim=1) - batch.ptr[frame][:, None]
-        offsets = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
-        return cls(atoms, bonds[by_oxygen].view(-1, 2, 3), Ragged(offsets))
+
+def _molecules(graphs: GraphSet, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Atoms and bonds of the molecules of some frames, and how many each frame has."""
+    batch = graphs.gather(frames)
+    source, target = batch.edge_index
+    bonding = (batch.z[source] == OXYGEN) & (batch.z[target] == HYDROGEN)
+    source, target = source[bonding], target[bonding]
+    vectors = batch.pos[target] - batch.pos[source] + batch.shift[bonding]
+    nearest = _nearest_per_target(target, vectors.norm(dim=-1))
+    oxygen, hydrogen, bonds = source[nearest], target[nearest], vectors[nearest]
+
+    by_oxygen = torch.argsort(oxygen, stable=True)
+    oxygens = torch.nonzero(batch.z == OXYGEN).flatten()
+    waters = (batch.z == HYDROGEN).sum() + len(oxygens) == len(batch.z)
+    if not waters or not torch.equal(oxygen[by_oxygen], oxygens.repeat_interleave(2)):
+        raise UserError(
+            "masking needs whole water molecules in every frame: two hydrogens nearest to "
+            "each oxygen, within the cutoff, and no other element"
+        )
+    frame = batch.batch[oxygens]
+    atoms = torch.cat([oxygens[:, None], hydrogen[by_oxygen].view(-1, 2)], dim=1)
+    counts = torch.bincount(frame, minlength=len(frames))
+    return atoms - batch.ptr[frame][:, None], bonds[by_oxygen].view(-1, 2, 3), counts
 
 
 def _nearest_per_target(target: Tensor, distance: Tensor) -> Tensor:

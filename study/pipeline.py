@@ -17,9 +17,12 @@ from study.datasets.splits import split
 from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet, indices
+from study.identity import code_version
 from study.models import build_model
 from study.models.potential import Potential
+from study.models.symmetry import symmetry_errors
 from study.records import EpochRecord, WorkResult
+from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
@@ -41,6 +44,11 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
         frames: folder of the data set.
         device: torch device.
     """
+    if work.code != code_version():
+        raise UserError(
+            "the code or torch of this process is not that which the work is named by; install the "
+            "same versions on every machine, and do not change them while a study runs"
+        )
     folder = work.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
@@ -86,14 +94,19 @@ class _Setup:
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
         final = {"best_epoch": float(best), "seconds": history[-1].metrics["seconds"]}
-        if isinstance(self.task, EnergyForces):
-            self.model.eval()
-            batches = list(self.parts[2].split(self.stage.batch_size))
-            errors = self.task.errors(self.model, batches)
-            trivial = self.task.trivial_errors(self.model, batches)
-            final |= {f"test_{name}": value for name, value in errors.items()}
-            final |= {f"trivial_{name}": value for name, value in trivial.items()}
-        return final
+        return final | (self._errors(self.task) if isinstance(self.task, EnergyForces) else {})
+
+    def _errors(self, task: EnergyForces) -> dict[str, float]:
+        """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
+        self.model.eval()
+        batches = list(self.parts[2].split(self.stage.batch_size))
+        errors, trivial = task.errors(self.model, batches), task.trivial_errors(self.model, batches)
+        found = {f"test_{name}": value for name, value in errors.items()}
+        found |= {f"trivial_{name}": value for name, value in trivial.items()}
+        if not (self.model.equivariant and self.model.conservative):
+            generator = seeded("symmetry", device=task.graphs.device)
+            found |= symmetry_errors(self.model, task.gather(batches[0]), generator)
+        return found
 
     def facts(self) -> dict[str, str | int]:
         """What the records say about the run besides its metrics."""

@@ -67,6 +67,9 @@ METRICS = {
     "trivial_force_rmse": ("eV/Å", "test force error of predicting zero force"),
     "trivial_energy_rmse": ("eV/atom", "test energy error of predicting the training mean"),
     "trivial_frame_energy_rmse": ("eV", "test energy error per frame of the training mean"),
+    "rotation_error": ("1", "change of the forces under rotation, relative to the forces"),
+    "energy_rotation_error": ("eV/atom", "change of the energy under rotation"),
+    "net_force": ("eV/Å", "sum of the forces of a frame per atom"),
     "best_epoch": ("1", "epoch whose weights were kept"),
 }
 """Metric → (unit, meaning)."""
@@ -78,7 +81,7 @@ class Tag:
     KIND = "study.kind"
     """study, pretrain or trial."""
     KEY = "study.key"
-    """Content hash of the piece of work; of the resolved space for the parent."""
+    """Content hash of the piece of work; for the parent, of the study's name and id."""
     NUMBER = "study.number"
     """Trial's place in the plan, from 0."""
     PRETRAINING = "study.pretraining"

@@ -15,7 +15,7 @@ from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.forcenet import RADII, EdgeBasis, nearest, spherical_harmonics
-from study.trial import GNS, ForceNet
+from study.trial import GNS, ForceNet, Model
 
 DEGREES = 8
 
@@ -119,6 +119,17 @@ def test_batch_normalization_learns_its_statistics_in_training_only(graphs: Grap
     assert torch.count_nonzero(running) == 8
 
 
+def test_gns_edges_are_told_vector_and_distance_in_units_of_the_cutoff(graphs: GraphSet) -> None:
+    batch, told = graphs.gather(torch.tensor([0])), []
+    model = build_model(GNS(name="gns", hidden=8, layers=1), seed=0).double()
+    model.encode_edge.register_forward_hook(lambda _, inputs, __: told.append(inputs[0]))
+    model(batch)
+    source, target = batch.edge_index
+    vectors = batch.pos[target] - batch.pos[source] + batch.shift
+    expected = torch.cat([vectors, vectors.norm(dim=1, keepdim=True)], dim=1) / 3.4
+    torch.testing.assert_close(told[0], expected)
+
+
 def edge_states(edge_update: str, batch: Tensor) -> list[Tensor]:
     """The edge states that each of four steps starts from."""
     settings = GNS(name="gns", hidden=8, layers=4, edge_update=edge_update)
@@ -141,6 +152,18 @@ def test_legacy_edge_states_double_at_every_step_and_others_do_not(water: Frames
     torch.testing.assert_close(
         change.var(dim=1, correction=0), torch.ones(len(change)).double(), rtol=1e-2, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("init", ["torch", "xavier"])
+@pytest.mark.parametrize(
+    "settings", [GNS(name="gns"), ForceNet(name="forcenet")], ids=lambda value: value.name
+)
+def test_initial_weights_are_as_wide_as_asked_for(init: str, settings: Model) -> None:
+    model = build_model(settings.model_copy(update={"init": init}), seed=0)
+    weights, biases = model.layers[0].target.weight, model.layers[0].target.bias
+    width = {"torch": 1 / 128, "xavier": 3 / 128}[init] ** 0.5
+    assert weights.detach().abs().max().item() == pytest.approx(width, rel=1e-3)
+    assert (torch.count_nonzero(biases) == 0) == (init == "xavier")
 
 
 @pytest.mark.parametrize(

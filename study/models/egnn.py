@@ -56,7 +56,13 @@ class Layer(nn.Module):
 
 
 class EGNN(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient."""
+    """Rotation, translation and permutation invariant energy; forces are its gradient.
+
+    Coordinates move along (x_i − x_j) / (|x_i − x_j| + 1), the `normalize` option of the authors'
+    code that arXiv:2402.15921 uses; eq. 4 has x_i − x_j. Messages and moves fade out with the
+    envelope of the initial distance, and the mean of eq. 4 is over Σ envelope + 1 neighbours:
+    both keep energy and forces smooth when an atom crosses the cutoff.
+    """
 
     def __init__(self, settings: EGNNSettings) -> None:
         super().__init__()

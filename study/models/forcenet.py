@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
-from study.models.initial import xavier
+from study.models.initial import initialize
 from study.models.potential import DirectPotential
 from study.models.radial import distances, envelope
 
@@ -112,9 +112,9 @@ class EdgeBasis(nn.Module):
     all in units of the cutoff. The sines sin(1.1^k · length) of all four are mixed linearly to
     four functions, and each is multiplied with every harmonic of the direction.
 
-    Departures, none of which changes what the linear maps around can express: harmonics are real
-    and orthonormal (the authors take real and imaginary parts), lengths may be negative (they
-    clamp at 0.001, which has a kink), radii are covalent ones known for all elements.
+    Departures: harmonics are real and orthonormal (the authors take real and imaginary parts; the
+    next linear map cannot tell), lengths may be negative (they clamp at 0.001, which has a kink),
+    radii are covalent ones, which are known for all elements.
     """
 
     lengths = 4
@@ -218,7 +218,7 @@ class ForceNet(DirectPotential):
         self.output = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU())
         self.readout = nn.Sequential(nn.Linear(hidden, 1))
         self.vector_readout = decoder(hidden, settings.norm, 3)
-        xavier(self)
+        initialize(self, settings.init)
 
     def features(self, graph: Data) -> Tensor:
         """(N, F) output features, before the heads."""

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
-from study.models.initial import xavier
+from study.models.initial import initialize
 from study.models.potential import DirectPotential
 from study.models.radial import bessel_basis, distances, envelope
 
@@ -86,7 +86,7 @@ class GNS(DirectPotential):
         self.layers = nn.ModuleList(Layer(hidden) for _ in range(settings.layers))
         self.readout = mlp(hidden, hidden, 1)
         self.vector_readout = mlp(hidden, hidden, 3)
-        xavier(self)
+        initialize(self, settings.init)
 
     def features(self, graph: Data) -> Tensor:
         """(N, F) node states after the last step."""

@@ -1,16 +1,24 @@
-"""Initial weights of models that are sensitive to them."""
+"""Initial weights other than torch's own."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def xavier(module: nn.Module) -> None:
-    """Xavier weights and no bias, for every linear layer of a module.
+def initialize(module: nn.Module, kind: str) -> None:
+    """Draw the weights of all linear layers anew, or leave them as torch has drawn them.
 
-    torch's own default is a third of the variance, and biases that outweigh what comes in after
-    three layers; a layer norm behind them then leaves little of an edge's direction.
+    Xavier weights have three times the variance of torch's, and no bias goes with them. Where
+    layer norms follow three-layer networks, as in GNS, torch's biases otherwise outweigh what
+    enters; where sums over neighbours are not normalized, as in ForceNet, smaller weights are the
+    better start.
+
+    Args:
+        module: a whole model.
+        kind: `xavier`, or `torch` to change nothing.
     """
+    if kind == "torch":
+        return
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

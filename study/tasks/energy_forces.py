@@ -42,11 +42,12 @@ class LabelStatistics:
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
         """Measure the labels of the chosen frames."""
-        batch = graphs.gather(frames)
-        sizes = batch.ptr.diff().double()
-        per_atom = (batch.energy / sizes).mean()
-        spread = (batch.energy - per_atom * sizes).square().mean().sqrt()
-        return cls(float(per_atom), float(spread), _rms(batch.force.double()))
+        energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
+        per_atom = (energy / sizes).mean()
+        spread = _rms(energy - per_atom * sizes)
+        rows, _ = graphs.atoms.rows(frames)
+        # A single frame has no spread; any unit will do for its energy then.
+        return cls(float(per_atom), spread or 1.0, _rms(graphs.force[rows].double()))
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
         """Let the model put out energies about the reference, on the scale that is asked for."""
@@ -72,7 +73,7 @@ class EnergyForces:
     ) -> Tensor:
         """The weighted loss of a batch; nothing random in it."""
         del generator, step
-        batch = self._gather(frames)
+        batch = self.gather(frames)
         predicted = model(batch)
         penalty = LOSSES[self.settings.loss]
         energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
@@ -112,7 +113,8 @@ class EnergyForces:
             f"force {self.statistics.force_rms:.3g} eV/Å"
         )
 
-    def _gather(self, frames: Tensor) -> Batch:
+    def gather(self, frames: Tensor) -> Batch:
+        """A batch as the model sees it."""
         batch = self.graphs.gather(frames)
         if self.settings.mask_embedding == "zeros":
             batch.masked = torch.zeros_like(batch.z)
@@ -126,7 +128,7 @@ class EnergyForces:
     ) -> dict[str, float]:
         energy, force, sizes = [], [], []
         for frames in batches:
-            batch = self._gather(frames)
+            batch = self.gather(frames)
             predicted = predict(batch)
             label = batch.energy - model.reference_energy(batch)
             energy.append(predicted.energy.detach().double() - label)

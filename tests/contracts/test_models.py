@@ -34,6 +34,7 @@ VARIANTS: dict[str, Model] = {
     "gns hard": TINY_GNS.model_copy(update={"envelope": "hard"}),
     "gns bessel": TINY_GNS.model_copy(update={"radial": "bessel"}),
     "gns legacy": TINY_GNS.model_copy(update={"edge_update": "legacy"}),
+    "gns torch init": TINY_GNS.model_copy(update={"init": "torch"}),
     "forcenet": TINY_FORCENET,
     "forcenet hard": TINY_FORCENET.model_copy(update={"envelope": "hard"}),
     "forcenet cosine": TINY_FORCENET.model_copy(update={"envelope": "cosine"}),
@@ -41,6 +42,7 @@ VARIANTS: dict[str, Model] = {
     "forcenet no norm": TINY_FORCENET.model_copy(update={"norm": "none"}),
     "forcenet few neighbours": TINY_FORCENET.model_copy(update={"max_neighbors": 5}),
     "forcenet all neighbours": TINY_FORCENET.model_copy(update={"max_neighbors": None}),
+    "forcenet xavier": TINY_FORCENET.model_copy(update={"init": "xavier"}),
     "forcenet blind": TINY_FORCENET.model_copy(update={"species_blind": True}),
 }
 HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
@@ -270,8 +272,8 @@ def test_a_species_blind_model_takes_all_atoms_for_the_same(
     assert change_by_swapping(name, atoms) == 0
 
 
-def jump_at_cutoff(name: str) -> tuple[float, float]:
-    """Change of energy and of forces when the only far atom crosses the cutoff."""
+def jump_at_cutoff(name: str, step: float = 1e-7) -> tuple[float, float]:
+    """Change of energy and of forces when the only far atom crosses the cutoff by a step (Å)."""
     model = lively(name)
 
     def predict(distance: float) -> tuple[Tensor, Tensor]:
@@ -280,7 +282,7 @@ def jump_at_cutoff(name: str) -> tuple[float, float]:
         prediction = model(single(np.array([8, 1, 8]), positions, 20 * np.eye(3)))
         return prediction.energy, prediction.forces
 
-    inside, outside = predict(3.4 - 1e-7), predict(3.4 + 1e-7)
+    inside, outside = predict(3.4 - step), predict(3.4 + step)
     energy, forces = (
         float((a - b).detach().abs().max()) for a, b in zip(inside, outside, strict=True)
     )
@@ -301,10 +303,11 @@ def test_a_hard_cutoff_lets_energy_and_forces_jump(name: str) -> None:
     assert forces > 1e-5
 
 
-def test_the_cosine_envelope_closes_at_the_cutoff_with_a_slope() -> None:
-    energy, forces = jump_at_cutoff("forcenet cosine")
-    assert 1e-9 < energy < 1e-5
-    assert 1e-9 < forces < 1e-5
+@pytest.mark.parametrize(("name", "growth"), [("forcenet", 8), ("forcenet cosine", 2)])
+def test_an_envelope_reaches_zero_at_its_order(name: str, growth: float) -> None:
+    # The cosine still has a slope at the cutoff; the smooth envelope has no curvature either.
+    near, far = jump_at_cutoff(name, step=4e-3), jump_at_cutoff(name, step=8e-3)
+    assert np.divide(far, near) == pytest.approx([growth, growth], rel=0.03)
 
 
 @every_variant

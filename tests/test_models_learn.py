@@ -1,0 +1,76 @@
+"""Every model learns both stages on frames it has not seen, within seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from study.frames import Frames
+from study.graph import GraphSet
+from study.models import MODELS, build_model
+from study.models.potential import Potential
+from study.tasks import Task
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.masking import Masking
+from study.training import fit
+from study.trial import EGNN, GNS, ForceNet, Model, Stage
+
+SMALL: dict[str, Model] = {
+    "egnn": EGNN(name="egnn", hidden=16, layers=2, basis=8),
+    "gns": GNS(name="gns", hidden=24, layers=2),
+    "forcenet": ForceNet(name="forcenet", hidden=24, layers=2),
+}
+TRAINING = {"epochs": 25, "batch_size": 4, "lr": 0.002}
+COPIES = 6
+FRAMES = 12
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+@pytest.fixture(scope="module")
+def graphs(water: Frames, relabel: Callable[[Frames], Frames]) -> GraphSet:
+    """Copies of the frames with their atoms pushed about, labelled anew."""
+    rng = np.random.default_rng(0)
+    copies = water.select(np.tile(np.arange(FRAMES), COPIES))
+    pushes = rng.normal(0, 0.1, copies.positions.shape)
+    return GraphSet.build(relabel(replace(copies, positions=copies.positions + pushes)), 3.4)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Training and validation; all copies of a frame are in one of them."""
+    frames = torch.arange(FRAMES * COPIES)
+    return frames[frames % FRAMES < 10], frames[frames % FRAMES >= 10]
+
+
+def lowest(
+    model: Potential, task: Task, stage: Stage, parts: tuple[torch.Tensor, torch.Tensor]
+) -> float:
+    """The criterion of the best epoch."""
+    return min(metrics[task.criterion] for metrics in fit(model, task, stage, *parts, seed=0))
+
+
+@every_model
+def test_finetuning_predicts_forces_far_better_than_zero(
+    name: str, graphs: GraphSet, parts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    model = build_model(SMALL[name], seed=0)
+    stage = Stage.model_validate(TRAINING | {"task": {"name": "energy_forces"}})
+    statistics = LabelStatistics.fit(graphs, parts[0])
+    statistics.apply(model, stage.task)
+    task = EnergyForces(stage.task, graphs, statistics)
+    trivial = task.trivial_errors(model, [parts[1]])["force_rmse"]
+    assert lowest(model, task, stage, parts) < 0.5 * trivial
+
+
+@every_model
+def test_masking_is_learned_far_better_than_by_chance(
+    name: str, graphs: GraphSet, parts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    stage = Stage.model_validate(TRAINING | {"task": {"name": "masking", "masking_ratio": 0.5}})
+    task = Masking(stage.task, graphs)
+    assert lowest(build_model(SMALL[name], seed=0), task, stage, parts) < 0.75
