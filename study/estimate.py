@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
+from study.sizes import Sizes
 from study.trial import Stage, Trial
-
-ATOMS_PER_VOLUME = 3 * 258 / 20.0**3
-"""Å⁻³, of water."""
 
 STEP_OVERHEAD = 0.004
 """Seconds per step and layer, whatever the size."""
@@ -22,22 +20,19 @@ VALIDATION_SHARE = 0.35
 """Cost of a frame in validation relative to training."""
 
 
-def stage_seconds(trial: Trial, stage: Stage) -> float:
+def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     """Compute of one stage on one core.
 
     Measured with EGNN 32 × 3 and 128 × 5 on water; another machine is faster or slower, so the
     display corrects it by what the first epochs really take.
     """
-    data, model = trial.dataset, trial.model
-    by_trajectory = trial.split.by == "trajectory"
-    units = data.trajectories * (1 if by_trajectory else data.frames)
-    per_unit = data.frames if by_trajectory else 1
-    train, validation, _ = (count * per_unit for count in trial.split.counts(units))
+    model, units = trial.model, sizes.units(trial.split.by)
+    frames_per_unit = sizes.frames / units
+    train, validation, _ = (count * frames_per_unit for count in trial.split.counts(units))
     train = min(train, stage.frames or train)
     frames = train + VALIDATION_SHARE * validation
-    atoms = 3 * data.molecules
-    neighbours = min(ATOMS_PER_VOLUME * 4 / 3 * math.pi * model.cutoff**3, 1e4)
-    per_frame = atoms * neighbours * (PER_EDGE + PER_EDGE_AND_FEATURE * model.hidden)
+    neighbours = min(sizes.density * 4 / 3 * math.pi * model.cutoff**3, 1e4)
+    per_frame = sizes.atoms * neighbours * (PER_EDGE + PER_EDGE_AND_FEATURE * model.hidden)
     steps = frames / stage.batch_size
     return stage.epochs * model.layers * (steps * STEP_OVERHEAD + frames * per_frame)
 

@@ -70,6 +70,15 @@ def count(value: Any) -> int:
     return 1
 
 
+def has_range(value: Any) -> bool:
+    """Whether a number may come from a range somewhere in it."""
+    hole = hole_of(value)
+    if hole:
+        kind, content = hole
+        return kind != "choice" or any(has_range(option) for option in content)
+    return isinstance(value, Block) and any(has_range(child) for child in value.values())
+
+
 def combinations(value: Any) -> Iterator[Any]:
     """The value with its choices made in every possible way."""
     hole = hole_of(value)

@@ -4,27 +4,58 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
-from study.datasets import folder_of, seconds_to_make
+from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
+from study.errors import UserError
 from study.estimate import duration, stage_seconds
-from study.frames import verified_header
+from study.frames import read_header, verified_header
 from study.identity import digest
 from study.provenance import gpus
 from study.records import Tag
 from study.space import Space
 from study.study_folder import StudyFolder
 from study.trial import Dataset, Stage, Trial
+from study.work import Work
 
 
 def cores() -> int:
     """Processor cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """The data sets of a study, ready to be read.
+
+    Args:
+        prepared: folder of each.
+    """
+
+    prepared: dict[Dataset, Path]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Content hash of each, by the name of its folder."""
+        return {
+            folder.name: str(read_header(folder)["content_hash"])
+            for folder in self.prepared.values()
+        }
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folder of each, by its content hash."""
+        return {self.hashes[folder.name]: folder for folder in self.prepared.values()}
+
+    def work(self, trial: Trial) -> Work:
+        """The work of a trial, on its data set."""
+        return Work("trial", trial, self.hashes[self.prepared[trial.dataset].name])
 
 
 @dataclass(frozen=True)
@@ -64,10 +95,10 @@ class Plan:
         """Epochs."""
         return max(trial.finetune.epochs for trial in self.space.samples)
 
-    @property
-    def dataset(self) -> Dataset:
-        """The data set of all trials."""
-        return self.typical.dataset
+    @cached_property
+    def datasets(self) -> list[Dataset]:
+        """Every data set that some trial uses."""
+        return list(dict.fromkeys(trial.dataset for trial in self.grid or self.space.samples))
 
     @cached_property
     def trials(self) -> int:
@@ -89,15 +120,23 @@ class Plan:
         }
         return list(unique.values())
 
-    @cached_property
+    @property
     def seconds(self) -> float:
-        """Expected compute of all stages; a search counts as if nothing were stopped early."""
+        """Expected compute of all stages; a search counts as if nothing were stopped early.
+
+        Trials on a file that has not been read yet count as nothing.
+        """
         work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
         work += [(trial, trial.pretrain) for trial in self.pretrainings]
         proposals = self.trials - len(self.grid)
         work += [(self.typical, self.typical.finetune)] * proposals
         work += [(self.typical, self.typical.pretrain)] * proposals
-        return sum(stage_seconds(trial, stage) for trial, stage in work if stage is not None)
+        return sum(self.seconds_of(trial, stage) for trial, stage in work if stage is not None)
+
+    def seconds_of(self, trial: Trial, stage: Stage) -> float:
+        """Expected compute of one stage; nothing while its data set is not known."""
+        sizes = sizes_of(trial.dataset, self.root)
+        return stage_seconds(trial, stage, sizes) if sizes else 0.0
 
     @property
     def slots(self) -> int:
@@ -108,21 +147,64 @@ class Plan:
             fitting = min(fitting, int(len(gpus()) / resources.gpus))
         return max(1, fitting)
 
-    def check(self) -> None:
-        """Refuse what would mix numbers: a changed study, or a damaged data set.
+    def check(self, *, on_cluster: bool) -> None:
+        """Refuse what would mix numbers or never run.
+
+        Args:
+            on_cluster: this machine need not have what a trial asks for.
 
         Raises:
-            UserError: naming what changed or is damaged.
+            UserError: naming what changed, is damaged, does not suit or does not fit.
         """
         self.folder.check(self.space)
-        frames = folder_of(self.dataset, self.root)
-        if frames.exists():
-            verified_header(frames)
+        if not on_cluster:
+            self._check_resources()
+        for dataset in self.datasets:
+            frames = folder_of(dataset, self.root)
+            if frames.exists():
+                verified_header(frames)
+        self._check_sizes()
 
-    def tags(self) -> dict[str, str]:
-        """Of the study's MLflow run."""
+    def prepare(self, progress: Callable[[int, int], None]) -> DataSets:
+        """Make or read all data sets.
+
+        Raises:
+            UserError: if one cannot be made, is too small for some trial, or has changed since the
+                study began.
+        """
+        data = DataSets(
+            {each: prepare(each, self.root, cores(), progress) for each in self.datasets}
+        )
+        self._check_sizes()
+        self.folder.check_data(data.hashes)
+        return data
+
+    def _check_resources(self) -> None:
+        asked, here = self.space.settings.resources, {"cpus": cores(), "gpus": len(gpus())}
+        for name, has in here.items():
+            wants = getattr(asked, name)
+            if wants > has and (name == "cpus" or gpus()):
+                raise UserError(
+                    f"{self.space.path}: resources.{name}: must be <= {has}, as this machine has, "
+                    f"but got {wants:g}; ask for less, or run on a cluster with --address"
+                )
+
+    def _check_sizes(self) -> None:
+        problems = []
+        for trial in self.grid or self.space.samples:
+            sizes = sizes_of(trial.dataset, self.root)
+            try:
+                if sizes is not None:
+                    trial.check_sizes(sizes)
+            except ValueError as problem:
+                problems.append(f"{self.space.path}: trial: {problem} ({trial.dataset.label})")
+        if problems:
+            raise UserError(*dict.fromkeys(problems))
+
+    def tags(self, study: str) -> dict[str, str]:
+        """Of the MLflow run of the study with this id."""
         return {
-            Tag.KEY: digest(["study", self.name]),
+            Tag.KEY: digest(["study", self.name, study]),
             Tag.PROFILE: self.space.profile,
             Tag.QUESTION: self.space.settings.question,
             Tag.SPACE: json.dumps(self.space.resolved()),
@@ -132,23 +214,31 @@ class Plan:
     def show(self, console: Console) -> None:
         """Tell the user, in a few lines, what comes."""
         typical, settings = self.typical, self.space.settings
-        console.print(f"[bold]{settings.question}[/bold]")
+        console.print(settings.question, style="bold")
         console.print(f"  trials   {self._trials_in_words()}")
         stages = f"{typical.finetune.epochs} epochs finetuning"
         if typical.pretrain is not None:
             stages = f"{typical.pretrain.epochs} epochs pretraining ({self._shared()}), {stages}"
         console.print(f"  stages   {stages}")
-        made = folder_of(self.dataset, self.root).exists()
-        time_for_data = 0.0 if made else seconds_to_make(self.dataset, cores())
-        here = "made already" if made else f"made here, about {duration(time_for_data)}"
-        console.print(f"  data     {self.dataset.label}; {here}")
+        for dataset in self.datasets:
+            console.print(f"  data     {dataset.label}; {self._data_in_words(dataset)}")
         console.print(f"  results  {self.folder.path}")
-        wall = self.seconds / self.slots
         parallel = f"{self.slots} trials at a time on {self._machine()}"
-        if gpus():
+        if gpus() or not self.seconds:
             console.print(f"  time     {parallel}; known after the first epochs")
         else:
-            console.print(f"  time     about {duration(wall + time_for_data)}, {parallel}")
+            seconds = self.seconds / self.slots + sum(map(self._seconds_to_make, self.datasets))
+            console.print(f"  time     about {duration(seconds)}, {parallel}")
+
+    def _data_in_words(self, dataset: Dataset) -> str:
+        if seconds := self._seconds_to_make(dataset):
+            return f"made here, about {duration(seconds)}"
+        remark = remark_on(dataset, self.root)
+        return "made already" + (f"; labels: {remark}" if remark else "")
+
+    def _seconds_to_make(self, dataset: Dataset) -> float:
+        made = folder_of(dataset, self.root).exists()
+        return 0.0 if made else seconds_to_make(dataset, self.root, cores())
 
     def _trials_in_words(self) -> str:
         settings = self.space.settings

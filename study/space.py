@@ -13,7 +13,17 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from study.config import Config
 from study.errors import UserError
 from study.explain import explain
-from study.holes import Proposer, combinations, count, fill, overlaid, problems_of_holes, variants
+from study.holes import (
+    Proposer,
+    combinations,
+    count,
+    fill,
+    has_range,
+    hole_of,
+    overlaid,
+    problems_of_holes,
+    variants,
+)
 from study.identity import digest
 from study.trial import Trial
 from study.yaml_file import Block, read_yaml
@@ -204,6 +214,8 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
     if "seed" in body:
         line = body.lines["seed"]
         problems.append(f"{path}:{line}: trial.seed: seeds stand at the top; put it into `seeds`")
+    if searched and not problems:
+        problems += _problems_of_searched_data(body, path)
     if not problems and not searched and count(body) > MOST_TRIALS:
         problems.append(
             f"{path}: the grid has {count(body)} trials per seed, more than {MOST_TRIALS}; remove "
@@ -217,6 +229,19 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
         if len(problems) >= ENOUGH_PROBLEMS:
             break
     return problems
+
+
+def _problems_of_searched_data(body: Block, path: Path) -> list[str]:
+    """All data sets of a search must be known beforehand: they are made before it begins."""
+    dataset = body.get("dataset")
+    hole = hole_of(dataset)
+    options = hole[1] if hole and hole[0] == "choice" else [dataset]
+    if all(count(option) == 1 and not has_range(option) for option in options):
+        return []
+    return [
+        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
+        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
+    ]
 
 
 def find_space(name: str) -> Path:

@@ -11,10 +11,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from study.config import Config
+from study.sizes import Sizes
 
 
 class TIP3PWater(Config):
-    """Rigid TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
+    """TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
 
     name: Literal["tip3p_water"]
     molecules: int = Field(default=258, ge=8, le=100_000)
@@ -22,26 +23,95 @@ class TIP3PWater(Config):
     trajectories: int = Field(default=10, ge=1, le=1000)
     """Independent simulations, each with its own seed."""
     frames: int = Field(default=1000, ge=1, le=1_000_000)
-    """Frames kept of each simulation, 50 steps of 2 fs apart."""
+    """Frames kept of each simulation, 0.1 ps apart."""
     temperature: float = Field(default=300.0, gt=0, le=1000)
     """Thermostat, K."""
+    flexible: bool = False
+    """Bonds and angles swing, in steps of 0.5 fs; the paper's molecules are rigid, 2 fs."""
 
     @property
     def label(self) -> str:
         """The data set in a few words."""
         return (
-            f"TIP3P water, {self.trajectories} × {self.frames} frames of {self.molecules} molecules"
+            f"{'flexible ' * self.flexible}TIP3P water, "
+            f"{self.trajectories} × {self.frames} frames of {self.molecules} molecules"
+            + (f" at {self.temperature:g} K" if self.temperature != 300 else "")
+        )
+
+    @property
+    def sizes(self) -> Sizes:
+        """How much it holds."""
+        return Sizes(
+            groups=((self.frames, self.trajectories),),
+            copies=((1, self.trajectories * self.frames),),
+            atoms=3.0 * self.molecules,
+            waters=self.molecules,
+            density=3 * 258 / 20.0**3,
         )
 
 
-Dataset = TIP3PWater
+class RPBEWater(Config):
+    """RPBE-D3 water and ice of Morawietz et al. 2016, the paper's other data set."""
+
+    name: Literal["rpbe_water"]
+    path: str | None = Field(default=None, min_length=1)
+    """Its n2p2 file, relative to the current folder; the one that `python -m study.data fetch rpbe`
+    brought when left out."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return "RPBE-D3 water" + (f" from {self.path}" if self.path else "")
+
+    @property
+    def sizes(self) -> None:
+        """Not known before the file is read."""
+
+
+class N2P2File(Config):
+    """Any `input.data` of RuNNer or n2p2, plain or gzipped."""
+
+    name: Literal["n2p2_file"]
+    path: str = Field(min_length=1)
+    """The file, relative to the current folder."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return self.path
+
+    @property
+    def sizes(self) -> None:
+        """Not known before the file is read."""
+
+
+class ASEFile(Config):
+    """Any file that ASE reads with energies and forces: extxyz, database, trajectory."""
+
+    name: Literal["ase_file"]
+    path: str = Field(min_length=1)
+    """The file, relative to the current folder; `.gz` is unpacked."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return self.path
+
+    @property
+    def sizes(self) -> None:
+        """Not known before the file is read."""
+
+
+Dataset = Annotated[TIP3PWater | RPBEWater | N2P2File | ASEFile, Field(discriminator="name")]
 
 
 class Split(Config):
     """Which frames train, validate and test."""
 
     by: Literal["trajectory", "frame"] = "trajectory"
-    """Keep whole trajectories together (no leak between correlated frames), or draw frames."""
+    """Keep whole trajectories together (no leak between correlated frames), or draw frames. Of a
+    file a trajectory is what it says belongs together: n2p2's `src=` in the comment, extxyz's
+    `group` or `config_type`; equal frames always stay together."""
     test: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of all groups or frames held out for the final test."""
     validation: float = Field(default=0.1, gt=0, lt=1)
@@ -92,6 +162,8 @@ class GNS(Config):
     """Messages fade out at the cutoff, or end abruptly there as in the paper."""
     edge_update: Literal["residual", "legacy"] = "residual"
     """Edge states gain their message at every step, or just double as in the released code."""
+    init: Literal["xavier", "torch"] = "xavier"
+    """Initial weights: Xavier without biases, or torch's default, with which training is slower."""
 
 
 class ForceNet(Config):
@@ -116,6 +188,8 @@ class ForceNet(Config):
     """Normalization of node features in blocks and force head; `batch` as in the paper."""
     species_blind: bool = False
     """Take every atom for oxygen, as a bug of the released code of arXiv:2402.15921 does."""
+    init: Literal["torch", "xavier"] = "torch"
+    """Initial weights: torch's default, or Xavier without biases as the authors draw them."""
 
 
 Model = Annotated[EGNN | GNS | ForceNet, Field(discriminator="name")]
@@ -269,30 +343,41 @@ class Trial(Config):
         return self
 
     @model_validator(mode="after")
-    def _masks_something(self) -> Self:
-        task = self.pretrain.task if self.pretrain else None
-        if isinstance(task, Masking) and int(task.masking_ratio * self.dataset.molecules) < 1:
-            raise ValueError(
-                "`pretrain.task.masking_ratio` must hide a hydrogen in every frame, but "
-                f"int({task.masking_ratio} * {self.dataset.molecules} molecules) is 0; raise it"
-            )
+    def _suits_its_dataset(self) -> Self:
+        if self.dataset.sizes is not None:
+            self.check_sizes(self.dataset.sizes)
         return self
 
-    @model_validator(mode="after")
-    def _splits_feed_both_stages(self) -> Self:
-        data, by_trajectory = self.dataset, self.split.by == "trajectory"
-        train = self.split.counts(data.trajectories * (1 if by_trajectory else data.frames))[0]
-        available = train * data.frames if by_trajectory else train
-        if available < 1:
+    def check_sizes(self, sizes: Sizes) -> None:
+        """Refuse a data set too small for this trial.
+
+        Raises:
+            ValueError: naming the key to change.
+        """
+        self._check_masks(sizes.waters)
+        by, units = self.split.by, sizes.units(self.split.by)
+        train = self.split.counts(units)[0]
+        if train < 1:
             raise ValueError(
-                f"`dataset` must leave a {self.split.by} to train on after validation and test, "
-                f"but got trajectories={data.trajectories}, frames={data.frames}; take at least "
-                "3, or smaller fractions"
+                f"`dataset` must leave a {by} to train on after validation and test, but has "
+                f"{units}; take at least 3, smaller fractions, or `split: {{by: frame}}`"
             )
+        available = sizes.fewest_frames(by, train)
         for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             if stage and stage.frames and stage.frames > available:
                 raise ValueError(
                     f"`{name}.frames` must be <= {available}, the frames left to train on, but "
                     f"got {stage.frames}"
                 )
-        return self
+
+    def _check_masks(self, waters: int) -> None:
+        task = self.pretrain.task if self.pretrain else None
+        parts = [part.task for part in task.tasks] if isinstance(task, Mixed) else [task]
+        for masking in (part for part in parts if isinstance(part, Masking)):
+            if waters == 0:
+                raise ValueError("`pretrain.task` must have frames of nothing but water to mask")
+            if int(masking.masking_ratio * waters) < 1:
+                raise ValueError(
+                    "`pretrain.task.masking_ratio` must hide an atom in every frame, but "
+                    f"int({masking.masking_ratio} * {waters} molecules) is 0; raise it"
+                )

@@ -76,7 +76,8 @@ class Work:
     @cached_property
     def key(self) -> str:
         """SHA-256 of settings, data and code."""
-        settings = dict(self.settings)
+        # The content of the frames counts, not where they came from.
+        settings = {name: value for name, value in self.settings.items() if name != "dataset"}
         if self.kind == "trial":
             settings.pop("pretrain")
             if self.pretraining is None:

@@ -454,7 +454,6 @@ def test_a_stage_takes_its_label_statistics_from_its_own_frames(
 
 CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
-    "molecules": {"dataset__molecules": 9},
     "split": {"split": {"by": "frame"}},
     "width": {"model__hidden": 9},
     "cutoff": {"model__cutoff": 3.5},
@@ -484,6 +483,15 @@ def test_a_pretraining_is_named_by_what_it_reads_alone(
     assert first is not None
     assert second is not None
     assert (first.key == second.key) == (name in FINETUNING_ONLY)
+
+
+def test_the_content_of_the_data_counts_and_not_where_it_came_from(
+    tiny: Callable[..., Trial],
+) -> None:
+    first, second = (
+        Work("trial", tiny(dataset={"name": "n2p2_file", "path": path}), "d") for path in "ab"
+    )
+    assert first.key == second.key
 
 
 def test_other_data_and_other_code_name_other_work(work: Work) -> None:

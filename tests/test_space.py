@@ -29,6 +29,7 @@ profiles:
   longer:
     trial: {finetune: {epochs: 40}, pretrain: {task: {masking_ratio: {choice: [0.9]}}}}
 """
+WATER = "name: tip3p_water, molecules: 32, trajectories: 10, frames: 100"
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
         ("[0.25, 0.5]", "[0.25, 1.5]", 7, "trial.pretrain.task.masking_ratio", "<= 1.0"),
         ("[0.25, 0.5]", "[0.25, 0]", 7, "trial.pretrain.task.masking_ratio", "> 0.0"),
         ("[0.25, 0.5]", "[]", 7, "trial.pretrain.task.masking_ratio", "a list of options"),
-        ("[0.25, 0.5]", "[0.001]", 7, "trial.pretrain.task.masking_ratio", "hide a hydrogen"),
+        ("[0.25, 0.5]", "[0.001]", 7, "trial.pretrain.task.masking_ratio", "hide an atom"),
         ("choice", "uniform", 7, "trial.pretrain.task.masking_ratio", "`search:` block"),
         ("epochs: 20", "epochs: 1e1", 12, "trial.finetune.epochs", "a whole number"),
         ("epochs: 20", "epochs: many", 12, "trial.finetune.epochs", "'many' (text)"),
@@ -165,6 +166,16 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
         ("    batch_size: 2", "    batch_size: 2\n    frames: 801", 14, "trial.finetune", "<= 800"),
         ("    batch_size: 2", "    batch_size: 2\n    min_lr: 1", 14, "trial.finetune", "min_lr"),
         ("trajectories: 10", "trajectories: 2", 4, "trial.dataset", "to train on"),
+        ("name: tip3p_water", "name: tip3p", 4, "trial.dataset", "did you mean `tip3p_water`?"),
+        (
+            "name: tip3p_water, ",
+            "name: n2p2_file, ",
+            4,
+            "trial.dataset.molecules",
+            "keys: name, path",
+        ),
+        (WATER, "name: n2p2_file", 4, "trial.dataset.path", "is required"),
+        (WATER, "name: ase_file, path: ''", 4, "trial.dataset.path", "at least 1 letter"),
         (
             "energy_forces",
             "masking, masking_ratio: 0.5",
@@ -182,6 +193,17 @@ def test_a_bad_space_is_answered_with_line_key_and_rule(
         problem.startswith(f"{space_file}:{line}: {place}") and rule in problem
         for problem in problems
     ), problems
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    ["name: rpbe_water", "name: n2p2_file, path: a", "name: ase_file, path: a", "flexible: true, "],
+)
+def test_data_sets_of_any_kind_may_be_named(space_file: Path, dataset: str) -> None:
+    whole = dataset + (WATER if dataset.endswith(", ") else "")
+    (trial, *_) = load_space(edited(space_file, WATER, whole), "quick").samples
+    assert trial.dataset.name in whole
+    assert (trial.dataset.sizes is None) == (trial.dataset.name != "tip3p_water")
 
 
 def test_unknown_names_get_a_suggestion(space_file: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from study.datasets.splits import Splits, split
+from study.datasets.splits import Splits, sizes_of, split, units_of
 from study.errors import UserError
 from study.frames import Frames
 from study.trial import Split
@@ -14,11 +16,11 @@ BY_FRAME, BY_TRAJECTORY = Split(by="frame"), Split(by="trajectory")
 
 
 def single_atoms(groups: list[int]) -> Frames:
-    """One hydrogen per frame."""
+    """One hydrogen per frame, each in its own place."""
     count = len(groups)
     return Frames(
         numbers=np.ones(count),
-        positions=np.zeros((count, 3)),
+        positions=np.arange(3 * count).reshape(-1, 3),
         forces=np.zeros((count, 3)),
         offsets=np.arange(count + 1),
         cells=np.stack([np.eye(3)] * count),
@@ -102,6 +104,58 @@ def test_training_frames_are_in_random_order() -> None:
 def test_too_few_units_are_refused(settings: Split, units: int) -> None:
     with pytest.raises(UserError, match="every part needs a frame"):
         split(single_atoms(list(range(units))), settings, 0)
+
+
+# The last ten frames repeat the first ten, with other labels and groups.
+REPEATING = replace(
+    HUNDRED, positions=np.concatenate([HUNDRED.positions[:90], HUNDRED.positions[:10]])
+)
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_frames_are_never_in_two_parts(settings: Split, seed: int) -> None:
+    contents = [
+        {tuple(row) for row in REPEATING.positions[part]}
+        for part in parts(split(REPEATING, settings, seed))
+    ]
+    assert sum(map(len, contents)) == len(set().union(*contents)) == 90
+    assert sum(map(len, parts(split(REPEATING, settings, seed)))) == 100
+
+
+def test_groups_that_share_a_frame_are_one() -> None:
+    chained = replace(single_atoms([0, 0, 1, 1, 2, 2, 3]), groups=np.array([0, 0, 1, 1, 2, 2, 3]))
+    positions = chained.positions.copy()
+    positions[2], positions[4] = positions[1], positions[3]
+    first, *others = units_of(replace(chained, positions=positions), "trajectory").tolist()
+    assert others[:5] == [first] * 5
+    assert others[5] != first
+
+
+@pytest.mark.parametrize("change", ["numbers", "cells"])
+def test_frames_that_differ_in_element_or_cell_are_not_equal(change: str) -> None:
+    frames = replace(single_atoms([0, 1]), positions=np.zeros((2, 3)))
+    assert len(set(units_of(frames, "frame"))) == 1
+    changed = getattr(frames, change).copy()
+    changed[1] = changed[1] + 1
+    assert len(set(units_of(replace(frames, **{change: changed}), "frame"))) == 2
+
+
+def test_sizes_count_what_a_split_deals_out() -> None:
+    sizes = sizes_of(REPEATING)
+    assert (sizes.frames, sizes.units("frame"), sizes.units("trajectory")) == (100, 90, 90)
+    assert sizes.copies == ((1, 80), (2, 10))
+    assert [sizes.fewest_frames("frame", n) for n in (0, 1, 80, 81, 90)] == [0, 1, 80, 82, 100]
+    assert sizes_of(TRAJECTORIES).groups == ((3, 10),)
+
+
+@pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
+@pytest.mark.parametrize("frames", [HUNDRED, TRAJECTORIES, REPEATING])
+def test_no_split_trains_on_fewer_frames_than_promised(settings: Split, frames: Frames) -> None:
+    sizes = sizes_of(frames)
+    train = settings.counts(sizes.units(settings.by))[0]
+    found = min(len(split(frames, settings, seed).train) for seed in range(20))
+    assert found >= sizes.fewest_frames(settings.by, train)
 
 
 def test_parts_that_share_a_frame_are_refused() -> None:

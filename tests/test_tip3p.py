@@ -1,4 +1,4 @@
-"""Rigid TIP3P water: the physics of what is stored, and that no interruption changes it."""
+"""TIP3P water: the physics of what is stored, and that no interruption changes it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 
 import study
 from study import data
-from study.datasets import tip3p
+from study.datasets import openmm_water, tip3p
 from study.datasets.openmm_water import box_edge, build_box
 from study.durable import locked
 from study.errors import UserError
 from study.frames import Frames
+from study.inspection import summary
 from study.trial import TIP3PWater
 
 openmm = pytest.importorskip("openmm", reason="OpenMM makes the data under test")
@@ -202,8 +203,57 @@ def test_every_field_of_the_recipe_names_another_folder() -> None:
         {"trajectories": 3},
         {"frames": 61},
         {"temperature": 301.0},
+        {"flexible": True},
     ]
     assert len({tip3p.folder_name(RECIPE.model_copy(update=c)) for c in changes}) == len(changes)
+
+
+def test_rigid_sets_keep_the_names_that_they_have_always_had() -> None:
+    assert tip3p.folder_name(TIP3PWater(name="tip3p_water")) == "tip3p_water-9e671fce27c5"
+    assert tip3p.folder_name(RECIPE) == "tip3p_water-5a21ea7ef9d3"
+
+
+FLEXIBLE = RECIPE.model_copy(update={"flexible": True, "frames": 20})
+
+
+@pytest.fixture(scope="module")
+def swinging() -> dict[str, np.ndarray]:
+    """20 frames of flexible water after 2 ps of equilibration."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openmm_water, "EQUILIBRATION_PIECES", 1)
+        patch.setattr(openmm_water, "PIECE", 20)
+        equilibrated = openmm_water.simulate(FLEXIBLE, 0, 0, "")
+        return openmm_water.simulate(FLEXIBLE, 0, 1, equilibrated["state"].tobytes().decode())
+
+
+def test_flexible_frames_are_as_far_apart_as_rigid_ones() -> None:
+    for recipe, timestep in ((RECIPE, 0.002), (FLEXIBLE, 0.0005)):
+        assert openmm_water.timestep(recipe) == timestep
+        assert openmm_water.interval(recipe) * timestep == pytest.approx(0.1)
+
+
+def test_bonds_of_flexible_water_swing_about_the_rigid_length(
+    swinging: dict[str, np.ndarray],
+) -> None:
+    molecules = swinging["positions"].reshape(-1, 3, 3)
+    lengths = np.linalg.norm(molecules[:, 1:] - molecules[:, :1], axis=2)
+    # The stretch is harmonic with k = 462750 kJ/mol/nm²: √(kT/k) = 0.0232 Å at 300 K.
+    assert lengths.std() == pytest.approx(0.0232, rel=0.3)
+    assert lengths.mean() == pytest.approx(0.9572, abs=0.03)
+    assert swinging["temperatures"].mean() == pytest.approx(300, abs=60)
+
+
+def test_forces_of_flexible_water_are_the_energy_gradient_of_every_atom(
+    swinging: dict[str, np.ndarray],
+) -> None:
+    positions, forces, step = swinging["positions"][0], swinging["forces"][0], 1e-3
+    context = context_on("Reference", build_box(FLEXIBLE.molecules, flexible=True)[0])
+    for atom, axis in ((0, 0), (1, 1), (5, 2)):
+        move = np.zeros((24, 3))
+        move[atom, axis] = step
+        ahead, behind = (energy_and_forces(context, positions + s * move)[0] for s in (1, -1))
+        slope = (ahead - behind) / (2 * step) * 1.0364270e-2
+        assert forces[atom, axis] == pytest.approx(-slope, abs=0.01)
 
 
 def test_missing_openmm_is_answered_with_the_way_to_get_it(
@@ -239,7 +289,7 @@ def test_inspect_measures_across_the_border_of_the_box() -> None:
         energies=np.array([-1.2]),
         groups=np.array([0]),
     )
-    rows = data.summary(frames)
+    rows = summary(frames)
     assert rows["atoms in all"] == "4 H, 2 O"
     assert rows["O-H distance"] == "0.9572 Å in 1 frames"
     assert rows["shortest contact between molecules"].startswith("2.043 Å")

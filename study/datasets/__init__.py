@@ -6,15 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.datasets import tip3p
+from study.datasets import imported, rpbe, tip3p
+from study.errors import UserError
+from study.frames import read_header
+from study.sizes import Sizes
 
 if TYPE_CHECKING:
-    from study.trial import Dataset
+    from study.trial import ASEFile, Dataset, N2P2File, RPBEWater
 
 
 def folder_of(dataset: Dataset, root: Path) -> Path:
-    """Where the frames of a data set are, or will be."""
-    return root / "data" / tip3p.folder_name(dataset)
+    """Where the frames of a data set are, or will be.
+
+    Raises:
+        UserError: if it is a file that is not there.
+    """
+    if dataset.name == "tip3p_water":
+        return root / "data" / tip3p.folder_name(dataset)
+    return imported.folder_of(dataset.name, _file_of(dataset, root), root / "data")
 
 
 def prepare(
@@ -26,14 +35,50 @@ def prepare(
         dataset: which.
         root: folder of all work; data sets are in its `data`.
         workers: processes to use.
-        progress: told how many frames of how many are done.
+        progress: told how many pieces of how many are done.
 
     Returns:
         The folder, for `Frames.load`.
+
+    Raises:
+        UserError: if they cannot be made or read.
     """
-    return tip3p.make(dataset, root / "data", workers, progress)
+    if dataset.name == "tip3p_water":
+        return tip3p.make(dataset, root / "data", workers, progress)
+    published = dataset.name == "rpbe_water" and dataset.path is None
+    check = rpbe.check if published else None
+    return imported.bring_in(dataset.name, _file_of(dataset, root), root / "data", check)
 
 
-def seconds_to_make(dataset: Dataset, workers: int) -> float:
-    """Expected time to make the data set on this machine."""
-    return tip3p.seconds_to_make(dataset, workers)
+def sizes_of(dataset: Dataset, root: Path) -> Sizes | None:
+    """How much a data set holds; of a file, nothing before it is prepared."""
+    if dataset.sizes is not None:
+        return dataset.sizes
+    folder = folder_of(dataset, root)
+    return imported.sizes_in(folder) if folder.exists() else None
+
+
+def remark_on(dataset: Dataset, root: Path) -> str:
+    """What a file says of its labels; empty before it is prepared."""
+    folder = folder_of(dataset, root)
+    origin = read_header(folder)["origin"] if folder.exists() else {}
+    return ", ".join(origin.get("labels", []))
+
+
+def seconds_to_make(dataset: Dataset, root: Path, workers: int) -> float:
+    """Expected time to make or read the data set on this machine."""
+    if dataset.name == "tip3p_water":
+        return tip3p.seconds_to_make(dataset, workers)
+    return imported.seconds_to_read(_file_of(dataset, root))
+
+
+def _file_of(dataset: RPBEWater | N2P2File | ASEFile, root: Path) -> Path:
+    if dataset.path is None:
+        file = rpbe.file_of(root)
+        way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
+    else:
+        file = Path(dataset.path).expanduser()
+        way_out = "a relative path starts at the current folder; correct"
+    if not file.is_file():
+        raise UserError(f"{file.absolute()}: no such file; {way_out} `dataset.path`")
+    return file

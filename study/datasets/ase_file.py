@@ -81,22 +81,23 @@ def _checked(plain: Path, path: Path) -> Iterator[Atoms]:
     number = -1
     try:
         for number, frame in enumerate(_frames(plain)):
-            if broken := _problem(frame):
-                raise UserError(f"{path}: frame {number} (from 0) {broken}")
+            _require_labels(frame, f"{path}: frame {number} (from 0)")
             yield frame
     except UserError:
         raise
     # ASE's readers raise whatever a malformed file makes them stumble over.
     except Exception as problem:
         what = " ".join(f"{type(problem).__name__}: {problem}".split())
-        raise UserError(f"{path}: frame {number + 1} (from 0) not readable by ASE: {what}") from None
+        raise UserError(
+            f"{path}: frame {number + 1} (from 0) not readable by ASE: {what}"
+        ) from None
 
 
 def _frames(plain: Path) -> Iterator[Atoms]:
     try:
         io, db = import_module("ase.io"), import_module("ase.db")
     except ImportError as problem:
-        raise UserError(f"{plain}: is read with ASE ({problem}); pip install ase") from None
+        raise UserError(f"{plain.name}: is read with ASE ({problem}); pip install ase") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if plain.suffix in DATABASES:
@@ -104,6 +105,11 @@ def _frames(plain: Path) -> Iterator[Atoms]:
                 yield row.toatoms(add_additional_information=True)
         else:
             yield from io.iread(plain, index=":")
+
+
+def _require_labels(frame: Atoms, where: str) -> None:
+    if broken := _problem(frame):
+        raise UserError(f"{where} {broken}")
 
 
 def _problem(frame: Atoms) -> str:

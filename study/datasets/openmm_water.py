@@ -1,4 +1,4 @@
-"""One piece of a rigid TIP3P trajectory in OpenMM, from a state to the next state.
+"""One piece of a TIP3P trajectory in OpenMM, from a state to the next state.
 
 OpenMM is imported when it is first needed; nothing else here is heavy.
 """
@@ -18,12 +18,12 @@ from study.units import KJ_PER_MOL, KJ_PER_MOL_PER_NM, NANOMETRE
 if TYPE_CHECKING:
     from study.trial import TIP3PWater
 
-TIMESTEP = 0.002
-"""ps."""
+TIMESTEPS = {"rigid": 0.002, "flexible": 0.0005}
+"""ps; the O-H stretch of flexible molecules has a period of 10 fs."""
 FRICTION = 1.0
 """Of the Langevin equilibration, and collision frequency of the Nosé-Hoover chain, 1/ps."""
-INTERVAL = 50
-"""Steps from one frame to the next."""
+SPACING = 0.1
+"""ps from one frame to the next."""
 PIECE = 50
 """Frames in a piece: what an interruption can cost."""
 EQUILIBRATION_PIECES = 4
@@ -61,7 +61,17 @@ def cutoff(molecules: int) -> float:
     return min(1.0, box_edge(molecules) / 2)
 
 
-def build_box(molecules: int) -> tuple[Any, NDArray[np.float64]]:
+def timestep(recipe: TIP3PWater) -> float:
+    """Of the integrators, ps."""
+    return TIMESTEPS["flexible" if recipe.flexible else "rigid"]
+
+
+def interval(recipe: TIP3PWater) -> int:
+    """Steps from one frame to the next."""
+    return round(SPACING / timestep(recipe))
+
+
+def build_box(molecules: int, *, flexible: bool = False) -> tuple[Any, NDArray[np.float64]]:
     """The OpenMM system and a first packing of water, not yet relaxed.
 
     OpenMM's solvent box grows until it holds enough; the surplus is dropped evenly, and the
@@ -83,7 +93,7 @@ def build_box(molecules: int) -> tuple[Any, NDArray[np.float64]]:
         model.topology,
         nonbondedMethod=app.PME,
         nonbondedCutoff=cutoff(molecules),
-        rigidWater=True,
+        rigidWater=not flexible,
     )
     sites = np.array(model.positions.value_in_unit(unit.nanometer)).reshape(-1, 3, 3)
     return system, (sites + sites[:, :1] * (edge / size - 1)).reshape(-1, 3)
@@ -110,9 +120,9 @@ def simulate(recipe: TIP3PWater, trajectory: int, number: int, state: str) -> Pi
     context = _context(recipe, trajectory, number, state)
     left = recipe.frames - PIECE * (number - EQUILIBRATION_PIECES)
     for _ in range(min(PIECE, left)):
-        context.getIntegrator().step(INTERVAL)
+        context.getIntegrator().step(interval(recipe))
         if producing:
-            rows.append(_measure(context, recipe.molecules))
+            rows.append(_measure(context, recipe))
     columns = zip(*rows, strict=True)
     piece = {name: np.array(column) for name, column in zip(MEASURED, columns, strict=producing)}
     # The thermostat's part of the state is the chain; Langevin's would not fit the chain.
@@ -129,7 +139,7 @@ def _solvate(size: float) -> Any:
 
 
 def _context(recipe: TIP3PWater, trajectory: int, number: int, state: str) -> Any:
-    mm, (system, packing) = openmm(), _box(recipe.molecules)
+    mm, (system, packing) = openmm(), _box(recipe.molecules, flexible=recipe.flexible)
     integrator = _integrator(recipe, trajectory, number)
     context = mm.Context(system, integrator, mm.Platform.getPlatformByName("CPU"), PLATFORM)
     if state:
@@ -142,7 +152,7 @@ def _context(recipe: TIP3PWater, trajectory: int, number: int, state: str) -> An
 
 
 def _integrator(recipe: TIP3PWater, trajectory: int, number: int) -> Any:
-    settings = (recipe.temperature, FRICTION, TIMESTEP)
+    settings = (recipe.temperature, FRICTION, timestep(recipe))
     if number >= EQUILIBRATION_PIECES:
         return openmm().NoseHooverIntegrator(*settings)
     integrator = openmm().LangevinMiddleIntegrator(*settings)
@@ -150,13 +160,15 @@ def _integrator(recipe: TIP3PWater, trajectory: int, number: int) -> Any:
     return integrator
 
 
-def _measure(context: Any, molecules: int) -> tuple[NDArray[np.float64] | float, ...]:
+def _measure(context: Any, recipe: TIP3PWater) -> tuple[NDArray[np.float64] | float, ...]:
     """Positions Å, forces eV/Å, energy eV, temperature K."""
     unit = openmm().unit
     state = context.getState(positions=True, forces=True, energy=True)
     energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
-    # Six degrees of freedom per rigid molecule, less the fixed centre of mass.
-    per_kelvin = (6 * molecules - 3) * unit.MOLAR_GAS_CONSTANT_R / 2
+    # Six degrees of freedom per rigid molecule, nine per flexible one, less the centre of mass.
+    per_kelvin = (
+        ((9 if recipe.flexible else 6) * recipe.molecules - 3) * unit.MOLAR_GAS_CONSTANT_R / 2
+    )
     force = unit.kilojoule_per_mole / unit.nanometer
     return (
         state.getPositions(asNumpy=True).value_in_unit(unit.nanometer) * NANOMETRE,

@@ -7,6 +7,7 @@ by their number, atoms and mean energy. The hash of what came is recorded beside
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import re
 import shutil
@@ -14,9 +15,10 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import IO, cast
 
 from study.durable import write_json, write_with
 from study.errors import UserError
@@ -60,6 +62,7 @@ def fetch(root: Path, progress: Callable[[int, int], None]) -> Path:
     if not file.exists():
         if not archive.exists():
             _download(archive, progress)
+        _check_size(archive)
         write_with(file, partial(_unpack, archive))
         _record(archive, file)
     return file
@@ -89,6 +92,8 @@ def _download(archive: Path, progress: Callable[[int, int], None]) -> None:
     try:
         _receive(part, progress)
     except (OSError, http.client.HTTPException) as problem:
+        if isinstance(problem, urllib.error.HTTPError):
+            part.unlink(missing_ok=True)  # a server that refuses will not go on with it either
         reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
         raise UserError(
             f"{ADDRESS}: cannot be downloaded ({reason}); run again to go on, or download it by "
@@ -99,7 +104,8 @@ def _download(archive: Path, progress: Callable[[int, int], None]) -> None:
 
 def _receive(part: Path, progress: Callable[[int, int], None]) -> None:
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(ADDRESS, headers={"Range": f"bytes={have}-"})
+    headers = {"Range": f"bytes={have}-", "User-Agent": "pretraining-study"}
+    request = urllib.request.Request(ADDRESS, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         resumed = answer.status == http.client.PARTIAL_CONTENT
         have = have if resumed else 0
@@ -112,26 +118,43 @@ def _receive(part: Path, progress: Callable[[int, int], None]) -> None:
         raise OSError(f"got {have} of {total} bytes")
 
 
+def _check_size(archive: Path) -> None:
+    size = archive.stat().st_size
+    if abs(size - SIZE) > 0.05 * SIZE:
+        raise UserError(
+            f"{archive}: must have about {SIZE / 1e6:.1f} MB, but has {size / 1e6:.1f} MB; delete "
+            "it and fetch it again"
+        )
+
+
 def _unpack(archive: Path, target: Path) -> None:
     """Write the RPBE-D3 structures of the archive to `target`."""
     try:
-        with tarfile.open(archive) as opened:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream) as opened:
             files = {member.name: member for member in opened if member.isfile()}
-            chosen = [name for name in files if MEMBER.fullmatch(Path(name).name)]
-            if len(chosen) != 1:
-                raise UserError(
-                    f"{archive}: must hold one file input.data.RPBE_D3, but holds "
-                    f"{', '.join(files) or 'none'}; unpack it by hand and name the file in "
-                    "`dataset.path`"
-                )
-            source = opened.extractfile(files[chosen[0]])
-            assert source is not None
-            with source, target.open("wb") as written:
+            # gzip checks its sum only at the end, where tar does not look.
+            while stream.read(CHUNK):
+                pass
+            source = cast(IO[bytes], opened.extractfile(files[_chosen(archive, files)]))
+            with target.open("wb") as written:
                 shutil.copyfileobj(source, written)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as problem:
+        if getattr(problem, "errno", None):
+            raise  # a full disk is no fault of the archive
         raise UserError(
             f"{archive}: cannot be unpacked ({problem}); delete it and fetch it again"
         ) from None
+
+
+def _chosen(archive: Path, files: Iterable[str]) -> str:
+    """The one file with RPBE-D3 structures."""
+    chosen = [name for name in files if MEMBER.fullmatch(Path(name).name)]
+    if len(chosen) != 1:
+        raise UserError(
+            f"{archive}: must hold one file input.data.RPBE_D3, but holds "
+            f"{', '.join(files) or 'none'}; unpack it by hand and name the file in `dataset.path`"
+        )
+    return chosen[0]
 
 
 def _record(archive: Path, file: Path) -> None:

@@ -99,7 +99,7 @@ def sizes_of(frames: Frames) -> Sizes:
 
 
 def _first_copies(frames: Frames) -> NDArray[np.int64]:
-    """(frames,) the first frame with the same atoms, positions and cell; mostly the frame itself."""
+    """(frames,) the first frame with the same atoms, positions and cell, mostly itself."""
     first: dict[bytes, int] = {}
     copies = []
     for index, cell in enumerate(frames.cells):

@@ -1,4 +1,4 @@
-"""Rigid TIP3P water simulated with OpenMM, as in arXiv:2402.15921.
+"""TIP3P water simulated with OpenMM, as in arXiv:2402.15921.
 
 A trajectory is cut into pieces. Each piece starts in a new context from the state that the piece
 before it left on disk, whether or not the process was interrupted in between, so a resumed data
@@ -25,17 +25,18 @@ from numpy.typing import NDArray
 
 from study.datasets.openmm_water import (
     EQUILIBRATION_PIECES,
-    INTERVAL,
     MEASURED,
     PIECE,
     PLATFORM,
-    TIMESTEP,
+    SPACING,
     Piece,
     box_edge,
     cutoff,
+    interval,
     openmm,
     seed,
     simulate,
+    timestep,
 )
 from study.durable import locked, write_bytes
 from study.errors import UserError
@@ -48,16 +49,27 @@ if TYPE_CHECKING:
 
 RECIPE_VERSION = 1
 """Raised when the same recipe gives other numbers."""
+RIGID = (
+    "Forces leave out the constraint forces of the rigid molecules, whose bonds and angles have no "
+    "energy: the labels are purely intermolecular, and dynamics with a model trained on them needs "
+    "the same constraints."
+)
+FLEXIBLE = "Bonds and angles are harmonic: energies and forces hold their share as well."
 
 
 def folder_name(recipe: TIP3PWater) -> str:
     """The folder of this recipe's data set; equal recipes share it."""
-    return f"tip3p_water-{digest([recipe.model_dump(), RECIPE_VERSION])[:12]}"
+    return f"tip3p_water-{digest([_named(recipe), RECIPE_VERSION])[:12]}"
+
+
+def _named(recipe: TIP3PWater) -> dict[str, Any]:
+    """What names a set; rigid ones are named as they were before there were flexible ones."""
+    return recipe.model_dump(exclude=set() if recipe.flexible else {"flexible"})
 
 
 def seconds_to_make(recipe: TIP3PWater, workers: int) -> float:
     """Expected time on `workers` cores: 0.03 s a frame at 32 molecules, 0.10 s at 258."""
-    per_frame = 0.023 + 3.2e-4 * recipe.molecules
+    per_frame = (0.023 + 3.2e-4 * recipe.molecules) * interval(recipe) / 50
     frames = PIECE * _pieces_per_trajectory(recipe)
     rounds = -(-recipe.trajectories // workers)
     return 3.0 + rounds * frames * per_frame
@@ -173,7 +185,7 @@ def _trajectory(recipe: TIP3PWater, pieces: Path, trajectory: int) -> Iterator[P
     Each file begins with the hash of the seal before it and its content, so a piece counts only
     as the continuation of the very piece that it was simulated from.
     """
-    seal, state = digest([recipe.model_dump(), RECIPE_VERSION, trajectory]).encode(), b""
+    seal, state = digest([_named(recipe), RECIPE_VERSION, trajectory]).encode(), b""
     for number in range(_pieces_per_trajectory(recipe)):
         path = pieces / f"{trajectory:04d}-{number:06d}.piece"
         content = _read_sealed(path, seal)
@@ -232,23 +244,21 @@ def _assemble(recipe: TIP3PWater, pieces: Path) -> tuple[Frames, NDArray[np.floa
 def _origin(recipe: TIP3PWater) -> dict[str, Any]:
     equilibration = range(EQUILIBRATION_PIECES)
     return {
-        "recipe": recipe.model_dump(),
+        "recipe": _named(recipe),
         "recipe_version": RECIPE_VERSION,
         "openmm": openmm().__version__,
         "platform": {"name": "CPU", **PLATFORM},
         "box_edge_angstrom": box_edge(recipe.molecules) * NANOMETRE,
         "cutoff_angstrom": cutoff(recipe.molecules) * NANOMETRE,
-        "timestep_fs": TIMESTEP * 1000,
-        "steps_between_frames": INTERVAL,
-        "equilibration_ps": EQUILIBRATION_PIECES * PIECE * INTERVAL * TIMESTEP,
+        "timestep_fs": timestep(recipe) * 1000,
+        "steps_between_frames": interval(recipe),
+        "equilibration_ps": EQUILIBRATION_PIECES * PIECE * SPACING,
         "seeds": [[seed(t, n) for n in equilibration] for t in range(recipe.trajectories)],
         "remarks": [
             "Frame i of a trajectory is taken after steps_between_frames * (i + 1) steps of "
             "Nosé-Hoover dynamics; temperatures.npy holds its temperature in K.",
             "Each trajectory lists the seeds of its equilibration, 5 ps each; the first also "
             "draws its velocities.",
-            "Forces leave out the constraint forces of the rigid molecules, whose bonds and "
-            "angles have no energy: the labels are purely intermolecular, and dynamics with a "
-            "model trained on them needs the same constraints.",
+            FLEXIBLE if recipe.flexible else RIGID,
         ],
     }

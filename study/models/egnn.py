@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.potential import ConservativePotential
-from study.models.radial import bessel_basis, distances, envelope
+from study.models.radial import bessel_basis, distances, fade
 
 if TYPE_CHECKING:
     from study.trial import EGNN as EGNNSettings  # noqa: N811 - names a model, no constant
@@ -96,16 +96,19 @@ class EGNN(ConservativePotential):
         Only `vectors` needs the last layer's coordinate update, so energies leave it out.
         """
         target = graph.edge_index[1]
-        fade = self._fade(distances(edge_vectors(graph, positions)))
-        degree = torch.zeros_like(positions[:, :1]).index_add(0, target, fade) + 1
+        weight = fade(
+            distances(edge_vectors(graph, positions)), self.settings.cutoff, self.settings.envelope
+        )
+        degree = torch.zeros_like(positions[:, :1]).index_add(0, target, weight) + 1
         features: Tensor = self.embedding(graph)
         for number, layer in enumerate(self.layers, start=1):
             assert isinstance(layer, Layer)
             vectors = edge_vectors(graph, positions)
             distance = distances(vectors)
-            messages = fade * layer.messages(features, self._radial(distance), graph.edge_index)
+            messages = weight * layer.messages(features, self._radial(distance), graph.edge_index)
             if number < len(self.layers) or move_last:
-                pull = -vectors / (distance + 1) * layer.coordinate(messages) * fade
+                push = vectors / (distance + 1)
+                pull = -push * layer.coordinate(messages) * weight
                 positions = layer.move(positions, target, pull, degree)
             features = layer.update(features, target, messages)
         return features, positions
@@ -114,8 +117,3 @@ class EGNN(ConservativePotential):
         if self.settings.radial == "squared":
             return distance.square()
         return bessel_basis(distance, self.settings.cutoff, self.settings.basis)
-
-    def _fade(self, distance: Tensor) -> Tensor:
-        if self.settings.envelope == "hard":
-            return torch.ones_like(distance)
-        return envelope(distance, self.settings.cutoff)

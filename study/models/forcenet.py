@@ -13,7 +13,7 @@ from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
-from study.models.radial import distances, envelope
+from study.models.radial import distances, fade
 
 if TYPE_CHECKING:
     from study.trial import ForceNet as ForceNetSettings
@@ -239,17 +239,7 @@ class ForceNet(DirectPotential):
 
     def _weight(self, target: Tensor, distance: Tensor) -> Tensor:
         """(E, 1) how much an edge counts: by its length, and not if others are nearer."""
-        weight = self._fade(distance)
+        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
         if self.settings.max_neighbors is None:
             return weight
         return weight * nearest(target, distance, self.settings.max_neighbors)
-
-    def _fade(self, distance: Tensor) -> Tensor:
-        cutoff = self.settings.cutoff
-        match self.settings.envelope:
-            case "hard":
-                return torch.ones_like(distance)
-            case "cosine":
-                return torch.cos(math.pi / 2 * (distance / cutoff).clamp(max=1))
-            case "smooth":
-                return envelope(distance, cutoff)

@@ -12,7 +12,7 @@ from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
-from study.models.radial import bessel_basis, distances, envelope
+from study.models.radial import bessel_basis, distances, fade
 
 if TYPE_CHECKING:
     from study.trial import GNS as GNSSettings  # noqa: N811 - names a model, no constant
@@ -92,13 +92,13 @@ class GNS(DirectPotential):
         """(N, F) node states after the last step."""
         vectors = edge_vectors(graph, graph.pos)
         distance = distances(vectors)
-        fade = self._fade(distance)
+        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
         nodes: Tensor = self.encode_node(self.embedding(graph))
         edges = self.encode_edge(self._describe(vectors, distance))
         for layer in self.layers:
             assert isinstance(layer, Layer)
             messages = layer.messages(nodes, edges, graph.edge_index)
-            nodes = layer.update(nodes, graph.edge_index[1], fade * messages)
+            nodes = layer.update(nodes, graph.edge_index[1], weight * messages)
             # The released code adds to the edge state not its change, but the state itself.
             edges = edges + (edges if self.settings.edge_update == "legacy" else messages)
         return nodes
@@ -111,8 +111,3 @@ class GNS(DirectPotential):
         else:
             radial = distance / cutoff
         return torch.cat([vectors / cutoff, radial], dim=-1)
-
-    def _fade(self, distance: Tensor) -> Tensor:
-        if self.settings.envelope == "hard":
-            return torch.ones_like(distance)
-        return envelope(distance, self.settings.cutoff)

@@ -31,15 +31,23 @@ def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
     return math.sqrt(2 / cutoff) * torch.sin(order * (math.pi / cutoff) * distance) / distance
 
 
-def envelope(distance: Tensor, cutoff: float) -> Tensor:
-    """Falls from 1 to 0 at the cutoff with two vanishing derivatives (ibid., eq. 8, p = 6).
+def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
+    """How edges end at the cutoff.
 
     Args:
         distance: (E, 1) Å.
         cutoff: Å.
+        kind: `smooth` falls from 1 to 0 with two vanishing derivatives (ibid., eq. 8, p = 6);
+            `cosine` as a quarter of a wave, with a slope at the cutoff; `hard` is 1 all the way.
 
     Returns:
         (E, 1).
     """
-    x = distance / cutoff
-    return torch.where(x < 1, 1 - x**6 * (28 - 48 * x + 21 * x**2), torch.zeros_like(x))
+    x = (distance / cutoff).clamp(max=1)
+    match kind:
+        case "smooth":
+            return 1 - x**6 * (28 - 48 * x + 21 * x**2)
+        case "cosine":
+            return torch.cos(math.pi / 2 * x)
+        case _:
+            return torch.ones_like(distance)

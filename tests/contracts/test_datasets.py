@@ -1,0 +1,212 @@
+"""What every data set promises, once its settings are in `study.trial.Dataset`.
+
+A new data set needs nothing here but an example of its settings.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from pydantic import TypeAdapter
+
+from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
+from study.datasets.sanity import check
+from study.datasets.splits import sizes_of as counted
+from study.datasets.splits import split
+from study.errors import UserError
+from study.frames import Frames, read_header
+from study.pipeline import perform
+from study.trial import Dataset, Trial
+from study.units import BOHR, HARTREE, HARTREE_PER_BOHR
+from study.work import Work, load_outcome
+
+NAMES = [
+    get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Dataset)[0])
+]
+
+
+def parts(frames: Frames) -> list[Frames]:
+    return [frames.select(np.array([index])) for index in range(len(frames))]
+
+
+def write_n2p2(frames: Frames, path: Path) -> None:
+    lines = []
+    for part in parts(frames):
+        lines += ["begin", f"comment src={part.groups[0]}"]
+        lines += [f"lattice {' '.join(map(repr, row))}" for row in (part.cells[0] / BOHR).tolist()]
+        rows = np.hstack([part.positions / BOHR, part.forces / HARTREE_PER_BOHR]).tolist()
+        for number, row in zip(part.numbers, rows, strict=True):
+            words = [*map(repr, row)]
+            symbol = {8: "O", 1: "H"}[int(number)]
+            lines.append(f"atom {' '.join(words[:3])} {symbol} 0 0 {' '.join(words[3:])}")
+        lines += [f"energy {part.energies[0] / HARTREE}", "charge 0", "end"]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
+def write_extxyz(frames: Frames, path: Path) -> None:
+    made = []
+    for part in parts(frames):
+        atoms = Atoms(part.numbers, part.positions, cell=part.cells[0], pbc=True)
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=float(part.energies[0]), forces=part.forces
+        )
+        atoms.info["group"] = int(part.groups[0])
+        made.append(atoms)
+    ase.io.write(path, made)
+
+
+@pytest.fixture(scope="module")
+def examples(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Small settings of every data set; the files hold 12 frames of 8 molecules in 4 groups."""
+    folder = tmp_path_factory.mktemp("files")
+    write_n2p2(water, folder / "input.data.gz")
+    write_extxyz(water, folder / "water.extxyz")
+    return {
+        "tip3p_water": {"molecules": 8, "trajectories": 4, "frames": 3},
+        "rpbe_water": {"path": str(folder / "input.data.gz")},
+        "n2p2_file": {"path": str(folder / "input.data.gz")},
+        "ase_file": {"path": str(folder / "water.extxyz")},
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def dataset(request: pytest.FixtureRequest, examples: dict[str, dict[str, Any]]) -> Dataset:
+    assert request.param in examples, "give the new data set an example"
+    settings = {"name": request.param, **examples[request.param]}
+    parsed: Dataset = TypeAdapter(Dataset).validate_python(settings)
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def folder(dataset: Dataset, root: Path) -> Path:
+    """Where it was prepared, for the first time."""
+    assert not folder_of(dataset, root).exists()
+    assert seconds_to_make(dataset, root, 2) > 0
+    return prepare(dataset, root, 2, lambda _done, _total: None)
+
+
+def test_it_has_a_label_and_is_found_where_it_was_announced(
+    dataset: Dataset, folder: Path, root: Path
+) -> None:
+    assert dataset.label
+    assert folder == folder_of(dataset, root)
+    assert folder.name.startswith(f"{dataset.name}-")
+
+
+def test_its_frames_are_sane_and_counted(dataset: Dataset, folder: Path, root: Path) -> None:
+    frames = Frames.load(folder)
+    check(frames, folder)
+    expected = counted(frames)
+    known = sizes_of(dataset, root)
+    assert known is not None
+    assert (known.groups, known.copies, known.waters) == (
+        expected.groups,
+        expected.copies,
+        expected.waters,
+    )
+    assert known.atoms == pytest.approx(expected.atoms)
+    assert known.density == pytest.approx(expected.density, rel=1e-3)
+    assert isinstance(remark_on(dataset, root), str)
+
+
+def test_it_tells_where_it_comes_from(folder: Path) -> None:
+    assert read_header(folder)["origin"]
+
+
+def test_it_is_not_made_twice(dataset: Dataset, folder: Path, root: Path) -> None:
+    before = (folder / "frames.json").stat().st_mtime_ns
+    assert prepare(dataset, root, 2, lambda _done, _total: None) == folder
+    assert (folder / "frames.json").stat().st_mtime_ns == before
+    left_over = [path.name for path in folder.parent.iterdir() if path.suffix == ".partial"]
+    assert left_over == []
+
+
+def test_made_elsewhere_it_has_the_same_content(
+    dataset: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    if dataset.name == "tip3p_water":
+        pytest.skip("test_tip3p shows it, and simulating takes long")
+    again = prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+    assert read_header(again)["content_hash"] == read_header(folder)["content_hash"]
+
+
+def test_a_split_by_trajectory_keeps_its_groups_whole(
+    dataset: Dataset, folder: Path, tiny: Callable[..., Trial]
+) -> None:
+    frames = Frames.load(folder)
+    trial = tiny(dataset=dataset.model_dump())
+    splits = split(frames, trial.split, 0)
+    groups = [set(frames.groups[part]) for part in (splits.train, splits.validation, splits.test)]
+    assert [len(group) for group in groups] == [2, 1, 1]
+    assert len(set().union(*groups)) == 4
+
+
+def test_a_trial_too_large_for_it_is_refused(
+    dataset: Dataset, folder: Path, root: Path, tiny: Callable[..., Trial]
+) -> None:
+    del folder
+    sizes = sizes_of(dataset, root)
+    assert sizes is not None
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"finetune__frames": 7}, "finetune.frames.* <= 6"),
+        ({"pretrain__task__masking_ratio": 0.1}, "masking_ratio"),
+        ({"split": {"by": "trajectory", "test": 0.7, "validation": 0.4}}, "to train on"),
+    ]
+    tiny(dataset=dataset.model_dump(), finetune__frames=6).check_sizes(sizes)
+    for change, rule in changes:
+        with pytest.raises(ValueError, match=rule):
+            tiny(dataset=dataset.model_dump(), **change).check_sizes(sizes)
+
+
+def test_a_trial_trains_on_it(
+    dataset: Dataset, folder: Path, tiny: Callable[..., Trial], tmp_path: Path
+) -> None:
+    trial = tiny(dataset=dataset.model_dump())
+    work = Work("trial", trial, read_header(folder)["content_hash"])
+    assert work.pretraining is not None
+    for piece in (work.pretraining, work):
+        records = list(perform(piece, tmp_path, folder))
+        assert all(np.isfinite(list(record.metrics.values())).all() for record in records)
+    outcome = load_outcome(work.folder(tmp_path))
+    assert outcome is not None
+    assert outcome.result.status == "completed"
+    assert Work.from_json(work.to_json()).key == work.key
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "tip3p_water"])
+def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": name, "path": "not/here"})
+    with pytest.raises(UserError, match=r"not/here: no such file.*`dataset\.path`"):
+        folder_of(dataset, tmp_path)
+
+
+def test_rpbe_water_that_was_never_fetched_says_how_to(tmp_path: Path) -> None:
+    dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": "rpbe_water"})
+    with pytest.raises(UserError, match=r"python -m study\.data fetch rpbe --out"):
+        prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+
+
+def test_labels_that_a_file_declares_reach_the_plan(water: Frames, tmp_path: Path) -> None:
+    path = tmp_path / "input.data.gz"
+    write_n2p2(water, path)
+    text = gzip.decompress(path.read_bytes()).decode().replace(" src=", " labels=a network src=")
+    path.write_bytes(gzip.compress(text.replace("labels=a network src=0", "src=0").encode()))
+    dataset: Dataset = TypeAdapter(Dataset).validate_python(
+        {"name": "n2p2_file", "path": str(path)}
+    )
+    assert remark_on(dataset, tmp_path) == ""
+    prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+    assert remark_on(dataset, tmp_path).startswith("a network")
