@@ -30,3 +30,14 @@ class Task(Protocol):
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """Validation metrics over all batches together."""
+
+
+class PretextTask:
+    """What all tasks without labels have in common."""
+
+    criterion = "val_loss"
+
+    def hopeless(self, metrics: dict[str, float]) -> str:
+        """A pretext task is never given up."""
+        del metrics
+        return ""

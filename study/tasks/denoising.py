@@ -11,6 +11,7 @@ from torch_geometric.data import Batch
 
 from study.graph import GraphSet, connect
 from study.models.potential import Potential
+from study.tasks import PretextTask
 
 if TYPE_CHECKING:
     from study.trial import Denoising as DenoisingSettings
@@ -29,14 +30,12 @@ class NoisyBatch:
     targets: Tensor
 
 
-class Denoising:
+class Denoising(PretextTask):
     """Every atom is pushed by Gaussian noise, and must point back to where it was.
 
     The way back has the sign of a force: for a conservative network the clean structure lies in
     the minimum. Errors are mean squares in units of the noise scale: 1 is chance.
     """
-
-    criterion = "val_loss"
 
     def __init__(self, settings: DenoisingSettings, graphs: GraphSet) -> None:
         self.settings, self.graphs = settings, graphs
@@ -47,11 +46,6 @@ class Denoising:
         """Mean square error per component."""
         del step
         return self._squares(model, frames, generator).mean()
-
-    def hopeless(self, metrics: dict[str, float]) -> str:
-        """A pretext task is never given up."""
-        del metrics
-        return ""
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator

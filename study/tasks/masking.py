@@ -14,6 +14,7 @@ from study.errors import UserError
 from study.graph import GraphSet
 from study.models.potential import Potential
 from study.molecules import WaterMolecules
+from study.tasks import PretextTask
 
 if TYPE_CHECKING:
     from study.trial import Masking as MaskingSettings
@@ -34,7 +35,7 @@ class MaskedBatch:
     directions: Tensor
 
 
-class Masking:
+class Masking(PretextTask):
     """Some molecules lose one of their hydrogens; their other two atoms must point to it.
 
     In every frame int(ratio · molecules) molecules are drawn, and in each a coin decides which
@@ -42,8 +43,6 @@ class Masking:
     Instead of a hydrogen the oxygen can go, which the paper found to be worse. As a placebo the
     atoms must point in random directions.
     """
-
-    criterion = "val_loss"
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
         self.settings, self.ratio = settings, settings.masking_ratio
@@ -62,11 +61,6 @@ class Masking:
         """1 − mean cosine between predicted and true directions."""
         del step
         return 1 - self._cosines(model, frames, generator).mean()
-
-    def hopeless(self, metrics: dict[str, float]) -> str:
-        """A pretext task is never given up."""
-        del metrics
-        return ""
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator

@@ -10,19 +10,17 @@ from torch import Tensor
 
 from study.graph import GraphSet
 from study.models.potential import Potential
+from study.tasks import PretextTask, Task
 
 if TYPE_CHECKING:
-    from study.tasks import Task
     from study.trial import Mixed as MixedSettings
 
 
-class Mixed:
+class Mixed(PretextTask):
     """Sums the losses of its tasks, or takes the tasks in turn, one per step.
 
     Each task corrupts the same frames in its own way.
     """
-
-    criterion = "val_loss"
 
     def __init__(self, settings: MixedSettings, graphs: GraphSet, tasks: Sequence[Task]) -> None:
         self.settings, self.graphs, self.tasks = settings, graphs, tasks
@@ -37,11 +35,6 @@ class Mixed:
             parts = [parts[step % len(parts)]]
         losses = [weight * task.loss(model, frames, generator, step) for weight, task in parts]
         return torch.stack(losses).sum()
-
-    def hopeless(self, metrics: dict[str, float]) -> str:
-        """A pretext task is never given up."""
-        del metrics
-        return ""
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
