@@ -130,6 +130,7 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     trial = work.trial
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits = split(loaded, trial.split, trial.seed)
+    splits.save(root / "splits")
     parts = [
         indices(part, graphs.device) for part in (splits.train, splits.validation, splits.test)
     ]

@@ -66,7 +66,7 @@ def crystals(draw: st.DrawFn) -> tuple[Array, Array, float]:
     return fractional @ cell, cell, float(cutoff)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(crystals())
 def test_edges_are_those_of_brute_force_and_of_ase(crystal: tuple[Array, Array, float]) -> None:
     found = edges_of(*crystal)

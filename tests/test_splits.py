@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,3 +175,14 @@ def test_the_hash_changes_with_the_content(other: tuple[list[int], ...]) -> None
     again = Splits(np.array([0, 1]), np.array([2]), np.array([3]))
     assert first.content_hash() == again.content_hash()
     assert Splits(*map(np.array, other)).content_hash() != first.content_hash()
+
+
+def test_a_split_is_stored_under_its_hash_and_only_once(tmp_path: Path) -> None:
+    parts = Splits(np.array([2, 0]), np.array([3]), np.array([1]))
+    parts.save(tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.stem == parts.content_hash()
+    written = path.stat().st_mtime_ns
+    parts.save(tmp_path)
+    assert path.stat().st_mtime_ns == written
+    assert json.loads(path.read_text()) == {"train": [2, 0], "validation": [3], "test": [1]}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.durable import write_json
 from study.errors import UserError
 from study.frames import Frames
 from study.identity import digest
@@ -41,6 +43,12 @@ class Splits:
     def content_hash(self) -> str:
         """SHA-256 over the three lists."""
         return digest([part.tolist() for part in (self.train, self.validation, self.test)])
+
+    def save(self, folder: Path) -> None:
+        """Write the frame numbers of each part to a file named by their hash, if it is new."""
+        path = folder / f"{self.content_hash()}.json"
+        if not path.exists():
+            write_json(path, {name: part.tolist() for name, part in vars(self).items()})
 
 
 def split(frames: Frames, settings: Split, seed: int) -> Splits:
