@@ -1,7 +1,8 @@
 """Holes in a trial, and the ways to fill them.
 
 A hole is a block with one key: `{choice: [a, b]}`, `{uniform: [low, high]}`,
-`{loguniform: [low, high]}` or `{integer: [low, high]}`. Options of a choice may have holes.
+`{loguniform: [low, high]}` or `{integer: [low, high]}`. Options of a choice may have holes. Beside
+other keys, a `choice` of blocks stands for the whole block with one of these laid over it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,20 @@ def overlaid(base: Block, over: Block) -> Block:
 def _replaces(old: Block, new: Block) -> bool:
     other_name = "name" in new and new["name"] != old.get("name")
     return other_name or hole_of(old) is not None or hole_of(new) is not None
+
+
+def spread(value: Any) -> Any:
+    """The value with every `choice` that stands beside other keys made a choice of whole blocks."""
+    if not isinstance(value, Block):
+        return value
+    options = value.get("choice")
+    if not isinstance(options, list):
+        return Block({key: spread(child) for key, child in value.items()}, value.lines)
+    if len(value) > 1 and all(isinstance(option, Block) for option in options):
+        rest = {key: child for key, child in value.items() if key != "choice"}
+        options = [overlaid(Block(rest, value.lines), option) for option in options]
+        value = Block({}, value.lines)
+    return Block({**value, "choice": [spread(option) for option in options]}, value.lines)
 
 
 def hole_of(value: Any) -> tuple[str, list[Any]] | None:

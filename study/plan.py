@@ -216,7 +216,8 @@ class Plan:
         typical, settings = self.typical, self.space.settings
         console.print(settings.question, style="bold")
         console.print(f"  trials   {self._trials_in_words()}")
-        stages = f"{typical.finetune.epochs} epochs finetuning"
+        lengths = sorted({trial.finetune.epochs for trial in self.space.samples})
+        stages = f"{' or '.join(map(str, lengths))} epochs finetuning"
         if typical.pretrain is not None:
             stages = f"{typical.pretrain.epochs} epochs pretraining ({self._shared()}), {stages}"
         console.print(f"  stages   {stages}")

@@ -22,6 +22,7 @@ from study.holes import (
     hole_of,
     overlaid,
     problems_of_holes,
+    spread,
     variants,
 )
 from study.identity import digest
@@ -192,7 +193,10 @@ def load_space(name: str, profile: str) -> Space:
     if "profiles" in overlay:
         line = overlay.lines["profiles"]
         raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
-    return parse_space(path, profile, overlaid(content, overlay))
+    content = overlaid(content, overlay)
+    if "trial" in content:
+        content["trial"] = spread(content["trial"])
+    return parse_space(path, profile, content)
 
 
 def parse_space(path: Path, profile: str, content: Block) -> Space:

@@ -87,6 +87,31 @@ def test_choices_may_have_holes_of_their_own(space_file: Path) -> None:
     assert sizes == {(8, 2), (16, 2), (4, 1), (4, 3)}
 
 
+def test_a_choice_beside_other_keys_lays_each_option_over_them(space_file: Path) -> None:
+    arms = (
+        "  choice:\n    - {pretrain: null}\n    - {pretrain: null, finetune: {epochs: 30}}\n"
+        "    - {model: {hidden: 8}, choice: [{finetune: {lr: 1e-3}}, {finetune: {lr: 2e-3}}]}\n"
+    )
+    text = edited(space_file, "trial:\n", f"baseline: false\ntrial:\n{arms}")
+    edited(space_file, "{choice: [0.25, 0.5]}", "0.5")
+    trials = [trial for trial in load_space(text, "quick").grid() if trial.seed == 0]
+    assert [
+        (t.pretrain is not None, t.finetune.epochs, t.finetune.lr, t.model.hidden) for t in trials
+    ] == [
+        (False, 20, 1e-4, 32),
+        (False, 30, 1e-4, 32),
+        (True, 20, 1e-3, 8),
+        (True, 20, 2e-3, 8),
+    ]
+    assert len({trial.dataset for trial in trials}) == 1
+
+
+def test_problems_in_an_option_have_its_line(space_file: Path) -> None:
+    new = "trial:\n  choice:\n    - {finetune: {epochs: 30}}\n    - {finetune: {epohs: 30}}\n"
+    problems = refusals(edited(space_file, "trial:\n", new))
+    assert any(p.startswith(f"{space_file}:6: trial.finetune.epohs: unknown key") for p in problems)
+
+
 def test_optuna_fills_only_the_holes_it_reaches(space_file: Path) -> None:
     edited(space_file, "seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}")
     edited(space_file, "choice: [0.25, 0.5]", "uniform: [0.1, 0.9]")
