@@ -80,10 +80,10 @@ def arms(ended: Iterable[tuple[Work, WorkResult]]) -> list[Arm]:
 
 
 def _tell_apart(found: list[Arm]) -> None:
-    """Add to the labels what varies between the arms, unless the pretraining task says it."""
+    """Add to the labels what varies between the arms, unless model and task say it."""
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
-        if name == "pretrain" or name.startswith("pretrain.task."):
+        if name in ("pretrain", "model.name") or name.startswith("pretrain.task."):
             continue
         having = [arm for arm in found if name in arm.settings]
         if len({str(arm.settings[name]) for arm in having}) > 1:

@@ -56,7 +56,8 @@ class Work:
         """The work in a few words."""
         pretrain = self.trial.pretrain
         arm = pretrain.task.label if pretrain else "scratch"
-        return f"{'pretrain ' * (self.kind == 'pretrain')}{arm}, seed {self.trial.seed}"
+        stage = "pretrain " * (self.kind == "pretrain")
+        return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
 
     @cached_property
     def pretraining(self) -> Work | None:

@@ -84,7 +84,7 @@ def test_a_trial_becomes_one_finished_run_below_its_study(
     found = runs(uri, "one")
     study, trial = found["study"], found["trial"]
     assert (study.info.status, trial.info.status) == ("FINISHED", "FINISHED")
-    assert trial.info.run_name == "masking 0.5, seed 0"
+    assert trial.info.run_name == "egnn masking 0.5, seed 0"
     assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert work.pretraining is not None
     expected = {
