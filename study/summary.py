@@ -17,6 +17,9 @@ from study.work import Work
 
 MOST_ARMS = 30
 
+KIND = ("model.name", "dataset.name", "dataset.path")
+"""What decides which other settings there are."""
+
 OWN = ("pretrain", "transfer")
 """What distinguishes an arm from its baseline."""
 
@@ -80,15 +83,23 @@ def arms(ended: Iterable[tuple[Work, WorkResult]]) -> list[Arm]:
 
 
 def _tell_apart(found: list[Arm]) -> None:
-    """Add to the labels what varies between the arms, unless model and task say it."""
+    """Add to the labels what varies between the arms, unless model and task say it.
+
+    What follows from the model or the data set alone, such as options that only one of them has,
+    says nothing new.
+    """
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
         if name in ("pretrain", "model.name") or name.startswith("pretrain.task."):
             continue
-        having = [arm for arm in found if name in arm.settings]
-        if len({str(arm.settings[name]) for arm in having}) > 1:
-            for arm in having:
-                arm.label += f", {name} {_number(arm.settings[name])}"
+        kinds: dict[tuple[Any, ...], set[str]] = {}
+        for arm in found:
+            if name in arm.settings:
+                kind = () if name == "dataset.name" else tuple(map(arm.settings.get, KIND))
+                kinds.setdefault(kind, set()).add(str(arm.settings[name]))
+        if any(len(values) > 1 for values in kinds.values()):
+            for arm in found:
+                arm.label += f", {name} {_number(arm.settings.get(name))}"
 
 
 def _number(value: Any) -> str:
@@ -117,14 +128,24 @@ def result_table(found: list[Arm]) -> Table:
             arm.change(scratch.get(arm.setting)),
             arm.shown("test_energy_rmse"),
         )
-    trivial = next((arm for arm in found if arm.completed), None)
-    if trivial is not None:
+    for label, arm in _one_per_data_set(found).items():
         table.add_row(
-            "zero force, mean energy",
+            f"zero force, mean energy{label}",
             "",
-            trivial.shown("trivial_force_rmse"),
+            arm.shown("trivial_force_rmse"),
             "",
-            trivial.shown("trivial_energy_rmse"),
+            arm.shown("trivial_energy_rmse"),
             style="dim",
         )
     return table
+
+
+def _one_per_data_set(found: list[Arm]) -> dict[str, Arm]:
+    """A completed arm of each data set, by what to call it; nothing if there is only one set."""
+    sets: dict[str, Arm] = {}
+    for arm in found:
+        names = [name for name in arm.settings if name.startswith("dataset.")]
+        if arm.completed:
+            sets.setdefault(str([arm.settings[name] for name in names]), arm)
+    several = len(sets) > 1
+    return {f", data of {arm.label}" * several: arm for arm in sets.values()}

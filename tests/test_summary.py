@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from study.records import WorkResult
+from study.summary import arms, result_table
+from study.trial import Trial
+from study.work import Work
+
+FILE = {"name": "n2p2_file", "path": "input.data"}
+WATER = {"name": "tip3p_water"}
+
+
+def ended(
+    force: float,
+    *,
+    ratio: float | None = None,
+    seed: int = 0,
+    dataset: dict[str, Any] = WATER,
+    status: Any = "completed",
+    **finetune: Any,
+) -> tuple[Work, WorkResult]:
+    stage = {"epochs": 1, "batch_size": 1}
+    masking = {"task": {"name": "masking", "masking_ratio": ratio}}
+    trial = {
+        "dataset": dataset,
+        "model": {"name": "egnn"},
+        "pretrain": stage | masking if ratio else None,
+        "finetune": stage | {"task": {"name": "energy_forces"}} | finetune,
+        "seed": seed,
+    }
+    metrics = {
+        "test_force_rmse": force,
+        "test_energy_rmse": 0.001,
+        "trivial_force_rmse": 0.6,
+        "trivial_energy_rmse": 0.003,
+    }
+    work = Work("trial", Trial.model_validate(trial), "d", "c")
+    return work, WorkResult(status, metrics=metrics if status == "completed" else {})
+
+
+def lines(*trials: tuple[Work, WorkResult]) -> list[str]:
+    console = Console(width=200, file=None, record=True, quiet=False)
+    with console.capture() as shown:
+        console.print(result_table(arms(trials)))
+    return [" ".join(line.split()) for line in shown.get().splitlines()]
+
+
+def test_changes_are_paired_by_seed() -> None:
+    shown = lines(
+        ended(0.1), ended(0.4, seed=1), ended(0.05, ratio=0.5), ended(0.2, ratio=0.5, seed=1)
+    )
+    assert "egnn scratch 2/2 250 ± 2.1e+02 1 ± 0" in shown
+    assert "egnn masking 0.5 2/2 125 ± 1.1e+02 -50.0 % 1 ± 0" in shown
+
+
+def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
+    failed = ended(0, seed=1, status="failed")
+    shown = lines(ended(0.1), failed, ended(0.05, ratio=0.5), ended(9.0, ratio=0.5, seed=1))
+    assert any(line.startswith("egnn scratch 1/2 100") for line in shown)
+    assert any("-50.0 %" in line for line in shown)
+
+
+def test_each_arm_is_compared_with_scratch_of_the_same_setting() -> None:
+    shown = lines(
+        ended(0.1, lr=1e-3),
+        ended(0.2, lr=2e-3),
+        ended(0.05, ratio=0.5, lr=1e-3),
+        ended(0.05, ratio=0.5, lr=2e-3),
+    )
+    assert any(
+        line.startswith("egnn masking 0.5, finetune.lr 0.001 1/1 50 -50.0 %") for line in shown
+    )
+    assert any(
+        line.startswith("egnn masking 0.5, finetune.lr 0.002 1/1 50 -75.0 %") for line in shown
+    )
+
+
+@pytest.mark.parametrize("ratio", [None, 0.5])
+def test_data_sets_are_told_apart_by_name_and_not_by_all_that_follows(ratio: float | None) -> None:
+    shown = lines(ended(0.1, ratio=ratio), ended(0.2, ratio=ratio, dataset=FILE))
+    arm = "masking 0.5" if ratio else "scratch"
+    assert any(line.startswith(f"egnn {arm}, dataset.name tip3p_water 1/1 100") for line in shown)
+    assert any(line.startswith(f"egnn {arm}, dataset.name n2p2_file 1/1 200") for line in shown)
+    assert sum(line.startswith("zero force, mean energy, data of egnn") for line in shown) == 2
