@@ -99,7 +99,8 @@ def _tell_apart(found: list[Arm]) -> None:
                 kinds.setdefault(kind, set()).add(str(arm.settings[name]))
         if any(len(values) > 1 for values in kinds.values()):
             for arm in found:
-                arm.label += f", {name} {_number(arm.settings.get(name))}"
+                if name in arm.settings:
+                    arm.label += f", {name} {_number(arm.settings[name])}"
 
 
 def _number(value: Any) -> str:
