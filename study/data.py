@@ -6,7 +6,6 @@ A set lands in OUT/data, where a study with the same --out finds it.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.provenance import cores
 
 if TYPE_CHECKING:
     from study.trial import Dataset
@@ -96,11 +96,7 @@ def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
     tip3p.add_argument("--temperature", type=float, default=300.0, help="K")
     tip3p.add_argument("--flexible", action="store_true", help="bonds and angles swing")
     tip3p.add_argument("--out", type=Path, default=Path("runs"), help="made in OUT/data")
-    tip3p.add_argument("--workers", type=int, default=_cores(), help="cores to use")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tip3p.add_argument("--workers", type=int, default=cores(), help="cores to use")
 
 
 def _tip3p(chosen: argparse.Namespace) -> None:

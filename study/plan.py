@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,18 +15,12 @@ from study.errors import UserError
 from study.estimate import duration, stage_seconds
 from study.frames import read_header, verified_header
 from study.identity import digest
-from study.provenance import gpus
+from study.provenance import cores, gpus
 from study.records import Tag
 from study.space import Space
 from study.study_folder import StudyFolder
 from study.trial import Dataset, Stage, Trial
 from study.work import Work
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,12 @@ PACKAGES = (
 )
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else os.cpu_count() or 1
+
+
 @cache
 def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that torch can use here, found without importing it."""

@@ -160,7 +160,7 @@ def _work_off(
     from study import tune
     from study.conductor import Conductor, Observer
     from study.display import Display
-    from study.plan import cores
+    from study.provenance import cores
     from study.search import build_search
 
     resources, metric = plan.space.settings.resources, plan.space.settings.metric

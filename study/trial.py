@@ -124,16 +124,21 @@ class Split(Config):
         return units - test - validation, validation, test
 
 
-class EGNN(Config):
-    """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
+class Network(Config):
+    """What every model has: estimates and data preparation read it."""
 
-    name: Literal["egnn"]
     hidden: int = Field(default=128, ge=1, le=4096)
     """Width of node and edge features."""
     layers: int = Field(default=5, ge=1, le=64)
-    """Message-passing steps."""
+    """Message-passing steps or interaction blocks."""
     cutoff: float = Field(default=3.4, gt=0, le=50)
     """Neighbours lie within this distance, Å."""
+
+
+class EGNN(Network):
+    """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
+
+    name: Literal["egnn"]
     radial: Literal["bessel", "squared"] = "bessel"
     """What an edge knows of its length: a Bessel basis, or r² alone as in the paper."""
     basis: int = Field(default=16, ge=1, le=256)
@@ -144,16 +149,12 @@ class EGNN(Config):
     """Per-atom vectors of pretext tasks: −∂E/∂x as in the paper, or moved coordinates."""
 
 
-class GNS(Config):
+class GNS(Network):
     """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
 
     name: Literal["gns"]
-    hidden: int = Field(default=128, ge=1, le=4096)
-    """Width of node and edge states."""
     layers: int = Field(default=10, ge=1, le=64)
     """Message-passing steps."""
-    cutoff: float = Field(default=3.4, gt=0, le=50)
-    """Neighbours lie within this distance, Å."""
     radial: Literal["distance", "bessel"] = "distance"
     """What an edge knows of its length, beside its vector: r as in the paper, or a Bessel basis."""
     basis: int = Field(default=16, ge=1, le=256)
@@ -166,16 +167,10 @@ class GNS(Config):
     """Initial weights: Xavier without biases, or torch's default, with which training is slower."""
 
 
-class ForceNet(Config):
+class ForceNet(Network):
     """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
 
     name: Literal["forcenet"]
-    hidden: int = Field(default=128, ge=1, le=4096)
-    """Width of node and edge features."""
-    layers: int = Field(default=5, ge=1, le=64)
-    """Interaction blocks."""
-    cutoff: float = Field(default=3.4, gt=0, le=50)
-    """Neighbours lie within this distance, Å."""
     max_n: int = Field(default=3, ge=1, le=8)
     """Degrees of the spherical harmonics, counted as in the authors' code: l = 0 … max_n - 1."""
     frequencies: int = Field(default=50, ge=1, le=128)
