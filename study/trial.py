@@ -183,6 +183,9 @@ class ForceNet(Network):
     """Normalization of node features in blocks and force head; `batch` as in the paper."""
     species_blind: bool = False
     """Take every atom for oxygen, as a bug of the released code of arXiv:2402.15921 does."""
+    energy_offset: Literal["atom", "channels"] = "atom"
+    """The reference energy is added to what the readout gives for an atom, or, as in the released
+    code, to each of the channels that the readout takes."""
     init: Literal["torch", "xavier"] = "torch"
     """Initial weights: torch's default, or Xavier without biases as the authors draw them."""
 
@@ -261,9 +264,9 @@ class EnergyForces(Config):
     """Penalty of a deviation."""
     criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
     """Validation metric that picks the best epoch."""
-    energy_reference: Literal["per_atom", "none"] = "per_atom"
-    """Energies are predicted about the training mean per atom, or, as by the released GNS, the
-    network must learn the totals."""
+    energy_reference: Literal["per_atom", "per_frame", "none"] = "per_atom"
+    """Energies are predicted about the training mean per atom. The released code takes that mean
+    off once per frame and measures frames by the deviation per atom; its GNS learns the totals."""
     output_scale: Literal["force_rms", "energy_std", "one"] = "force_rms"
     """Unit of what the network puts out, of the training labels; the released code takes the
     standard deviation of the energies in finetuning, and one in pretraining."""

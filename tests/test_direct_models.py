@@ -119,6 +119,22 @@ def test_batch_normalization_learns_its_statistics_in_training_only(graphs: Grap
     assert torch.count_nonzero(running) == 8
 
 
+def test_an_offset_of_the_channels_reaches_the_energy_through_all_readout_weights(
+    graphs: GraphSet,
+) -> None:
+    batch = graphs.gather(torch.tensor([0]))
+    totals = []
+    for offset in ("atom", "channels"):
+        settings = ForceNet(name="forcenet", hidden=8, energy_offset=offset)
+        model = build_model(settings, seed=0).double().eval()
+        model.reference.fill_(-3.0)
+        model.scale.fill_(2.0)
+        totals.append((model(batch).energy + model.reference_energy(batch)).item())
+    through = model.readout[0].weight.sum().item()
+    expected = -3.0 * len(batch.z) * (through - 1)
+    assert totals[1] - totals[0] == pytest.approx(expected)
+
+
 def test_gns_edges_are_told_vector_and_distance_in_units_of_the_cutoff(graphs: GraphSet) -> None:
     batch, told = graphs.gather(torch.tensor([0])), []
     model = build_model(GNS(name="gns", hidden=8, layers=1), seed=0).double()

@@ -73,7 +73,7 @@ FORCE_ERRORS = -SCALE * SLOPE - FORCES
 
 def task_of(frames: Frames, **settings: object) -> EnergyForces:
     graphs = GraphSet.build(frames, 3.4, dtype=torch.float64)
-    statistics = LabelStatistics(REFERENCE, energy_std=0.5, force_rms=4.0)
+    statistics = LabelStatistics(REFERENCE, energy_std=0.5, energy_std_per_atom=0.25, force_rms=4.0)
     return EnergyForces(Settings(name="energy_forces", **settings), graphs, statistics)
 
 
@@ -194,7 +194,7 @@ def test_statistics_see_only_the_frames_given(water: Frames) -> None:
 def test_a_fitted_model_puts_out_energies_about_the_mean_in_units_of_the_forces(
     two: Frames, model: ConservativePotential
 ) -> None:
-    LabelStatistics(-20.5, energy_std=0.5, force_rms=4.0).apply(
+    LabelStatistics(-20.5, energy_std=0.5, energy_std_per_atom=0.25, force_rms=4.0).apply(
         model, Settings(name="energy_forces")
     )
     batch = task_of(two).graphs.gather(torch.tensor([0, 1]))
@@ -226,6 +226,8 @@ def test_a_huge_energy_per_atom_costs_no_precision(mixed_water: Frames, egnn: EG
     [
         ({}, -20.5, 4.0),
         ({"energy_reference": "none"}, 0.0, 4.0),
+        ({"energy_reference": "per_frame"}, 0.0, 4.0),
+        ({"energy_reference": "per_frame", "output_scale": "energy_std"}, 0.0, 0.25),
         ({"output_scale": "energy_std"}, -20.5, 0.5),
         ({"output_scale": "one"}, -20.5, 1.0),
     ],
@@ -233,9 +235,27 @@ def test_a_huge_energy_per_atom_costs_no_precision(mixed_water: Frames, egnn: EG
 def test_reference_and_scale_are_those_asked_for(
     settings: dict[str, str], reference: float, scale: float, model: ConservativePotential
 ) -> None:
-    statistics = LabelStatistics(-20.5, energy_std=0.5, force_rms=4.0)
+    statistics = LabelStatistics(-20.5, energy_std=0.5, energy_std_per_atom=0.25, force_rms=4.0)
     statistics.apply(model, Settings(name="energy_forces", **settings))
     assert (model.reference[8].item(), model.scale.item()) == (reference, scale)
+
+
+def test_the_released_reference_is_one_mean_per_frame_in_deviations_per_atom(
+    water: Frames, egnn: EGNN
+) -> None:
+    frames, chosen = water.select(np.arange(4)), torch.arange(4)
+    settings = Settings(name="energy_forces", energy_reference="per_frame", force_weight=0)
+    graphs, model = GraphSet.build(frames, 3.4), build_model(egnn, seed=0)
+    statistics = LabelStatistics.fit(graphs, chosen)
+    statistics.apply(model, settings)
+    per_atom = frames.energies / frames.sizes
+    assert model.reference_energy(graphs.gather(chosen)).tolist() == [
+        pytest.approx(per_atom.mean())
+    ] * len(frames)
+    model.silence()
+    loss = EnergyForces(settings, graphs, statistics).loss(model, chosen, seeded(0))
+    expected = np.mean(((frames.energies - per_atom.mean()) / per_atom.std()) ** 2)
+    assert loss.item() == pytest.approx(0.001 * expected, rel=1e-5)
 
 
 def test_the_trivial_predictor_is_the_mean_energy_whatever_the_reference(

@@ -233,6 +233,13 @@ class ForceNet(DirectPotential):
             features = layer.update(features, graph.edge_index, filters)
         return self.output(features)
 
+    def _energy(self, features: Tensor, graph: Data) -> Tensor:
+        if self.settings.energy_offset == "atom":
+            return super()._energy(features, graph)
+        offset = (self.reference[graph.z] / self.scale).to(features.dtype)
+        total = super()._energy(features + offset[:, None], graph)
+        return total - self.reference_energy(graph).to(total.dtype)
+
     def _elements(self, graph: Data) -> Tensor:
         """(N,) atomic numbers that decide the atoms' radii."""
         return torch.full_like(graph.z, OXYGEN) if self.settings.species_blind else graph.z

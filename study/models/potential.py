@@ -27,9 +27,9 @@ class Prediction:
 class Potential(nn.Module):
     """What every model has in common: a scale, reference energies, and heads.
 
-    The scale (eV) multiplies what the network puts out; the reference energies are float64, because
-    total DFT energies exceed float32. Every head is an attribute of a subclass, named in `heads`,
-    and ends in a linear layer.
+    The scale (eV) multiplies what the network puts out; the reference energies, of each element and
+    of a frame as a whole, are float64, because total DFT energies exceed float32. Every head is an
+    attribute of a subclass, named in `heads`, and ends in a linear layer.
     """
 
     heads: tuple[str, ...] = ("readout",)
@@ -40,11 +40,13 @@ class Potential(nn.Module):
 
     scale: Tensor
     reference: Tensor
+    frame_reference: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("reference", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64))
+        self.register_buffer("frame_reference", torch.zeros((), dtype=torch.float64))
 
     def forward(self, graph: Data) -> Prediction:
         """Energies and forces of a batch."""
@@ -74,7 +76,7 @@ class Potential(nn.Module):
 
     def reference_energy(self, graph: Data) -> Tensor:
         """(G,) float64 eV, what `Prediction.energy` has to be added to."""
-        return sum_per_graph(self.reference[graph.z], graph)
+        return self.frame_reference + sum_per_graph(self.reference[graph.z], graph)
 
 
 class ConservativePotential(Potential):
@@ -126,12 +128,15 @@ class DirectPotential(Potential):
     def forward(self, graph: Data) -> Prediction:
         """Energies summed over atoms, forces (eV/Å) from their own head."""
         features = self.features(graph)
-        atomic = self.scale * self.readout(features).squeeze(-1)
-        return Prediction(sum_per_graph(atomic, graph), self.scale * self.vector_readout(features))
+        return Prediction(self._energy(features, graph), self.scale * self.vector_readout(features))
 
     def vectors(self, graph: Data) -> Tensor:
         """(N, 3) the vector head, in units of `scale` per Å."""
         return self.vector_readout(self.features(graph))
+
+    def _energy(self, features: Tensor, graph: Data) -> Tensor:
+        """(G,) eV about the reference energy."""
+        return sum_per_graph(self.scale * self.readout(features).squeeze(-1), graph)
 
 
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:

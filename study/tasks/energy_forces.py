@@ -32,11 +32,13 @@ class LabelStatistics:
         energy_per_atom: mean energy per atom, eV. Every atom gets this reference, because the
             composition of water (two hydrogens per oxygen) cannot tell the elements apart.
         energy_std: standard deviation of the frames' energies about the reference, eV.
+        energy_std_per_atom: standard deviation of their energies per atom, eV.
         force_rms: root mean square force component, eV/Å.
     """
 
     energy_per_atom: float
     energy_std: float
+    energy_std_per_atom: float
     force_rms: float
 
     @classmethod
@@ -44,17 +46,25 @@ class LabelStatistics:
         """Measure the labels of the chosen frames."""
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
-        spread = _rms(energy - per_atom * sizes)
-        rows, _ = graphs.atoms.rows(frames)
         # A single frame has no spread; any unit will do for its energy then.
-        return cls(float(per_atom), spread or 1.0, _rms(graphs.force[rows].double()))
+        spread = _rms(energy - per_atom * sizes) or 1.0
+        spread_per_atom = _rms(energy / sizes - per_atom) or 1.0
+        rows, _ = graphs.atoms.rows(frames)
+        return cls(float(per_atom), spread, spread_per_atom, _rms(graphs.force[rows].double()))
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
         """Let the model put out energies about the reference, on the scale that is asked for."""
-        per_atom = settings.energy_reference == "per_atom"
-        model.reference.fill_(self.energy_per_atom if per_atom else 0.0)
-        scales = {"force_rms": self.force_rms, "energy_std": self.energy_std, "one": 1.0}
+        kind, mean = settings.energy_reference, self.energy_per_atom
+        model.reference.fill_(mean if kind == "per_atom" else 0.0)
+        model.frame_reference.fill_(mean if kind == "per_frame" else 0.0)
+        energy_std = self.energy_unit(settings)
+        scales = {"force_rms": self.force_rms, "energy_std": energy_std, "one": 1.0}
         model.scale.fill_(scales[settings.output_scale])
+
+    def energy_unit(self, settings: EnergyForcesSettings) -> float:
+        """The standard deviation, eV, in which errors of a frame's energy are measured."""
+        per_frame = settings.energy_reference == "per_frame"
+        return self.energy_std_per_atom if per_frame else self.energy_std
 
 
 class EnergyForces:
@@ -77,7 +87,7 @@ class EnergyForces:
         predicted = model(batch)
         penalty = LOSSES[self.settings.loss]
         energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
-        spread, rms = self.statistics.energy_std, self.statistics.force_rms
+        spread, rms = self.statistics.energy_unit(self.settings), self.statistics.force_rms
         return self.settings.energy_weight * penalty(
             predicted.energy / spread, energy / spread
         ) + self.settings.force_weight * penalty(predicted.forces / rms, batch.force / rms)
