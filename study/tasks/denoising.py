@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 
 from study.graph import GraphSet, connect
 from study.models.potential import Potential
-from study.tasks import PretextTask
+from study.tasks import PretextTask, Term
 
 if TYPE_CHECKING:
     from study.trial import Denoising as DenoisingSettings
@@ -40,12 +40,12 @@ class Denoising(PretextTask):
     def __init__(self, settings: DenoisingSettings, graphs: GraphSet) -> None:
         self.settings, self.graphs = settings, graphs
 
-    def loss(
-        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
-    ) -> Tensor:
+    def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Mean square error per component."""
         del step
-        return self._squares(model, frames, generator).mean()
+        noisy = self.example(frames, generator)
+        noisy.graph.noise = noisy.targets
+        return [Term("square of the noise", mean_square, noisy.graph)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -77,6 +77,11 @@ class Denoising(PretextTask):
     def _squares(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         noisy = self.example(frames, generator)
         return (model.vectors(noisy.graph) - noisy.targets).square()
+
+
+def mean_square(model: Potential, batch: Batch) -> Tensor:
+    """() mean square deviation from the batch's `noise`."""
+    return (model.vectors(batch) - batch.noise).square().mean()
 
 
 def _mean_per_graph(values: Tensor, graph: Batch) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from torch_geometric.data import Batch
 
 from study.graph import GraphSet
 from study.models.potential import Potential, Prediction
+from study.tasks import Task, Term
 
 if TYPE_CHECKING:
     from study.trial import EnergyForces as EnergyForcesSettings
@@ -67,7 +69,7 @@ class LabelStatistics:
         return self.energy_std_per_atom if per_frame else self.energy_std
 
 
-class EnergyForces:
+class EnergyForces(Task):
     """Weighted error of energy and forces, each in standard deviations of its labels."""
 
     def __init__(
@@ -77,20 +79,17 @@ class EnergyForces:
         self.graphs = graphs
         self.statistics = statistics
         self.criterion = f"val_{settings.criterion}"
+        real = partial(torch.tensor, dtype=graphs.pos.dtype, device=graphs.device)
+        self.units = real([statistics.energy_unit(settings), statistics.force_rms])
+        self.weights = real([settings.energy_weight, settings.force_weight])
 
-    def loss(
-        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
-    ) -> Tensor:
-        """The weighted loss of a batch; nothing random in it."""
+    def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
+        """The weighted errors of a batch; nothing random in them."""
         del generator, step
         batch = self.gather(frames)
-        predicted = model(batch)
-        penalty = LOSSES[self.settings.loss]
-        energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
-        spread, rms = self.statistics.energy_unit(self.settings), self.statistics.force_rms
-        return self.settings.energy_weight * penalty(
-            predicted.energy / spread, energy / spread
-        ) + self.settings.force_weight * penalty(predicted.forces / rms, batch.force / rms)
+        batch.units, batch.weights = self.units, self.weights
+        kind = self.settings.loss
+        return [Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -153,6 +152,18 @@ class EnergyForces:
             "energy_mae": float(per_atom.abs().mean()),
             "frame_energy_rmse": _rms(per_frame),
         }
+
+
+def weighted_errors(kind: str, model: Potential, batch: Batch) -> Tensor:
+    """() errors of energy and forces, each in its unit (of the batch's `units`) and weighted."""
+    predicted, penalty = model(batch), LOSSES[kind]
+    energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
+    spread, rms = batch.units
+    errors = [
+        penalty(predicted.energy / spread, energy / spread),
+        penalty(predicted.forces / rms, batch.force / rms),
+    ]
+    return torch.dot(batch.weights, torch.stack(errors))
 
 
 def _rms(values: Tensor) -> float:

@@ -14,7 +14,7 @@ from study.errors import UserError
 from study.graph import GraphSet
 from study.models.potential import Potential
 from study.molecules import WaterMolecules
-from study.tasks import PretextTask
+from study.tasks import PretextTask, Term
 
 if TYPE_CHECKING:
     from study.trial import Masking as MaskingSettings
@@ -55,12 +55,12 @@ class Masking(PretextTask):
                 f"masking_ratio={self.ratio}, molecules={fewest}"
             )
 
-    def loss(
-        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
-    ) -> Tensor:
+    def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """1 − mean cosine between predicted and true directions."""
         del step
-        return 1 - self._cosines(model, frames, generator).mean()
+        masked = self.example(frames, generator)
+        masked.graph.pointing, masked.graph.directions = masked.atoms, masked.directions
+        return [Term("cosine of the directions", mean_cosine_distance, masked.graph)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -129,6 +129,12 @@ class Masking(PretextTask):
         masked = self.example(frames, generator)
         predicted = model.vectors(masked.graph)[masked.atoms]
         return cosine_similarity(predicted, masked.directions, dim=-1)
+
+
+def mean_cosine_distance(model: Potential, batch: Batch) -> Tensor:
+    """() 1 − mean cosine between the vectors of `pointing` atoms and their `directions`."""
+    predicted = model.vectors(batch)[batch.pointing]
+    return 1 - cosine_similarity(predicted, batch.directions, dim=-1).mean()
 
 
 def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from study.graph import GraphSet
 from study.models.potential import Potential
-from study.tasks import PretextTask, Task
+from study.tasks import PretextTask, Task, Term
 
 if TYPE_CHECKING:
     from study.trial import Mixed as MixedSettings
@@ -26,15 +27,16 @@ class Mixed(PretextTask):
         self.settings, self.graphs, self.tasks = settings, graphs, tasks
         self.weights = [part.weight for part in settings.tasks]
 
-    def loss(
-        self, model: Potential, frames: Tensor, generator: torch.Generator, step: int = 0
-    ) -> Tensor:
-        """Weighted sum over the tasks, or the weighted loss of the task whose turn it is."""
+    def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
+        """The weighted terms of all tasks, or of the task whose turn it is."""
         parts = list(zip(self.weights, self.tasks, strict=True))
         if self.settings.schedule == "alternating":
             parts = [parts[step % len(parts)]]
-        losses = [weight * task.loss(model, frames, generator, step) for weight, task in parts]
-        return torch.stack(losses).sum()
+        return [
+            replace(term, weight=weight * term.weight)
+            for weight, task in parts
+            for term in task.terms(frames, generator, step)
+        ]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
