@@ -14,6 +14,7 @@ from torch import Tensor
 
 from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.datasets.splits import split
+from study.engine import multiply_fast
 from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet, indices
@@ -26,7 +27,7 @@ from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
-from study.training import DivergenceError, fit
+from study.training import DivergenceError, compiles, fit
 from study.trial import EnergyForces as EnergyForcesSettings
 from study.trial import Stage
 from study.work import Outcome, Work, load_outcome, require_weights, save_outcome
@@ -49,6 +50,7 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
             "the code or torch of this process is not that which the work is named by; install the "
             "same versions on every machine, and do not change them while a study runs"
         )
+    multiply_fast(torch.device(device))
     folder = work.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
@@ -59,7 +61,7 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
         history: list[EpochRecord] = []
         try:
             setup = _set_up(work, root, frames, device)
-            for metrics in setup.train(work.trial.seed, folder):
+            for metrics in setup.train(work.trial.seed, folder, root / "compiled"):
                 history.append(EpochRecord(work.stage, len(history) + 1, metrics))
                 yield history[-1]
             result = WorkResult("completed", metrics=setup.test(history), facts=setup.facts())
@@ -85,9 +87,9 @@ class _Setup:
     parts: tuple[Tensor, Tensor, Tensor]
     split_hash: str
 
-    def train(self, seed: int, folder: Path) -> Iterator[dict[str, float]]:
+    def train(self, seed: int, folder: Path, store: Path) -> Iterator[dict[str, float]]:
         train, validation, _ = self.parts
-        return fit(self.model, self.task, self.stage, train, validation, seed, folder)
+        return fit(self.model, self.task, self.stage, train, validation, seed, folder, store)
 
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
         """Final metrics; the test frames are read here and nowhere else."""
@@ -112,6 +114,7 @@ class _Setup:
         """What the records say about the run besides its metrics."""
         device = self.task.graphs.device
         on_gpu = device.type == "cuda"
+        compiled = compiles(self.stage, len(self.parts[0]), device)
         kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "split_hash": self.split_hash,
@@ -121,6 +124,7 @@ class _Setup:
             "parameters": sum(weights.numel() for weights in self.model.parameters()),
             "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
             "threads": torch.get_num_threads(),
+            "gradients": "compiled" if compiled else "autograd",
             "peak_memory_mb": kibibytes // 1024,
         }
 

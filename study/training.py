@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from study.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from study.engine import Engine, can_compile
+from study.errors import UserError
 from study.models.potential import Potential
 from study.seeding import seeded
 from study.tasks import Task
@@ -25,6 +27,10 @@ OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
 }
+
+
+COMPILED_FROM = 10_000
+"""Steps of a stage from which compiling, one to three minutes of a core, pays in any case."""
 
 
 class DivergenceError(Exception):
@@ -56,6 +62,7 @@ def fit(
     validation: Tensor,
     seed: int,
     folder: Path | None = None,
+    store: Path | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of every epoch.
 
@@ -72,11 +79,12 @@ def fit(
         validation: (frames,) validation frames.
         seed: decides the order of batches and all that the task draws.
         folder: where checkpoints are kept; none are written without it.
+        store: where compiled code is kept for other processes.
 
     Raises:
         DivergenceError: when the loss or the criterion stops being finite.
     """
-    run = _Run(model, task, stage, train, validation, seed)
+    run = _Run(model, task, stage, train, validation, seed, store)
     if folder is not None:
         run.resume(folder)
     yield from run.progress.history
@@ -86,6 +94,25 @@ def fit(
             run.save(folder)
         yield metrics
     run.finish()
+
+
+def compiles(stage: Stage, frames: int, device: torch.device) -> bool:
+    """Whether a stage runs compiled code; a rule without clocks, so that a resumed run agrees.
+
+    Args:
+        stage: its epochs and batches, and what it asks for.
+        frames: that there are to train on.
+        device: to train on.
+
+    Raises:
+        UserError: if it asks for compiled code where there is no compiler.
+    """
+    if stage.compile and not can_compile(device):
+        raise UserError("`compile: true` needs g++ on this machine; install it, or leave it out")
+    if stage.compile is not None:
+        return stage.compile
+    steps = stage.epochs * math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
+    return steps >= COMPILED_FROM and can_compile(device)
 
 
 class _Run:
@@ -99,11 +126,15 @@ class _Run:
         train: Tensor,
         validation: Tensor,
         seed: int,
+        store: Path | None,
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
+        self.engine = Engine(
+            model, compiled=compiles(stage, len(train), task.graphs.device), store=store
+        )
         self.optimizer = OPTIMIZERS[stage.optimizer](
             model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
         )
@@ -181,12 +212,12 @@ class _Run:
             number = epoch * self.steps_per_epoch + step
             self._set_rate(number)
             generator = seeded(self.seed, "task", epoch, step, device=device)
-            loss = self.task.loss(self.model, chosen, generator, number)
+            terms = self.task.terms(chosen, generator, number)
             self.optimizer.zero_grad()
-            loss.backward()
+            loss = self.engine.backward(terms)
             limit = self.stage.clip_norm or math.inf
             norms.append(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-            losses.append(loss.detach())
+            losses.append(loss)
             self.optimizer.step()
             self._follow()
         return torch.stack(losses).mean(), torch.stack(norms).mean()

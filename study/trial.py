@@ -156,7 +156,8 @@ class GNS(Network):
     layers: int = Field(default=10, ge=1, le=64)
     """Message-passing steps."""
     radial: Literal["distance", "bessel"] = "distance"
-    """What an edge knows of its length, beside its vector: r as in the paper, or a Bessel basis."""
+    """What an edge knows: its vector and length as in the paper, or its direction and a Bessel
+    basis of the length, with which training is faster."""
     basis: int = Field(default=16, ge=1, le=256)
     """Number of Bessel functions."""
     envelope: Literal["smooth", "hard"] = "smooth"
@@ -305,6 +306,8 @@ class Stage(Config):
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is then validated,
     kept and tested in their place; none when left out."""
+    compile: bool | None = None
+    """Run code compiled for the model; when left out, from 10,000 steps on."""
     select: Literal["best", "last"] = "best"
     """Weights to go on with: the epoch best in validation, or the last."""
 

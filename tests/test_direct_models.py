@@ -15,6 +15,7 @@ from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.forcenet import RADII, EdgeBasis, nearest, spherical_harmonics
+from study.models.radial import bessel_basis
 from study.trial import GNS, ForceNet, Model
 
 DEGREES = 8
@@ -144,6 +145,19 @@ def test_gns_edges_are_told_vector_and_distance_in_units_of_the_cutoff(graphs: G
     vectors = batch.pos[target] - batch.pos[source] + batch.shift
     expected = torch.cat([vectors, vectors.norm(dim=1, keepdim=True)], dim=1) / 3.4
     torch.testing.assert_close(told[0], expected)
+
+
+def test_gns_edges_with_a_bessel_basis_are_told_the_direction_alone(graphs: GraphSet) -> None:
+    settings, told = GNS(name="gns", hidden=8, layers=1, radial="bessel", basis=5), []
+    batch = graphs.gather(torch.tensor([0]))
+    model = build_model(settings, seed=0).double()
+    model.encode_edge.register_forward_hook(lambda _, inputs, __: told.append(inputs[0]))
+    model(batch)
+    source, target = batch.edge_index
+    vectors = batch.pos[target] - batch.pos[source] + batch.shift
+    distance = vectors.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(told[0][:, :3], 3**0.5 * vectors / distance)
+    torch.testing.assert_close(told[0][:, 3:], bessel_basis(distance, 3.4, 5))
 
 
 def edge_states(edge_update: str, batch: Tensor) -> list[Tensor]:

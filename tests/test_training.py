@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.potential import ConservativePotential
 from study.seeding import seeded
-from study.tasks import Task
+from study.tasks import Task, Term
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.masking import Masking
 from study.training import DivergenceError, fit
@@ -249,11 +250,15 @@ class Script:
         assert metrics["val_loss"] == self.values[len(self.weights) - 1]
         return self.lost
 
-    def loss(self, model: Any, frames: Tensor, generator: torch.Generator, step: int = 0) -> Tensor:
+    def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         self.steps.append(step)
         self.batches.append(frames.tolist())
-        self.modes.append(model.training)
         self.draws.append(float(torch.rand((), generator=generator)))
+        return [Term("slope", self.penalty, Batch())]
+
+    def penalty(self, model: Any, batch: Batch) -> Tensor:
+        del batch
+        self.modes.append(model.training)
         return self.slope * model.weight
 
     def evaluate(

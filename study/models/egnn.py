@@ -64,6 +64,8 @@ class EGNN(ConservativePotential):
     both keep energy and forces smooth when an atom crosses the cutoff.
     """
 
+    settings: EGNNSettings
+
     def __init__(self, settings: EGNNSettings) -> None:
         super().__init__()
         self.settings = settings

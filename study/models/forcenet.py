@@ -206,6 +206,8 @@ class ForceNet(DirectPotential):
 
     equivariant = False
 
+    settings: ForceNetSettings
+
     def __init__(self, settings: ForceNetSettings) -> None:
         super().__init__()
         self.settings = settings

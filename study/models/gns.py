@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,6 +76,8 @@ class GNS(DirectPotential):
 
     equivariant = False
 
+    settings: GNSSettings
+
     def __init__(self, settings: GNSSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -104,10 +107,13 @@ class GNS(DirectPotential):
         return nodes
 
     def _describe(self, vectors: Tensor, distance: Tensor) -> Tensor:
-        """(E, 3 + radial) relative vector and distance, both in units of the cutoff."""
+        """(E, 3 + radial) relative vector and distance.
+
+        Beside a Bessel basis, which tells the length, the vector has the length √3: components of
+        variance 1. Otherwise both are in units of the cutoff, as in the paper.
+        """
         cutoff = self.settings.cutoff
         if self.settings.radial == "bessel":
-            radial = bessel_basis(distance, cutoff, self.settings.basis)
-        else:
-            radial = distance / cutoff
-        return torch.cat([vectors / cutoff, radial], dim=-1)
+            direction = math.sqrt(3) * vectors / distance
+            return torch.cat([direction, bessel_basis(distance, cutoff, self.settings.basis)], -1)
+        return torch.cat([vectors, distance], dim=-1) / cutoff

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+
+if TYPE_CHECKING:
+    from study.trial import Network
 
 MAX_ATOMIC_NUMBER = 118
 
@@ -38,6 +42,7 @@ class Potential(nn.Module):
     equivariant: bool
     """Rotating atoms and cell rotates forces and vectors, and leaves energies as they are."""
 
+    settings: Network
     scale: Tensor
     reference: Tensor
     frame_reference: Tensor

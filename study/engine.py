@@ -1,0 +1,285 @@
+"""Gradients of a loss: by autograd, or by code compiled for the model.
+
+Forces are a gradient already, so training needs the gradient of a gradient, which `torch.compile`
+cannot give. Here loss, forces and gradients are traced to one graph first, and inductor compiles
+that for any number of frames, atoms and edges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch._inductor import standalone_compile
+from torch._inductor.standalone_compile import CompiledArtifact
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch_geometric.data import Batch
+
+from study.durable import DamagedFileError, read_hashed, write_hashed
+from study.identity import code_version, digest
+from study.models.potential import Potential
+from study.tasks import Penalty, Term
+
+CONSTANT = ("units", "weights")
+"""Tensors of a batch whose sizes are the same for all batches."""
+SMALLEST = 2
+"""Sizes of 0 and 1 broadcast, so code for larger ones does not suit them."""
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether this machine has what inductor needs."""
+    return device.type == "cuda" or shutil.which("g++") is not None
+
+
+def multiply_fast(device: torch.device) -> None:
+    """Let oneDNN multiply float32 matrices on a CPU, if it keeps their precision there.
+
+    On AMD it is twice as fast as torch's default. Torch allows it only together with bfloat16,
+    which some CPUs then do use; so the default stays unless a product comes out right.
+    """
+    if device.type != "cpu":
+        return
+    left = torch.linspace(-1, 1, 2**14).view(64, 256)
+    right = torch.linspace(0, 1, 2**14).view(256, 64)
+    torch.set_float32_matmul_precision("medium")
+    error = (left @ right).double() - left.double() @ right.double()
+    if error.abs().max() > 1e-3:
+        torch.set_float32_matmul_precision("highest")
+
+
+class Engine:
+    """Takes the gradients of a model.
+
+    Args:
+        model: whose parameters get gradients.
+        compiled: by compiled code, where sizes allow; by autograd otherwise.
+        store: folder of compiled code, shared by processes; kept by this one alone without it.
+    """
+
+    def __init__(
+        self, model: Potential, *, compiled: bool = False, store: Path | None = None
+    ) -> None:
+        self.model, self.compiled, self.store = model, compiled, store
+        self._programs: dict[str, Program] = {}
+
+    def backward(self, terms: Sequence[Term]) -> Tensor:
+        """Add the gradients of the weighted sum of the terms to the parameters' `grad`.
+
+        Returns:
+            () the sum.
+        """
+        return torch.stack([term.weight * self._backward(term) for term in terms]).sum()
+
+    def _backward(self, term: Term) -> Tensor:
+        program = self._program(term) if self.compiled else None
+        if program is None:
+            loss = term.penalty(self.model, term.batch)
+            (term.weight * loss).backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        loss, gradients = program(self.model, term.batch)
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            if gradient is not None:
+                weighted = term.weight * gradient
+                parameter.grad = weighted if parameter.grad is None else parameter.grad + weighted
+        return loss
+
+    def _program(self, term: Term) -> Program | None:
+        """Compiled code for the term, if there can be any for sizes like these."""
+        if min(_varying_sizes(term.batch)) < SMALLEST:
+            return None
+        if term.name not in self._programs:
+            self._programs[term.name] = load_or_compile(self.model, term, self.store)
+        program = self._programs[term.name]
+        return program if program.suits(term.batch) else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a program gives, and for which batches it is right.
+
+    Args:
+        used: for each parameter, whether the loss depends on it.
+        guards: a condition on the sizes that vary, in torch's words.
+    """
+
+    used: list[bool]
+    guards: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """Loss and gradients of one kind of term, compiled."""
+
+    code: CompiledArtifact
+    layout: Layout
+
+    def suits(self, batch: Batch) -> bool:
+        """Whether the code is right for sizes like these."""
+        return ShapeEnv().evaluate_guards_expression(self.layout.guards, _varying_sizes(batch))
+
+    def __call__(self, model: Potential, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
+        """The loss, and its gradient for every parameter that it depends on."""
+        loss, *found = self.code(*_weights(model), *_tensors(batch).values())
+        gradients = iter(found)
+        return loss, [next(gradients) if used else None for used in self.layout.used]
+
+
+def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program:
+    """The program for a model and a kind of term; one process compiles, others wait for it."""
+    if store is None:
+        return _compile(model, term)
+    key = _key(model, term)
+    store.mkdir(parents=True, exist_ok=True)
+    # Stored code names kernels, which inductor keeps here; without them it builds them again.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(store / "kernels")
+    with FileLock(store / f"{key}.lock"):
+        for path in store.glob(f"{key}-*.bin"):
+            try:
+                return _unpack(read_hashed(path))
+            except DamagedFileError:
+                path.unlink()
+        program = _compile(model, term)
+        write_hashed(store, key, ".bin", _pack(program))
+        return program
+
+
+def _compile(model: Potential, term: Term) -> Program:
+    sizes = ShapeEnv(duck_shape=False)
+    mode = FakeTensorMode(shape_env=sizes)
+    batch, axes = _tensors(term.batch), _varying_axes(term.batch)
+    fixed = [_fake(mode, weights, None) for weights in _weights(model)]
+    varying = {name: _fake(mode, tensor, axes.get(name)) for name, tensor in batch.items()}
+    graph, used = _trace(model, term, [*fixed, *varying.values()])
+    with inductor.patch(compile_threads=torch.get_num_threads()):
+        code = standalone_compile(graph, [*fixed, *varying.values()], dynamic_shapes="from_graph")
+    symbols: list[Any] = [varying[name].shape[axis] for name, axis in axes.items()]
+    return Program(code, Layout(used, sizes.produce_guards_expression(symbols) or "True"))
+
+
+def _trace(
+    model: Potential, term: Term, inputs: Sequence[Tensor]
+) -> tuple[GraphModule, list[bool]]:
+    """One graph from weights and batch to the loss and its gradients.
+
+    Args:
+        model: has the weights.
+        term: has the penalty.
+        inputs: weights and tensors of the batch, without values, of sizes known or not.
+
+    Returns:
+        The graph, and for each parameter whether the loss depends on it.
+    """
+    parameters = [f"model.{name}" for name, _ in model.named_parameters()]
+    buffers = [f"model.{name}" for name, _ in model.named_buffers()]
+    batch = list(_tensors(term.batch))
+    penalized = _Penalized(model, term.penalty)
+    used: list[bool] = []
+
+    def differentiate(*inputs: Tensor) -> list[Tensor]:
+        values = dict(zip([*parameters, *buffers, *batch], inputs, strict=True))
+        state = {name: values[name].detach().requires_grad_() for name in parameters}
+        seen = Batch(**{name: values[name] for name in batch})
+        loss = functional_call(penalized, state | {name: values[name] for name in buffers}, (seen,))
+        found = torch.autograd.grad(loss, list(state.values()), allow_unused=True)
+        used[:] = [gradient is not None for gradient in found]
+        return [loss.detach(), *(gradient for gradient in found if gradient is not None)]
+
+    graph = make_fx(differentiate, tracing_mode="symbolic")(*inputs)
+    # Inductor looks here for what it may know of the sizes.
+    outputs: Any = graph.graph.output_node().args[0]
+    for node in outputs:
+        node.meta["example_value"] = node.meta["val"]
+    return graph, used
+
+
+class _Penalized(nn.Module):
+    """A penalty as a module, whose weights `functional_call` can replace."""
+
+    def __init__(self, model: Potential, penalty: Penalty) -> None:
+        super().__init__()
+        self.model, self.penalty = model, penalty
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.penalty(self.model, batch)
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor, varying: int | None) -> Tensor:
+    """The tensor without its values, the size along one axis being a symbol."""
+    kinds = [
+        DimDynamic.DYNAMIC if axis == varying else DimDynamic.STATIC for axis in range(tensor.dim())
+    ]
+    return mode.from_tensor(
+        tensor.detach(), symbolic_context=StatelessSymbolicContext(dynamic_sizes=kinds)
+    )
+
+
+def _weights(model: Potential) -> list[Tensor]:
+    """Parameters and buffers; the latter may be changed by a program."""
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in sorted(batch.to_dict().items())}
+
+
+def _varying_axes(batch: Batch) -> dict[str, int]:
+    """The axis of each tensor along which frames, atoms or edges lie one after the other."""
+    return {
+        name: batch.__cat_dim__(name, value) % value.dim()
+        for name, value in _tensors(batch).items()
+        if name not in CONSTANT
+    }
+
+
+def _varying_sizes(batch: Batch) -> list[int]:
+    return [batch[name].shape[axis] for name, axis in _varying_axes(batch).items()]
+
+
+def _key(model: Potential, term: Term) -> str:
+    """Hash of all that the code depends on."""
+    device = next(model.parameters()).device
+    return digest(
+        {
+            "model": model.settings.model_dump(mode="json"),
+            "training": model.training,
+            "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
+            "penalty": term.name,
+            "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],
+            "code": code_version(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+            "threads": torch.get_num_threads(),
+        }
+    )[:20]
+
+
+def _pack(program: Program) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "code"
+        program.code.save(path=str(path), format="binary")
+        return json.dumps(asdict(program.layout)).encode() + b"\n" + path.read_bytes()
+
+
+def _unpack(content: bytes) -> Program:
+    header, _, code = content.partition(b"\n")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "code"
+        path.write_bytes(code)
+        return Program(
+            CompiledArtifact.load(path=str(path), format="binary"), Layout(**json.loads(header))
+        )

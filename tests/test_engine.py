@@ -1,0 +1,248 @@
+"""Compiled gradients against those of autograd."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from study import engine
+from study.engine import Engine, multiply_fast
+from study.errors import UserError
+from study.frames import Frames
+from study.graph import GraphSet
+from study.models import build_model
+from study.models.potential import Potential
+from study.seeding import seeded
+from study.tasks import Task
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.pretext import build_pretext
+from study.training import COMPILED_FROM, compiles, fit
+from study.trial import EGNN, GNS, Denoising, ForceNet, Masking, Mixed, Model, Stage
+from study.trial import EnergyForces as EnergyForcesSettings
+
+MODELS: dict[str, Model] = {
+    "egnn": EGNN(name="egnn", hidden=8, layers=2, basis=4),
+    "gns": GNS(name="gns", hidden=8, layers=2),
+    "forcenet": ForceNet(name="forcenet", hidden=8, layers=1, frequencies=4, max_n=2),
+}
+MASKING = Masking(name="masking", masking_ratio=0.5)
+MIXED = Mixed(
+    name="mixed", tasks=[{"task": MASKING}, {"task": Denoising(name="denoising"), "weight": 0.3}]
+)
+FINETUNING = EnergyForcesSettings(name="energy_forces", energy_weight=0.1)
+CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled code of the whole module."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The number of threads is compiled in."""
+    torch.set_num_threads(1)
+
+
+def task_of(settings: EnergyForcesSettings | Masking | Mixed, frames: Frames) -> Task:
+    graphs = GraphSet.build(frames, 3.4, dtype=torch.float64)
+    if isinstance(settings, EnergyForcesSettings):
+        statistics = LabelStatistics.fit(graphs, torch.arange(len(frames)))
+        return EnergyForces(settings, graphs, statistics)
+    return build_pretext(settings, graphs)
+
+
+def model_of(name: str) -> Potential:
+    return build_model(MODELS[name], seed=0).double().train()
+
+
+def gradients(
+    model: Potential, task: Task, frames: Tensor, **options: object
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Loss and gradients of a batch that is always corrupted in the same way."""
+    model.zero_grad()
+    loss = Engine(model, **options).backward(task.terms(frames, seeded(3)))  # type: ignore[arg-type]
+    return loss, [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda case: getattr(case, "name", case))
+def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
+    name: str, settings: EnergyForcesSettings | Masking | Mixed, mixed_water: Frames, store: Path
+) -> None:
+    task, compiled = task_of(settings, mixed_water), model_of(name)
+    reference = copy.deepcopy(compiled)
+    for frames in ([0, 1, 2], [3, 1], [3, 0, 2, 1], [2]):
+        chosen = torch.tensor(frames)
+        loss, found = gradients(compiled, task, chosen, compiled=True, store=store)
+        expected_loss, expected = gradients(reference, task, chosen)
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(compiled.state_dict(), reference.state_dict())
+    assert list(store.glob("*.bin"))
+
+
+def test_the_code_is_for_all_sizes_above_one(
+    mixed_water: Frames, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
+    gradients(model, task, torch.arange(3), compiled=True, store=store)
+    calls: list[int] = []
+    run = engine.Program.__call__
+
+    def counting(self: engine.Program, *inputs: object) -> object:
+        calls.append(1)
+        return run(self, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.Program, "__call__", counting)
+    for frames, times in ((torch.arange(4), 1), (torch.arange(2), 1), (torch.arange(1), 0)):
+        calls.clear()
+        gradients(model, task, frames, compiled=True, store=store)
+        assert len(calls) == times
+
+
+LOAD = """
+import sys, pathlib, torch
+torch.set_num_threads(1)
+from study import engine
+engine._compile = None
+program = engine._unpack(engine.read_hashed(pathlib.Path(sys.argv[1])))
+case = torch.load(sys.argv[2])
+for found, expected in zip(program.code(*case["inputs"]), case["outputs"], strict=True):
+    torch.testing.assert_close(found, expected)
+print("same")
+"""
+
+
+def test_another_process_runs_stored_code_without_compiling(
+    mixed_water: Frames, store: Path, tmp_path: Path
+) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
+    gradients(model, task, torch.arange(3), compiled=True, store=store)
+    (term,) = task.terms(torch.arange(4), seeded(3))
+    inputs = [*engine._weights(model), *engine._tensors(term.batch).values()]
+    outputs = engine.load_or_compile(model, term, store).code(*inputs)
+    torch.save({"inputs": inputs, "outputs": list(outputs)}, tmp_path / "case.pt")
+    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    kernels = store / "kernels"
+    built = sorted(kernels.rglob("*.so"))
+    assert built
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(path), str(tmp_path / "case.pt")],
+        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(kernels)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("same", 0), done.stderr
+    assert sorted(kernels.rglob("*.so")) == built
+
+
+def test_damaged_code_is_compiled_anew(
+    mixed_water: Frames, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
+    (term,) = task.terms(torch.arange(3), seeded(3))
+    good = engine.load_or_compile(model, term, store)
+    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged = tmp_path / path.name
+    damaged.write_bytes(content)
+    compiled: list[Potential] = []
+
+    def compile_again(model: Potential, term: object) -> engine.Program:
+        del term
+        compiled.append(model)
+        return good
+
+    monkeypatch.setattr(engine, "_compile", compile_again)
+    monkeypatch.setattr(engine, "_pack", lambda _: path.read_bytes())
+    assert engine.load_or_compile(model, term, store) is not good
+    assert compiled == []
+    assert engine.load_or_compile(model, term, tmp_path) is good
+    assert compiled == [model]
+    (written,) = tmp_path.glob("*.bin")
+    assert written.read_bytes() == path.read_bytes()
+
+
+def test_a_resumed_compiled_run_ends_in_the_same_weights(
+    mixed_water: Frames, store: Path, tmp_path: Path
+) -> None:
+    stage = Stage(task=FINETUNING, epochs=4, batch_size=2, lr=1e-2, compile=True)
+    task, train = task_of(FINETUNING, mixed_water), torch.arange(3)
+
+    def run(folder: Path, epochs: int) -> Potential:
+        model = model_of("egnn")
+        metrics = fit(model, task, stage, train, torch.tensor([3]), 0, folder, store)
+        for _ in range(epochs):
+            next(metrics, None)
+        return model
+
+    whole = run(tmp_path / "whole", 5)
+    run(tmp_path / "killed", 2)
+    resumed = run(tmp_path / "killed", 5)
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("asked", "frames", "expected"),
+    [(True, 1, True), (False, 10**6, False), (None, 200, True), (None, 198, False)],
+)
+def test_long_stages_compile_unless_told(
+    asked: bool | None,  # noqa: FBT001 - a parametrised value
+    frames: int,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    stage = Stage(task=FINETUNING, epochs=COMPILED_FROM // 100, batch_size=2, compile=asked)
+    assert compiles(stage, frames, torch.device("cpu")) is expected
+
+
+def test_without_a_compiler_only_those_who_insist_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    stage = Stage(task=FINETUNING, epochs=10**6, batch_size=1)
+    assert not compiles(stage, 100, torch.device("cpu"))
+    with pytest.raises(UserError, match="g\\+\\+"):
+        compiles(stage.model_copy(update={"compile": True}), 100, torch.device("cpu"))
+
+
+@pytest.fixture
+def restored_precision() -> Callable[[], str]:
+    """Leaves torch's setting as it was."""
+    before = torch.get_float32_matmul_precision()
+    yield torch.get_float32_matmul_precision
+    torch.set_float32_matmul_precision(before)
+
+
+def test_fast_products_are_precise(restored_precision: Callable[[], str]) -> None:
+    del restored_precision
+    multiply_fast(torch.device("cpu"))
+    left, right = (torch.randn(300, 128, generator=seeded(0, side)) for side in "ab")
+    error = (left @ right.T).double() - left.double() @ right.double().T
+    assert error.abs().max() < 1e-4
+
+
+def test_products_that_lose_precision_are_not_made_fast(
+    restored_precision: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = Tensor.__matmul__
+
+    def coarse(left: Tensor, right: Tensor) -> Tensor:
+        if left.dtype == torch.float64:
+            return product(left, right)
+        return product(left.bfloat16(), right.bfloat16()).float()
+
+    monkeypatch.setattr(Tensor, "__matmul__", coarse)
+    multiply_fast(torch.device("cpu"))
+    assert restored_precision() == "highest"
