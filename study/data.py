@@ -1,6 +1,7 @@
-"""Make, fetch, import or look at a data set, such as `python -m study.data inspect FOLDER`.
+"""Make, fetch, import, look at, verify, split or export data: `python -m study.data inspect SET`.
 
-A set lands in OUT/data, where a study with the same --out finds it.
+SET is a folder of OUT/data, where a study with the same --out finds it, or a file or folder that
+can be read: input.data of n2p2, extxyz or what else ASE reads, DeePMD npy systems, GAMD npz files.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from study.errors import UserError
 from study.provenance import cores
 
 if TYPE_CHECKING:
+    from study.frames import Frames
     from study.trial import Dataset
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
@@ -41,19 +43,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextmanager
-def progress_display(label: str, unit: str = "pieces") -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, all) that shows a bar in a terminal, else a line every ten seconds."""
-    if not sys.stdout.isatty():
-        yield _plain_lines(label, unit)
+def progress_display(
+    label: str, unit: str = "pieces", stream: IO[str] | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, all) that shows a bar in a terminal, else a line every ten seconds.
+
+    Args:
+        label: what is going on.
+        unit: of the numbers.
+        stream: where to show it; the standard output when left out.
+    """
+    out = stream or sys.stdout
+    if not out.isatty():
+        yield _plain_lines(label, unit, out)
         return
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, console=Console(file=out)) as bar:
         task = bar.add_task(label)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _plain_lines(label: str, unit: str) -> Callable[[int, int], None]:
+def _plain_lines(label: str, unit: str, out: IO[str]) -> Callable[[int, int], None]:
     started, shown = time.monotonic(), float("-inf")
 
     def show(done: int, total: int) -> None:
@@ -61,8 +73,8 @@ def _plain_lines(label: str, unit: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - shown >= 10:
             shown = now
-            sys.stdout.write(f"{label}: {done}/{total} {unit}, {now - started:.0f} s\n")
-            sys.stdout.flush()
+            out.write(f"{label}: {done}/{total} {unit}, {now - started:.0f} s\n")
+            out.flush()
 
     return show
 
@@ -83,7 +95,23 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
     inspect = commands.add_parser("inspect", help="what a data set holds, and what looks wrong")
     inspect.set_defaults(command=_inspect)
-    inspect.add_argument("folder", type=Path, help="in OUT/data")
+    verify = commands.add_parser("verify", help="check every stored set, or those named")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("set", type=Path, nargs="*")
+    verify.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
+    divide = commands.add_parser("split", help="write train, validation and test as extxyz")
+    divide.set_defaults(command=_split)
+    export = commands.add_parser("export", help="write a set as extxyz")
+    export.set_defaults(command=_export)
+    for command in (inspect, divide, export):
+        command.add_argument("set", type=Path, metavar="SET")
+    divide.add_argument("folder", type=Path, help="for the three files; must not exist yet")
+    divide.add_argument("--by", choices=["trajectory", "frame"], default="trajectory")
+    divide.add_argument("--test", type=float, default=0.1, help="fraction (default: 0.1)")
+    divide.add_argument("--validation", type=float, default=0.1, help="of the rest (default: 0.1)")
+    divide.add_argument("--seed", type=int, default=0, help="that of a trial gives its split")
+    export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
+    export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
     return parser
 
 
@@ -126,14 +154,20 @@ def _fetch(chosen: argparse.Namespace) -> None:
     _prepare(RPBEWater(name="rpbe_water"), chosen.out)
 
 
-def _import(chosen: argparse.Namespace) -> None:
-    from study.trial import ASEFile, N2P2File
+def settings_of(file: Path) -> dict[str, str]:
+    """What a space writes for a file, by its name: *.data is n2p2's, anything else ASE's."""
+    path = str(file)
+    plain = path.removesuffix(".gz")
+    return {"name": "n2p2_file" if plain.endswith(".data") else "ase_file", "path": path}
 
-    path = str(chosen.file)
-    if path.removesuffix(".gz").endswith(".data"):
-        _prepare(N2P2File(name="n2p2_file", path=path), chosen.out)
-    else:
-        _prepare(ASEFile(name="ase_file", path=path), chosen.out)
+
+def _import(chosen: argparse.Namespace) -> None:
+    from pydantic import TypeAdapter
+
+    from study.trial import Dataset
+
+    kind: TypeAdapter[Dataset] = TypeAdapter(Dataset)
+    _prepare(kind.validate_python(settings_of(chosen.file)), chosen.out)
 
 
 def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
@@ -155,14 +189,119 @@ def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
-    from study.frames import Frames
     from study.inspection import summary, warnings
 
-    frames = Frames.load(chosen.folder)
+    frames = read_set(chosen.set)
     rows = summary(frames)
     width = max(len(name) for name in rows)
     sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows.items()))
     sys.stdout.write("".join(f"warning: {line}\n" for line in warnings(frames)))
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    """Every file against its hash, and every frame against what no set may contain."""
+    from study.datasets.sanity import check
+    from study.frames import HEADER
+
+    sets = chosen.set or sorted(path.parent for path in chosen.out.glob(f"data/*/{HEADER}"))
+    if not sets:
+        raise UserError(f"{chosen.out / 'data'}: no data set here; name one, or another --out")
+    problems: list[str] = []
+    for place in sets:
+        try:
+            frames = read_set(place)
+            check(frames, place)
+        except UserError as error:
+            problems += error.problems
+        else:
+            sys.stdout.write(f"ok  {place}  {len(frames)} frames  {frames.content_hash()[:12]}\n")
+    if problems:
+        raise UserError(*problems)
+
+
+def _split(chosen: argparse.Namespace) -> None:
+    from pydantic import ValidationError
+
+    from study.datasets.splits import split
+    from study.trial import Split
+
+    if chosen.folder.exists():
+        raise UserError(f"{chosen.folder}: must not exist yet; remove it, or name another folder")
+    try:
+        settings = Split(by=chosen.by, test=chosen.test, validation=chosen.validation)
+    except ValidationError as error:
+        raise UserError(
+            *(f"--{e['loc'][0]}: {e['msg']}, but got {e['input']}" for e in error.errors())
+        ) from None
+    frames = read_set(chosen.set)
+    parts = split(frames, settings, chosen.seed)
+    for name, indices in vars(parts).items():
+        _write(frames.select(indices), chosen.folder / f"{name}.extxyz")
+        sys.stdout.write(f"{chosen.folder / name}.extxyz  {len(indices)} frames\n")
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    import numpy as np
+
+    if chosen.file.exists():
+        raise UserError(f"{chosen.file}: must not exist yet; remove it, or name another file")
+    if chosen.every < 1:
+        raise UserError(f"--every: must be at least 1, but got {chosen.every}")
+    frames = read_set(chosen.set)
+    chosen_frames = frames.select(np.arange(0, len(frames), chosen.every))
+    _write(chosen_frames, chosen.file)
+    sys.stdout.write(f"{chosen.file}  {len(chosen_frames)} frames\n")
+
+
+def read_set(place: Path) -> Frames:
+    """The frames of a stored set, or of a file or folder of another program.
+
+    Raises:
+        UserError: if it is none of these, or damaged.
+    """
+    from study.datasets import ase_file, deepmd, gamd, n2p2
+    from study.frames import HEADER, Frames
+
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder")
+    if (place / HEADER).exists():
+        return Frames.load(place)
+    if deepmd.holds_systems(place):
+        return deepmd.read(place)
+    if gamd.holds_frames(place):
+        return gamd.read(place)
+    if place.is_dir():
+        raise UserError(
+            f"{place}: no data set here: neither {HEADER}, nor DeePMD's type.raw, nor GAMD's "
+            "data_*_*.npz"
+        )
+    named = settings_of(place)["name"]
+    return n2p2.read(place) if named == "n2p2_file" else ase_file.read(place)
+
+
+def _write(frames: Frames, path: Path) -> None:
+    """As extxyz in eV and Å; `group` in the comment keeps together what belongs together."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    from study.durable import write_with
+
+    structures = []
+    for index, group in enumerate(frames.groups.tolist()):
+        atoms = slice(*frames.offsets[index : index + 2])
+        structure = Atoms(
+            numbers=frames.numbers[atoms],
+            positions=frames.positions[atoms],
+            cell=frames.cells[index],
+            pbc=True,
+            info={"group": group},
+        )
+        structure.calc = SinglePointCalculator(  # type: ignore[no-untyped-call]
+            structure, energy=frames.energies[index], forces=frames.forces[atoms]
+        )
+        structures.append(structure)
+    write_with(path, lambda temporary: write(temporary, structures, format="extxyz"))
 
 
 if __name__ == "__main__":

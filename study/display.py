@@ -1,11 +1,15 @@
-"""What the user sees while a study runs: a live table, or plain lines off a terminal."""
+"""What the user sees while a study runs: a live table, plain lines off a terminal, or JSON."""
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +18,7 @@ from rich.text import Text
 
 from study.conductor import Planned
 from study.estimate import duration
+from study.provenance import gpu_use
 from study.records import METRICS, EpochRecord, WorkResult
 from study.trial import Stage, Trial
 from study.work import Work
@@ -23,6 +28,11 @@ MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
 
 PLAIN_EVERY = 30.0
 """Seconds between progress lines off a terminal."""
+
+GPU_EVERY = 10.0
+"""Seconds between questions to the GPUs' driver."""
+
+MOST_WARNINGS = 3
 
 ROWS = 12
 """Trials shown at once: the running ones and the latest others."""
@@ -43,6 +53,15 @@ class _Line:
     best: float | None = None
     status: str = "running"
     new: bool = field(default=False)
+    began: float = field(default_factory=time.monotonic)
+    saved: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """To the end of a running stage, at its present speed."""
+        if self.status != "running" or not self.epoch:
+            return None
+        return self.seconds / self.epoch * (self.epochs - self.epoch)
 
     @property
     def left(self) -> float:
@@ -60,6 +79,7 @@ class Display:
         slots: trials at once.
         planned_trials: how many trials there will be.
         seconds_of: expected compute of a stage, s.
+        every_epoch: off a terminal, say each epoch.
     """
 
     def __init__(
@@ -70,11 +90,16 @@ class Display:
         slots: int,
         planned_trials: int,
         seconds_of: Callable[[Trial, Stage], float],
+        *,
+        every_epoch: bool = False,
     ) -> None:
         self.console, self.metric, self.expected = console, metric, expected
         self.slots, self.planned_trials, self.seconds_of = slots, planned_trials, seconds_of
+        self.every_epoch = every_epoch
         self.lines: dict[str, _Line] = {}
         self.warnings: list[str] = []
+        self.reused, self.saved, self.shared = 0, 0.0, set[str]()
+        self.gpu_use, self.asked_gpus_at = "", -math.inf
         self.started_at = self.spoke_at = time.monotonic()
         self.live = Live(console=console, refresh_per_second=1, get_renderable=self._render)
 
@@ -97,6 +122,8 @@ class Display:
         del number
         stage = work.training
         self.lines[work.key] = _Line(work, self.seconds_of(work.trial, stage), stage.epochs)
+        if work.pretraining is not None:
+            self._note_shared(work.pretraining.key)
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """An epoch is done."""
@@ -107,6 +134,11 @@ class Display:
         line.value = record.metrics.get(self.metric, record.metrics.get("val_loss"))
         if line.value is not None:
             line.best = line.value if line.best is None else min(line.best, line.value)
+        if self.every_epoch and not self.console.is_terminal:
+            now, best = self._shown(work, line.value), self._shown(work, line.best)
+            self.console.print(
+                f"{work.label}: epoch {line.epoch} of {line.epochs}, {now}, best {best}"
+            )
         self._speak()
 
     def ended(self, work: Work, result: WorkResult) -> None:
@@ -115,6 +147,7 @@ class Display:
         if line is None or line.status != "running":
             return
         line.status = result.status
+        self._note_reused(line)
         if result.status in ("diverged", "failed"):
             self.warnings.append(f"{work.label} {result.status}: {result.reason}")
         if not self.console.is_terminal:
@@ -125,6 +158,20 @@ class Display:
                 highlight=False,
             )
 
+    def _note_shared(self, pretraining: str) -> None:
+        """A pretraining that a second trial starts from has not run a second time."""
+        if pretraining in self.shared and pretraining in self.lines:
+            self.reused += 1
+            self.saved += self.lines[pretraining].seconds
+        self.shared.add(pretraining)
+
+    def _note_reused(self, line: _Line) -> None:
+        """Work that cost more than the time it has been here was done before."""
+        saved = line.seconds - (time.monotonic() - line.began)
+        if saved > 0.9 * line.seconds:
+            self.reused += 1
+        self.saved += max(0.0, saved)
+
     def _speak(self) -> None:
         if self.console.is_terminal or time.monotonic() - self.spoke_at < PLAIN_EVERY:
             return
@@ -133,7 +180,7 @@ class Display:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for name in ("trial", "stage", "epoch", "now", "best", ""):
+        for name in ("trial", "stage", "epoch", "now", "best", "left", ""):
             table.add_column(name, justify="left" if name in ("trial", "stage", "") else "right")
         for line in self._visible():
             style = STYLES.get(line.status, "")
@@ -143,10 +190,15 @@ class Display:
                 f"{line.epoch}/{line.epochs}",
                 self._shown(line.work, line.value),
                 self._shown(line.work, line.best),
+                "" if line.seconds_left is None else duration(line.seconds_left),
                 Text(line.status, style=style),
             )
-        warnings = [Text(f"! {warning}", style="red") for warning in self.warnings[-3:]]
-        return Group(table, Text(self._summary()), *warnings)
+        # Cells wrap, where lines of their own would be cut off.
+        warnings = Table.grid()
+        warnings.add_column(overflow="fold", style="red")
+        for warning in self.warnings[-MOST_WARNINGS:]:
+            warnings.add_row(Text(f"! {warning}"))
+        return Group(table, Text(self._summary()), warnings)
 
     def _visible(self) -> Sequence[_Line]:
         running = [line for line in self.lines.values() if line.status == "running"]
@@ -170,9 +222,19 @@ class Display:
         parts += [f"{finished} pretrainings done"] if pretrainings else []
         best = [line.best for line in trials if line.best is not None]
         parts += [f"best {self._shown(trials[0].work, min(best))}"] if best else []
+        if self.reused:
+            parts.append(f"{self.reused} reused, {duration(self.saved)} saved")
+        parts += [use] if (use := self._gpu_use()) else []
         left = self._time_left()
         parts += [f"about {duration(left)} left"] if left is not None and running else []
         return " · ".join(parts)
+
+    def _gpu_use(self) -> str:
+        """Mean load and memory of the GPUs here, asked for every ten seconds."""
+        now = time.monotonic()
+        if now - self.asked_gpus_at >= GPU_EVERY:
+            self.asked_gpus_at, self.gpu_use = now, gpu_use()
+        return self.gpu_use
 
     def _time_left(self) -> float | None:
         """Remaining expected compute, corrected by what the epochs so far took."""
@@ -190,6 +252,34 @@ class Display:
         if work.kind == "pretrain":
             return f"{value:.3f}"
         return with_unit(self.metric, value)
+
+
+class JsonLines:
+    """Follows a study as JSON lines on the standard output."""
+
+    def planned(self, planned: Planned) -> None:
+        """A trial has got its number."""
+        work = planned.work
+        say("planned", work, number=planned.number, parameters=planned.parameters)
+
+    def started(self, work: Work, number: int | None) -> None:
+        """Work has begun, or was found finished."""
+        say("started", work, number=number, stage=work.stage, epochs=work.training.epochs)
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """An epoch is done; its metrics are in eV and Å."""
+        say("epoch", work, stage=record.stage, epoch=record.epoch, metrics=record.metrics)
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """How work ended."""
+        say("ended", work, **asdict(result))
+
+
+def say(event: str, work: Work | None = None, **facts: Any) -> None:
+    """Print one JSON line."""
+    known = {"key": work.key, "label": work.label} if work else {}
+    sys.stdout.write(json.dumps({"event": event, **known, **facts}) + "\n")
+    sys.stdout.flush()
 
 
 def with_unit(metric: str, value: float) -> str:

@@ -102,7 +102,7 @@ class Journal:
     def _apply(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "planned":
-                work = Work.from_json(event["work"])
+                work = Work.from_json(event["work"] | {"key": event["key"]})
                 number = event["number"]
                 self._planned[number] = Planned(number, work, event["parameters"], event["exempt"])
             case "reported":

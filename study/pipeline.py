@@ -146,11 +146,12 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
         model.silence()
     stage = work.training
-    task = _build_task(stage, model, graphs, train)
+    task = build_task(stage, model, graphs, train)
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
 
 
-def _build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
+def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
+    """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
     match stage.task:
         case EnergyForcesSettings():
             statistics = LabelStatistics.fit(graphs, train[: stage.frames])

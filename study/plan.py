@@ -22,6 +22,9 @@ from study.study_folder import StudyFolder
 from study.trial import Dataset, Stage, Trial
 from study.work import Work
 
+RESULT = "result.json"
+"""In the folder of finished work."""
+
 
 @dataclass(frozen=True)
 class DataSets:
@@ -60,12 +63,14 @@ class Plan:
         root: folder of all work.
         name: of the study.
         tracking_uri: of MLflow.
+        most_at_once: trials; as many as fit when left out.
     """
 
     space: Space
     root: Path
     name: str
     tracking_uri: str
+    most_at_once: int | None = None
 
     @property
     def folder(self) -> StudyFolder:
@@ -114,17 +119,19 @@ class Plan:
         return list(unique.values())
 
     @property
-    def seconds(self) -> float:
-        """Expected compute of all stages; a search counts as if nothing were stopped early.
-
-        Trials on a file that has not been read yet count as nothing.
-        """
+    def stages(self) -> list[tuple[Trial, Stage]]:
+        """Every stage that will run; a search counts as if nothing were stopped early."""
         work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
         work += [(trial, trial.pretrain) for trial in self.pretrainings]
         proposals = self.trials - len(self.grid)
         work += [(self.typical, self.typical.finetune)] * proposals
         work += [(self.typical, self.typical.pretrain)] * proposals
-        return sum(self.seconds_of(trial, stage) for trial, stage in work if stage is not None)
+        return [(trial, stage) for trial, stage in work if stage is not None]
+
+    @property
+    def seconds(self) -> float:
+        """Expected compute of all stages; trials on a file not yet read count as nothing."""
+        return sum(self.seconds_of(trial, stage) for trial, stage in self.stages)
 
     def seconds_of(self, trial: Trial, stage: Stage) -> float:
         """Expected compute of one stage; nothing while its data set is not known."""
@@ -138,7 +145,7 @@ class Plan:
         fitting = cores() // resources.cpus
         if gpus() and resources.gpus:
             fitting = min(fitting, int(len(gpus()) / resources.gpus))
-        return max(1, fitting)
+        return max(1, min(fitting, self.most_at_once or fitting))
 
     def check(self, *, on_cluster: bool) -> None:
         """Refuse what would mix numbers or never run.
@@ -208,7 +215,7 @@ class Plan:
         """Tell the user, in a few lines, what comes."""
         typical, settings = self.typical, self.space.settings
         console.print(settings.question, style="bold")
-        console.print(f"  trials   {self._trials_in_words()}")
+        console.print(f"  trials   {self._trials_in_words()}{self._done_in_words()}")
         lengths = sorted({trial.finetune.epochs for trial in self.space.samples})
         stages = f"{' or '.join(map(str, lengths))} epochs finetuning"
         if typical.pretrain is not None:
@@ -247,6 +254,22 @@ class Plan:
             + (", also from scratch" if settings.baseline else "")
             + f": {self.trials} in all"
         )
+
+    def _done_in_words(self) -> str:
+        """How much of a grid on data that are there is done already, by this study or another."""
+        prepared = {dataset: folder_of(dataset, self.root) for dataset in self.datasets}
+        data = DataSets({each: folder for each, folder in prepared.items() if folder.exists()})
+        trials, pretrainings = (
+            [data.work(trial) for trial in some if trial.dataset in data.prepared]
+            for some in (self.grid, self.pretrainings)
+        )
+        unique = [work.pretraining for work in pretrainings if work.pretraining]
+        counts = [
+            f"{done} {what}"
+            for what, some in (("trials", trials), ("pretrainings", unique))
+            if (done := sum((work.folder(self.root) / RESULT).exists() for work in some))
+        ]
+        return f"; done already: {', '.join(counts)}" if counts else ""
 
     def _shared(self) -> str:
         count = len(self.pretrainings)

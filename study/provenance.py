@@ -36,12 +36,31 @@ def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that torch can use here, found without importing it."""
     if version("torch").endswith("+cpu"):
         return ()
-    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    names = nvidia_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return tuple(names)
+        return names
     chosen = [place for place in visible.split(",") if place.strip() not in ("", "-1")]
-    return tuple(names[: len(chosen)])
+    return names[: len(chosen)]
+
+
+@cache
+def nvidia_gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs that the driver knows, whether torch can use them or not."""
+    return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
+
+
+def gpu_use() -> str:
+    """Mean load and memory in use of the GPUs that torch can use here; or empty."""
+    if not gpus():
+        return ""
+    query = "--query-gpu=utilization.gpu,memory.used,memory.total"
+    lines = _output("nvidia-smi", query, "--format=csv,noheader,nounits").splitlines()
+    try:
+        loads, used, total = zip(*(map(float, line.split(",")) for line in lines), strict=True)
+    except ValueError:
+        return ""
+    return f"GPU {sum(loads) / len(loads):.0f} %, {sum(used) / 1024:.0f}/{sum(total) / 1024:.0f} GB"
 
 
 @cache

@@ -6,14 +6,17 @@ The same command continues an interrupted study and skips what is finished.
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
+from study import options
 from study.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,18 +26,21 @@ if TYPE_CHECKING:
     from study.plan import DataSets, Plan
     from study.tracking import Tracker
 
-FAILED, MISUSE, INTERRUPTED = 1, 2, 130
+FAILED, MISUSE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one study.
 
     Returns:
-        0; 1 if a trial failed; 2 for what the user can mend; 130 after Ctrl-C or SIGTERM.
+        0; 1 if a trial failed; 2 for what the user can mend; 75 when time or budget is up; 130
+        after Ctrl-C or SIGTERM.
     """
-    chosen = _parser().parse_args(arguments)
+    chosen = options.parser().parse_args(arguments)
+    chosen.command = options.command(sys.argv[1:] if arguments is None else arguments)
+    rung = Event()
     try:
-        with _sigterm_as_interrupt():
+        with _sigterm_as_interrupt(), _alarm(chosen.stop_at) as rung:
             return _run(chosen)
     except UserError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
@@ -47,37 +53,26 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return MISUSE
     except KeyboardInterrupt:
+        if rung.is_set():
+            sys.stderr.write(f"stopped at {chosen.stop_at}; a later --stop-at goes on\n")
+            return UNFINISHED
         sys.stderr.write("interrupted; the same command continues the study\n")
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.run",
-        description="Run a study of pretraining: make its data, pretrain, finetune, compare. "
-        "The same command continues an interrupted study and skips what is finished.",
-        epilog="Exit codes: 0 done, 1 a trial failed, 2 bad input, 130 interrupted.",
-    )
-    add = parser.add_argument
-    add("--space", required=True, help="a YAML file, or the name of one in search_spaces/")
-    add("--profile", help="quick or paper (default: paper with a GPU, quick without)")
-    add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
-    add("--name", help="name of the study (default: space and profile)")
-    add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
-    add("--address", help="Ray cluster to run on (default: this machine)")
-    add("--dry-run", action="store_true", help="show the plan and write nothing")
-    return parser
-
-
 def _run(chosen: argparse.Namespace) -> int:
     plan, reason = _plan(chosen)
+    limit = options.budget(chosen)
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    spoken = Console(highlight=False, soft_wrap=True, markup=False, stderr=chosen.json)
+    console = Console(quiet=True) if chosen.quiet else spoken
     console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
     plan.check(on_cluster=bool(chosen.address))
     plan.show(console)
-    if chosen.dry_run:
+    if chosen.probe:
+        _probe(plan, console)
+    if chosen.dry_run or chosen.probe:
         return 0
     from study.durable import locked
     from study.tracking import require_reachable
@@ -89,8 +84,28 @@ def _run(chosen: argparse.Namespace) -> int:
         tune.require_reachable(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
-        journal, experiment = _conduct(plan, console, chosen.address)
-    return _conclude(plan, journal, experiment, console)
+        journal, experiment, whole = _conduct(plan, console, chosen, limit)
+    code = _conclude(plan, journal, experiment, spoken, as_json=chosen.json)
+    if whole:
+        return code
+    spoken.print(f"\n--budget {chosen.budget} is spent; the same command with more goes on.")
+    return UNFINISHED
+
+
+def _probe(plan: Plan, console: Console) -> None:
+    """Show what the study will cost, as measured."""
+    from study.estimate import duration
+    from study.probe import Probe
+    from study.provenance import gpus
+
+    on_gpu = bool(gpus()) and plan.space.settings.resources.gpus > 0
+    cost = Probe(plan, "cuda" if on_gpu else "cpu").cost()
+    low, high = (duration(seconds) for seconds in cost.seconds)
+    console.print(f"  compute  {low} to {high} of {'GPUs' if on_gpu else 'cores'}, measured")
+    low, high = (duration(seconds / plan.slots) for seconds in cost.seconds)
+    console.print(f"  time     {low} to {high}, data not included")
+    console.print(f"  memory   {cost.memory / 2**30:.1f} GB per trial")
+    console.print(f"  disk     {cost.disk / 2**20:.0f} MB")
 
 
 def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
@@ -104,39 +119,59 @@ def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
         profile = "paper" if gpus() else "quick"
         why = "a GPU is here" if gpus() else "no GPU here"
         reason = f"{why}; --profile {'quick' if gpus() else 'paper'} for the other"
-    space = load_space(chosen.space, profile)
+    changes = options.changes(chosen)
+    if chosen.trials is not None and load_space(chosen.space, profile).settings.search is None:
+        raise UserError(
+            f"--trials {chosen.trials}: {chosen.space} is a grid, whose choices and seeds say how "
+            "many trials there are; leave the option out, or use --seeds"
+        )
+    space = load_space(chosen.space, profile, changes)
     name = chosen.name or space.name
     if not STUDY_NAME.fullmatch(name):
         raise UserError(
             f"--name {name}: must be letters, digits, `_`, `-`, `.`, at most 64, the first a "
             "letter or digit"
         )
+    most = chosen.max_concurrent
+    if most is not None and (most < 1 or chosen.address):
+        raise UserError(
+            f"--max-concurrent {most}: must be at least 1, and needs this machine, not --address; "
+            "on a cluster `resources:` decides"
+        )
     root = chosen.out.resolve()
     uri = chosen.tracking_uri or f"sqlite:///{root}/mlflow.db"
-    return Plan(space, root, name, uri), reason
+    return Plan(space, root, name, uri, most), reason
 
 
-def _conduct(plan: Plan, console: Console, address: str | None) -> tuple[Journal, str]:
+def _conduct(
+    plan: Plan, console: Console, chosen: argparse.Namespace, limit: float | None
+) -> tuple[Journal, str, bool]:
     """Make the data, do all work, record it.
 
+    Args:
+        plan: what to do.
+        console: where to show it.
+        chosen: the command line.
+        limit: budget, GPU or core seconds.
+
     Returns:
-        The journal, and the id of MLflow's experiment.
+        The journal, the id of MLflow's experiment, and whether all was done that was planned.
     """
     from study.data import progress_display
     from study.journal import Journal
     from study.tracking import Tracker
 
-    study = plan.folder.write(plan.space, plan.tracking_uri, {})
+    study = plan.folder.write(plan.space, plan.tracking_uri, {}, chosen.command)
     tracker = Tracker(plan.tracking_uri, plan.name, plan.root, plan.tags(study))
     tracker.open()
     status = "KILLED"
     try:
-        with progress_display("simulating water") as progress:
+        with progress_display("simulating water", stream=console.file) as progress:
             data = plan.prepare(progress)
         plan.folder.write(plan.space, plan.tracking_uri, data.hashes)
         journal = Journal(plan.folder.journal, plan.space.settings.metric)
         tracker.wait()
-        _work_off(plan, data, journal, tracker, console, address)
+        whole = _work_off(plan, data, journal, tracker, console, chosen, limit)
         status = "FINISHED"
     finally:
         if not tracker.close(status):
@@ -145,7 +180,7 @@ def _conduct(plan: Plan, console: Console, address: str | None) -> tuple[Journal
                 f"MLflow did not take all records ({why}); the same command adds them.",
                 style="red",
             )
-    return journal, tracker.runs.experiment_id
+    return journal, tracker.runs.experiment_id, whole
 
 
 def _work_off(
@@ -154,36 +189,62 @@ def _work_off(
     journal: Journal,
     tracker: Tracker,
     console: Console,
-    address: str | None,
-) -> None:
-    """Run all work that is left; Ray starts only if there is some."""
+    chosen: argparse.Namespace,
+    limit: float | None,
+) -> bool:
+    """Run all work that is left; Ray starts only if there is some.
+
+    Returns:
+        Whether no trial was kept back for lack of budget.
+    """
     from study import tune
+    from study.budget import Budgeted, Spending
     from study.conductor import Conductor, Observer
-    from study.display import Display
-    from study.provenance import cores
+    from study.display import Display, JsonLines
+    from study.provenance import cores, gpus
     from study.search import build_search
 
-    resources, metric = plan.space.settings.resources, plan.space.settings.metric
+    resources, metric, address = (
+        plan.space.settings.resources,
+        plan.space.settings.metric,
+        chosen.address,
+    )
     try:
         slots = tune.connect(resources, address=address) if address else plan.slots
-        display = Display(console, metric, plan.seconds, slots, plan.trials, plan.seconds_of)
-        proposals, early_stop = build_search(plan, journal, data.work, slots)
-        observers: list[Observer] = [journal, tracker, display]
+        display = Display(
+            console,
+            metric,
+            plan.seconds,
+            slots,
+            plan.trials,
+            plan.seconds_of,
+            every_epoch=chosen.verbose,
+        )
+        found, early_stop = build_search(plan, journal, data.work, slots)
+        spending = Spending(resources.gpus if gpus() and resources.gpus else resources.cpus)
+        proposals = Budgeted(found, spending, math.inf if limit is None else limit)
+        observers: list[Observer] = [journal, tracker, spending, display]
+        if chosen.json:
+            observers[-1] = JsonLines()
         conductor = Conductor(
             proposals, metric, plan.root, observers, early_stop, journal.stopped()
         )
         if not conductor.has_work():
-            return
+            return not proposals.used_up
         if not address:
-            tune.connect(resources, cpus=cores())
-        with display:
+            tune.connect(resources, cpus=min(cores(), slots * resources.cpus))
+        with nullcontext() if chosen.json or chosen.quiet else display:
             tune.run(conductor, resources, plan.root, data.folders, plan.folder.path / "ray")
     finally:
         tune.disconnect()
+    return not proposals.used_up
 
 
-def _conclude(plan: Plan, journal: Journal, experiment: str, console: Console) -> int:
+def _conclude(
+    plan: Plan, journal: Journal, experiment: str, console: Console, *, as_json: bool
+) -> int:
     """Show the result table, where everything is, and what to do next."""
+    from study.display import say
     from study.summary import arms, result_table
     from study.work import load_outcome
 
@@ -194,6 +255,8 @@ def _conclude(plan: Plan, journal: Journal, experiment: str, console: Console) -
             result = outcome.result if outcome and entry.over else entry.result
             ended.append((entry.planned.work, result))
             failed |= not entry.over
+    if as_json:
+        say("result", arms=[arm.facts() for arm in arms(ended)])
     console.print()
     console.print(result_table(arms(ended)))
     folder = shlex.quote(str(_near(plan.folder.path)))
@@ -223,6 +286,27 @@ def _mlflow_commands(uri: str, experiment: str) -> list[str]:
 def _near(path: Path) -> Path:
     """Relative to here, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def _alarm(moment: str | None) -> Iterator[Event]:
+    """Ends the study as Ctrl-C would at a moment, HH:MM or in ISO form, local time."""
+    rung = Event()
+
+    def ring(*_: object) -> None:
+        rung.set()
+        raise KeyboardInterrupt
+
+    if moment is None:
+        yield rung
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, options.seconds_until(moment))
+    try:
+        yield rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

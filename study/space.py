@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from study.changes import changed, of_command_line
 from study.config import Config
 from study.errors import UserError
 from study.explain import explain
@@ -27,7 +29,7 @@ from study.holes import (
 )
 from study.identity import digest
 from study.trial import Trial
-from study.yaml_file import Block, read_yaml
+from study.yaml_file import Block, as_block, read_yaml
 
 SHIPPED = Path(__file__).parent.parent / "search_spaces"
 MOST_TRIALS = 100_000
@@ -90,7 +92,10 @@ class Settings(Config):
     """What the study wants to know."""
     metric: Metric = "val_force_rmse"
     """Lower is better; ranks trials, and decides who is stopped early."""
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[
+        list[Seed],
+        Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}),
+    ]
     """Every arm runs once with each."""
     baseline: bool = True
     """Run each trial also from scratch, without its first stage."""
@@ -137,6 +142,17 @@ class Space:
             "trial": self.body,
         }
 
+    @classmethod
+    def from_resolved(cls, path: Path, value: dict[str, Any]) -> Self:
+        """The inverse of `resolved`.
+
+        Raises:
+            ValueError: if it is not what this version of the code writes.
+        """
+        settings = {name: part for name, part in value.items() if name != "profile"}
+        body = as_block(value["trial"])
+        return cls(path, value["profile"], Settings.model_validate(settings), body)
+
     def grid(self) -> list[Trial]:
         """All trials of a study without search: every arm with every seed, baseline first."""
         return self.with_baselines([Trial.model_validate(each) for each in combinations(self.body)])
@@ -165,8 +181,13 @@ class Space:
         return trial.model_copy(update={"pretrain": None, "transfer": "body", "seed": seed})
 
 
-def load_space(name: str, profile: str) -> Space:
+def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]] = ()) -> Space:
     """Read a space by its path, or by its name in `search_spaces/`.
+
+    Args:
+        name: path or name.
+        profile: which of its profiles.
+        changes: keys and values from the command line, over all that the file says.
 
     Raises:
         UserError: one line per problem, with file and line.
@@ -196,7 +217,10 @@ def load_space(name: str, profile: str) -> Space:
     content = overlaid(content, overlay)
     if "trial" in content:
         content["trial"] = spread(content["trial"])
-    return parse_space(path, profile, content)
+    try:
+        return parse_space(path, profile, changed(content, changes))
+    except UserError as error:
+        raise of_command_line(error.problems, str(path)) from None
 
 
 def parse_space(path: Path, profile: str, content: Block) -> Space:

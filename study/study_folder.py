@@ -85,8 +85,16 @@ class StudyFolder:
                     f"{self.name}-2"
                 )
 
-    def write(self, space: Space, tracking_uri: str, data: dict[str, str]) -> str:
+    def write(
+        self, space: Space, tracking_uri: str, data: dict[str, str], command: str = ""
+    ) -> str:
         """Record what the study is, for later runs and for analysis.
+
+        Args:
+            space: what it studies.
+            tracking_uri: of MLflow.
+            data: content hash of each data set, by the name of its folder.
+            command: that runs it.
 
         Returns:
             The study's own id, which no study of the same name in another folder has.
@@ -101,10 +109,44 @@ class StudyFolder:
             "tracking_uri": without_password(tracking_uri),
             "space": space.resolved(),
             "code_version": code_version(),
+            "command": command or before.get("command", ""),
         }
         if content != before:
             write_json(self.path / "study.json", content)
         return str(content["id"])
+
+    def frames_of(self, content: str) -> Path:
+        """Folder of the data set with a content hash.
+
+        Raises:
+            UserError: if it is not there.
+        """
+        for name, known in (self._read() or {}).get("data", {}).items():
+            if known == content:
+                return self.root / "data" / str(name)
+        raise UserError(f"{self.path}: knows no data set {content[:12]}; run the study again")
+
+    def command(self) -> str:
+        """That ran the study last; empty if nobody wrote it down."""
+        return str((self._read() or {}).get("command", ""))
+
+    def recorded_space(self) -> Space:
+        """The space as the study was last run with.
+
+        Raises:
+            UserError: if there is no such study, or another version of the code wrote it.
+        """
+        recorded = self._read()
+        if recorded is None:
+            raise UserError(f"{self.path}: no study here; `python -m study.status` lists them")
+        space = dict(recorded["space"])
+        try:
+            return Space.from_resolved(self.path / "study.json", space)
+        except ValueError as problem:
+            reason = str(problem).splitlines()[0]
+            raise UserError(
+                f"{self.path}: was made by another version of the code ({reason}); use that one"
+            ) from None
 
     def _read(self) -> dict[str, Any] | None:
         path = self.path / "study.json"

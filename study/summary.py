@@ -49,6 +49,14 @@ class Arm:
         shared = {name: value for name, value in self.settings.items() if not name.startswith(OWN)}
         return digest(shared)
 
+    def facts(self) -> dict[str, Any]:
+        """Settings, and every trial's end with its metrics in eV and Å."""
+        trials = {
+            seed: {"status": end.status, "reason": end.reason, "metrics": end.metrics}
+            for seed, end in self.results.items()
+        }
+        return {"label": self.label, "settings": self.settings, "trials": trials}
+
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the metric's unit."""
         values = [1000 * result.metrics[metric] for result in self.completed.values()]

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,10 +31,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.conductor import Conductor
+from study.durable import write_bytes
 from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.space import Resources
-from study.work import Work, load_outcome
+from study.work import LOG, Work, load_outcome
 
 RETRIES = 3
 """A worker process that dies is started again so often; its work continues from its checkpoint."""
@@ -194,6 +196,7 @@ def _perform(
         result = outcome.result
     except Exception as problem:
         # The trial fails with its reason; the others go on.
+        write_bytes(work.folder(Path(root)) / LOG, traceback.format_exc().encode())
         result = WorkResult("failed", f"{type(problem).__name__}: {problem}")
     tune.report({"result": json.dumps(asdict(result))})
 

@@ -21,6 +21,9 @@ from study.trial import Stage, Trial
 
 Kind = Literal["pretrain", "trial"]
 
+LOG = "log.txt"
+"""In the folder of failed work: what its worker said last."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -105,12 +108,19 @@ class Work:
             "trial": trial,
             "data_hash": self.data_hash,
             "code": self.code,
+            "key": self.key,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls(**(dict(value) | {"trial": Trial.model_validate(value["trial"])}))
+        fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
+        key = fields.pop("key", None)
+        work = cls(**fields)
+        if key is not None:
+            # The name it once got; settings that have come up since would change it.
+            vars(work)["key"] = key
+        return work
 
 
 _PRETRAINING_DEPENDS_ON = ("dataset", "split", "model", "pretrain", "seed")

@@ -16,6 +16,9 @@ LARGEST_FILE = 1_000_000
 
 DEEPEST_NESTING = 50
 
+NO_LINE = 0
+"""Of keys that do not come from a file."""
+
 PLAIN = {
     f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")
 }
@@ -32,6 +35,32 @@ class Block(dict[str, Any]):
     def __init__(self, values: dict[str, Any], lines: dict[str, int]) -> None:
         super().__init__(values)
         self.lines = lines
+
+
+def as_block(value: Any) -> Any:
+    """JSON objects, at any depth, as blocks that no file has."""
+    if isinstance(value, dict):
+        children = {key: as_block(child) for key, child in value.items()}
+        return Block(children, dict.fromkeys(value, NO_LINE))
+    return [as_block(child) for child in value] if isinstance(value, list) else value
+
+
+def read_value(text: str, place: str) -> Any:
+    """The value that a piece of YAML stands for.
+
+    Args:
+        text: such as `5` or `{choice: [1, 2]}`.
+        place: where it was written, for messages.
+
+    Raises:
+        UserError: for what is not plain YAML.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as problem:
+        reason = getattr(problem, "problem", "") or "unexpected"
+        raise UserError(f"{place}: not valid YAML: {reason}") from None
+    return None if node is None else _value(node, Path(place), 1)
 
 
 def read_yaml(path: Path) -> Block:

@@ -17,9 +17,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from study.conductor import Planned
 from study.frames import Frames
 from study.graph import GraphSet
+from study.journal import Journal
+from study.pipeline import perform
+from study.space import load_space
+from study.study_folder import StudyFolder
 from study.trial import EGNN, Trial
+from study.work import Work, load_outcome
 
 Array = NDArray[Any]
 
@@ -212,3 +218,44 @@ def water_folder(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("water")
     water.save(folder)
     return folder
+
+
+SMALL_SPACE = f"""\
+question: Does masking help?
+seeds: [0, 1]
+trial:
+  dataset: {{name: tip3p_water, molecules: 8, trajectories: 4, frames: 3}}
+  model: {{name: egnn, hidden: 8, layers: 2, cutoff: {CUTOFF}, basis: 8}}
+  pretrain:
+    task: {{name: masking, masking_ratio: 0.5}}
+    epochs: 2
+    batch_size: 2
+  finetune:
+    task: {{name: energy_forces}}
+    epochs: 20
+    batch_size: 2
+    lr: 0.01
+profiles: {{quick: }}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_study(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A study with all four trials done, in this process: two seeds, masked and from scratch."""
+    root = tmp_path_factory.mktemp("small")
+    (root / "ratio.yaml").write_text(SMALL_SPACE)
+    space = load_space(str(root / "ratio.yaml"), "quick")
+    water.save(root / "data" / "water")
+    study = StudyFolder(root, space.name)
+    study.write(space, "sqlite:///nowhere.db", {"water": water.content_hash()})
+    journal = Journal(study.journal, space.settings.metric)
+    for number, trial in enumerate(space.grid()):
+        work = Work("trial", trial, water.content_hash())
+        journal.planned(Planned(number, work))
+        for part in filter(None, (work.pretraining, work)):
+            for record in perform(part, root, root / "data" / "water"):
+                journal.recorded(part, record)
+        outcome = load_outcome(work.folder(root))
+        assert outcome is not None
+        journal.ended(work, outcome.result)
+    return study

@@ -519,3 +519,9 @@ def test_work_keeps_its_name_on_the_way_to_another_process(work: Work, pretraini
         again = Work.from_json(json.loads(json.dumps(piece.to_json())))
         assert again == piece
         assert again.key == piece.key
+
+
+def test_work_keeps_the_name_it_was_once_recorded_by(work: Work) -> None:
+    recorded = work.to_json() | {"key": "of an older version"}
+    assert Work.from_json(recorded).key == "of an older version"
+    assert Work.from_json(recorded).to_json() == recorded

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 from optuna.trial import FixedTrial
 
 from study.errors import UserError
+from study.schema import FILE, HEAD, main, text
 from study.space import SHIPPED, load_space
+from study.yaml_file import read_yaml
 
 SPACE = """\
 question: Which ratio?
@@ -166,50 +172,62 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line", "place", "rule"),
-    [
-        ("hidden: 32", "hiden: 32", 5, "trial.model.hiden", "did you mean `hidden`?"),
-        ("question", "qestion", 1, "qestion", "did you mean `question`?"),
-        ("[0.25, 0.5]", "[0.25, 1.5]", 7, "trial.pretrain.task.masking_ratio", "<= 1.0"),
-        ("[0.25, 0.5]", "[0.25, 0]", 7, "trial.pretrain.task.masking_ratio", "> 0.0"),
-        ("[0.25, 0.5]", "[]", 7, "trial.pretrain.task.masking_ratio", "a list of options"),
-        ("[0.25, 0.5]", "[0.001]", 7, "trial.pretrain.task.masking_ratio", "hide an atom"),
-        ("choice", "uniform", 7, "trial.pretrain.task.masking_ratio", "`search:` block"),
-        ("epochs: 20", "epochs: 1e1", 12, "trial.finetune.epochs", "a whole number"),
-        ("epochs: 20", "epochs: many", 12, "trial.finetune.epochs", "'many' (text)"),
-        ("epochs: 20", "epochs: 0", 12, "trial.finetune.epochs", ">= 1"),
-        ("epochs: 20", "epochs:", 12, "trial.finetune.epochs", "but got nothing"),
-        ("name: egnn", "name: egn", 5, "trial.model", "did you mean `egnn`?"),
-        ("name: masking", "name: maskin", 7, "trial.pretrain.task", "did you mean `masking`?"),
-        ("seeds: [0, 1]", "seeds: []", 2, "seeds", "at least 1"),
-        ("seeds: [0, 1]", "seeds: [3, 3]", 2, "seeds", "must differ"),
-        ("seeds: [0, 1]", "seeds: 4", 2, "seeds", "a list"),
-        ("seeds: [0, 1]", "seeds: [0]\nbaseline: no", 3, "baseline", "true or false"),
-        ("    batch_size: 2\n", "", 10, "trial.finetune.batch_size", "is required"),
-        ("    batch_size: 2", "    batch_size: 2\n    lr: .inf", 14, "trial.finetune.lr", "finite"),
-        ("    batch_size: 2", "    batch_size: 2\n    frames: 801", 14, "trial.finetune", "<= 800"),
-        ("    batch_size: 2", "    batch_size: 2\n    min_lr: 1", 14, "trial.finetune", "min_lr"),
-        ("trajectories: 10", "trajectories: 2", 4, "trial.dataset", "to train on"),
-        ("name: tip3p_water", "name: tip3p", 4, "trial.dataset", "did you mean `tip3p_water`?"),
-        (
-            "name: tip3p_water, ",
-            "name: n2p2_file, ",
-            4,
-            "trial.dataset.molecules",
-            "keys: name, path",
-        ),
-        (WATER, "name: n2p2_file", 4, "trial.dataset.path", "is required"),
-        (WATER, "name: ase_file, path: ''", 4, "trial.dataset.path", "at least 1 letter"),
-        (
-            "energy_forces",
-            "masking, masking_ratio: 0.5",
-            11,
-            "trial.finetune.task",
-            "energy_forces",
-        ),
-    ],
+BAD = [
+    ("hidden: 32", "hiden: 32", 5, "trial.model.hiden", "did you mean `hidden`?"),
+    ("question", "qestion", 1, "qestion", "did you mean `question`?"),
+    ("[0.25, 0.5]", "[0.25, 1.5]", 7, "trial.pretrain.task.masking_ratio", "<= 1.0"),
+    ("[0.25, 0.5]", "[0.25, 0]", 7, "trial.pretrain.task.masking_ratio", "> 0.0"),
+    ("[0.25, 0.5]", "[]", 7, "trial.pretrain.task.masking_ratio", "a list of options"),
+    ("[0.25, 0.5]", "[0.001]", 7, "trial.pretrain.task.masking_ratio", "hide an atom"),
+    ("choice", "uniform", 7, "trial.pretrain.task.masking_ratio", "`search:` block"),
+    ("epochs: 20", "epochs: 1e1", 12, "trial.finetune.epochs", "a whole number"),
+    ("epochs: 20", "epochs: many", 12, "trial.finetune.epochs", "'many' (text)"),
+    ("epochs: 20", "epochs: 0", 12, "trial.finetune.epochs", ">= 1"),
+    ("epochs: 20", "epochs:", 12, "trial.finetune.epochs", "but got nothing"),
+    ("name: egnn", "name: egn", 5, "trial.model", "did you mean `egnn`?"),
+    ("name: masking", "name: maskin", 7, "trial.pretrain.task", "did you mean `masking`?"),
+    ("seeds: [0, 1]", "seeds: []", 2, "seeds", "at least 1"),
+    ("seeds: [0, 1]", "seeds: [3, 3]", 2, "seeds", "must differ"),
+    ("seeds: [0, 1]", "seeds: 4", 2, "seeds", "a list"),
+    ("seeds: [0, 1]", "seeds: [0]\nbaseline: no", 3, "baseline", "true or false"),
+    ("    batch_size: 2\n", "", 10, "trial.finetune.batch_size", "is required"),
+    ("    batch_size: 2", "    batch_size: 2\n    lr: .inf", 14, "trial.finetune.lr", "finite"),
+    ("    batch_size: 2", "    batch_size: 2\n    frames: 801", 14, "trial.finetune", "<= 800"),
+    ("    batch_size: 2", "    batch_size: 2\n    min_lr: 1", 14, "trial.finetune", "min_lr"),
+    ("trajectories: 10", "trajectories: 2", 4, "trial.dataset", "to train on"),
+    ("name: tip3p_water", "name: tip3p", 4, "trial.dataset", "did you mean `tip3p_water`?"),
+    (
+        "name: tip3p_water, ",
+        "name: n2p2_file, ",
+        4,
+        "trial.dataset.molecules",
+        "keys: name, path",
+    ),
+    (WATER, "name: n2p2_file", 4, "trial.dataset.path", "is required"),
+    (WATER, "name: ase_file, path: ''", 4, "trial.dataset.path", "at least 1 letter"),
+    (
+        "energy_forces",
+        "masking, masking_ratio: 0.5",
+        11,
+        "trial.finetune.task",
+        "energy_forces",
+    ),
+]
+"""What is written in place of what, and the line, key and rule of the answer."""
+BETWEEN_KEYS = (
+    "hide an atom",
+    "`search:` block",
+    "<= 800",
+    "min_lr",
+    "to train on",
+    "energy_forces",
 )
+"""Rules between keys, which no JSON Schema can express; the parser alone knows them."""
+NOTATION = ("epochs: 1e1",)
+"""JSON does not tell 1e1 from 10."""
+
+
+@pytest.mark.parametrize(("old", "new", "line", "place", "rule"), BAD)
 def test_a_bad_space_is_answered_with_line_key_and_rule(
     space_file: Path, old: str, new: str, line: int, place: str, rule: str
 ) -> None:
@@ -255,3 +273,117 @@ def test_a_bad_space_is_answered_before_torch_or_ray_is_imported(space_file: Pat
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert [path.name for path in space_file.parent.iterdir()] == [space_file.name]
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft7Validator:
+    value = json.loads(FILE.read_text())
+    Draft7Validator.check_schema(value)
+    return Draft7Validator(value)
+
+
+def test_the_committed_schema_is_that_of_the_settings() -> None:
+    assert FILE.read_text() == text()
+
+
+def descriptions(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Of every key that the schema knows, by its place."""
+    if isinstance(value, dict):
+        for key, child in value.get("properties", {}).items() if "type" in value else ():
+            yield f"{path}.{key}", child.get("description", child.get("$ref", ""))
+        for key, child in value.items():
+            yield from descriptions(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for child in value:
+            yield from descriptions(child, path)
+
+
+def test_every_key_is_described() -> None:
+    value = json.loads(FILE.read_text())
+    found = dict(descriptions(value))
+    assert len(found) > 100
+    for place, description in found.items():
+        if description.startswith("#/definitions/"):
+            description = value["definitions"][description.rpartition("/")[2]]["description"]
+        assert len(description) > 5, place
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_editors_find_the_schema_of_a_shipped_space(path: Path, schema: Draft7Validator) -> None:
+    assert path.read_text().splitlines()[0] == HEAD
+    assert list(schema.iter_errors(read_yaml(path))) == []
+
+
+@pytest.mark.parametrize(("old", "new", "line", "place", "rule"), BAD)
+def test_the_schema_refuses_what_the_parser_refuses(
+    space_file: Path,
+    schema: Draft7Validator,
+    old: str,
+    new: str,
+    line: int,
+    place: str,
+    rule: str,
+) -> None:
+    del line, place
+    edited(space_file, old, new)
+    accepted = schema.is_valid(read_yaml(space_file))
+    assert accepted == (rule in BETWEEN_KEYS or new in NOTATION)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("epochs: 20", "epochs: {choice: [10, 20]}"),
+        ("epochs: 20", "epochs: {choice: [10, {choice: [20, 30]}]}"),
+        ("trial:\n", "trial:\n  choice:\n    - {pretrain: null}\n    - {model: {layers: 2}}\n"),
+        (
+            "  model: {name: egnn, hidden: 32, layers: 3}\n",
+            "  choice: [{model: {name: egnn}}, {model: {name: gns, hidden: {choice: [8, 16]}}}]\n",
+        ),
+        ("{name: masking, masking_ratio: {choice: [0.25, 0.5]}}", "{choice: [{name: denoising}]}"),
+        (
+            "task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}",
+            "task: {name: mixed, tasks: [{task: {name: denoising}}, {task: {name: masking, "
+            "masking_ratio: 0.5}, weight: 2}]}",
+        ),
+        ("  finetune:", "  transfer: {choice: [body, all]}\n  finetune:"),
+        ("seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}\nearly_stopping: {grace_epochs: 2}"),
+        ("    trial: {finetune: {epochs: 40}", "    seeds: [1]\n    trial: {finetune: {lr: 1e-3}"),
+    ],
+)
+def test_the_schema_accepts_what_the_parser_accepts(
+    space_file: Path, schema: Draft7Validator, old: str, new: str
+) -> None:
+    load_space(edited(space_file, old, new), "quick")
+    assert [error.message for error in schema.iter_errors(read_yaml(space_file))] == []
+
+
+def test_the_schema_accepts_the_ranges_of_a_search(
+    space_file: Path, schema: Draft7Validator
+) -> None:
+    edited(space_file, "seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}")
+    edited(space_file, "choice: [0.25, 0.5]", "uniform: [0.1, 0.9]")
+    edited(space_file, "    batch_size: 2\n", "    batch_size: {integer: [1, 4]}\n")
+    edited(space_file, "    epochs: 5\n", "    epochs: 5\n    lr: {loguniform: [1e-4, 1e-2]}\n")
+    load_space(str(space_file), "quick")
+    assert schema.is_valid(read_yaml(space_file))
+    for wrong in (
+        "{integer: [0, 4]}",
+        "{loguniform: [0, 1]}",
+        "{integer: [1]}",
+        "{normal: [1, 2]}",
+    ):
+        edited(space_file, "{integer: [1, 4]}", wrong)
+        assert not schema.is_valid(read_yaml(space_file)), wrong
+        with pytest.raises(UserError):
+            load_space(str(space_file), "quick")
+        edited(space_file, wrong, "{integer: [1, 4]}")
+
+
+def test_an_outdated_schema_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "space.schema.json"
+    assert main(["--out", str(out)]) == 0
+    assert main(["--out", str(out), "--check"]) == 0
+    out.write_text("{}")
+    assert main(["--out", str(out), "--check"]) == 1
+    assert "outdated" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""How much compute a study may take, over all its runs."""
+
+from __future__ import annotations
+
+import re
+
+from study.conductor import Later, Planned, Proposals
+from study.errors import UserError
+from study.records import EpochRecord, WorkResult
+from study.work import Work
+
+SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Seconds in a duration such as 30min, 8h or 1.5d.
+
+    Raises:
+        UserError: if it is none.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(s|min|m|h|d)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise UserError(f"{option} {text}: must be a duration such as 30min, 8h or 1.5d")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+class Spending:
+    """Adds up what the study's work has cost, in this run and in earlier ones.
+
+    The history of finished and of continued work comes again in each run, and counts.
+
+    Args:
+        share: GPUs or cores that one trial takes.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def total(self) -> float:
+        """Compute of all work so far, GPU or core seconds."""
+        return self.share * sum(self._seconds.values())
+
+    def planned(self, planned: Planned) -> None:
+        """Costs nothing yet."""
+
+    def started(self, work: Work, number: int | None) -> None:
+        """Costs nothing yet."""
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """`seconds` of a record is what its stage has cost so far."""
+        self._seconds[work.key] = max(self._seconds.get(work.key, 0.0), record.metrics["seconds"])
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """Nothing more to count."""
+
+
+class Budgeted:
+    """Proposals until a budget is spent; what runs then, runs to its end.
+
+    Args:
+        proposals: where trials come from.
+        spending: of the study.
+        limit: GPU or core seconds.
+    """
+
+    def __init__(self, proposals: Proposals, spending: Spending, limit: float) -> None:
+        self.proposals, self.spending, self.limit = proposals, spending, limit
+        self.used_up = False
+        """A trial was kept back."""
+
+    def next(self) -> Planned | Later | None:
+        """The next trial; none once the budget is spent."""
+        if self.spending.total < self.limit:
+            return self.proposals.next()
+        self.used_up = True
+        return None
+
+    def reported(self, number: int, epoch: int, value: float) -> None:
+        """Passed on."""
+        self.proposals.reported(number, epoch, value)
+
+    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+        """Passed on."""
+        self.proposals.ended(number, result, values)

@@ -1,0 +1,179 @@
+"""Energies and forces from a study's models: `python -m study.predict MODEL [structure.extxyz]`.
+
+MODEL is a study's folder, for its best trial by validation, or the folder of one trial in `work`.
+Without structures, all completed trials of the study predict their test frames, into
+`predictions.npz` beside their weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from study.trained import TrainedPotential
+
+# Nothing heavy is imported before it is needed, so that help appears at once.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Predict; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        if chosen.structures is None:
+            _predict_test_frames(chosen)
+        else:
+            _predict_structures(chosen)
+    except UserError as error:
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{place}{error.strerror or error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.predict",
+        description=__doc__,
+        epilog="Exit codes: 0 done, 2 bad input, 130 interrupted. In Python, "
+        "`study.calculator.StudyCalculator` is an ASE calculator.",
+    )
+    add = parser.add_argument
+    add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
+    add("structures", type=Path, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
+    add("--out", type=Path, help="write structures, energies and forces here, in extxyz")
+    add("--export", type=Path, help="write the model as a torch.export program (conservative ones)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add(
+        "--precision",
+        choices=["float32", "float64"],
+        default="float32",
+        help="default: float32, as in training",
+    )
+    add("--json", action="store_true", help="print one JSON line per structure")
+    return parser
+
+
+def _predict_test_frames(chosen: argparse.Namespace) -> None:
+    from study.held_out import predict_study
+
+    paths = predict_study(chosen.model)
+    sys.stdout.write(f"predictions of {len(paths)} trials\n")
+
+
+def _predict_structures(chosen: argparse.Namespace) -> None:
+    for option, path in (("--out", chosen.out), ("--export", chosen.export)):
+        if path and path.exists():
+            raise UserError(f"{option} {path}: must not exist yet; remove it, or name another file")
+    structures = read_structures(chosen.structures)
+    from study.trained import TrainedPotential, find_trained
+
+    trained = find_trained(chosen.model)
+    sys.stderr.write(f"model: {trained.label}\n")
+    if trained.outdated:
+        sys.stderr.write(
+            "warning: trained by another version of the code or of torch; predictions may differ "
+            "from those tested\n"
+        )
+    potential = TrainedPotential(trained, chosen.device, chosen.precision)
+    rows = _rows(potential, structures)
+    if chosen.export:
+        from study.exported import export
+
+        export(potential, structures[0], chosen.export)
+    if chosen.out:
+        _write(chosen.out, structures, rows)
+    if chosen.json:
+        sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        _show(rows, structures)
+
+
+def read_structures(path: Path) -> list[Atoms]:
+    """All structures of a file.
+
+    Raises:
+        UserError: if ASE cannot read it, or it holds none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    from ase.io import iread
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
+    # ASE's readers raise whatever a malformed file makes them stumble over.
+    except Exception as problem:
+        what = " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise UserError(f"{path}: not readable by ASE: {what}") from None
+    if not structures:
+        raise UserError(f"{path}: must hold a structure, but holds none")
+    return structures
+
+
+def _rows(potential: TrainedPotential, structures: list[Atoms]) -> list[dict[str, Any]]:
+    """Predictions in eV and eV/Å."""
+    return [
+        {"frame": number, "energy": energy, "forces": forces.tolist()}
+        for number, (energy, forces) in enumerate(potential.predict(structures))
+    ]
+
+
+def _write(path: Path, structures: list[Atoms], rows: list[dict[str, Any]]) -> None:
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    from study.durable import write_with
+
+    labelled = []
+    for atoms, row in zip(structures, rows, strict=True):
+        copy = atoms.copy()  # type: ignore[no-untyped-call]
+        copy.calc = SinglePointCalculator(  # type: ignore[no-untyped-call]
+            copy, energy=row["energy"], forces=row["forces"]
+        )
+        labelled.append(copy)
+    write_with(path, lambda temporary: write(temporary, labelled, format="extxyz"))
+
+
+def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
+    """A line per structure; the errors too, if the file has energies and forces."""
+    import numpy as np
+
+    sys.stdout.write(f"{'frame':>6}{'atoms':>7}{'energy eV':>18}{'largest force eV/Å':>20}\n")
+    for row, atoms in zip(rows, structures, strict=True):
+        largest = np.linalg.norm(row["forces"], axis=1).max()
+        sys.stdout.write(
+            f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{largest:>20.4f}\n"
+        )
+    labels = [atoms.calc.results if atoms.calc else {} for atoms in structures]
+    if not all({"energy", "forces"} <= set(label) for label in labels):
+        return
+    pairs = list(zip(rows, labels, structures, strict=True))
+    forces = np.concatenate([np.ravel(row["forces"] - label["forces"]) for row, label, _ in pairs])
+    energies = [(row["energy"] - label["energy"]) / len(atoms) for row, label, atoms in pairs]
+    sys.stdout.write(
+        f"against the file's labels: force RMSE {1000 * _rms(forces):.4g} meV/Å, "
+        f"energy RMSE {1000 * _rms(np.array(energies)):.4g} meV/atom\n"
+    )
+
+
+def _rms(values: Any) -> float:
+    return float((values**2).mean() ** 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

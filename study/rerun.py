@@ -1,0 +1,101 @@
+"""Do one trial of a study here and now: `python -m study.rerun STUDY NUMBER`.
+
+Without Ray and MLflow, in this process, with every epoch in the terminal and the whole traceback
+if it fails. It goes on from the trial's checkpoint; a finished trial is only shown. The study's own
+command takes the result over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import UserError
+
+if TYPE_CHECKING:
+    from study.study_folder import StudyFolder
+    from study.work import Work
+
+# Nothing heavy is imported before it is needed, so that help appears at once.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do the trial.
+
+    Returns:
+        0; 1 if it diverged; 2 for what the user can mend; 130 after Ctrl-C. Whatever makes the
+        trial fail is raised.
+    """
+    chosen = _parser().parse_args(arguments)
+    try:
+        return _rerun(chosen)
+    except UserError as error:
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.rerun",
+        description=__doc__,
+        epilog="Exit codes: 0 completed, 1 diverged or failed, 2 bad input, 130 interrupted.",
+    )
+    parser.add_argument("study", type=Path, help="its folder, such as runs/studies/NAME")
+    parser.add_argument("number", type=int, help="of the trial, as `python -m study.status` says")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    return parser
+
+
+def _rerun(chosen: argparse.Namespace) -> int:
+    from study.study_folder import StudyFolder
+    from study.work import load_outcome
+
+    folder = chosen.study.resolve()
+    study = StudyFolder(folder.parent.parent, folder.name)
+    cpus = study.recorded_space().settings.resources.cpus
+    work = _work(study, chosen.number)
+    if load_outcome(work.folder(study.root)) is None:
+        _perform(work, study, chosen.device, cpus)
+    outcome = load_outcome(work.folder(study.root))
+    assert outcome is not None
+    result = outcome.result
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+    sys.stdout.write(f"{work.label}: {result.status}: {result.reason or metrics}\n")
+    return 0 if result.status == "completed" else 1
+
+
+def _perform(work: Work, study: StudyFolder, device: str, threads: int) -> None:
+    """The trial and, before it, its pretraining."""
+    frames = study.frames_of(work.data_hash)
+    import torch
+
+    torch.set_num_threads(threads)
+    from study.pipeline import perform
+
+    for part in filter(None, (work.pretraining, work)):
+        sys.stdout.write(f"{part.label}\n  {part.folder(study.root)}\n")
+        for record in perform(part, study.root, frames, device):
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
+            sys.stdout.write(f"  epoch {record.epoch}/{part.training.epochs}: {values}\n")
+            sys.stdout.flush()
+
+
+def _work(study: StudyFolder, number: int) -> Work:
+    from study.journal import Journal
+
+    entries = Journal(study.journal, "").entries()
+    if number not in entries:
+        raise UserError(
+            f"{study.path}: has no trial {number}, only 0 to {max(entries, default=-1)}; "
+            f"`python -m study.status {study.path} --all` lists them"
+        )
+    return entries[number].planned.work
+
+
+if __name__ == "__main__":
+    sys.exit(main())

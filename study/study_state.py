@@ -1,0 +1,179 @@
+"""Where a study stands, by its journal, its locks and its checkpoints; read, never changed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from study.durable import is_locked
+from study.journal import Entry, Journal
+from study.plan import Plan
+from study.study_folder import StudyFolder
+from study.work import LOG, Work
+
+LINES = 5
+"""Of a log that are shown."""
+OVER = ("completed", "stopped", "diverged")
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """Where a trial stands.
+
+    Args:
+        number: place in the plan.
+        label: the trial in a few words.
+        status: completed, stopped, diverged, failed, running, pretraining or waiting.
+        epoch: epochs finished, of finetuning, or of pretraining while that runs.
+        epochs: of how many.
+        value: the study's metric after the last epoch; none before the first.
+        best: its lowest value.
+        reason: why the trial did not complete.
+        folder: its checkpoints, weights and result.
+    """
+
+    number: int
+    label: str
+    status: str
+    epoch: int
+    epochs: int
+    value: float | None
+    best: float | None
+    reason: str
+    folder: str
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines of its log, if it left one."""
+        try:
+            return (Path(self.folder) / LOG).read_text(errors="replace").splitlines()[-LINES:]
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """Where a study stands.
+
+    Args:
+        plan: the study as it was last run.
+        question: what it wants to know.
+        metric: finetuning metric by which trials are ranked.
+        command: that runs it, or an empty text if an older version ran it.
+        running: its driver is at work.
+        quiet: seconds since the journal's last news.
+        trials: all that are planned so far.
+        compute: spent on finished trials, s.
+    """
+
+    plan: Plan = field(repr=False)
+    question: str
+    metric: str
+    command: str
+    running: bool
+    quiet: float
+    trials: list[TrialState]
+    compute: float
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """Trials by status."""
+        return Counter(trial.status for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that are over."""
+        return sum(self.counts[status] for status in OVER)
+
+    @property
+    def total(self) -> int:
+        """All trials there will be; of a search, at most."""
+        return max(self.plan.trials, len(self.trials))
+
+    @property
+    def word(self) -> str:
+        """The state in a word."""
+        if self.running:
+            return "running"
+        search = self.plan.space.settings.search
+        enough = len(self.trials) >= (search.trials if search else self.total)
+        if self.done == len(self.trials) and enough:
+            return "done"
+        return "failed" if enough and self._all_ended else "interrupted"
+
+    @property
+    def _all_ended(self) -> bool:
+        return self.done + self.counts["failed"] == len(self.trials)
+
+    @property
+    def best(self) -> TrialState | None:
+        """The completed trial with the lowest metric."""
+        completed = [trial for trial in self.trials if trial.status == "completed"]
+        return min(completed, key=lambda trial: trial.best or 0.0, default=None)
+
+
+def study_state(root: Path, name: str) -> StudyState:
+    """Where a study stands.
+
+    Args:
+        root: folder of all work.
+        name: of the study.
+
+    Raises:
+        UserError: if there is no such study.
+    """
+    folder = StudyFolder(root, name)
+    plan = Plan(folder.recorded_space(), root, name, "")
+    metric = plan.space.settings.metric
+    entries = Journal(folder.journal, metric).entries()
+    running = is_locked(folder.lock)
+    trials = [_trial_state(number, entry, root) for number, entry in entries.items()]
+    results = [entry.result for entry in entries.values() if entry.result]
+    written = folder.journal.stat().st_mtime if folder.journal.exists() else time.time()
+    return StudyState(
+        plan,
+        plan.space.settings.question,
+        metric,
+        folder.command(),
+        running,
+        time.time() - written,
+        trials,
+        sum(result.metrics.get("seconds", 0.0) for result in results),
+    )
+
+
+def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
+    work, pretraining = entry.planned.work, entry.planned.work.pretraining
+    shown, epoch, status, reason = work, len(entry.values), "waiting", ""
+    if entry.over or (entry.result and not _is_busy(work, root)):
+        assert entry.result is not None
+        status, reason = entry.result.status, entry.result.reason
+    elif _is_busy(work, root):
+        status = "running"
+    elif pretraining is not None and _is_busy(pretraining, root):
+        shown, epoch, status = pretraining, _newest_epoch(pretraining, root), "pretraining"
+    values = entry.values
+    return TrialState(
+        number,
+        work.label,
+        status,
+        epoch,
+        shown.training.epochs,
+        values[-1] if values else None,
+        min(values, default=None),
+        reason,
+        str(work.folder(root)),
+    )
+
+
+def _is_busy(work: Work, root: Path) -> bool:
+    return is_locked(work.folder(root) / "lock")
+
+
+def _newest_epoch(work: Work, root: Path) -> int:
+    """By the names of the checkpoints: a worker may delete them at any moment."""
+    names = [path.name for path in work.folder(root).glob("epoch-*.safetensors")]
+    return max((int(name.split("-")[1]) for name in names), default=0)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.verlet import VelocityVerlet
+from numpy.typing import NDArray
+
+from study.calculator import StudyCalculator
+from study.datasets.splits import split
+from study.errors import UserError
+from study.frames import Frames
+from study.journal import Journal
+from study.predict import main
+from study.study_folder import StudyFolder
+from study.trained import TrainedPotential, find_trained
+from study.work import Outcome, Work, load_outcome
+
+
+def structure(frames: Frames, index: int) -> Atoms:
+    """A frame with its labels."""
+    atoms = slice(*frames.offsets[index : index + 2])
+    made = Atoms(frames.numbers[atoms], frames.positions[atoms], cell=frames.cells[index], pbc=True)
+    made.calc = SinglePointCalculator(
+        made, energy=frames.energies[index], forces=frames.forces[atoms]
+    )
+    return made
+
+
+def trials_of(study: StudyFolder) -> list[tuple[Work, Outcome]]:
+    found = []
+    for entry in Journal(study.journal, "val_force_rmse").entries().values():
+        outcome = load_outcome(entry.planned.work.folder(study.root))
+        assert outcome is not None
+        found.append((entry.planned.work, outcome))
+    return found
+
+
+def rms(values: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolder) -> None:
+    trials = trials_of(small_study)
+    errors = [min(r.metrics["val_force_rmse"] for r in end.history) for _, end in trials]
+    best, _ = trials[int(np.argmin(errors))]
+    assert find_trained(small_study.path).work == best
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_predictions_have_the_test_errors_that_training_found(
+    small_study: StudyFolder, water: Frames, number: int
+) -> None:
+    work, outcome = trials_of(small_study)[number]
+    potential = TrainedPotential(find_trained(work.folder(small_study.root)))
+    test = split(water, work.trial.split, work.trial.seed).test
+    structures = [structure(water, index) for index in test]
+    predicted = list(potential.predict(structures))
+    forces = [f - atoms.get_forces() for (_, f), atoms in zip(predicted, structures, strict=True)]
+    energies = [
+        (energy - atoms.get_potential_energy()) / len(atoms)
+        for (energy, _), atoms in zip(predicted, structures, strict=True)
+    ]
+    assert rms(forces) == pytest.approx(outcome.result.metrics["test_force_rmse"], rel=1e-6)
+    assert rms(energies) == pytest.approx(outcome.result.metrics["test_energy_rmse"], rel=1e-6)
+
+
+def test_forces_are_the_slope_of_the_energy_in_a_skewed_cell(
+    small_study: StudyFolder, triclinic_water: Frames
+) -> None:
+    atoms = structure(triclinic_water, 1)
+    atoms.calc = StudyCalculator(small_study.path)
+    numeric = np.array([[_slope(atoms, i, axis) for axis in range(3)] for i in range(6)])
+    np.testing.assert_allclose(atoms.get_forces()[:6], numeric, rtol=1e-5, atol=1e-6)
+
+
+def _slope(atoms: Atoms, index: int, axis: int, h: float = 1e-4) -> float:
+    """−∂E/∂x, eV/Å, from energies alone."""
+    energies = []
+    for step in (h, -h):
+        moved = atoms.copy()
+        moved.calc = atoms.calc
+        moved.positions[index, axis] += step
+        energies.append(moved.get_potential_energy())
+    return (energies[1] - energies[0]) / (2 * h)
+
+
+def test_a_box_smaller_than_the_cutoff_is_the_same_as_its_supercell(
+    small_study: StudyFolder, water: Frames
+) -> None:
+    cell = np.array([[3.1, 0, 0], [0.9, 3.2, 0], [-0.4, 0.7, 3.3]])
+    small = Atoms("OH2", water.positions[:3], cell=cell, pbc=True)
+    large = small.repeat(2)
+    small.calc = large.calc = StudyCalculator(small_study.path)
+    assert large.get_potential_energy() == pytest.approx(8 * small.get_potential_energy())
+    np.testing.assert_allclose(large.get_forces()[:3], small.get_forces(), atol=1e-9)
+
+
+def test_atoms_outside_the_cell_are_the_same_as_inside(
+    small_study: StudyFolder, water: Frames
+) -> None:
+    inside = structure(water, 0)
+    outside = inside.copy()
+    outside.positions += np.array([[3, -2, 1]]) @ inside.cell.array
+    inside.calc = outside.calc = StudyCalculator(small_study.path)
+    np.testing.assert_allclose(outside.get_forces(), inside.get_forces(), atol=1e-9)
+
+
+def drift_and_exchange(atoms: Atoms, femtoseconds: float, steps: int) -> tuple[float, float]:
+    """Largest change of the total energy, and range of the kinetic energy, eV."""
+    spread = np.sqrt(units.kB * 100 / atoms.get_masses())[:, None]
+    atoms.set_velocities(spread * np.random.default_rng(0).normal(size=(len(atoms), 3)))
+    totals, kinetics = [], []
+    dynamics = VelocityVerlet(atoms, timestep=femtoseconds * units.fs)
+    for _ in dynamics.irun(steps):
+        totals.append(atoms.get_total_energy())
+        kinetics.append(atoms.get_kinetic_energy())
+    return float(np.ptp(totals)), float(np.ptp(kinetics))
+
+
+def test_dynamics_conserve_energy(small_study: StudyFolder, water: Frames) -> None:
+    atoms = structure(water, 0)
+    atoms.calc = StudyCalculator(small_study.path)
+    drift, exchanged = drift_and_exchange(atoms, 0.1, 200)
+    assert exchanged > 0.2
+    assert drift < 1e-3 * exchanged
+
+
+def predictions(path: Path) -> list[tuple[float, NDArray[np.float64]]]:
+    frames = ase.io.read(path, index=":")
+    return [(atoms.get_potential_energy(), atoms.get_forces()) for atoms in frames]
+
+
+def test_the_command_writes_what_the_calculator_gives(
+    small_study: StudyFolder,
+    mixed_water: Frames,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given, out = tmp_path / "mixed.extxyz", tmp_path / "out.extxyz"
+    structures = [structure(mixed_water, index) for index in range(4)]
+    ase.io.write(given, structures)
+    arguments = [str(small_study.path), str(given), "--precision", "float64", "--json"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    calculator = StudyCalculator(small_study.path)
+    for number, (energy, forces) in enumerate(predictions(out)):
+        atoms = structures[number].copy()
+        atoms.calc = calculator
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-6)
+        assert printed[number]["energy"] == pytest.approx(energy, abs=1e-6)
+
+
+def test_the_command_shows_the_errors_against_labels(
+    small_study: StudyFolder, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "water.extxyz"
+    ase.io.write(given, [structure(water, index) for index in range(3)])
+    assert main([str(small_study.path), str(given)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 3 + 1
+    assert lines[-1].startswith("against the file's labels: force RMSE ")
+    assert [path.name for path in tmp_path.iterdir()] == ["water.extxyz"]
+
+
+def refusal(small_study: StudyFolder, atoms: Atoms) -> str:
+    potential = TrainedPotential(find_trained(small_study.path))
+    with pytest.raises(UserError) as refused:
+        list(potential.predict([atoms]))
+    return refused.value.problems[0]
+
+
+def test_structures_unlike_the_training_frames_are_refused(
+    small_study: StudyFolder, water: Frames
+) -> None:
+    molecule = Atoms("OH2", water.positions[:3])
+    assert "must have a periodic cell" in refusal(small_study, molecule)
+    other = structure(water, 0)
+    other.numbers[3] = 11
+    assert "has Na, which no frame had" in refusal(small_study, other)
+
+
+def test_a_path_without_a_model_is_answered_in_a_line(
+    small_study: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "one.extxyz"
+    ase.io.write(given, Atoms("O", cell=[4, 4, 4], pbc=True))
+    pretrained = next((small_study.root / "work").glob("pretrain-*"))
+    for place, rule in (
+        (tmp_path, "no trained model of a study"),
+        (pretrained, "is a pretraining"),
+        (pretrained / "weights-0.safetensors", "is a pretraining"),
+    ):
+        assert main([str(place), str(given)]) == 2
+        error = capsys.readouterr().err
+        assert rule in error
+        assert error.count("\n") == 1
+    assert main([str(small_study.path), str(tmp_path / "none.xyz")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/none.xyz: no such file\n"
+
+
+def test_damaged_weights_are_not_used(small_study: StudyFolder, tmp_path: Path) -> None:
+    trained = find_trained(small_study.path)
+    content = bytearray(trained.weights.read_bytes())
+    content[-1] ^= 1
+    damaged = tmp_path / trained.weights.name
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match="content does not match"):
+        TrainedPotential(type(trained)(trained.work, damaged, trained.root))
+
+
+def test_an_exported_model_predicts_the_same_without_its_class(
+    small_study: StudyFolder, water: Frames, triclinic_water: Frames, tmp_path: Path
+) -> None:
+    given, out = tmp_path / "water.extxyz", tmp_path / "model.pt2"
+    ase.io.write(given, structure(water, 0))
+    assert main([str(small_study.path), str(given), "--export", str(out)]) == 0
+    potential = TrainedPotential(find_trained(small_study.path))
+    atoms = structure(triclinic_water, 0)[:9]
+    graph = potential.graph([atoms])
+    program = torch.export.load(out).module()
+    energy, forces = program(graph.z, graph.pos, graph.edge_index, graph.shift)
+    ((expected, expected_forces),) = potential.predict([atoms])
+    assert float(energy) == pytest.approx(expected, rel=1e-7)
+    np.testing.assert_allclose(forces.detach().numpy(), expected_forces, atol=1e-5)
