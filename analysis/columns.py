@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from study.records import METRICS, SCHEMA_VERSION, Tag
 
 MANIFEST = "tables.json"
 """SHA-256 of each table: a footer has no checksum, and the three belong together."""
+
+PREDICTIONS = "predictions.parquet"
+"""Written on request."""
 
 NAME = "mlflow.runName"
 UTC = pa.timestamp("ms", tz="UTC")
@@ -35,6 +39,8 @@ FINAL = [
     for name in METRICS
     if name.startswith(("test_", "trivial_")) or name in {"best_epoch", "seconds"}
 ]
+COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
+"""Whole numbers that the study tells of a finished piece of work, as tags."""
 STUDY_TAGS = {
     "key": Tag.KEY,
     "question": Tag.QUESTION,
@@ -51,12 +57,18 @@ CURVES = pa.schema(
         ("stage", pa.string()),
         ("epoch", pa.int64()),
         ("metric", pa.string()),
-        ("value", pa.float64()),
+        pa.field(
+            "value",
+            pa.float64(),
+            metadata={"units": json.dumps({name: unit for name, (unit, _) in METRICS.items()})},
+        ),
     ]
 )
 
 
-def write_tables(runs: Sequence[Run], experiment: str, folder: Path) -> None:
+def write_tables(
+    runs: Sequence[Run], experiment: str, folder: Path, predictions: pa.Table | None = None
+) -> None:
     """Write the Parquet files of a study, then the manifest that vouches for them."""
     study = _study(runs, experiment)
     work = _work(runs)
@@ -65,6 +77,8 @@ def write_tables(runs: Sequence[Run], experiment: str, folder: Path) -> None:
         "curves.parquet": _curves(work),
         "studies.parquet": _studies(study, experiment),
     }
+    if predictions is not None:
+        tables[PREDICTIONS] = predictions
     for name, table in tables.items():
         write_with(folder / name, _parquet(table))
     hashes = {name: sha256(folder / name) for name in tables}
@@ -98,12 +112,12 @@ def _study(runs: Sequence[Run], experiment: str) -> Run:
 
 
 def _work(runs: Sequence[Run]) -> list[Run]:
-    """Pretrainings, then trials in the order of the plan; the last run of each.
+    """Audits, pretrainings, then trials in the order of the plan; the last run of each.
 
     A study that was extended has a second parent, but only ever adds work to the first one's.
     """
-    work = [run for run in runs if run.tags.get(Tag.KIND) in {"pretrain", "trial"}]
-    last = {run.tags.get(Tag.KEY, run.run_id): run for run in work}
+    work = [run for run in runs if run.tags.get(Tag.KIND) in {"audit", "pretrain", "trial"}]
+    last = {(run.tags[Tag.KIND], run.tags.get(Tag.KEY, run.run_id)): run for run in work}
     return sorted(last.values(), key=_place)
 
 
@@ -122,7 +136,11 @@ def _trials(work: Sequence[Run]) -> pa.Table:
         "status": ("fact", _texts([_status(run) for run in work])),
         "start_time": ("fact", pa.array([run.started for run in work], UTC)),
         "end_time": ("fact", pa.array([run.ended for run in work], UTC)),
+        "device": ("fact", _texts([run.tags.get("study.device") for run in work])),
     }
+    for name in COUNTS:
+        told = [run.tags.get(f"study.{name}") for run in work]
+        columns[name] = ("fact", pa.array([int(n) if n else None for n in told], pa.int64()))
     for name in sorted({name for run in work for name in run.params} - set(columns)):
         columns[name] = ("setting", _setting([run.params.get(name) for run in work]))
     finals = [_finals(run) for run in work]

@@ -14,18 +14,26 @@ from pathlib import Path
 from study.errors import UserError
 
 
-def export(study: str, tracking_uri: str | None = None, out: Path | None = None) -> Path:
+def export(
+    study: str,
+    tracking_uri: str | None = None,
+    out: Path | None = None,
+    *,
+    predictions: bool = False,
+) -> Path:
     """Write the tables of a study.
 
     Args:
         study: folder of a study, or the name of its experiment if both others are given.
         tracking_uri: where MLflow is; by default what `study.json` says.
         out: folder of the tables; by default `tables` in the study's folder.
+        predictions: also what `study.predict` left beside the trials' weights.
 
     Returns:
         The folder of the tables.
     """
     from analysis.columns import write_tables
+    from analysis.predictions import read_predictions
     from analysis.runs import read_runs
 
     facts = _study_json(Path(study) / "study.json")
@@ -36,7 +44,9 @@ def export(study: str, tracking_uri: str | None = None, out: Path | None = None)
         )
     folder = out or Path(study) / "tables"
     experiment = facts.get("experiment", study)
-    write_tables(read_runs(tracking_uri or facts["tracking_uri"], experiment), experiment, folder)
+    runs = read_runs(tracking_uri or facts["tracking_uri"], experiment)
+    predicted = read_predictions(runs, Path(study).resolve().parent.parent) if predictions else None
+    write_tables(runs, experiment, folder, predicted)
     return folder
 
 
@@ -56,9 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", metavar="STUDY", help="folder of a study, or an experiment's name")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: from study.json")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: STUDY/tables")
+    parser.add_argument(
+        "--predictions",
+        action="store_true",
+        help="also predictions.parquet, of what `python -m study.predict STUDY` made",
+    )
     given = parser.parse_args(arguments)
     try:
-        folder = export(given.study, given.tracking_uri, given.out)
+        folder = export(given.study, given.tracking_uri, given.out, predictions=given.predictions)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

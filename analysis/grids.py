@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.arms import excluded
 from analysis.load import Study
 from analysis.tables import (
     ENERGY,
     FORCE,
     FRAME_ENERGY,
-    RATIO,
-    TASK,
     Quantity,
     cost,
-    excluded,
     pretext,
     results,
     reuse,
@@ -73,10 +71,16 @@ def error_grid(errors: pd.DataFrame, quantities: Sequence[Quantity]) -> Grid:
 
 
 def pretext_grid(study: Study) -> Grid:
-    """Final pretext loss per ratio."""
+    """Final pretext loss per task."""
+    table = pretext(study)
+    several = table.family.nunique() > 1
     rows = [
-        [Cell(f"ratio {ratio:g}"), Cell(f"{n:g}"), Cell(spread(mean, std))]
-        for ratio, n, mean, std in pretext(study).to_numpy()
+        [
+            Cell(f"{row.task}, {row.family}" if several else row.task),
+            Cell(f"{row.n:g}"),
+            Cell(spread(row["mean"], row["std"])),
+        ]
+        for _, row in table.iterrows()
     ]
     return Grid(
         [Column("Pretrained", numeric=False), Column("n"), Column("Loss", "1 is chance")], rows
@@ -146,7 +150,7 @@ def reuse_grid(study: Study) -> Grid | None:
     rows = [
         [
             Cell(row.key[:12]),
-            Cell(_plain(row[RATIO])),
+            Cell(_plain(row.task)),
             Cell(_plain(row.seed)),
             Cell(str(row.trials)),
             Cell(duration(row.seconds)),
@@ -154,13 +158,13 @@ def reuse_grid(study: Study) -> Grid | None:
         ]
         for _, row in shared.iterrows()
     ]
-    labels = ("Masking ratio", "Seed", "Trials", "Compute", "Saved")
+    labels = ("Task", "Seed", "Trials", "Compute", "Saved")
     return Grid([Column("Pretraining", numeric=False), *map(Column, labels)], rows)
 
 
 def short(name: str) -> str:
     """The last part of a dotted name, with its stage where that matters."""
-    named = {RATIO: "masking ratio", TASK: "pretraining"}
+    named = {"pretrain.task.masking_ratio": "masking ratio", "pretrain.task.name": "pretraining"}
     stage, _, rest = name.rpartition(".")
     words = named.get(name) or (f"{stage} {rest}" if stage else name).replace("_", " ")
     return words[:1].upper() + words[1:]
@@ -173,11 +177,12 @@ def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
         row = by_name[q.name]
         cells.append(Cell(spread(row["mean"], row["std"])))
         if q != FRAME_ENERGY:
-            cells.append(_change(row))
+            cells.append(change_cell(row))
     return cells
 
 
-def _change(row: pd.Series[Any]) -> Cell:
+def change_cell(row: pd.Series[Any]) -> Cell:
+    """Change with its interval and what is said of it."""
     if pd.isna(row.pairs):
         return Cell("reference")
     if row.pairs == 0:

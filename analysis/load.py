@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.columns import MANIFEST, sha256
+from analysis.columns import MANIFEST, PREDICTIONS, sha256
 from study.errors import UserError
 from study.records import SCHEMA_VERSION
 
@@ -30,6 +31,8 @@ class Study:
         trials: one row per trial, in the order of the plan.
         pretrainings: one row per pretraining, with the same columns.
         curves: key, run_id, stage, epoch, metric, value; one row per value.
+        audits: stopped trials that were finished afterwards, with the same columns as trials.
+        predictions: of test frames, one row per atom; empty if none were exported.
     """
 
     name: str
@@ -38,17 +41,27 @@ class Study:
     trials: pd.DataFrame
     pretrainings: pd.DataFrame
     curves: pd.DataFrame
+    audits: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+remembered = lru_cache(maxsize=64)
+"""For a frame that many tables derive from a study; its readers must not change it."""
 
 
 def load(folder: Path) -> Study:
     """Read the tables that `analysis.export` wrote into `folder`."""
-    _verify(folder)
+    tables = _verify(folder)
     work = _read(folder / "trials.parquet")
     facts: dict[str, Any] = _read(folder / "studies.parquet").to_pylist()[0]
     for name in ("space", "packages", "hardware"):
         facts[name] = json.loads(facts[name] or "{}")
     rows = work.to_pandas(types_mapper=DTYPES.get)
-    kinds = {kind: rows[rows.kind == kind].reset_index(drop=True) for kind in ("trial", "pretrain")}
+    kinds = {
+        kind: rows[rows.kind == kind].reset_index(drop=True)
+        for kind in ("trial", "pretrain", "audit")
+    }
+    predicted = _read(folder / PREDICTIONS).to_pandas() if PREDICTIONS in tables else None
     return Study(
         name=facts["name"],
         facts=facts,
@@ -56,10 +69,13 @@ def load(folder: Path) -> Study:
         trials=kinds["trial"],
         pretrainings=kinds["pretrain"],
         curves=_read(folder / "curves.parquet").to_pandas(types_mapper=DTYPES.get),
+        audits=kinds["audit"],
+        predictions=pd.DataFrame() if predicted is None else predicted,
     )
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> set[str]:
+    """Names of the tables, if all are as the manifest says."""
     if not (folder / MANIFEST).is_file():
         raise UserError(f"no tables in {folder}; run `python -m analysis.export` on the study")
     try:
@@ -75,6 +91,7 @@ def _verify(folder: Path) -> None:
     for name, expected in hashes.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise _damaged(folder / name)
+    return set(hashes)
 
 
 def _read(path: Path) -> pa.Table:

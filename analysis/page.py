@@ -1,8 +1,10 @@
-"""One self-contained HTML page per study, from its tables alone."""
+"""One self-contained HTML page for one study or several, from their tables alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +12,28 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import grids
-from analysis.figures import masking_ratio
-from analysis.figures.style import save
+from analysis import ablation_grids, grids
+from analysis.arms import compared, excluded, is_search
+from analysis.beside import beside, final
+from analysis.claims import NOT_RUN, Finding, findings, findings_table
+from analysis.figures import against, changes, curves, parity, search
+from analysis.figures.style import Drawing, save, slug
 from analysis.load import Study, load
+from analysis.paper_tables import data_efficiency, table1
+from analysis.predictions import by_element
+from analysis.search import audit
 from analysis.tables import (
     ENERGY,
     FORCE,
     QUANTITIES,
     early_errors,
-    excluded,
     final_errors,
-    included,
     is_ablation,
     reuse,
+    saved_by_stopping,
 )
-from analysis.words import duration, headline, listed
+from analysis.training_curves import convergence, stability
+from analysis.words import duration, headline, listed, number
 from study.durable import write_bytes
 
 TEMPLATES = Environment(
@@ -35,66 +43,134 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+FIGURES = (changes, against, curves, search, parity)
+MOST_TRIALS = 200
+"""Trials that the page lists; the table holds them all."""
 
 
-def write_report(folder: Path) -> Path:
-    """Write `report/` of a study: the page, and its figures as SVG and CSV.
+def write_report(folders: Sequence[Path], out: Path) -> Path:
+    """Write the page, its figures as SVG and PDF with their values as CSV, and `claims.csv`.
 
     Args:
-        folder: of the study; holds `tables/`.
+        folders: of the studies; each holds `tables/`.
+        out: folder of the report.
 
     Returns:
         The page.
     """
-    study = load(folder / "tables")
-    page = folder / "report" / "report.html"
-    figures = [
-        {
-            "name": d.name,
-            "title": d.title,
-            "caption": d.caption,
-            "svg": Markup(save(d, page.parent)),
-        }
-        for d in masking_ratio.drawings(study)
+    studies = [load(folder / "tables") for folder in folders]
+    found = findings(studies)
+    parts = [
+        _part(study, folder, _figures(study, out, several=len(studies) > 1))
+        for study, folder in zip(studies, folders, strict=True)
     ]
-    write_bytes(page, render(study, figures, folder).encode())
-    return page
-
-
-def render(study: Study, figures: list[dict[str, str]], folder: Path) -> str:
-    """The page as text."""
-    template = TEMPLATES.get_template("report.html.jinja")
-    return template.render(
-        study=study,
-        headline=headline(study),
-        progress=_progress(study),
-        **_results(study),
-        figures=figures,
-        trials=grids.result_grid(study) if len(study.trials) else None,
-        excluded=grids.excluded_grid(study) if len(excluded(study)) else None,
-        cost=grids.cost_grid(study),
-        sharing=_sharing(study),
-        reuse=grids.reuse_grid(study),
-        provenance=_provenance(study),
-        packages=study.facts["packages"],
-        space=json.dumps(study.facts["space"], indent=2, ensure_ascii=False),
-        commands=_commands(study, folder),
+    page = TEMPLATES.get_template("report.html.jinja").render(
+        title=studies[0].name if len(studies) == 1 else f"{len(studies)} studies",
+        parts=parts,
+        several=len(studies) > 1,
+        **_claims(found),
     )
+    write_bytes(out / "claims.csv", findings_table(found).to_csv(index=False).encode())
+    write_bytes(out / "report.html", page.encode())
+    return out / "report.html"
+
+
+def _figures(study: Study, out: Path, *, several: bool) -> list[dict[str, str]]:
+    """Save the figures; of several studies each has its prefix, for its files and its ids."""
+    prefix = f"{slug(study.name)}-" if several else ""
+    made: list[Drawing] = [drawing for module in FIGURES for drawing in module.drawings(study)]
+    named = [replace(drawing, name=f"{prefix}{drawing.name}") for drawing in made]
+    return [
+        {
+            "name": drawing.name,
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "svg": Markup(save(drawing, out)),
+        }
+        for drawing in named
+    ]
+
+
+def _claims(found: Sequence[Finding]) -> dict[str, Any]:
+    tested = [finding for finding in found if finding.verdict != NOT_RUN]
+    verdicts = pd.Series([finding.verdict for finding in tested], dtype="str").value_counts()
+    return {
+        "claims": ablation_grids.claim_grid(tested) if tested else None,
+        "not_run": ablation_grids.claim_grid([f for f in found if f.verdict == NOT_RUN]),
+        "verdicts": listed(f"{n} {verdict}" for verdict, n in verdicts.items()),
+        "runs": {f"{f.statement.id}, {f.study}": f.run_ids for f in tested if f.run_ids},
+    }
+
+
+def _part(study: Study, folder: Path, figures: list[dict[str, str]]) -> dict[str, Any]:
+    """What the page shows of one study."""
+    return _results(study) | {
+        "study": study,
+        "headline": headline(study),
+        "progress": _progress(study),
+        "figures": figures,
+        "trials": _trials(study),
+        "listed": min(len(study.trials), MOST_TRIALS),
+        "excluded": grids.excluded_grid(study) if len(excluded(study)) else None,
+        "cost": grids.cost_grid(study),
+        "sharing": _sharing(study),
+        "reuse": grids.reuse_grid(study),
+        "provenance": _provenance(study),
+        "packages": study.facts["packages"],
+        "space": json.dumps(study.facts["space"], indent=2, ensure_ascii=False),
+        "commands": _commands(study, folder),
+    }
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """Tables of the ablation; left out where there is nothing to compare."""
-    trials = included(study)
-    compared = is_ablation(study)
-    if trials.empty or not (compared or trials.scratch.all()):
-        return {"compared": False, "final": None, "early": None, "pretext": None}
-    early, pretext = early_errors(study), grids.pretext_grid(study)
-    return {
-        "compared": compared,
-        "final": grids.error_grid(final_errors(study), QUANTITIES),
-        "early": grids.error_grid(early, (FORCE, ENERGY)) if compared and len(early) else None,
-        "pretext": pretext if pretext.rows else None,
+    """Tables of the ablations; left out where there is nothing to compare."""
+    trials = compared(study)
+    names = ("final", "beside", "table1", "early", "pretext", "speed", "steady", "labels")
+    empty: dict[str, Any] = dict.fromkeys(names) | {"elements": None, "compared": False}
+    empty["search"] = _search(study) if is_search(study) else ""
+    if trials.empty:
+        return empty
+    many = is_ablation(study)
+    tables: dict[str, tuple[Callable[[Any], grids.Grid], Sized]] = {
+        "beside": (ablation_grids.beside_grid, beside(final(trials, FORCE))),
+        "table1": (ablation_grids.table1_grid, table1(study)),
+        "speed": (ablation_grids.convergence_grid, convergence(study) if many else []),
+        "steady": (ablation_grids.stability_grid, stability(study)),
+        "labels": (ablation_grids.label_grid, data_efficiency(study)),
+        "elements": (ablation_grids.element_grid, by_element(study)),
     }
+    made = {name: grid(table) if len(table) else None for name, (grid, table) in tables.items()}
+    pretext, early = grids.pretext_grid(study), early_errors(study)
+    return (
+        empty
+        | made
+        | {
+            "compared": many,
+            "final": grids.error_grid(final_errors(study), QUANTITIES),
+            "early": grids.error_grid(early, (FORCE, ENERGY)) if many and len(early) else None,
+            "pretext": pretext if pretext.rows else None,
+        }
+    )
+
+
+def _trials(study: Study) -> grids.Grid | None:
+    if study.trials.empty:
+        return None
+    grid = grids.result_grid(study)
+    return grids.Grid(grid.columns, grid.rows[:MOST_TRIALS], grid.foot)
+
+
+def _search(study: Study) -> str:
+    """What ASHA did, and what an audit says of it."""
+    found = audit(study)
+    told = f"ASHA stopped {found['stopped']:g} proposals early."
+    if "better" not in found:
+        return f"{told} None of them was finished to see what they would have become."
+    return (
+        f"{told} {found['sampled']:g} of them, drawn at random, were finished: {found['better']:g}"
+        f" ended below the best proposal, {number(found['low'])} to {number(found['high'])} % of"
+        f" all stopped ones (95 % interval); the best would have been number {found['rank']:g}."
+    )
 
 
 def _progress(study: Study) -> str:
@@ -105,15 +181,17 @@ def _progress(study: Study) -> str:
 
 def _sharing(study: Study) -> str:
     table = reuse(study)
+    stopping = saved_by_stopping(study)
+    told = f" Stopping early saved {duration(stopping)} of finetuning." if stopping else ""
     if table.empty:
-        return ""
+        return told.strip()
     saved, spent = table.saved.sum(), study.trials.seconds.sum() + table.seconds.sum()
     uses = f"{len(table)} pretrainings served {table.trials.sum()} trials"
     if not saved:
-        return f"{uses}; none was shared, so sharing saved nothing here."
+        return f"{uses}; none was shared, so sharing saved nothing here.{told}"
     return (
         f"{uses}. Sharing them saved {duration(saved)}:"
-        f" {100 * saved / (saved + spent):.0f} % of what separate trainings would have cost."
+        f" {100 * saved / (saved + spent):.0f} % of what separate trainings would have cost.{told}"
     )
 
 

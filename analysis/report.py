@@ -1,7 +1,8 @@
-"""Command line: write the report of a study from its Parquet tables.
+"""Command line: write one report of one study or several from their Parquet tables.
 
-`python -m analysis.report STUDY` reads `STUDY/tables/`, which `python -m analysis.export STUDY`
-writes, and nothing else; it writes `STUDY/report/`.
+`python -m analysis.report STUDY...` reads `STUDY/tables/`, which `python -m analysis.export STUDY`
+writes, and nothing else. It writes `STUDY/report/`, or of several studies `report/` beside the
+folder that holds them.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from study.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line, write the reports, print their paths."""
+    """Parse the command line, write the report, print its path."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the report")
     given = parser.parse_args(arguments)
 
     from analysis.page import write_report
 
+    first, several = given.studies[0], len(given.studies) > 1
+    out = given.out or (first.parent.parent if several else first) / "report"
     try:
-        for folder in given.studies:
-            sys.stdout.write(f"{write_report(folder)}\n")
+        sys.stdout.write(f"{write_report(given.studies, out)}\n")
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

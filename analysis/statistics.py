@@ -1,4 +1,4 @@
-"""How much two arms differ, and how sure that is.
+"""How much two arms differ, how sure that is, and what it says of a claim.
 
 One seed fixes split, initial weights and order of batches for all arms, so arms are compared
 seed by seed: the unit is the log-ratio of their errors. A t interval is used because a
@@ -10,16 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from statistics import fmean, stdev
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
 FEWEST = 3
 """Below this many pairs nothing is concluded."""
 NEGLIGIBLE = 5.0
 """An interval within ± this many percent is a finding: there is no difference that matters."""
+POWER = 0.8
+"""Chance of finding an effect, by which the number of seeds is planned."""
+MOST_SEEDS = 1000
+MOST_LOG = 700.0
+"""Larger logarithms are of infinity."""
+
+REPRODUCED, DIRECTION, NULL = "reproduced", "direction only", "null result"
+INCONCLUSIVE, CONTRADICTED, TOO_FEW = "inconclusive", "contradicted", "too few seeds"
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class Change:
         percent: 100 (exp(mean log-ratio) − 1).
         low: lower end of its 95 % interval.
         high: upper end.
-        p: two-sided p of no difference.
+        p: two-sided p of no difference, of the paired t test on the logs.
+        spread: standard deviation of the log-ratio over the pairs.
     """
 
     n: int
@@ -39,6 +50,55 @@ class Change:
     low: float
     high: float
     p: float
+    spread: float = math.nan
+
+    @property
+    def effect(self) -> float:
+        """Mean over standard deviation of the log-ratio (Cohen's d of paired samples)."""
+        if not self.spread > 0:
+            return math.nan
+        return math.log1p(self.percent / 100) / self.spread
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The t interval of another level, %."""
+        middle = math.log1p(self.percent / 100)
+        half = special.stdtrit(self.n - 1, (1 + level) / 2) * self.spread / math.sqrt(self.n)
+        return percent(middle - float(half)), percent(middle + float(half))
+
+    def within(self, limit: float) -> bool:
+        """Whether the interval lies within ± `limit` %."""
+        return max(abs(self.low), abs(self.high)) <= limit
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said of a change, in % of the reference.
+
+    Args:
+        direction: −1 if the arm is said to have the lower error, 1 the higher, 0 no difference.
+        low: lower end of the band in which the claim counts as reproduced; without a band, as
+            where only the direction is claimed, nan.
+        high: its upper end.
+    """
+
+    direction: int
+    low: float = math.nan
+    high: float = math.nan
+
+    def holds(self, percent: float) -> bool:
+        """Whether a change lies in the band."""
+        return self.low <= percent <= self.high
+
+    def excludes(self, low: float, high: float) -> bool:
+        """Whether a whole interval lies outside the band."""
+        return high < self.low or low > self.high
+
+    @property
+    def smallest(self) -> float:
+        """The smallest change of the band; `NEGLIGIBLE` if that is none or unknown, %."""
+        ends = [abs(end) for end in (self.low, self.high) if math.isfinite(end)]
+        crosses = self.low * self.high <= 0
+        return NEGLIGIBLE if not ends or crosses else max(min(ends), NEGLIGIBLE)
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
@@ -46,25 +106,29 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, fl
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * _standard_error(values)
-    return mean - half, mean + half
+    mean, half = fmean(values), special.stdtrit(n - 1, (1 + level) / 2) * _standard_error(values)
+    return mean - float(half), mean + float(half)
 
 
 def paired_change(arm: pd.Series[float], reference: pd.Series[float]) -> Change:
     """Change of `arm` against `reference`, paired by their index (seeds)."""
     pairs = pd.concat([arm, reference], axis=1, join="inner").to_numpy(dtype=float)
-    logs = [math.log(value / base) for value, base in pairs if value > 0 and base > 0]
+    return change_of([math.log(value / base) for value, base in pairs if value > 0 and base > 0])
+
+
+def change_of(logs: Sequence[float]) -> Change:
+    """The change that these log-ratios, one per pair, tell of."""
     if not logs:
         return Change(0, math.nan, math.nan, math.nan, math.nan)
     low, high = t_interval(logs)
-    return Change(
-        len(logs), _percent(float(np.mean(logs))), _percent(low), _percent(high), _p_value(logs)
-    )
+    spread = stdev(logs) if len(logs) > 1 else math.nan
+    ends = percent(fmean(logs)), percent(low), percent(high)
+    return Change(len(logs), *ends, _p_value(logs), spread)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P values corrected for comparing several arms (Holm's step-down); NaN stays NaN."""
+    # As `multipletests` of statsmodels, which collects garbage in every call and takes 0.1 s.
     adjusted = [math.nan] * len(p_values)
     order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     largest = 0.0
@@ -77,27 +141,97 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(change: Change, adjusted_p: float) -> str:
     """Lower, higher, no difference, cannot tell, or too few seeds."""
     if change.n < FEWEST:
-        return "too few seeds"
+        return TOO_FEW
     if adjusted_p < 1 - LEVEL:
         return "lower" if change.percent < 0 else "higher"
-    if max(abs(change.low), abs(change.high)) <= NEGLIGIBLE:
-        return "no difference"
-    return "cannot tell"
+    return "no difference" if change.within(NEGLIGIBLE) else "cannot tell"
+
+
+def judge(claim: Claim, change: Change, adjusted_p: float, tests: int = 1) -> str:
+    """What a change says of a claim.
+
+    - reproduced: it is there (Holm over the family of claims) and inside the band; a claim of no
+      difference is reproduced by an interval inside the band
+    - null result: the interval lies within ± `NEGLIGIBLE` %
+    - direction only: it is there, as claimed, but outside the band
+    - contradicted: it is there in the other direction, or its interval (Bonferroni over the family)
+      is all outside the band
+    - inconclusive: anything else
+
+    Args:
+        claim: what is said.
+        change: what was found.
+        adjusted_p: its p after Holm's correction.
+        tests: claims in the family.
+    """
+    if change.n < FEWEST:
+        return TOO_FEW
+    excluded = claim.excludes(*change.interval(1 - (1 - LEVEL) / tests))
+    found = adjusted_p < 1 - LEVEL
+    as_said = found and math.copysign(1, change.percent) == claim.direction
+    if claim.direction == 0:
+        held = claim.holds(change.low) and claim.holds(change.high)
+        return REPRODUCED if held else CONTRADICTED if excluded else INCONCLUSIVE
+    if as_said and claim.holds(change.percent):
+        return REPRODUCED
+    if change.within(NEGLIGIBLE):
+        return NULL
+    if as_said:
+        return DIRECTION
+    return CONTRADICTED if found or excluded else INCONCLUSIVE
+
+
+@cache
+def seeds_needed(spread: float, change: float, tests: int = 1) -> int | None:
+    """Seeds that find a change in `POWER` of all studies; none if more than `MOST_SEEDS`.
+
+    Args:
+        spread: standard deviation of the log-ratio over seeds.
+        change: to be found, %.
+        tests: in the family; the level is that of Holm's first step.
+    """
+    if not (math.isfinite(spread) and change):
+        return None
+    from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
+
+    effect = abs(math.log1p(change / 100)) / max(spread, 1e-6)
+    power, alpha = TTestPower().power, (1 - LEVEL) / tests
+    counts = range(FEWEST, MOST_SEEDS)
+    return next((n for n in counts if power(effect, n, alpha) >= POWER), None)
+
+
+def proportion_interval(events: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a rate."""
+    if n == 0:
+        return 0.0, 1.0
+    ends = stats.binomtest(events, n).proportion_ci(LEVEL, method="exact")
+    return float(ends.low), float(ends.high)
+
+
+def fisher(bad: int, n: int, reference_bad: int, reference_n: int) -> float:
+    """One-sided p of a lower rate than that of a reference (Fisher's exact test)."""
+    counts = np.array([[bad, n - bad], [reference_bad, reference_n - reference_bad]])
+    return float(stats.fisher_exact(counts, alternative="less").pvalue)
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half (rliable, arXiv:2108.13264), for families of six cells or more."""
+    return float(stats.trim_mean(values, 0.25)) if len(values) >= 6 else math.nan
+
+
+def percent(log_ratio: float) -> float:
+    """A log-ratio as a change in %."""
+    return math.inf if log_ratio > MOST_LOG else 100 * math.expm1(log_ratio)
 
 
 def _p_value(logs: Sequence[float]) -> float:
     if len(logs) < 2:
         return math.nan
-    error, mean = _standard_error(logs), float(np.mean(logs))
+    error, mean = _standard_error(logs), fmean(logs)
     if error == 0:
         return 0.0 if mean else 1.0
-    return 2 * float(stats.t.sf(abs(mean) / error, len(logs) - 1))
+    return 2 * float(special.stdtr(len(logs) - 1, -abs(mean) / error))
 
 
 def _standard_error(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def _percent(log_ratio: float) -> float:
-    with np.errstate(over="ignore"):
-        return 100 * float(np.expm1(log_ratio))
+    return stdev(values) / math.sqrt(len(values))

@@ -8,21 +8,23 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.arms import SCRATCH, compared, included, is_search
+from analysis.beside import beside
+from analysis.beside import final as final_values
 from analysis.load import Study
-from analysis.statistics import FEWEST, NEGLIGIBLE
+from analysis.statistics import FEWEST, NEGLIGIBLE, TOO_FEW, seeds_needed
 from analysis.tables import (
     ENERGY,
     FORCE,
     MILLI,
-    SCRATCH,
     Quantity,
     early_errors,
     final_errors,
     finetuning,
-    included,
-    is_ablation,
 )
 
+MOST_ARMS = 8
+"""A headline with more is no headline; the tables have them all."""
 NONE = "–"
 """Stands where there is no number."""
 
@@ -33,10 +35,12 @@ class Headline:
 
     Args:
         sentence: the answer.
+        remark: what would make it surer.
         details: per error that it rests on, a title, and per arm what is said and the numbers.
     """
 
     sentence: str
+    remark: str = ""
     details: tuple[tuple[str, list[tuple[str, str]]], ...] = ()
 
 
@@ -93,39 +97,70 @@ def listed(items: Iterable[str]) -> str:
 
 def headline(study: Study) -> Headline:
     """The answer in plain words, as sure as the seeds allow."""
-    done = included(study)
-    if done.empty:
+    if included(study).empty:
         return Headline("No trial has completed yet, so there is nothing to report.")
-    if not is_ablation(study):
+    if is_search(study):
         return _best(study)
     final, early = final_errors(study), early_errors(study)
-    if final.pairs.fillna(0).max() == 0:
+    if final.pairs.isna().all():
+        return _best(study)
+    if final.pairs.max() == 0:
         return Headline(f"No seed has completed both with pretraining and {SCRATCH} yet.")
     details = (
         ("Final force error", _changes(final, FORCE)),
         ("Final energy error", _changes(final, ENERGY)),
         ("Force error at the first evaluation", _changes(early, FORCE)),
     )
-    return Headline(_answer(final), tuple(detail for detail in details if detail[1]))
+    told = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
+    remarks = (_competitors(study), _seeds_wanted(final))
+    return Headline(_answer(final), " ".join(filter(None, remarks)), told)
 
 
 def _answer(final: pd.DataFrame) -> str:
+    """What the arms that were pretrained, or else all arms with a reference, show."""
     rows = final[(final.quantity == FORCE.name) & final.verdict.notna()]
+    asked = ~rows.control.astype(bool)
+    rows = rows[asked] if asked.any() else rows
+    pretrained = ~rows.scratch.astype(bool)
+    subject = "Pretraining" if pretrained.any() else "Longer training"
+    if not final.scratch.any():
+        subject = "Another setting"
     lower, higher = (listed(rows[rows.verdict == said].arm) for said in ("lower", "higher"))
     if lower or higher:
-        told = [f"lowered the final force error at {lower}"] if lower else []
-        told += (
-            [f"raised {'it' if lower else 'the final force error'} at {higher}"] if higher else []
-        )
-        return f"Pretraining {listed(told)}."
+        told = [f"lowered the final force error: {lower}"] if lower else []
+        told += [f"raised {'it' if lower else 'the final force error'}: {higher}"] if higher else []
+        return f"{subject} {listed(told)}."
     if set(rows.verdict) == {"no difference"}:
-        return f"Pretraining changed the final force error by less than {NEGLIGIBLE:g} %."
-    if set(rows.verdict) == {"too few seeds"}:
+        return f"{subject} changed the final force error by less than {NEGLIGIBLE:g} %."
+    if set(rows.verdict) == {TOO_FEW}:
         return (
-            "Too few seeds to tell whether pretraining changes the final force error:"
+            f"Too few seeds to tell whether {subject.lower()} changes the final force error:"
             f" at most {rows.pairs.max():g} per arm, and at least {FEWEST} are needed."
         )
-    return "These seeds cannot tell whether pretraining changes the final force error."
+    return f"These seeds cannot tell whether {subject.lower()} changes the final force error."
+
+
+def _competitors(study: Study) -> str:
+    """How arms that beat scratch stand against what else they have to beat."""
+    table = beside(final_values(compared(study), FORCE))
+    better = table[(table.kind == "scratch") & (table.verdict == "lower")].arm
+    rows = table[table.arm.isin(better) & (table.kind != "scratch")]
+    told = [
+        f"{row['kind']}{'' if row['kind'] == 'placebo' else ' from scratch'}"
+        f" {percent(row['change'])} % {interval(row['low'], row['high'])} ({row['verdict']})"
+        for row in rows.to_dict("records")
+    ]
+    return f"Against {listed(told)}." if told else ""
+
+
+def _seeds_wanted(final: pd.DataFrame) -> str:
+    """How many seeds would tell of a small change, for the arm that needs most."""
+    rows = final[(final.quantity == FORCE.name) & (final.verdict == "cannot tell")]
+    wanted = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
+    known = [n for n in wanted if n is not None]
+    if not known:
+        return ""
+    return f"To find a change of {NEGLIGIBLE:g} % where these cannot tell takes {max(known)} seeds."
 
 
 def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
@@ -143,7 +178,7 @@ def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
 def _best(study: Study) -> Headline:
     """Of a search or a baseline: best in validation among the settings with most seeds."""
     metric = study.facts["space"].get("metric", f"val_{FORCE.name}")
-    curves = finetuning(study)
+    curves = _curves(study)
     lowest = curves[curves.metric == metric].groupby(["arm", "run_id"]).value.min()
     arms = lowest.groupby("arm").agg(["mean", "count"])
     chosen = arms[arms["count"] == arms["count"].max()]["mean"]
@@ -159,5 +194,13 @@ def _best(study: Study) -> Headline:
     return Headline(
         f"{subject} test force RMSE {verb} {spread(errors.mean(), errors.std())} {unit};"
         f" predicting zero force gives {number(trivial)}.",
-        (("Best in validation", [(best, f"n = {len(errors)}")]),),
+        details=(("Best in validation", [(best, f"n = {len(errors)}")]),),
     )
+
+
+def _curves(study: Study) -> pd.DataFrame:
+    """Of all included trials; of a search also of those with one seed."""
+    if len(compared(study)) == len(included(study)):
+        return finetuning(study)
+    names = included(study)[["run_id", "arm"]]
+    return study.curves[study.curves.stage == "finetune"].merge(names, on="run_id")

@@ -1,4 +1,4 @@
-"""Figures of the masking-ratio ablation: curves of both stages, errors against the ratio."""
+"""Curves of both stages: validation errors in finetuning, and the loss of pretraining."""
 
 from __future__ import annotations
 
@@ -7,64 +7,78 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import INK, Drawing, Look, looks, styled
-from analysis.load import Study
-from analysis.tables import (
-    ENERGY,
-    FORCE,
-    MILLI,
-    Quantity,
-    finetuning,
-    included,
-    is_ablation,
-    pretraining,
+from analysis.arms import NAMES, column, compared
+from analysis.figures.style import (
+    INK,
+    MOST_LINES,
+    Drawing,
+    Look,
+    counts,
+    in_words,
+    logarithmic,
+    looks,
+    slug,
+    styled,
 )
-from analysis.words import listed, number
+from analysis.load import Study
+from analysis.tables import ENERGY, FORCE, MILLI, Quantity, finetuning, pretraining
+from analysis.words import number
 
 MOST_EPOCHS = 400
 """More points than this along a line cannot be seen."""
+MOST_ARMS = 9
+"""As many as colours and markers tell apart; a family with more shows the first ones."""
 
 
 def drawings(study: Study) -> list[Drawing]:
-    """The figures for which the study has data; none for a search with many arms."""
-    trials = included(study)
-    if trials.empty or not (is_ablation(study) or trials.scratch.all()):
+    """For each family of arms, which share all but pretraining; else for each model."""
+    trials = compared(study)
+    if trials.empty:
         return []
-    losses = pretraining(study).assign(arm=lambda rows: [f"ratio {r:g}" for r in rows.ratio])
-    names = list(dict.fromkeys([*trials.arm, *losses.arm]))
-    look = looks(names, scratch=set(trials[trials.scratch].arm))
-    made = [_curves(study, quantity, look) for quantity in (FORCE, ENERGY)]
-    made += [_against_ratio(trials, quantity, look) for quantity in (FORCE, ENERGY)]
-    made += [_pretext(losses, look)]
+    rows, losses = finetuning(study), pretraining(study)
+    losses = losses.assign(arm=losses.task)
+    made = []
+    arms = trials.groupby("family").arm.transform("nunique")
+    alone = arms.max() == 1  # Settings vary, and each has one arm.
+    shown = trials if alone else trials[arms > 1]
+    by = column(shown, "model.name").map(NAMES) if alone else shown.family
+    for family, group in shown.groupby(by, sort=False):
+        names = list(group.arm.unique()[:MOST_ARMS])
+        look = looks(names, scratch=set(group[group.scratch].arm))
+        of_family = rows[rows.arm.isin(names)]
+        made += [_errors(of_family, quantity, look, str(family)) for quantity in (FORCE, ENERGY)]
+        made += [_pretext(losses[losses.family.isin(group.family)], str(family))]
     return [drawing for drawing in made if drawing is not None]
 
 
-def _curves(study: Study, quantity: Quantity, look: dict[str, Look]) -> Drawing | None:
-    rows = finetuning(study)
+def _errors(
+    rows: pd.DataFrame, quantity: Quantity, look: dict[str, Look], family: str
+) -> Drawing | None:
     rows = rows[(rows.metric == f"val_{quantity.name}") & np.isfinite(rows.value)]
     if rows.empty:
         return None
     rows = _thinned(rows.assign(value=rows.value * MILLI))
     with styled() as (figure, axes):
-        _lines(axes, rows, look)
-        _logarithmic(axes, rows.value)
+        _lines(axes, rows, look, family)
+        axes.set_yscale("log")
+        logarithmic(axes.yaxis, rows.value)
         axes.legend(loc="upper right")
-        axes.set(xlabel="Finetuning epoch", ylabel=f"Validation {_in_words(quantity)}")
-    title = f"{quantity.label} during finetuning"
+        axes.set(xlabel="Finetuning epoch", ylabel=f"Validation {in_words(quantity)}")
+    title = f"{quantity.label} during finetuning" + (f", {family}" if family else "")
     return Drawing(
-        name=f"{quantity.name}_curves",
+        name="_".join(filter(None, (quantity.name, "curves", slug(family)))),
         title=title,
         caption="On validation data, logarithmic axis. Thick lines are means over seeds, thin lines"
-        f" the seeds. {_counts(rows)}",
+        f" the seeds. {counts(rows)}",
         alt=f"{title} in {quantity.unit}, mean at first and last epoch: {_ends(rows)}.",
         figure=figure,
         shown=rows[["arm", "seed", "epoch", "value"]],
     )
 
 
-def _pretext(rows: pd.DataFrame, look: dict[str, Look]) -> Drawing | None:
+def _pretext(rows: pd.DataFrame, family: str) -> Drawing | None:
     if rows.empty:
         return None
     rows = _thinned(rows)
@@ -73,56 +87,31 @@ def _pretext(rows: pd.DataFrame, look: dict[str, Look]) -> Drawing | None:
         axes.annotate(
             "chance", (1, 1), (0, 3), ("axes fraction", "data"), "offset points", ha="right"
         )
-        _lines(axes, rows, look)
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.88))
-        axes.set(xlabel="Pretraining epoch", ylabel="Validation loss (1 − mean cosine)")
+        _lines(axes, rows, looks(list(rows.arm.unique()[:MOST_ARMS]), scratch=set()))
+        figure.legend(loc="outside upper left", ncols=2)
+        axes.set(xlabel="Pretraining epoch", ylabel="Validation loss (1 is chance)")
         axes.set_ylim(0, 1.12 * max(1, rows.value.max()))
-    title = "Pretext loss during pretraining"
+    title = "Pretext loss during pretraining" + (f", {family}" if family else "")
     return Drawing(
-        name="pretext_curves",
+        name="_".join(filter(None, ("pretext_curves", slug(family)))),
         title=title,
-        caption="How well the directions to hidden hydrogens are predicted on validation data:"
-        f" 1 is chance, 0 perfect. {_counts(rows)}",
+        caption="How well the pretraining task is done on validation data: 1 is chance, 0 perfect;"
+        " of tasks together the sum."
+        f" {counts(rows)}",
         alt=f"{title}, mean at first and last epoch: {_ends(rows)}.",
         figure=figure,
         shown=rows[["arm", "seed", "epoch", "value"]],
     )
 
 
-def _against_ratio(
-    trials: pd.DataFrame, quantity: Quantity, look: dict[str, Look]
-) -> Drawing | None:
-    rows = trials.assign(value=trials[f"test_{quantity.name}"] * MILLI)
-    if rows.ratio.isna().all():
-        return None
-    with styled() as (figure, axes):
-        for arm, group in rows.groupby("arm", sort=False):
-            draw = _baseline if group.scratch.iloc[0] else _points
-            draw(axes, group, str(arm), look[str(arm)])
-        axes.set(xlabel="Masking ratio", ylabel=f"Test {_in_words(quantity)}", xlim=(-0.05, 1.05))
-        axes.margins(y=0.12)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="best")
-    trivial = number(rows[f"trivial_{quantity.name}"].mean() * MILLI)
-    means = rows.groupby("arm", sort=False).value.mean()
-    described = "; ".join(f"{arm} {number(mean)}" for arm, mean in means.items())
-    return Drawing(
-        name=f"{quantity.name}_against_ratio",
-        title=f"{quantity.label} against masking ratio",
-        caption="On test data, after finetuning. Large markers are means, open circles seeds; line"
-        " and band are training from scratch, mean ± standard deviation, its seeds drawn at 0."
-        f" The trivial predictor has {trivial} {quantity.unit}. {_counts(rows)}",
-        alt=f"Mean test {_in_words(quantity)}: {described}; trivial predictor {trivial}.",
-        figure=figure,
-        shown=rows[["arm", "ratio", "seed", "value"]],
-    )
-
-
-def _lines(axes: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
+def _lines(axes: Axes, rows: pd.DataFrame, look: dict[str, Look], family: str = "") -> None:
     for place, (name, group) in enumerate(rows.groupby("arm", sort=False)):
-        arm = look[str(name)]
-        for _, run in group.groupby("run_id"):
-            axes.plot(run.epoch, run.value, color=arm.colour, linewidth=0.7, alpha=0.35)
+        arm = look.get(str(name))
+        if arm is None:
+            continue
+        for run in group.run_id.unique()[:MOST_LINES]:
+            line = group[group.run_id == run]
+            axes.plot(line.epoch, line.value, color=arm.colour, linewidth=0.7, alpha=0.35)
         mean = group.groupby("epoch").value.mean()
         every = max(1, len(mean) // 5)
         axes.plot(
@@ -132,56 +121,19 @@ def _lines(axes: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
             linestyle=arm.dash,
             marker=arm.marker,
             markevery=(place * every // 4 % every, every),
-            label=str(name),
+            label=str(name).removesuffix(f", {family}"),
         )
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _points(axes: Axes, group: pd.DataFrame, name: str, arm: Look) -> None:
-    ratio, mean = group.ratio.iloc[0], group.value.mean()
-    label = None if name == f"ratio {ratio:g}" else name  # The axis says it.
-    _seeds(axes, group.ratio, group, arm)
-    axes.plot([ratio], [mean], arm.marker, color=arm.colour, markersize=8, label=label)
-
-
-def _baseline(axes: Axes, group: pd.DataFrame, name: str, arm: Look) -> None:
-    mean, std = group.value.mean(), group.value.std()
-    if math.isfinite(std):
-        axes.axhspan(mean - std, mean + std, color=arm.colour, alpha=0.1, linewidth=0)
-    axes.axhline(mean, color=arm.colour, linestyle=arm.dash, linewidth=1.4, label=name)
-    _seeds(axes, 0 * group.value, group, arm)
-
-
-def _seeds(axes: Axes, at: pd.Series[float], group: pd.DataFrame, arm: Look) -> None:
-    axes.plot(at, group.value, "o", color=arm.colour, markerfacecolor="none", markersize=4)
-
-
-def _logarithmic(axes: Axes, values: pd.Series[float]) -> None:
-    axes.set_yscale("log")
-    wide = values.max() > 4 * values.min()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
 def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every k-th epoch and the last, with arms in the order of the legend."""
+    """Every k-th epoch and the last."""
     epochs = np.unique(rows.epoch.to_numpy(dtype=int))
-    kept = {*epochs[:: math.ceil(len(epochs) / MOST_EPOCHS)], epochs[-1]}
-    order = ["ratio", "arm", "run_id", "epoch"]
+    kept = {*epochs[:: math.ceil(len(epochs) / MOST_EPOCHS)], *rows.groupby("run_id").epoch.max()}
     chosen = rows[rows.epoch.isin(kept)]
-    return chosen.sort_values(order, na_position="first").reset_index(drop=True)
-
-
-def _in_words(quantity: Quantity) -> str:
-    return f"{quantity.label.lower().replace('rmse', 'RMSE')} ({quantity.unit})"
-
-
-def _counts(rows: pd.DataFrame) -> str:
-    counts = rows.groupby("arm", sort=False).run_id.nunique()
-    if counts.nunique() == 1:
-        return f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{counts.iloc[0]} per arm."
-    return f"n = {listed(f'{n} ({arm})' for arm, n in counts.items())}."
+    order = pd.Series(range(rows.arm.nunique()), rows.arm.unique())
+    placed = chosen.assign(place=chosen.arm.map(order))
+    return placed.sort_values(["place", "run_id", "epoch"]).reset_index(drop=True)
 
 
 def _ends(rows: pd.DataFrame) -> str:

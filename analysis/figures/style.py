@@ -6,17 +6,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
-from io import StringIO
+from io import BytesIO, StringIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
+from analysis.tables import Quantity
+from analysis.words import listed
 from study.durable import write_bytes
 
 INK = "#010203"
@@ -26,6 +32,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
 SIZE = (4.7, 3.5)
 """Inches; small enough that its text can be read on a phone."""
+LONGEST = 60
+"""Letters that a text gives to a file's name."""
+MOST_LINES = 8
+"""Thin lines per arm, one for each seed; more hide each other and make the page heavy."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +68,47 @@ class Look:
     dash: str = "-"
 
 
+def slug(text: str) -> str:
+    """A text as part of a file's name, shortened if long."""
+    plain = re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_.")
+    if len(plain) <= LONGEST:
+        return plain
+    return f"{plain[:LONGEST]}-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def logarithmic(axis: Axis, values: pd.Series[float]) -> None:
+    """Plain numbers on an axis that is logarithmic already, also where it spans little."""
+    wide = values.max() > 4 * values.min()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
+
+
+def counts(rows: pd.DataFrame) -> str:
+    """How many runs each arm of a figure rests on."""
+    of_arm = rows.groupby("arm", sort=False).run_id.nunique()
+    if of_arm.nunique() == 1:
+        return f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{of_arm.iloc[0]} per arm."
+    return f"n = {listed(f'{n} ({arm})' for arm, n in of_arm.items())}."
+
+
+def in_words(quantity: Quantity) -> str:
+    """An error as an axis names it."""
+    return f"{quantity.label.lower().replace('rmse', 'RMSE')} ({quantity.unit})"
+
+
 def looks(arms: list[str], scratch: set[str]) -> dict[str, Look]:
     """Ink and circles for training from scratch, colours and other markers for the rest."""
-    plain, bare = iter(zip(COLOURS * 2, MARKERS * 2, strict=True)), iter(("--", ":", "-.") * 3)
+    plain = cycle(zip(COLOURS, MARKERS, strict=True))
+    bare = cycle(("--", ":", "-."))
     return {
         arm: Look(INK, "o", next(bare)) if arm in scratch else Look(*next(plain)) for arm in arms
     }
 
 
 @contextmanager
-def styled() -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure of one panel; matplotlib's settings hold only inside."""
+def styled(height: float = SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure of one panel, `height` in inches; settings hold only inside."""
     settings: Any = {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -93,7 +133,7 @@ def styled() -> Iterator[tuple[Figure, Axes]]:
         "lines.markersize": 5.5,
     }
     with mpl.rc_context(settings):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
 
@@ -110,9 +150,18 @@ def svg(drawing: Drawing) -> str:
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(drawing.alt)}"', 1)
 
 
+def _pdf(drawing: Drawing) -> bytes:
+    content = BytesIO()
+    none = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        drawing.figure.savefig(content, format="pdf", transparent=True, metadata=none)
+    return content.getvalue()
+
+
 def save(drawing: Drawing, folder: Path) -> str:
-    """Write `NAME.svg` and the plotted values as `NAME.csv`; return the SVG element."""
+    """Write `NAME.svg`, `.pdf` and the plotted values as `.csv`; return the SVG element."""
     element = svg(drawing)
     write_bytes(folder / f"{drawing.name}.svg", f"{element}\n".encode())
+    write_bytes(folder / f"{drawing.name}.pdf", _pdf(drawing))
     write_bytes(folder / f"{drawing.name}.csv", drawing.shown.to_csv(index=False).encode())
     return element

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,15 +18,15 @@ EPOCHS = 4
 PARENT = "study-run"
 
 
-def _study(name: str) -> Run:
+def _study(name: str, profile: str, space: dict[str, object]) -> Run:
     """The parent run."""
     tags = {
         Tag.KIND: "study",
         Tag.KEY: "5" * 64,
         Tag.SCHEMA: "1",
         Tag.QUESTION: "Does masking help?",
-        Tag.PROFILE: "quick",
-        Tag.SPACE: '{"trial": {"seed": 0}}',
+        Tag.PROFILE: profile,
+        Tag.SPACE: json.dumps({"trial": {"seed": 0}} | space),
         Tag.PACKAGES: '{"torch": "2.13.0"}',
         Tag.HARDWARE: '{"cores": 2}',
         Tag.GIT: "abc123",
@@ -54,11 +56,24 @@ def masked() -> Callable[..., Run]:
 
 
 @pytest.fixture
+def audited() -> Callable[..., Run]:
+    """A stopped trial that was finished afterwards."""
+
+    def build(number: int, seed: int, ratio: float, force: float) -> Run:
+        run = _trial(number, seed, force, ratio, {})
+        run.tags[Tag.KIND] = "audit"
+        return replace(run, run_id=f"audit-{number}")
+
+    return build
+
+
+@pytest.fixture
 def pretrained() -> Callable[..., Run]:
     """A pretraining whose validation loss falls to `loss`."""
 
     def build(seed: int, ratio: float, loss: float) -> Run:
         tags = _tags("pretrain", _pretraining_key(seed, ratio)) | {Tag.STATUS: "completed"}
+        tags["study.train_frames"] = "8"
         params = _settings(seed) | _pretrain_settings(ratio)
         curve = [
             Point("pretrain/val_loss", epoch, loss ** (epoch / EPOCHS))
@@ -78,7 +93,7 @@ def _trial(
     number: int, seed: int, force: float, ratio: float | None, changes: dict[str, object]
 ) -> Run:
     status = str(changes.pop("status", "completed"))
-    tags = _tags("trial", f"{number:064d}") | {Tag.NUMBER: str(number)}
+    tags = _tags("trial", f"{number:064d}") | {Tag.NUMBER: str(number), "study.train_frames": "8"}
     params = _settings(seed) | {str(name): str(value) for name, value in changes.items()}
     if ratio is not None:
         tags[Tag.PRETRAINING] = _pretraining_key(seed, ratio)
@@ -106,7 +121,14 @@ def _tags(kind: str, key: str) -> dict[str, str]:
 
 
 def _settings(seed: int) -> dict[str, str]:
-    return {"dataset.name": "tip3p_water", "seed": str(seed), "model.cutoff": "3.4"}
+    return {
+        "dataset.name": "tip3p_water",
+        "model.name": "egnn",
+        "seed": str(seed),
+        "model.cutoff": "3.4",
+        "finetune.epochs": str(EPOCHS),
+        "finetune.batch_size": "2",
+    }
 
 
 def _pretrain_settings(ratio: float) -> dict[str, str]:
@@ -114,16 +136,17 @@ def _pretrain_settings(ratio: float) -> dict[str, str]:
         "pretrain.task.name": "masking",
         "pretrain.task.masking_ratio": str(ratio),
         "pretrain.epochs": str(EPOCHS),
+        "pretrain.batch_size": "2",
     }
 
 
 def _curves(force: float) -> list[Point]:
-    """Errors that fall from four times their last value."""
+    """Errors that fall from four times their last value, and a steady gradient."""
     return [
         Point(f"finetune/{metric}", epoch, value * 4 ** (1 - epoch / EPOCHS))
         for epoch in range(1, EPOCHS + 1)
         for metric, value in _errors("val", force).items()
-    ]
+    ] + [Point("finetune/grad_norm", epoch, 1.0) for epoch in range(1, EPOCHS + 1)]
 
 
 def _finals(force: float) -> list[Point]:
@@ -145,8 +168,10 @@ def _errors(prefix: str, force: float) -> dict[str, float]:
 def tabulate(tmp_path: Path) -> Callable[..., Study]:
     """Write runs as the tables of a study in `tmp_path`, and load them."""
 
-    def write(*runs: Run, name: str = "masking_ratio-quick") -> Study:
-        write_tables([_study(name), *runs], "experiment", tmp_path / "tables")
+    def write(
+        *runs: Run, name: str = "masking_ratio-quick", profile: str = "quick", **space: object
+    ) -> Study:
+        write_tables([_study(name, profile, space), *runs], "experiment", tmp_path / "tables")
         return load(tmp_path / "tables")
 
     return write

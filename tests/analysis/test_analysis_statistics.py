@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics import Change, holm, paired_change, t_interval, verdict
 
@@ -54,9 +55,21 @@ def test_fewer_than_two_values_have_no_interval(values: list[float]) -> None:
     assert all(math.isnan(end) for end in t_interval(values))
 
 
+def test_one_pair_has_no_interval() -> None:
+    change = paired_change(series(1.0), series(2.0))
+    assert (change.n, change.percent) == (1, pytest.approx(-50))
+    assert math.isnan(change.low)
+    assert math.isnan(change.high)
+
+
 def test_equal_errors_change_nothing() -> None:
     change = paired_change(series(1.0, 2.0), series(1.0, 2.0))
-    assert change == Change(2, 0.0, 0.0, 0.0, 1.0)
+    assert change == Change(2, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    p_values = list(np.random.default_rng(0).uniform(size=9) ** 3)
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
 
 
 def test_holm_agrees_with_a_hand_calculation() -> None:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from analysis.arms import excluded, included
 from analysis.load import Study
 from analysis.runs import Run
 from analysis.tables import (
     cost,
     early_errors,
-    excluded,
     final_errors,
-    included,
     is_ablation,
     pretext,
     results,
@@ -42,7 +41,7 @@ def test_final_errors_are_means_in_milli_units(ablation: Study) -> None:
     assert (scratch["mean"], scratch["std"]) == pytest.approx((200, 100))
     assert scratch["trivial"] == pytest.approx(600)
     assert math.isnan(scratch["change"])
-    assert (masked["arm"], masked["pairs"]) == ("ratio 0.5", 3)
+    assert (masked["arm"], masked["pairs"]) == ("masking 0.5", 3)
     assert masked["change"] == pytest.approx(100 * (0.9 ** (4 / 3) - 1))
 
 
@@ -88,7 +87,7 @@ def test_an_arm_is_compared_with_scratch_of_its_own_setting(
         )
     ]
     rows = final_errors(tabulate(*trials)).query("quantity == 'force_rmse'").set_index("arm")
-    assert rows.change["ratio 0.5, finetune.epochs 20"] == pytest.approx(-50)
+    assert rows.change["masking 0.5, 20 epochs"] == pytest.approx(-50)
 
 
 def test_results_show_the_settings_that_vary(ablation: Study) -> None:
@@ -112,8 +111,8 @@ def test_the_headline_names_what_was_found(
     errors = enumerate((0.090, 0.089, 0.091))
     trials = [run for n, e in errors for run in (scratch(n, n, 0.1), masked(n + 3, n, 0.5, e))]
     found = headline(tabulate(*trials))
-    assert found.sentence == "Pretraining lowered the final force error at ratio 0.5."
-    assert found.details[0][1] == [("ratio 0.5: lower", "−10.0 % [−12.5, −7.5], n = 3")]
+    assert found.sentence == "Pretraining lowered the final force error: masking 0.5."
+    assert found.details[0][1] == [("masking 0.5: lower", "−10.0 % [−12.5, −7.5], n = 3")]
 
 
 def test_two_seeds_are_too_few_for_a_verdict(
@@ -128,11 +127,11 @@ def test_two_seeds_are_too_few_for_a_verdict(
     assert headline(tabulate(*trials)).sentence.startswith("Too few seeds to tell")
 
 
-def test_many_arms_are_a_search(
+def test_of_a_search_only_repeated_arms_are_compared(
     tabulate: Callable[..., Study], masked: Build, scratch: Build
 ) -> None:
     trials = [masked(n, 0, n / 20, n / 100) for n in range(1, 12)]
-    study = tabulate(scratch(0, 0, 0.5), *trials)
+    study = tabulate(scratch(0, 0, 0.5), *trials, search={"trials": 12})
     assert not is_ablation(study)
     assert "best of 12 settings" in headline(study).sentence
 
@@ -141,5 +140,5 @@ def test_a_search_is_judged_by_validation(tabulate: Callable[..., Study], masked
     trials = [masked(n, 0, n / 20, n / 100) for n in range(1, 12)]
     lucky = masked(12, 0, 0.9, 0.2)
     lucky.points[:] = [p._replace(value=1e-3) if "test" in p.metric else p for p in lucky.points]
-    found = headline(tabulate(*trials, lucky))
-    assert found.details == (("Best in validation", [("ratio 0.05", "n = 1")]),)
+    found = headline(tabulate(*trials, lucky, search={"trials": 12}))
+    assert found.details == (("Best in validation", [("masking 0.05", "n = 1")]),)

@@ -1,0 +1,156 @@
+"""A claim, and how it is measured: which trials it is about, and what they are set against."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import EPOCHS, LABELS, column
+from analysis.beside import competitors
+from analysis.load import Study
+from analysis.statistics import FEWEST, Change, Claim, change_of, paired_change
+from analysis.tables import by_seed, finetuning
+from analysis.training_curves import learning_area, steadiness
+
+DIRECTIONS = {"lower": -1, "none": 0, "higher": 1}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An entry of `claims.yaml`, which explains its keys."""
+
+    id: str
+    place: str
+    text: str
+    printed: str = ""
+    needs: str = ""
+    measure: str = "final"
+    quantity: str = "force_rmse"
+    arm: dict[str, Any] | None = None
+    against: str | dict[str, Any] = "scratch"
+    direction: str = "lower"
+    full: tuple[float, float] = (math.nan, math.nan)
+    reduced: tuple[float, float] = (math.nan, math.nan)
+    seeds: int = FEWEST
+
+    def claim(self, scale: str) -> Claim:
+        """What is claimed at this scale."""
+        return Claim(DIRECTIONS[self.direction], *(self.full if scale == "full" else self.reduced))
+
+
+def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
+    """Trials of the arms that a claim is about."""
+    kept: pd.DataFrame = trials
+    if "task" in selector:
+        scratch = selector["task"] == "scratch"
+        names = kept.task.str.split().str[0]
+        mixed = kept.task.str.contains(" + ", regex=False)
+        kept = kept[kept.scratch if scratch else (names == selector["task"]) & ~mixed]
+    kept = kept[kept.placebo == selector.get("placebo", False)]
+    for name, setting in SETTINGS.items():
+        if name in selector:
+            same = [equal(value, selector[name]) for value in column(kept, setting)]
+            kept = kept[np.array(same, dtype=bool)]
+    if selector.get("longer") and len(kept):
+        shortest = kept.groupby("family")[EPOCHS].transform("min")
+        kept = kept[kept[EPOCHS] > shortest]
+    return kept
+
+
+SETTINGS = {
+    "model": "model.name",
+    "dataset": "dataset.name",
+    "ratio": "ratio",
+    "noise": "noise",
+    "atom": "pretrain.task.atom",
+}
+
+
+def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.DataFrame:
+    """Trials with what is compared as `value`."""
+    if statement.measure in ("final", "labels"):
+        return trials.assign(value=trials[f"test_{statement.quantity}"])
+    if statement.measure == "early":
+        curves = finetuning(study)
+        curves = curves[curves.metric == f"val_{statement.quantity}"]
+        first = curves[curves.epoch == curves.epoch.min()].set_index("run_id").value
+    elif statement.measure == "learning":
+        first = np.exp(learning_area(study).set_index("run_id")["log"])
+    else:
+        first = steadiness(study).set_index("run_id").roughness
+    return trials.assign(value=trials.run_id.map(first).astype(float))
+
+
+def compared_as(
+    statement: Statement, mine: pd.DataFrame, values: pd.DataFrame
+) -> tuple[Change | None, pd.DataFrame]:
+    """The change that a statement is about, if the study has it, and all trials behind it.
+
+    Args:
+        statement: the claim.
+        mine: trials that it is about.
+        values: all trials, with `value` as of `measured`.
+    """
+    if statement.measure == "labels":
+        return _gain(mine, values)
+    return _against(statement, mine, values)
+
+
+def _against(
+    statement: Statement, mine: pd.DataFrame, values: pd.DataFrame
+) -> tuple[Change | None, pd.DataFrame]:
+    """The arm with most pairs against what the statement names, and all trials of both."""
+    best: tuple[Change | None, pd.DataFrame] = None, values[:0]
+    for arm, group in mine.groupby("arm", sort=False):
+        change, others = _competitor(statement, str(arm), group, values)
+        if change is not None and (best[0] is None or change.n > best[0].n):
+            best = change, pd.concat([group, others])
+    return best
+
+
+def _competitor(
+    statement: Statement, arm: str, group: pd.DataFrame, values: pd.DataFrame
+) -> tuple[Change | None, pd.DataFrame]:
+    other = statement.against
+    if group.scratch.iloc[0]:
+        same = values[values.scratch & (values.family == group.family.iloc[0])]
+        others = same[same[EPOCHS] == same[EPOCHS].min()]
+    elif isinstance(other, dict) or other == "others":
+        same = values[(values.setting == group.setting.iloc[0]) & (values.arm != arm)]
+        others = chosen(same, other if isinstance(other, dict) else {"task": "masking"})
+    else:
+        found = competitors(arm, values).get(other)
+        if found is None:
+            return None, values[:0]
+        return found[2], values[values.arm.isin(found[0].split(" … "))]
+    if others.empty:
+        return None, others
+    reference = np.exp(np.log(others.value).groupby(others.seed).mean())
+    return paired_change(by_seed(group, "value"), reference.rename("value")), others
+
+
+def _gain(mine: pd.DataFrame, values: pd.DataFrame) -> tuple[Change | None, pd.DataFrame]:
+    """Gain at the fewest labels against the gain at the most, seed by seed."""
+    labels = pd.to_numeric(column(mine, LABELS)).astype(float)
+    gains: dict[Any, pd.Series[float]] = {}
+    others = values[values.scratch]
+    for number, group in mine.groupby(labels):
+        same = others[others.setting == group.setting.iloc[0]]
+        pair = pd.concat([by_seed(group, "value"), by_seed(same, "value")], axis=1, join="inner")
+        gains[number] = pair.iloc[:, 0].div(pair.iloc[:, 1]).map(math.log)
+    if len(gains) < 2:
+        return None, others
+    both = pd.concat([gains[min(gains)], gains[max(gains)]], axis=1, join="inner")
+    behind = pd.concat([mine, others[others.setting.isin(mine.setting)]])
+    return change_of([float(x) for x in both.iloc[:, 0] - both.iloc[:, 1]]), behind
+
+
+def equal(value: Any, wanted: Any) -> bool:
+    """Whether a setting has a value that `claims.yaml` names."""
+    if isinstance(wanted, float) and not isinstance(value, str):
+        return not pd.isna(value) and math.isclose(float(value), wanted, rel_tol=1e-9)
+    return not pd.isna(value) and bool(value == wanted)

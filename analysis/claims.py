@@ -1,0 +1,245 @@
+"""The papers' claims, `claims.yaml`, and what studies say of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.arms import column, compared
+from analysis.claimed import Statement, chosen, compared_as, equal, measured
+from analysis.load import Study
+from analysis.statistics import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    LEVEL,
+    REPRODUCED,
+    TOO_FEW,
+    Change,
+    fisher,
+    holm,
+    judge,
+    proportion_interval,
+    seeds_needed,
+)
+from analysis.training_curves import begun
+
+FILE = Path(__file__).parent / "claims.yaml"
+NOT_RUN, OTHER_DATA = "not run", "different data"
+NO_CHANGE = Change(0, math.nan, math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one study says of a statement.
+
+    Args:
+        statement: the claim.
+        verdict: in the words of `judge`, or not run, or different data.
+        reason: why there is no verdict, or what else it rests on.
+        study: name of the study.
+        scale: full (the paper's profile) or reduced.
+        change: of the arm against what it is claimed to beat.
+        told: the finding where it is no change.
+        reading: which of the paper's readings the trials used.
+        needed: seeds that the claim would need, at the spread that was found.
+        run_ids: MLflow runs behind the numbers.
+        keys: hashes of that work; studies that share it share the finding.
+    """
+
+    statement: Statement
+    verdict: str
+    reason: str = ""
+    study: str = ""
+    scale: str = ""
+    change: Change = NO_CHANGE
+    told: str = ""
+    reading: str = ""
+    needed: int | None = None
+    run_ids: tuple[str, ...] = ()
+    keys: frozenset[str] = frozenset()
+
+
+def statements() -> list[Statement]:
+    """All claims, in the order of the papers."""
+    return [Statement(**entry) for entry in _content()["claims"]]
+
+
+def findings(studies: Sequence[Study]) -> list[Finding]:
+    """What the studies say of each statement; several rows where several studies do.
+
+    Holm's correction is over the statements of one place of a paper that one study tests. Studies
+    that rest on the very same work are told together, with the verdict of the first.
+    """
+    by_study = {id(study): _findings(study) for study in studies}
+    rows = []
+    for statement in statements():
+        told = [found[statement.id] for found in by_study.values() if statement.id in found]
+        rows += _shared(told) or [
+            Finding(statement, NOT_RUN, statement.needs or _missing(statement))
+        ]
+    return rows
+
+
+def _shared(told: Sequence[Finding]) -> list[Finding]:
+    first: dict[frozenset[str], Finding] = {}
+    for finding in told:
+        known = first.get(finding.keys)
+        names = finding.study if known is None else f"{known.study}, {finding.study}"
+        first[finding.keys] = replace(known or finding, study=names)
+    return list(first.values())
+
+
+def findings_table(found: Iterable[Finding]) -> pd.DataFrame:
+    """The findings as a table, one row each, in %."""
+    return pd.DataFrame(
+        [
+            {
+                "id": f.statement.id,
+                "place": f.statement.place,
+                "claim": f.statement.text,
+                "printed": f.statement.printed,
+                "study": f.study,
+                "scale": f.scale,
+                "ours": f.change.percent,
+                "low": f.change.low,
+                "high": f.change.high,
+                "n": f.change.n,
+                "told": f.told,
+                "verdict": f.verdict,
+                "reason": f.reason,
+                "reading": f.reading,
+                "seeds_needed": f.needed,
+                "run_ids": " ".join(f.run_ids),
+            }
+            for f in found
+        ]
+    )
+
+
+def reading(trials: pd.DataFrame) -> str:
+    """Which side trials took where the paper's text, its released code and sense disagree."""
+    others = []
+    for rule in _content()["readings"]:
+        concerned = trials[column(trials, "model.name").isin(rule.get("models", MODELS))]
+        used = column(concerned, rule["setting"]).dropna().unique()
+        source = "paper" if "paper" in rule else "released"
+        if any(equal(value, rule[source]) for value in used):
+            others.append(f"{rule['setting']} {rule[source]} ({source})")
+    return f"corrected, but {', '.join(others)}" if others else "corrected"
+
+
+MODELS = ("egnn", "gns", "forcenet")
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return content
+
+
+def _findings(study: Study) -> dict[str, Finding]:
+    trials = compared(study)
+    found = {s.id: _finding(s, study, trials) for s in statements() if s.arm is not None}
+    told = {name: finding for name, finding in found.items() if finding is not None}
+    judged = {}
+    for place in dict.fromkeys(finding.statement.place for finding in told.values()):
+        family = {name: f for name, f in told.items() if f.statement.place == place}
+        adjusted = holm([finding.change.p for finding in family.values()])
+        for (name, finding), p in zip(family.items(), adjusted, strict=True):
+            judged[name] = _judged(finding, p, len(family))
+    return judged
+
+
+def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
+    """The verdict, unless the finding has one already."""
+    statement, change = finding.statement, finding.change
+    claim = statement.claim(finding.scale)
+    expected = (claim.direction or -1) * claim.smallest
+    needed = seeds_needed(round(change.spread, 3), expected, tests)
+    finding = replace(finding, needed=max(needed, statement.seeds) if needed else None)
+    if finding.verdict:
+        return finding
+    if change.n < statement.seeds:
+        reason = f"{change.n} of at least {statement.seeds} seeds"
+        return replace(finding, verdict=TOO_FEW, reason=reason)
+    return replace(finding, verdict=judge(claim, change, adjusted, tests))
+
+
+def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Finding | None:
+    """The change without its verdict; none if the study has no such arms."""
+    assert statement.arm is not None
+    reason = ""
+    mine = chosen(trials, statement.arm)
+    for name in _content()["stand_ins"].get(statement.arm.get("dataset"), ()):
+        if mine.empty:
+            mine = chosen(trials, statement.arm | {"dataset": name})
+            reason = f"{name.replace('_', ' ')} in place of {statement.arm['dataset']}"
+    if mine.empty:
+        return None
+    base = Finding(
+        statement,
+        OTHER_DATA if reason else "",
+        reason,
+        study.name,
+        "full" if study.facts["profile"] == "paper" else "reduced",
+        reading=reading(mine),
+    )
+    if statement.measure in RATES:
+        return RATES[statement.measure](base, study, mine)
+    values = measured(study, trials, statement)
+    change, behind = compared_as(statement, values[values.arm.isin(mine.arm)], values)
+    if change is None:
+        return None
+    return _resting_on(replace(base, change=change), behind)
+
+
+def _divergence(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    trials = begun(study)
+    arms = trials[trials.arm.isin(mine.arm)]
+    other = trials[trials.scratch & trials.setting.isin(mine.setting)]
+    if other.empty:
+        return None
+    bad, reference = int(_failed(arms).sum()), int(_failed(other).sum())
+    p = fisher(bad, len(arms), reference, len(other))
+    told = f"{bad} of {len(arms)} against {reference} of {len(other)}"
+    few = min(len(arms), len(other)) < base.statement.seeds
+    said = TOO_FEW if few else REPRODUCED if p < 1 - LEVEL else INCONCLUSIVE
+    told_of = replace(base, verdict=base.verdict or said, told=told)
+    return _resting_on(told_of, pd.concat([arms, other]))
+
+
+def _failure(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    trials = begun(study)
+    arms = trials[trials.arm.isin(mine.arm)]
+    bad = int(_failed(arms).sum())
+    low, high = proportion_interval(bad, len(arms))
+    said = REPRODUCED if low > 0.5 else CONTRADICTED if high < 0.5 else INCONCLUSIVE
+    said = TOO_FEW if len(arms) < base.statement.seeds else said
+    told = f"{bad} of {len(arms)} diverged or collapsed"
+    return _resting_on(replace(base, verdict=base.verdict or said, told=told), arms)
+
+
+def _resting_on(finding: Finding, trials: pd.DataFrame) -> Finding:
+    runs = tuple(sorted(trials.run_id))
+    return replace(finding, run_ids=runs, keys=frozenset(trials.key))
+
+
+RATES = {"divergence": _divergence, "failure": _failure}
+
+
+def _failed(trials: pd.DataFrame) -> pd.Series[bool]:
+    collapsed = trials.test_force_rmse >= 0.95 * trials.trivial_force_rmse
+    return (trials.status == "diverged") | collapsed.fillna(value=False)
+
+
+def _missing(statement: Statement) -> str:
+    told = [f"{name} {value}" for name, value in (statement.arm or {}).items()]
+    against = f", against {statement.against}" if statement.against != "scratch" else ""
+    return f"no study here has {', '.join(told)}{against}"

@@ -1,0 +1,182 @@
+"""Final errors against what a study varies: masking ratio, noise scale, labels, compute."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.arms import LABELS, column, compared
+from analysis.figures.style import (
+    INK,
+    Drawing,
+    Look,
+    counts,
+    in_words,
+    logarithmic,
+    looks,
+    slug,
+    styled,
+)
+from analysis.load import Study
+from analysis.tables import ENERGY, FORCE, MILLI, Quantity
+from analysis.words import number
+
+SCALES = {
+    "ratio": ("Masking ratio", "masking ratio"),
+    "noise": ("Noise scale (Å)", "noise scale"),
+}
+
+
+def drawings(study: Study) -> list[Drawing]:
+    """Those for which the study has two values or more."""
+    trials = compared(study)
+    made = []
+    for family, group in trials.groupby("family", sort=False):
+        bare = group[group.scratch]
+        bare = bare[bare.setting == bare.setting.iloc[0]] if len(bare) else bare
+        for scale in SCALES:
+            swept = group[group[scale].notna() & ~group.placebo]
+            if swept[scale].nunique() > 1:
+                rows = pd.concat([bare, swept])
+                made += [_scale(rows, q, scale, str(family)) for q in (FORCE, ENERGY)]
+    if column(trials, LABELS).nunique() > 1:
+        made += [_labels(trials, quantity) for quantity in (FORCE, ENERGY)]
+    for family, group in trials.groupby("family", sort=False):
+        if group[group.scratch].arm.nunique() > 1 and group["compute"].notna().all():
+            made.append(_compute(group, str(family)))
+    return made
+
+
+def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) -> Drawing:
+    rows = trials.assign(value=trials[f"test_{quantity.name}"] * MILLI)
+    label, words = SCALES[scale]
+    look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
+    with styled() as (figure, axes):
+        for arm, group in rows.groupby("arm", sort=False):
+            draw = _baseline if group.scratch.iloc[0] else _points
+            draw(axes, group, scale, str(arm), look[str(arm)])
+        axes.set(xlabel=label, ylabel=f"Test {in_words(quantity)}")
+        if scale == "ratio":
+            axes.set_xlim(-0.05, 1.05)
+        axes.margins(y=0.12)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="best")
+    trivial = number(rows[f"trivial_{quantity.name}"].mean() * MILLI)
+    means = rows.groupby("arm", sort=False).value.mean()
+    described = "; ".join(f"{arm} {number(mean)}" for arm, mean in means.items())
+    return Drawing(
+        name="_".join(filter(None, (quantity.name, "against", scale, slug(family)))),
+        title=f"{quantity.label} against {words}" + (f", {family}" if family else ""),
+        caption="On test data, after finetuning. Large markers are means, open circles seeds; line"
+        " and band are training from scratch, mean ± standard deviation, its seeds drawn at 0."
+        f" The trivial predictor has {trivial} {quantity.unit}. {counts(rows)}",
+        alt=f"Mean test {in_words(quantity)}: {described}; trivial predictor {trivial}.",
+        figure=figure,
+        shown=rows[["arm", scale, "seed", "value"]],
+    )
+
+
+def _labels(trials: pd.DataFrame, quantity: Quantity) -> Drawing:
+    labels = pd.to_numeric(column(trials, LABELS)).astype(float)
+    rows = trials.assign(
+        labels=labels.fillna(trials.train_frames.astype(float)),
+        value=trials[f"test_{quantity.name}"] * MILLI,
+    )
+    look = looks(list(rows.task.unique()), scratch=set(rows[rows.scratch].task))
+    with styled() as (figure, axes):
+        for task, group in rows.groupby("task", sort=False):
+            arm = look[str(task)]
+            mean = group.groupby("labels").value.mean()
+            at = mean.index.to_numpy(dtype=float)
+            axes.plot(
+                at, mean.to_numpy(), arm.dash, color=arm.colour, marker=arm.marker, label=task
+            )
+            axes.plot(group["labels"], group.value, "o", color=arm.colour, mfc="none", ms=4)
+        axes.set(xscale="log", yscale="log")
+        logarithmic(axes.xaxis, rows["labels"])
+        axes.set_xticks(sorted(rows["labels"].unique()))
+        logarithmic(axes.yaxis, rows.value)
+        axes.set(xlabel="Labelled frames in finetuning", ylabel=f"Test {in_words(quantity)}")
+        axes.legend(loc="best")
+    means = rows.groupby(["task", "labels"], sort=False).value.mean()
+    described = "; ".join(
+        f"{row['task']} with {row['labels']:g} {number(row['value'])}"
+        for row in means.reset_index().to_dict("records")
+    )
+    return Drawing(
+        name=f"{quantity.name}_against_labels",
+        title=f"{quantity.label} against the number of labels",
+        caption="On test data, both axes logarithmic. Lines join means, open circles are seeds."
+        f" {counts(rows)}",
+        alt=f"Mean test {in_words(quantity)}: {described}.",
+        figure=figure,
+        shown=rows[["task", "labels", "seed", "value"]],
+    )
+
+
+def _compute(trials: pd.DataFrame, family: str) -> Drawing:
+    rows = trials.assign(value=trials.test_force_rmse * MILLI, minutes=trials["compute"] / 60)
+    look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
+    means = rows.groupby("arm", sort=False).agg(
+        scratch=("scratch", "first"),
+        minutes=("minutes", "median"),
+        value=("value", "mean"),
+        std=("value", "std"),
+    )
+    with styled() as (figure, axes):
+        bare = means[means.scratch].sort_values("minutes")
+        axes.plot(bare.minutes, bare.value, "--", color=INK, linewidth=1.2)
+        for name, mean in means.iterrows():
+            arm = look[str(name)]
+            axes.errorbar(
+                mean.minutes,
+                mean.value,
+                yerr=mean["std"] if math.isfinite(mean["std"]) else 0,
+                fmt=arm.marker,
+                color=arm.colour,
+                markersize=8,
+                elinewidth=1,
+                label=str(name).removesuffix(f", {family}"),
+            )
+        axes.set(xlabel="Compute of both stages (min)", ylabel=f"Test {in_words(FORCE)}")
+        axes.set_xlim(left=0)
+        axes.margins(0.08, 0.12)
+        axes.legend(loc="best")
+    described = "; ".join(
+        f"{name} {number(mean.value)} after {number(mean.minutes)} min"
+        for name, mean in means.iterrows()
+    )
+    return Drawing(
+        name="_".join(filter(None, ("compute", slug(family)))),
+        title="Error against compute" + (f", {family}" if family else ""),
+        caption="Compute of pretraining and finetuning, measured as epochs times the study's median"
+        " time of such an epoch; mean ± standard deviation of the test force error."
+        " What lies below the dashed line of training from scratch is worth its compute."
+        f" {counts(rows)}",
+        alt=f"Mean test {in_words(FORCE)}: {described}.",
+        figure=figure,
+        shown=rows[["arm", "seed", "minutes", "value"]],
+    )
+
+
+def _points(axes: Axes, group: pd.DataFrame, scale: str, name: str, arm: Look) -> None:
+    at, mean = group[scale].iloc[0], group.value.mean()
+    label = None if f" {at:g}" in name else name  # The axis says it.
+    _seeds(axes, group[scale], group, arm)
+    axes.plot([at], [mean], arm.marker, color=arm.colour, markersize=8, label=label)
+
+
+def _baseline(axes: Axes, group: pd.DataFrame, scale: str, name: str, arm: Look) -> None:
+    del scale
+    mean, std = group.value.mean(), group.value.std()
+    if np.isfinite(std):
+        axes.axhspan(mean - std, mean + std, color=arm.colour, alpha=0.1, linewidth=0)
+    axes.axhline(mean, color=arm.colour, linestyle=arm.dash, linewidth=1.4, label=name)
+    _seeds(axes, 0 * group.value, group, arm)
+
+
+def _seeds(axes: Axes, at: pd.Series[float], group: pd.DataFrame, arm: Look) -> None:
+    axes.plot(at, group.value, "o", color=arm.colour, markerfacecolor="none", markersize=4)

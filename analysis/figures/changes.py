@@ -1,0 +1,102 @@
+"""Changes with their intervals, arm by arm: against each competitor, and in learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import compared
+from analysis.beside import KINDS, beside, final
+from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, styled
+from analysis.load import Study
+from analysis.statistics import NEGLIGIBLE
+from analysis.tables import FORCE, early_errors, final_errors
+from analysis.words import interval, percent
+
+MOST_ROWS = 40
+WIDTH = 26
+"""Letters of an arm's name on a line."""
+LIMIT = 100.0
+"""Intervals are cut at ± this many %."""
+
+
+def drawings(study: Study) -> list[Drawing]:
+    """Every arm against its competitors; the start against the end of finetuning."""
+    against = beside(final(compared(study), FORCE))
+    made = []
+    if len(against):
+        made.append(
+            _forest(
+                against,
+                "kind",
+                KINDS,
+                name="changes",
+                title="Change of the final force error, arm by arm",
+                caption="Against each of what pretraining has to beat",
+            )
+        )
+    ends = {"first evaluation": early_errors(study), "final": final_errors(study)}
+    rows = pd.concat([table.assign(when=when) for when, table in ends.items()])
+    rows = rows[(rows.quantity == FORCE.name) & (rows.pairs > 1)]
+    if len(rows):
+        made.append(
+            _forest(
+                rows,
+                "when",
+                list(ends),
+                name="start_and_end",
+                title="Force error at the first evaluation and at the end",
+                caption="Against each arm's reference, on validation data at first and test data"
+                " at the end",
+            )
+        )
+    return made
+
+
+def _forest(
+    rows: pd.DataFrame, by: str, kinds: Sequence[str], *, name: str, title: str, caption: str
+) -> Drawing:
+    arms = list(rows.arm.unique()[:MOST_ROWS])
+    shown = [kind for kind in kinds if kind in set(rows[by])]
+    names = [fill(str(arm), WIDTH) for arm in arms]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    with styled(1.4 + 0.16 * len(arms) * max(len(shown) + 1, lines)) as (figure, axes):
+        axes.axvspan(-NEGLIGIBLE, NEGLIGIBLE, color=INK, alpha=0.07, linewidth=0)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for place, kind in enumerate(shown):
+            some = rows[(rows[by] == kind) & rows.arm.isin(arms)]
+            at = np.array([arms.index(arm) for arm in some.arm], dtype=float)
+            at += 0.68 * ((place + 0.5) / len(shown) - 0.5)
+            low, high = (
+                some[end].clip(-LIMIT, LIMIT).fillna(some.change) for end in ("low", "high")
+            )
+            middle = some.change.clip(-LIMIT, LIMIT)
+            axes.hlines(at, low, high, color=COLOURS[place], linewidth=1.4)
+            axes.plot(
+                middle, at, MARKERS[place], color=COLOURS[place], label=kind, linestyle="none"
+            )
+        axes.set_yticks(range(len(arms)), names)
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", visible=True)
+        axes.set_xlabel("Change of the force RMSE (%)")
+        figure.legend(loc="outside upper left", ncols=2)
+    n = sorted(rows.pairs.dropna().astype(int).unique())
+    told = "; ".join(
+        f"{row['arm']} against {row[by]} {percent(row['change'])} %"
+        f" {interval(row['low'], row['high'])}"
+        for row in rows.to_dict("records")
+    )
+    return Drawing(
+        name=name,
+        title=title,
+        caption=f"{caption}: mean and 95 % t interval of the paired log-ratio, in %, cut at ±"
+        f" {LIMIT:g} %; below 0 is better. The band is ± {NEGLIGIBLE:g} %, what does not matter."
+        f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs.",
+        alt=f"{title}: {told}.",
+        figure=figure,
+        shown=rows[["arm", by, "reference", "pairs", "change", "low", "high", "verdict"]],
+    )

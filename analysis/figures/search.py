@@ -1,0 +1,126 @@
+"""What Optuna and ASHA did: trials in time, what mattered, cost against error."""
+
+from __future__ import annotations
+
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.arms import is_search
+from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, logarithmic, styled
+from analysis.load import Study
+from analysis.search import importances, metric_of, pareto, timeline
+from analysis.words import number, percent
+
+STATES = ("completed", "stopped", "diverged", "failed", "running", "killed")
+LOOK = dict(zip(STATES, zip(("o", "x", "v", "P", ".", "."), COLOURS, strict=False), strict=False))
+
+
+def drawings(study: Study) -> list[Drawing]:
+    """None for a study without a search."""
+    if not is_search(study):
+        return []
+    made = [_timeline(study), _pareto(study), _importances(study)]
+    return [drawing for drawing in made if drawing is not None]
+
+
+def _timeline(study: Study) -> Drawing | None:
+    rows = timeline(study)
+    rows = rows[np.isfinite(rows.value.astype(float))]
+    if rows.empty:
+        return None
+    with styled() as (figure, axes):
+        best = rows[rows.status == "completed"].sort_values("end")
+        axes.step(best.end, best.value.cummin(), where="post", color=INK, linewidth=1, label="best")
+        _states(axes, rows, "end")
+        axes.set_yscale("log")
+        logarithmic(axes.yaxis, rows.value)
+        axes.set(xlabel="Time since the study began (min)", ylabel=_label(study))
+        axes.legend(loc="upper right")
+    counts = rows.status.value_counts()
+    told = ", ".join(f"{n} {status}" for status, n in counts.items())
+    return Drawing(
+        name="timeline",
+        title="The search in time",
+        caption="Each trial where it ended: the lowest validation error that it reached. Stopped"
+        f" trials are crosses, at the error they had then. n = {len(rows)} trials: {told}.",
+        alt=f"{told}; lowest validation error {number(rows.value.min())}.",
+        figure=figure,
+        shown=rows,
+    )
+
+
+def _pareto(study: Study) -> Drawing | None:
+    rows = pareto(study)
+    if rows.empty:
+        return None
+    front = rows[rows.front]
+    with styled() as (figure, axes):
+        axes.step(front.seconds / 60, front.value, where="post", color=INK, linewidth=1)
+        for place, (task, group) in enumerate(rows.groupby(rows.task.str.split().str[0])):
+            axes.plot(
+                group.seconds / 60,
+                group.value,
+                MARKERS[place % len(MARKERS)],
+                color=INK if task == "from" else COLOURS[place % len(COLOURS)],
+                label="from scratch" if task == "from" else task,
+            )
+        axes.set_yscale("log")
+        logarithmic(axes.yaxis, rows.value)
+        axes.set(xlabel="Compute of both stages (min)", ylabel=_label(study), xlim=(0, None))
+        axes.legend(loc="best")
+    told = "; ".join(
+        f"{row['arm']}: {number(row['value'])} after {number(row['seconds'] / 60)} min"
+        for row in front.to_dict("records")
+    )
+    return Drawing(
+        name="pareto",
+        title="Cost against error",
+        caption="Completed trials; no other trial is both cheaper and better than those on the"
+        f" line. n = {len(rows)}.",
+        alt=f"On the front: {told}.",
+        figure=figure,
+        shown=rows,
+    )
+
+
+def _importances(study: Study) -> Drawing | None:
+    rows = importances(study)
+    if rows.empty:
+        return None
+    rows = rows.reset_index(drop=True)
+    names = [f"{row['branch']}: {row['setting']}" for row in rows.to_dict("records")]
+    with styled(1.2 + 0.4 * len(rows)) as (figure, axes):
+        axes.hlines(rows.index, rows.low, rows.high, color=COLOURS[0], linewidth=1.4)
+        axes.plot(rows.importance, rows.index, "s", color=COLOURS[0])
+        axes.set_yticks(
+            range(len(rows)), [fill(name, 22, break_long_words=False) for name in names]
+        )
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlabel="Share of the spread of the error (%)", xlim=(0, 100))
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", visible=True)
+    told = "; ".join(f"{n} {percent(v)} %" for n, v in zip(names, rows.importance, strict=True))
+    return Drawing(
+        name="importances",
+        title="What mattered",
+        caption="fANOVA within each branch, of the error at the last epoch that all proposals"
+        " reached; lines are 95 % of bootstrap resamples."
+        f" n = {', '.join(f'{n} ({b})' for b, n in rows.groupby('branch').n.first().items())}.",
+        alt=f"Share of the spread explained: {told}.",
+        figure=figure,
+        shown=rows,
+    )
+
+
+def _states(axes: Axes, rows: pd.DataFrame, at: str) -> None:
+    for status, group in rows.groupby("status"):
+        marker, colour = LOOK.get(str(status), (".", INK))
+        axes.plot(group[at], group.value, marker, color=colour, linestyle="none", label=status)
+
+
+def _label(study: Study) -> str:
+    unit = "meV/Å" if "force" in metric_of(study) else "meV/atom"
+    return f"Validation {metric_of(study).removeprefix('val_').replace('_', ' ')} ({unit})"

@@ -1,0 +1,234 @@
+"""What must hold of the quick profiles: a test of the machinery, not of the papers.
+
+`python -m analysis.gates STUDY...` reads `STUDY/tables/` of `masking_ratio`, `mask_vs_denoise`,
+`extended_epochs`, `forcenet_stability` and `data_efficiency`; 1 is the exit code unless all hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.arms import EPOCHS, LABELS, SCRATCH, column, compared
+from analysis.beside import final
+from analysis.load import Study, load
+from analysis.statistics import Change, paired_change
+from analysis.tables import FORCE, MILLI, by_seed, early_errors, pretext
+from analysis.training_curves import COLLAPSED
+from analysis.words import interval, number, percent
+from study.errors import UserError
+
+TIP3P_FORCE = 610.0
+"""Root mean square force component of TIP3P water, meV/Å; the paper's is 612."""
+WEIGHT = "finetune.task.energy_weight"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A rule, and what one study says of it.
+
+    Args:
+        rule: what must hold.
+        study: name of the study.
+        holds: whether it does.
+        found: the numbers.
+    """
+
+    rule: str
+    study: str
+    holds: bool
+    found: str
+
+
+def gates(studies: Sequence[Study]) -> list[Gate]:
+    """Every gate with each study that can test it; one that none can test does not hold."""
+    told = []
+    for rule, check in RULES.items():
+        found = [
+            Gate(rule, study.name, holds=holds, found=numbers)
+            for study in studies
+            for holds, numbers in check(study)
+        ]
+        told += found or [Gate(rule, "", holds=False, found="no study here tests it")]
+    return told
+
+
+Check = Iterator[tuple[bool, str]]
+
+
+def _early_start(study: Study) -> Check:
+    for row in _rows(early_errors(study), "masking 0.9").to_dict("records"):
+        yield bool(row["high"] < 0), _told(row)
+
+
+def _close_end(study: Study) -> Check:
+    change = _paired(study, "masking 0.9", SCRATCH)
+    if change is not None:
+        yield abs(change.percent) <= 10, _words(change)
+
+
+def _longer(study: Study) -> Check:
+    trials = final(compared(study), FORCE)
+    for _, group in trials[trials.scratch].groupby("family"):
+        lengths = sorted(group[EPOCHS].unique())
+        if len(lengths) > 1 and lengths[-1] >= 1.5 * lengths[0]:
+            ends = (by_seed(group[group[EPOCHS] == lengths[end]], "value") for end in (-1, 0))
+            change = paired_change(*ends)
+            yield change.percent < 0, f"{lengths[-1]} against {lengths[0]} epochs: {_words(change)}"
+
+
+def _denoising(study: Study) -> Check:
+    change = _paired(study, "denoising 0.5", "masking 0.9")
+    if change is not None:
+        yield abs(change.percent) <= 10, _words(change)
+
+
+def _pretext_order(study: Study) -> Check:
+    losses = pretext(study).set_index("task")["mean"]
+    names = [f"masking {ratio:g}" for ratio in (0.25, 0.5, 0.9)]
+    if losses.index.is_unique and set(names) <= set(losses.index):
+        low, middle, high = (float(losses[name]) for name in names)
+        yield low < middle < high <= 0.45, " < ".join(map(number, (low, middle, high)))
+
+
+def _ratios_start(study: Study) -> Check:
+    rows = early_errors(study)
+    rows = rows[(rows.quantity == FORCE.name) & rows.task.str.fullmatch(r"masking [\d.]+")]
+    if rows.ratio.nunique() >= 3:
+        below = int((rows.change < 0).sum())
+        told = ", ".join(
+            f"{row['task']} {percent(row['change'])} %" for row in rows.to_dict("records")
+        )
+        yield 3 * below >= 2 * len(rows), f"{below} of {len(rows)} below scratch: {told}"
+
+
+def _collapse(study: Study) -> Check:
+    trials = compared(study)
+    weights = pd.to_numeric(column(trials, WEIGHT))
+    if {0.001, 0.1} <= set(weights.dropna()):
+        share = trials.test_force_rmse / trials.trivial_force_rmse
+        for _, group in share.groupby(trials["model.name"]):
+            heavy, light = (group[weights.loc[group.index] == weight] for weight in (0.1, 0.001))
+            if len(heavy) and len(light):
+                told = f"{number(heavy.min())} and {number(light.max())} of the trivial error"
+                yield bool((heavy >= COLLAPSED).all() and (light < COLLAPSED).all()), told
+
+
+def _placebo(study: Study) -> Check:
+    trials = final(compared(study), FORCE)
+    for arm in trials[trials.placebo].arm.unique():
+        group = trials[trials.arm == arm]
+        bare = trials[trials.scratch & (trials.setting == group.setting.iloc[0])]
+        if len(bare):
+            change = paired_change(by_seed(group, "value"), by_seed(bare, "value"))
+            yield change.low <= 0 <= change.high, f"{arm}: {_words(change)}"
+
+
+def _placebo_loss(study: Study) -> Check:
+    for row in pretext(study).to_dict("records"):
+        if row["placebo"]:
+            yield row["mean"] >= 0.97, f"{row['task']}: {number(row['mean'])}"
+
+
+def _few_labels(study: Study) -> Check:
+    trials = compared(study)
+    labels = pd.to_numeric(column(trials, LABELS)).astype(float)
+    number_of = labels.groupby(trials.arm).first()
+    rows = early_errors(study)
+    rows = rows[(rows.quantity == FORCE.name) & rows.change.notna() & ~rows.scratch]
+    rows = rows.assign(labels=rows.arm.map(number_of))
+    for task, group in rows.groupby("task"):
+        some = group.sort_values("labels")
+        if some["labels"].nunique() > 1 and "placebo" not in str(task):
+            told = [
+                f"{percent(row['change'])} % at {row['labels']:g}"
+                for row in some.to_dict("records")
+            ]
+            yield bool(some.change.iloc[0] <= some.change.iloc[-1]), f"{task}: {', '.join(told)}"
+
+
+def _baseline(study: Study) -> Check:
+    trials = compared(study)
+    bare = trials[trials.scratch & (column(trials, "model.name") == "egnn")]
+    for arm, group in bare.groupby("arm"):
+        if (pd.to_numeric(column(group, WEIGHT)) <= 0.001).all():
+            ours, trivial = (
+                MILLI * float(group[f"{which}_energy_rmse"].mean()) for which in ("test", "trivial")
+            )
+            yield ours < trivial, f"{arm}: {number(ours)} of {number(trivial)} meV/atom"
+
+
+def _units(study: Study) -> Check:
+    trials = compared(study)
+    rigid = trials[
+        (column(trials, "dataset.name") == "tip3p_water")
+        & (column(trials, "dataset.flexible") != True)  # noqa: E712  # may be missing
+    ]
+    if len(rigid):
+        found = MILLI * float(rigid.trivial_force_rmse.mean())
+        yield abs(found / TIP3P_FORCE - 1) <= 0.05, f"{number(found)} meV/Å"
+
+
+RULES: dict[str, Callable[[Study], Check]] = {
+    "masking 0.9: the interval of the first force error lies below scratch": _early_start,
+    "masking 0.9: the final force error is within ±10 % of scratch": _close_end,
+    "scratch with 1.5 times the epochs is better than scratch": _longer,
+    "denoising 0.5: the final force error is within ±10 % of masking 0.9": _denoising,
+    "pretext loss of masking: 0.25 < 0.5 < 0.9, at most 0.45": _pretext_order,
+    "two of three ratios start below scratch": _ratios_start,
+    "collapse shows at energy weight 0.1, and not at 0.001": _collapse,
+    "placebo: the interval of the final force error includes scratch": _placebo,
+    "placebo: the pretext loss stays at chance, at least 0.97": _placebo_loss,
+    "the gain of the start is as large at the fewest labels as at the most": _few_labels,
+    "scratch predicts energies better than their mean": _baseline,
+    "the forces of TIP3P water have the size of the paper's, ±5 %": _units,
+}
+
+
+def _rows(errors: pd.DataFrame, task: str) -> pd.DataFrame:
+    return errors[(errors.quantity == FORCE.name) & (errors.task == task) & (errors.pairs > 1)]
+
+
+def _paired(study: Study, task: str, other: str) -> Change | None:
+    """Final force error of one task against another, where nothing else differs."""
+    trials = final(compared(study), FORCE)
+    mine = trials[trials.task == task]
+    theirs = trials[(trials.task == other) & trials.setting.isin(mine.setting)]
+    if mine.empty or theirs.empty or mine.arm.nunique() > 1:
+        return None
+    return paired_change(by_seed(mine, "value"), by_seed(theirs, "value"))
+
+
+def _words(change: Change) -> str:
+    return f"{percent(change.percent)} % {interval(change.low, change.high)}, n = {change.n}"
+
+
+def _told(row: dict[Hashable, Any]) -> str:
+    return f"{percent(row['change'])} % {interval(row['low'], row['high'])}, n = {row['pairs']:g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, print a line per gate."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.gates", description=__doc__)
+    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
+    given = parser.parse_args(arguments)
+    try:
+        found = gates([load(folder / "tables") for folder in given.studies])
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for gate in found:
+        said = "holds" if gate.holds else "FAILS" if gate.study else "     "
+        where = f" ({gate.study})" if gate.study else ""
+        sys.stdout.write(f"{said}  {gate.rule}: {gate.found}{where}\n")
+    return 0 if all(gate.holds for gate in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What the curves of finetuning tell: how fast an arm learns, and how steadily."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.arms import arms, column, compared, is_search, references
+from analysis.load import Study, remembered
+from analysis.statistics import change_of, fisher, paired_change, proportion_interval
+from analysis.tables import CHANGE, FORCE, by_seed, finetuning, judged
+
+TARGETS = (2.0, 1.5, 1.2, 1.0)
+"""Errors to be reached, in final medians of the reference."""
+METRIC = f"val_{FORCE.name}"
+COLLAPSED = 0.95
+"""A final error above this share of the trivial one is a collapse: nothing was learnt."""
+
+
+def convergence(study: Study) -> pd.DataFrame:
+    """Epochs that each arm takes to the final error of its reference, times `TARGETS`.
+
+    The first crossing of the validation force error is interpolated in its logarithm; seeds that
+    never get there are censored, and enter no ratio.
+
+    Returns:
+        A row per arm and target: arm, task, target, epochs (median over seeds that got there),
+        seconds (the same, pretraining included), reached, n, and the change of epochs against the
+        reference, as `CHANGE`; `speedup` is how many times fewer epochs; `total` the same in
+        measured compute of both stages.
+    """
+    trials, curves = compared(study), finetuning(study)
+    wide = curves[curves.metric == METRIC].pivot(index="epoch", columns="run_id", values="value")
+    pairs = references(trials)
+    rows = []
+    for arm, group in trials.groupby("arm", sort=False):
+        reference = pairs.get(str(arm), str(arm))
+        other = trials[trials.arm == reference]
+        goal = wide.reindex(columns=other.run_id).ffill().iloc[-1:].median(axis=1)
+        for target in TARGETS:
+            if len(goal):
+                limit = target * float(goal.iloc[0])
+                rows.append(_speed(str(arm), group, other, wide, limit) | {"target": target})
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    told = [
+        pd.DataFrame(judged(list(rows.change_)), rows.index)
+        for _, rows in table[table.arm != table.reference].groupby("target")
+    ]
+    judgements = pd.concat(told) if told else pd.DataFrame(columns=CHANGE)
+    return table.drop(columns="change_").join(judgements)
+
+
+def learning_area(study: Study, share: float = 1.0) -> pd.DataFrame:
+    """Mean of ln(validation force error) over the first `share` of finetuning, by run.
+
+    Its exponential is the geometric mean of the error while training; early gains count.
+    """
+    curves = finetuning(study)
+    rows = curves[(curves.metric == METRIC) & (curves.value > 0)]
+    rows = rows[rows.epoch <= share * rows.groupby("run_id").epoch.transform("max")]
+    table = rows.assign(log=np.log(rows.value)).groupby(["arm", "run_id", "seed"], sort=False)
+    return table.log.mean().reset_index()
+
+
+@remembered
+def stability(study: Study) -> pd.DataFrame:
+    """How steadily each arm trains, all trials that began included.
+
+    Returns:
+        A row per arm: arm, n, diverged and collapsed (counts with Clopper–Pearson ends in %),
+        roughness (s.d. of the steps of ln validation force error over the last half),
+        fluctuation (s.d. of ln error about its trend after the first third), spikes (99th
+        percentile over median of the gradient norm): medians over seeds; against the reference
+        change of roughness as `CHANGE`, and fisher, the p of fewer divergences.
+    """
+    steady = steadiness(study)
+    if steady.empty:
+        return steady
+    pairs = references(begun(study))
+    groups = {str(arm): group for arm, group in steady.groupby("arm", sort=False)}
+    return pd.DataFrame(
+        [_steady_row(arm, group, groups.get(pairs.get(arm, ""))) for arm, group in groups.items()]
+    )
+
+
+def begun(study: Study) -> pd.DataFrame:
+    """Trials that ended by themselves, well or badly; of a search those of `compared`."""
+    trials = compared(study) if is_search(study) else arms(study)
+    return trials[trials.status.isin(["completed", "diverged"])]
+
+
+@remembered
+def steadiness(study: Study) -> pd.DataFrame:
+    """The columns of `stability` for each trial of `begun`, with run_id and seed."""
+    curves = study.curves[study.curves.stage == "finetune"]
+    wide = {
+        name: curves[curves.metric == name].pivot(index="epoch", columns="run_id", values="value")
+        for name in (METRIC, "grad_norm")
+    }
+    return pd.DataFrame([_steadiness(row, wide) for row in begun(study).to_dict("records")])
+
+
+def first_below(errors: NDArray[np.float64], limit: float) -> float:
+    """Epoch at which a curve first reaches a limit, interpolated in ln error; inf if never.
+
+    Args:
+        errors: (epochs,) after each epoch, from the first.
+        limit: to be reached.
+    """
+    below = np.flatnonzero(errors <= limit)
+    if len(below) == 0:
+        return math.inf
+    at = int(below[0])
+    if at == 0:
+        return 1.0
+    before, after = np.log(errors[at - 1 : at + 1])
+    return at + float((before - math.log(limit)) / (before - after))
+
+
+def _speed(
+    arm: str, group: pd.DataFrame, other: pd.DataFrame, wide: pd.DataFrame, limit: float
+) -> dict[str, object]:
+    mine, theirs = (_reached(rows, wide, limit) for rows in (group, other))
+    both = pd.concat([mine, theirs], axis=1, join="inner", keys=["mine", "theirs"])
+    finite = both[np.isfinite(both).all(axis=1)]
+    change = change_of([float(x) for x in np.log(finite.mine / finite.theirs)])
+    spent = _seconds(group, mine), _seconds(other, theirs)
+    return {
+        "arm": arm,
+        "task": group.task.iloc[0],
+        "family": group.family.iloc[0],
+        "reference": other.arm.iloc[0],
+        "epochs": float(np.median(mine)) if len(mine) else math.nan,
+        "seconds": spent[0],
+        "reached": int(np.isfinite(mine).sum()),
+        "n": len(mine),
+        "speedup": 1 / (1 + change.percent / 100) if change.n else math.nan,
+        "total": spent[1] / spent[0] if spent[0] else math.nan,
+        "change_": change,
+    }
+
+
+def _reached(trials: pd.DataFrame, wide: pd.DataFrame, limit: float) -> pd.Series[float]:
+    epochs = {
+        seed: first_below(wide[run].dropna().to_numpy(dtype=float), limit)
+        for seed, run in zip(trials.seed, trials.run_id, strict=True)
+        if run in wide
+    }
+    return pd.Series(epochs, dtype=float)
+
+
+def _seconds(trials: pd.DataFrame, reached: pd.Series[float]) -> float:
+    """Median compute to the target: pretraining, and finetuning up to the crossing."""
+    known = trials.drop_duplicates("seed").set_index("seed").reindex(reached.index)
+    pace = known["compute"] - known.pretrain_compute
+    pace /= pd.to_numeric(column(known, "finetune.epochs")).astype(float)
+    spent = (known.pretrain_compute + pace * reached).to_numpy(dtype=float)
+    return float(np.median(spent)) if len(spent) else math.nan
+
+
+def _steadiness(trial: dict[Any, Any], wide: dict[str, pd.DataFrame]) -> dict[str, object]:
+    run = trial["run_id"]
+    errors, norms = (
+        table[run].dropna().to_numpy(dtype=float) if run in table else np.empty(0)
+        for table in wide.values()
+    )
+    logs = np.log(errors[errors > 0])
+    limit = COLLAPSED * trial["trivial_force_rmse"]
+    return {
+        "run_id": run,
+        "arm": trial["arm"],
+        "family": trial["family"],
+        "seed": trial["seed"],
+        "diverged": trial["status"] == "diverged",
+        "collapsed": trial["status"] == "completed" and trial["test_force_rmse"] >= limit,
+        "roughness": _spread(np.diff(logs[len(logs) // 2 :])),
+        "fluctuation": _about_trend(logs[len(logs) // 3 :]),
+        "spikes": float(np.quantile(norms, 0.99) / np.median(norms)) if len(norms) else math.nan,
+    }
+
+
+def _steady_row(arm: str, group: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, object]:
+    n = len(group)
+    row: dict[str, object] = {"arm": arm, "family": group.family.iloc[0], "n": n}
+    for name in ("diverged", "collapsed"):
+        events = int(group[name].sum())
+        low, high = proportion_interval(events, n)
+        row |= {name: events, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+    row |= {name: group[name].median() for name in ("roughness", "fluctuation", "spikes")}
+    if other is None:
+        return row
+    change = judged([paired_change(by_seed(group, "roughness"), by_seed(other, "roughness"))])[0]
+    counts = [(int(rows.diverged.sum()), len(rows)) for rows in (group, other)]
+    return row | change | {"fisher": fisher(*counts[0], *counts[1])}
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _about_trend(logs: NDArray[np.float64]) -> float:
+    """S.d. about a straight line, so that learning itself is no fluctuation."""
+    if len(logs) < 3:
+        return math.nan
+    at = np.arange(len(logs))
+    return float(np.std(logs - np.polyval(np.polyfit(at, logs, 1), at), ddof=2))

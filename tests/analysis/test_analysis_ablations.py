@@ -1,0 +1,276 @@
+"""The papers' ablations, on hand-written studies with known answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from analysis.arms import arms, compared, references
+from analysis.beside import beside, final
+from analysis.claims import NOT_RUN, OTHER_DATA, findings, findings_table
+from analysis.gates import gates
+from analysis.load import Study
+from analysis.paper_tables import aggregate, data_efficiency, table1
+from analysis.runs import Run
+from analysis.search import audit, importances, pareto, timeline
+from analysis.statistics import NULL, TOO_FEW
+from analysis.tables import FORCE, saved_by_stopping
+from analysis.training_curves import convergence, first_below, learning_area, stability
+
+Build = Callable[..., Run]
+Tabulate = Callable[..., Study]
+SEEDS = range(3)
+
+
+@pytest.fixture
+def extended(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) -> Study:
+    """Scratch 4 and 8 epochs, masking and its placebo 4 + 4: 100, 80, 90 and 100 meV/Å."""
+    runs = [pretrained(seed, ratio, 0.3) for seed in SEEDS for ratio in (0.9, 0.5)]
+    for seed in SEEDS:
+        off = 1 + seed / 1000
+        long = scratch(10 + seed, seed, 0.08 * off, **{"finetune.epochs": 8})
+        long.points[:] = [
+            p._replace(value=60.0) if p.metric == "seconds" else p for p in long.points
+        ]
+        fake = masked(30 + seed, seed, 0.5, 0.1 * off, **{"pretrain.task.placebo": True})
+        runs += [
+            scratch(seed, seed, 0.1 * off),
+            long,
+            masked(20 + seed, seed, 0.9, 0.09 * off),
+            fake,
+        ]
+    return tabulate(*runs)
+
+
+def test_every_pretrained_arm_stands_beside_all_it_must_beat(extended: Study) -> None:
+    rows = beside(final(compared(extended), FORCE)).set_index("kind")
+    assert list(rows.index) == ["scratch", "equal steps", "equal compute", "placebo"]
+    assert rows.change["scratch"] == pytest.approx(-10)
+    assert rows.change["equal steps"] == pytest.approx(12.5)
+    assert rows.change["placebo"] == pytest.approx(-10)
+    assert rows.reference["equal steps"] == "from scratch, 8 epochs"
+
+
+def test_equal_compute_lies_between_the_lengths_of_scratch(extended: Study) -> None:
+    trials = compared(extended).groupby("arm")["compute"].median()
+    assert trials["from scratch, 4 epochs"] == 30
+    assert trials["from scratch, 8 epochs"] == 60
+    assert trials["masking 0.9, 4 epochs"] == 40
+    share = math.log(40 / 30) / math.log(2)
+    rows = beside(final(compared(extended), FORCE)).set_index("kind")
+    expected = 0.09 / (0.1 * 0.8**share) - 1
+    assert rows.change["equal compute"] == pytest.approx(100 * expected)
+
+
+def test_longer_scratch_is_compared_with_the_shortest(extended: Study) -> None:
+    assert references(compared(extended))["from scratch, 8 epochs"] == "from scratch, 4 epochs"
+
+
+def test_without_scratch_arms_are_compared_with_the_first(
+    tabulate: Tabulate, masked: Build
+) -> None:
+    study = tabulate(masked(0, 0, 0.5, 0.1), masked(1, 0, 0.5, 0.1, transfer="all"))
+    assert len(references(compared(study))) == 1
+
+
+def test_the_name_of_an_arm_tells_its_task(tabulate: Tabulate, masked: Build) -> None:
+    tasks = "[{'task': {'name': 'masking', 'masking_ratio': 0.9}, 'weight': 1.0}]"
+    mixed = {"pretrain.task.name": "mixed", "pretrain.task.tasks": tasks}
+    study = tabulate(
+        masked(0, 0, 0.5, 0.1, **{"pretrain.task.placebo": True}), masked(1, 0, 0.9, 0.1)
+    )
+    assert arms(study).task.tolist() == ["masking 0.5 placebo", "masking 0.9"]
+    run = masked(1, 0, 0.9, 0.1)
+    run.params.update(mixed)
+    del run.params["pretrain.task.masking_ratio"]
+    assert arms(tabulate(run)).task.tolist() == ["masking 0.9"]
+
+
+def test_the_crossing_is_interpolated_in_the_logarithm() -> None:
+    assert first_below(np.array([4.0, 1.0]), 2.0) == pytest.approx(1.5)
+    assert first_below(np.array([1.0]), 2.0) == 1.0
+    assert math.isinf(first_below(np.array([4.0]), 2.0))
+
+
+def test_convergence_counts_those_that_never_get_there(extended: Study) -> None:
+    table = convergence(extended).set_index(["arm", "target"])
+    half = table.loc[("masking 0.9, 4 epochs", 2.0)]
+    # Errors fall as 4^(1 - epoch/4): scratch is at twice its end after 2 epochs.
+    assert table.epochs["from scratch, 4 epochs", 2.0] == pytest.approx(2.0, abs=0.01)
+    assert half.epochs == pytest.approx(2 + 4 * math.log(0.9) / math.log(4), abs=0.02)
+    assert half.reached == half.n == 3
+    assert half.total < 1  # Pretraining costs more than it saves.
+    never = table.loc[("masking 0.5 placebo, 4 epochs", 1.0)]
+    assert never.reached < never.n
+
+
+def test_the_learning_area_is_a_geometric_mean(extended: Study) -> None:
+    area = learning_area(extended).set_index(["arm", "seed"])["log"]
+    expected = math.log(0.1) + math.log(4) * np.mean([0.75, 0.5, 0.25, 0])
+    assert area["from scratch, 4 epochs", 0] == pytest.approx(expected)
+
+
+def test_divergence_and_collapse_are_counted_with_their_intervals(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.59) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.5, 0.1) for seed in SEEDS]
+    runs += [masked(9, 3, 0.5, 9.0, status="diverged")]
+    table = stability(tabulate(*runs)).set_index("arm")
+    assert table.collapsed.to_dict() == {"from scratch": 3, "masking 0.5": 0}
+    assert table.diverged.to_dict() == {"from scratch": 0, "masking 0.5": 1}
+    assert table.diverged_high["masking 0.5"] == pytest.approx(80.6, abs=0.1)
+    assert table.fluctuation["from scratch"] == pytest.approx(0, abs=1e-9)
+
+
+def test_table_1_has_a_row_per_model_and_its_changes(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = []
+    for place, model in enumerate(("egnn", "gns")):
+        for seed in SEEDS:
+            name = {"model.name": model}
+            runs += [scratch(20 * place + seed, seed, 0.1, **name)]
+            runs += [masked(20 * place + 10 + seed, seed, 0.5, 0.1 / (place + 2), **name)]
+    table = table1(tabulate(*runs)).set_index("model")
+    assert table.force_change.to_dict() == pytest.approx({"EGNN": -50, "GNS": -200 / 3})
+    assert table.energy_scratch["GNS"] == pytest.approx(100)
+    assert math.isnan(aggregate(table)["force"])
+
+
+def test_data_efficiency_has_the_slope_of_the_logarithms(
+    tabulate: Tabulate, scratch: Build
+) -> None:
+    runs = [
+        scratch(
+            10 * place + seed, seed, 0.1 * (1 + seed / 1000) / labels, **{"finetune.frames": labels}
+        )
+        for place, labels in enumerate((2, 4, 8))
+        for seed in SEEDS
+    ]
+    table = data_efficiency(tabulate(*runs))
+    assert table["labels"].tolist() == [2, 4, 8]
+    assert table.slope.iloc[0] == pytest.approx(-1, abs=0.01)
+
+
+@pytest.fixture
+def search(tabulate: Tabulate, masked: Build, scratch: Build, audited: Build) -> Study:
+    """Ten proposals, the ratio decides; one was stopped, and an audit finished it."""
+    runs = [masked(n, 0, n / 10 + 0.05, (n + 1) / 100) for n in range(9)]
+    stopped = masked(9, 0, 0.95, 0.3, status="stopped")
+    late = audited(9, 0, 0.95, 0.005)
+    return tabulate(*runs, stopped, late, scratch(10, 0, 0.4), search={"trials": 10})
+
+
+def test_stopped_trials_are_marked_and_keep_their_error(search: Study) -> None:
+    table = timeline(search).set_index("number")
+    assert table.status[9] == "stopped"
+    assert table.proposed.tolist() == [True] * 10 + [False]
+    assert table.value[9] > 300
+
+
+def test_what_decides_is_important_within_its_branch(search: Study) -> None:
+    (row,) = importances(search).to_dict("records")
+    assert (row["branch"], row["setting"]) == ("masking", "pretrain.task.masking_ratio")
+    assert row["importance"] == pytest.approx(100)
+
+
+def test_nothing_is_better_and_cheaper_than_the_front(search: Study) -> None:
+    table = pareto(search)
+    assert table[table.front].number.tolist()[-1] == 0
+    assert 9 not in set(table.number)
+
+
+def test_an_audit_tells_which_winners_were_stopped(search: Study) -> None:
+    found = audit(search)
+    assert (found["stopped"], found["sampled"], found["better"], found["rank"]) == (1, 1, 1, 1)
+    assert found["high"] == pytest.approx(100)
+    assert saved_by_stopping(search) >= 0
+
+
+def test_claims_are_judged_or_say_why_not(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 * (1 + seed / 1000)) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.9, 0.099) for seed in SEEDS]
+    found = {f.statement.id: f for f in findings([tabulate(*runs)])}
+    force = found["t1-tip3p-egnn-force"]
+    assert force.verdict == NULL
+    assert force.change.percent == pytest.approx(-1.1, abs=0.01)
+    assert (force.scale, force.reading) == ("reduced", "corrected")
+    assert len(force.run_ids) == 6
+    assert found["t1-rpbe-egnn-force"].verdict == NOT_RUN
+    assert "QM9" in found["denoising-qm9"].reason
+
+
+def test_at_full_scale_the_band_of_the_paper_counts(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 * (1 + seed / 100)) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.9, 0.064) for seed in SEEDS]
+    (found,) = (
+        f
+        for f in findings([tabulate(*runs, profile="paper")])
+        if f.statement.id == "t1-tip3p-egnn-force"
+    )
+    assert (found.scale, found.verdict) == ("full", "reproduced")
+
+
+def test_other_data_give_no_verdict(tabulate: Tabulate, scratch: Build, masked: Build) -> None:
+    name = {"dataset.name": "n2p2_file", "dataset.path": "rpbe.data"}
+    runs = [scratch(seed, seed, 0.1, **name) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.25, 0.05, **name) for seed in SEEDS]
+    for run in runs[3:]:
+        run.params.update(name)
+    table = findings_table(findings([tabulate(*runs)])).set_index("id")
+    assert table.verdict["t1-rpbe-egnn-force"] == OTHER_DATA
+    assert table.reason["t1-rpbe-egnn-force"] == "n2p2 file in place of rpbe_water"
+
+
+def test_two_seeds_are_refused_and_the_number_needed_is_told(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [
+        scratch(0, 0, 0.1),
+        scratch(1, 1, 0.1),
+        masked(2, 0, 0.9, 0.08),
+        masked(3, 1, 0.9, 0.09),
+    ]
+    found = {f.statement.id: f for f in findings([tabulate(*runs)])}
+    force = found["t1-tip3p-egnn-force"]
+    assert force.verdict == TOO_FEW
+    assert force.needed is not None
+    assert force.needed > 3
+
+
+def test_another_reading_of_the_paper_is_named(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    name = {"model.radial": "squared"}
+    runs = [scratch(seed, seed, 0.1, **name) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.9, 0.09, **name) for seed in SEEDS]
+    found = {f.statement.id: f for f in findings([tabulate(*runs)])}
+    assert found["t1-tip3p-egnn-force"].reading == "corrected, but model.radial squared (paper)"
+
+
+def test_studies_that_share_their_work_are_told_together(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 1000) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.9, 0.09) for seed in SEEDS]
+    one, two = tabulate(*runs, name="one"), tabulate(*runs, name="two")
+    found = [f for f in findings([one, two]) if f.statement.id == "t1-tip3p-egnn-force"]
+    assert [f.study for f in found] == ["one, two"]
+
+
+def test_gates_hold_fail_or_are_not_tested(extended: Study) -> None:
+    found = {gate.rule: gate for gate in gates([extended])}
+    longer = found["scratch with 1.5 times the epochs is better than scratch"]
+    assert longer.holds
+    assert longer.found.startswith("8 against 4 epochs: −20.0 %")
+    collapse = found["collapse shows at energy weight 0.1, and not at 0.001"]
+    assert not collapse.holds
+    assert collapse.found == "no study here tests it"
