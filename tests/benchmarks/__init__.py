@@ -1,0 +1,1 @@
+"""What a training step, a study and a search cost, beside what people would use instead."""

@@ -1,0 +1,199 @@
+"""Whole studies of short trials: through us, in a plain loop of Optuna, in plain Ray Tune.
+
+All three run the same trials one after the other on one core. What their time exceeds the training
+by is overhead: once per study, per trial, and per epoch, told apart by studies of several sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from study.datasets import prepare
+from study.space import load_space
+
+SPACE = """\
+question: What does a study cost beside its training?
+seeds: [0]
+baseline: false
+trial:
+  dataset: {{name: tip3p_water, molecules: 8, trajectories: 4, frames: 6}}
+  model: {{name: egnn, hidden: 16, layers: 2}}
+  pretrain: {pretrain}
+  finetune:
+    task: {{name: energy_forces, divergence: null}}
+    epochs: {epochs}
+    batch_size: 3
+    lr: {{choice: {rates}}}
+profiles: {{quick: }}
+"""
+PRETRAIN = "{task: {name: masking, masking_ratio: 0.5}, epochs: 20, batch_size: 3, lr: 1e-3}"
+SYSTEMS = {"ours": "ours", "optuna": "plain Optuna loop", "ray": "plain Ray Tune + MLflow"}
+FEW, MANY = 2, 8
+SHORT, LONG = 4, 24
+"""Trials of a study, and epochs of a trial: their differences give the overhead of each."""
+HEAVY = "import mlflow, optuna, ray.tune, torch_geometric"
+"""Read once before anything is timed, so that nobody pays for cold disks."""
+LONG_TRIAL, ITS_EPOCHS = 300.0, 50
+"""Seconds and epochs of the trial whose share of overhead is stated."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A study.
+
+    Args:
+        trials: how many.
+        epochs: of each finetuning.
+        pretrained: all start from the same pretraining.
+    """
+
+    trials: int
+    epochs: int
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one study, seconds.
+
+    Args:
+        wall: from start to end of its process.
+        cpu: of that process and its children, as far as they were waited for.
+        compute: spent in training.
+    """
+
+    wall: float
+    cpu: float
+    compute: float
+
+    @property
+    def overhead(self) -> float:
+        """Seconds that are not training."""
+        return self.wall - self.compute
+
+
+SHAPES = {
+    "few short": Shape(FEW, SHORT),
+    "many short": Shape(MANY, SHORT),
+    "many long": Shape(MANY, LONG),
+    "pretrained": Shape(MANY, SHORT, pretrained=True),
+}
+
+
+def measure(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Costs of every system and shape, system after system in each round."""
+    costs: dict[str, dict[str, list[Cost]]] = {
+        system: {shape: [] for shape in SHAPES} for system in SYSTEMS
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        frames = _frames(folder)
+        subprocess.run([sys.executable, "-c", HEAVY], check=True)
+        for _ in range(rounds):
+            for shape, meant in SHAPES.items():
+                for system in SYSTEMS:
+                    cost = _run(system, meant, folder, frames)
+                    costs[system][shape].append(cost)
+                    say(
+                        f"{SYSTEMS[system]}, {meant.trials} trials of {meant.epochs} epochs"
+                        f"{', one pretraining' * meant.pretrained}: {cost.wall:.1f} s, of which "
+                        f"{cost.compute:.1f} s training"
+                    )
+    return {system: _summary(found) for system, found in costs.items()} | {"store": _saved(costs)}
+
+
+def _frames(folder: Path) -> Path:
+    """The data set of all studies, made once."""
+    space = _space(folder, Shape(FEW, SHORT))
+    return prepare(space.grid()[0].dataset, folder, 1, lambda *_: None)
+
+
+def _space(folder: Path, shape: Shape) -> Any:
+    rates = [round(1e-3 * (1 + number / 10), 6) for number in range(shape.trials)]
+    pretrain = PRETRAIN if shape.pretrained else "null"
+    path = folder / "bench.yaml"
+    path.write_text(SPACE.format(rates=rates, pretrain=pretrain, epochs=shape.epochs))
+    return load_space(str(path), "quick")
+
+
+def _run(system: str, shape: Shape, folder: Path, frames: Path) -> Cost:
+    """One study in a folder of its own, by a fresh process."""
+    space = _space(folder, shape)
+    out = folder / "out"
+    out.mkdir()
+    try:
+        if system == "ours":
+            shutil.copytree(frames, out / "data" / frames.name)
+            options = ["--space", str(space.path), "--profile", "quick", "--out", str(out)]
+            wall, cpu, _ = _time(["study.run", *options, "--max-concurrent", "1", "--quiet"])
+            return Cost(wall, cpu, _compute(out))
+        trials = [trial.model_dump(mode="json") for trial in space.grid()]
+        study = {"trials": trials, "frames": str(frames), "folder": str(out)}
+        (out / "study.json").write_text(json.dumps(study))
+        wall, cpu, said = _time(["tests.benchmarks.plain", system, str(out / "study.json")])
+        return Cost(wall, cpu, float(json.loads(said.splitlines()[-1])["compute"]))
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _time(module: list[str]) -> tuple[float, float, str]:
+    """Wall and CPU seconds of a Python module, and what it printed."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", *module],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(module)} failed:\n{done.stderr[-2000:]}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, cpu, done.stdout
+
+
+def _compute(out: Path) -> float:
+    """Seconds of training in all work of a folder."""
+    results = [json.loads(path.read_text()) for path in out.glob("work/*/result.json")]
+    return sum(result["history"][-1]["metrics"]["seconds"] for result in results)
+
+
+def _summary(costs: dict[str, list[Cost]]) -> dict[str, Any]:
+    """Overhead once per study, per trial and per epoch, by the differences of the shapes."""
+    middle = {
+        shape: statistics.median(cost.overhead for cost in found) for shape, found in costs.items()
+    }
+    per_epoch = (middle["many long"] - middle["many short"]) / (MANY * (LONG - SHORT))
+    slope = (middle["many short"] - middle["few short"]) / (MANY - FEW)
+    per_trial = slope - SHORT * per_epoch
+    spent = per_trial + ITS_EPOCHS * per_epoch
+    return {
+        "costs": {shape: [asdict(cost) for cost in found] for shape, found in costs.items()},
+        "overhead_once": middle["few short"] - FEW * slope,
+        "overhead_per_trial": per_trial,
+        "overhead_per_epoch": per_epoch,
+        "share_of_long_trial": spent / (LONG_TRIAL + spent),
+    }
+
+
+def _saved(costs: dict[str, dict[str, list[Cost]]]) -> dict[str, float]:
+    """Training of trials that share a pretraining, with our store and without."""
+    ours, plain = (
+        statistics.median(cost.compute for cost in costs[system]["pretrained"])
+        for system in ("ours", "optuna")
+    )
+    return {"trials": MANY, "ours": ours, "plain": plain, "saved": 1 - ours / plain}
