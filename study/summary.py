@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ KIND = ("model.name", "dataset.name", "dataset.path")
 
 OWN = ("pretrain", "transfer")
 """What distinguishes an arm from its baseline."""
+
+
+USUAL = 0.7
+"""A value that more than this share of comparable arms have is not told."""
 
 
 @dataclass
@@ -94,21 +99,28 @@ def _tell_apart(found: list[Arm]) -> None:
     """Add to the labels what varies between the arms, unless model and task say it.
 
     What follows from the model or the data set alone, such as options that only one of them has,
-    says nothing new.
+    says nothing new. What most arms have is not told, but the exceptions are.
     """
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
         if name in ("pretrain", "model.name") or name.startswith("pretrain.task."):
             continue
-        kinds: dict[tuple[Any, ...], set[str]] = {}
+        kinds: dict[tuple[Any, ...], Counter[str]] = {}
         for arm in found:
             if name in arm.settings:
-                kind = () if name == "dataset.name" else tuple(map(arm.settings.get, KIND))
-                kinds.setdefault(kind, set()).add(str(arm.settings[name]))
-        if any(len(values) > 1 for values in kinds.values()):
-            for arm in found:
-                if name in arm.settings:
+                kinds.setdefault(_kind(arm, name), Counter())[str(arm.settings[name])] += 1
+        if all(len(values) == 1 for values in kinds.values()):
+            continue
+        for arm in found:
+            if name in arm.settings:
+                values = kinds[_kind(arm, name)]
+                if values[str(arm.settings[name])] <= USUAL * values.total():
                     arm.label += f", {name} {_number(arm.settings[name])}"
+
+
+def _kind(arm: Arm, name: str) -> tuple[Any, ...]:
+    """Arms of one kind have the same settings, with other values perhaps."""
+    return () if name == "dataset.name" else tuple(map(arm.settings.get, KIND))
 
 
 def _number(value: Any) -> str:

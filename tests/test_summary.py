@@ -86,3 +86,14 @@ def test_data_sets_are_told_apart_by_name_and_not_by_all_that_follows(ratio: flo
     assert any(line.startswith(f"egnn {arm}, dataset.name tip3p_water 1/1 100") for line in shown)
     assert any(line.startswith(f"egnn {arm}, dataset.name n2p2_file 1/1 200") for line in shown)
     assert sum(line.startswith("zero force, mean energy, data of egnn") for line in shown) == 2
+
+
+def test_only_exceptions_are_told_of_what_most_arms_share() -> None:
+    usual = [ended(0.1, lr=1e-3, epochs=number) for number in (1, 2, 3)]
+    shown = lines(*usual, ended(0.1, lr=1e-3, clip_norm=2.0))
+    assert [line.partition(" 1/1")[0] for line in shown[3:7]] == [
+        "egnn scratch, finetune.epochs 1",
+        "egnn scratch, finetune.epochs 2",
+        "egnn scratch, finetune.epochs 3",
+        "egnn scratch, finetune.epochs 1, finetune.clip_norm 2",
+    ]
