@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from study.tasks import Penalty, Term
 
 CONSTANT = ("units", "weights")
 """Tensors of a batch whose sizes are the same for all batches."""
+BOUNDS = (24, 4096 // 3, 4096)
+"""Inductor makes other code for larger sizes; which code a batch gets must not depend on others."""
 SMALLEST = 2
 """Sizes of 0 and 1 broadcast, so code for larger ones does not suit them."""
 
@@ -44,22 +47,6 @@ SMALLEST = 2
 def can_compile(device: torch.device) -> bool:
     """Whether this machine has what inductor needs."""
     return device.type == "cuda" or shutil.which("g++") is not None
-
-
-def multiply_fast(device: torch.device) -> None:
-    """Let oneDNN multiply float32 matrices on a CPU, if it keeps their precision there.
-
-    On AMD it is twice as fast as torch's default. Torch allows it only together with bfloat16,
-    which some CPUs then do use; so the default stays unless a product comes out right.
-    """
-    if device.type != "cpu":
-        return
-    left = torch.linspace(-1, 1, 2**14).view(64, 256)
-    right = torch.linspace(0, 1, 2**14).view(256, 64)
-    torch.set_float32_matmul_precision("medium")
-    error = (left @ right).double() - left.double() @ right.double()
-    if error.abs().max() > 1e-3:
-        torch.set_float32_matmul_precision("highest")
 
 
 class Engine:
@@ -102,9 +89,10 @@ class Engine:
         """Compiled code for the term, if there can be any for sizes like these."""
         if min(_varying_sizes(term.batch)) < SMALLEST:
             return None
-        if term.name not in self._programs:
-            self._programs[term.name] = load_or_compile(self.model, term, self.store)
-        program = self._programs[term.name]
+        kind = f"{term.name} {_classes(term.batch)}"
+        if kind not in self._programs:
+            self._programs[kind] = load_or_compile(self.model, term, self.store)
+        program = self._programs[kind]
         return program if program.suits(term.batch) else None
 
 
@@ -140,7 +128,7 @@ class Program:
 
 
 def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program:
-    """The program for a model and a kind of term; one process compiles, others wait for it."""
+    """The program for a model and the sizes of a term; one process compiles, others wait."""
     if store is None:
         return _compile(model, term)
     key = _key(model, term)
@@ -250,6 +238,11 @@ def _varying_sizes(batch: Batch) -> list[int]:
     return [batch[name].shape[axis] for name, axis in _varying_axes(batch).items()]
 
 
+def _classes(batch: Batch) -> list[int]:
+    """How many of the bounds each size that varies exceeds."""
+    return [bisect_left(BOUNDS, size) for size in _varying_sizes(batch)]
+
+
 def _key(model: Potential, term: Term) -> str:
     """Hash of all that the code depends on."""
     device = next(model.parameters()).device
@@ -260,6 +253,7 @@ def _key(model: Potential, term: Term) -> str:
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
             "penalty": term.name,
             "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],
+            "sizes": _classes(term.batch),
             "code": code_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],

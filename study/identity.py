@@ -11,12 +11,14 @@ from typing import Any
 
 CODE_THAT_MATTERS = (
     "datasets/splits.py",
+    "elements.py",
     "engine.py",
     "graph.py",
     "models",
     "molecules.py",
     "neighbors.py",
     "pipeline.py",
+    "process.py",
     "seeding.py",
     "tasks",
     "training.py",
@@ -32,10 +34,11 @@ def digest(value: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """SHA-256 over the sources that decide the numbers, and the version of torch."""
+    """SHA-256 over the sources that decide the numbers, and the versions of what they build on."""
     package = Path(__file__).parent
     entries = [package / entry for entry in CODE_THAT_MATTERS]
     files = [entry for entry in entries if entry.suffix == ".py"]
     files += [source for entry in entries if entry.is_dir() for source in entry.rglob("*.py")]
     named = {path.relative_to(package).as_posix(): path.read_text() for path in files}
-    return digest({"sources": named, "torch": version("torch")})
+    versions = {name: version(name) for name in ("torch", "torch-geometric")}
+    return digest({"sources": named} | versions)

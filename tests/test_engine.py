@@ -6,7 +6,6 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,14 @@ import torch
 from torch import Tensor
 
 from study import engine
-from study.engine import Engine, multiply_fast
+from study.engine import Engine
 from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.potential import Potential
 from study.seeding import seeded
-from study.tasks import Task
+from study.tasks import Task, Term
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
 from study.training import COMPILED_FROM, compiles, fit
@@ -109,6 +108,12 @@ def test_the_code_is_for_all_sizes_above_one(
         assert len(calls) == times
 
 
+def stored(model: Potential, term: Term, store: Path) -> Path:
+    """The one file of code for the sizes of a term."""
+    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    return path
+
+
 LOAD = """
 import sys, pathlib, torch
 torch.set_num_threads(1)
@@ -131,7 +136,7 @@ def test_another_process_runs_stored_code_without_compiling(
     inputs = [*engine._weights(model), *engine._tensors(term.batch).values()]
     outputs = engine.load_or_compile(model, term, store).code(*inputs)
     torch.save({"inputs": inputs, "outputs": list(outputs)}, tmp_path / "case.pt")
-    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    path = stored(model, term, store)
     kernels = store / "kernels"
     built = sorted(kernels.rglob("*.so"))
     assert built
@@ -152,7 +157,7 @@ def test_damaged_code_is_compiled_anew(
     task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
     (term,) = task.terms(torch.arange(3), seeded(3))
     good = engine.load_or_compile(model, term, store)
-    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    path = stored(model, term, store)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     damaged = tmp_path / path.name
@@ -215,34 +220,3 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
     assert not compiles(stage, 100, torch.device("cpu"))
     with pytest.raises(UserError, match="g\\+\\+"):
         compiles(stage.model_copy(update={"compile": True}), 100, torch.device("cpu"))
-
-
-@pytest.fixture
-def restored_precision() -> Callable[[], str]:
-    """Leaves torch's setting as it was."""
-    before = torch.get_float32_matmul_precision()
-    yield torch.get_float32_matmul_precision
-    torch.set_float32_matmul_precision(before)
-
-
-def test_fast_products_are_precise(restored_precision: Callable[[], str]) -> None:
-    del restored_precision
-    multiply_fast(torch.device("cpu"))
-    left, right = (torch.randn(300, 128, generator=seeded(0, side)) for side in "ab")
-    error = (left @ right.T).double() - left.double() @ right.double().T
-    assert error.abs().max() < 1e-4
-
-
-def test_products_that_lose_precision_are_not_made_fast(
-    restored_precision: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    product = Tensor.__matmul__
-
-    def coarse(left: Tensor, right: Tensor) -> Tensor:
-        if left.dtype == torch.float64:
-            return product(left, right)
-        return product(left.bfloat16(), right.bfloat16()).float()
-
-    monkeypatch.setattr(Tensor, "__matmul__", coarse)
-    multiply_fast(torch.device("cpu"))
-    assert restored_precision() == "highest"

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", help="egnn, gns, forcenet (default: all; quick: egnn)")
     add("--stages", nargs="+", help="masking, denoising, energy_forces")
     add("--sizes", nargs="+", metavar="ATOMS", help="81, 774 (default: both; quick: 81)")
-    add("--variants", nargs="+", help="textbook, textbook_medium, eager, compiled")
+    add("--variants", nargs="+", help="textbook, textbook_sped_up, eager, compiled")
     add("--threads", nargs="+", type=int, help="default: 1 2; quick: 1")
     add("--rounds", type=int, help="turns of each variant (default: 7; quick: 3)")
     add("--device", help="default: cuda where there is one, else cpu")
@@ -107,7 +107,7 @@ def _steps(chosen: argparse.Namespace) -> Any:
         sizes=[named[size] for size in sizes],
         threads=chosen.threads or ([1] if quick or on_gpu else [1, 2]),
         # What oneDNN does is a question of CPUs.
-        variants=chosen.variants or [n for n in VARIANTS if not (on_gpu and n.endswith("medium"))],
+        variants=chosen.variants or [n for n in VARIANTS if not (on_gpu and n.endswith("sped_up"))],
         rounds=chosen.rounds or (3 if quick else 7),
         device=chosen.device,
     )

@@ -16,6 +16,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from study.process import speed_up
 from tests.benchmarks.variants import VARIANTS, Case, Step, Unavailable
 
 SHORTEST = 0.5
@@ -158,8 +159,8 @@ def _serve(pipe: Any, variant: str, memory: int | None) -> None:
 def _prepare(state: _State, case: Case, threads: int) -> float:
     torch.set_num_threads(threads)
     state.case, state.step = case, None
-    on_cpu = not case.device.startswith("cuda")
-    torch.set_float32_matmul_precision(VARIANTS[state.variant].precision if on_cpu else "highest")
+    if VARIANTS[state.variant].sped_up:
+        speed_up(torch.device(case.device))
     started = time.perf_counter()
     state.step = VARIANTS[state.variant].build(case)
     for _ in range(2):
