@@ -1,7 +1,8 @@
 """Make, fetch, import, look at, verify, split or export data: `python -m study.data inspect SET`.
 
 SET is a folder of OUT/data, where a study with the same --out finds it, or a file or folder that
-can be read: input.data of n2p2, extxyz or what else ASE reads, DeePMD npy systems, GAMD npz files.
+can be read: input.data of n2p2, extxyz or what else ASE reads, DeePMD npy systems, npz files of
+GAMD or MD17, HDF5 files of ANI-1x or SPICE.
 """
 
 from __future__ import annotations
@@ -86,10 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="download a published data set")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", choices=["rpbe"], help="RPBE-D3 water of Morawietz et al. 2016")
-    bring = commands.add_parser("import", help="read input.data of n2p2, extxyz, or what ASE reads")
+    bring = commands.add_parser("import", help="read files of n2p2, ASE, DeePMD, GAMD, MD17, SPICE")
     bring.set_defaults(command=_import)
     bring.add_argument(
-        "file", type=Path, help="named *.data for n2p2, anything else for ASE; or .gz"
+        "file", type=Path, help="*.data of n2p2, *.npz, *.h5, a folder of them, or what ASE reads"
     )
     for command in (fetch, bring):
         command.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
@@ -155,10 +156,10 @@ def _fetch(chosen: argparse.Namespace) -> None:
 
 
 def settings_of(file: Path) -> dict[str, str]:
-    """What a space writes for a file, by its name: *.data is n2p2's, anything else ASE's."""
-    path = str(file)
-    plain = path.removesuffix(".gz")
-    return {"name": "n2p2_file" if plain.endswith(".data") else "ase_file", "path": path}
+    """What a space writes for a file or folder: *.data is n2p2's, what is not known is ASE's."""
+    from study.datasets.imported import kind_of
+
+    return {"name": kind_of(file), "path": str(file)}
 
 
 def _import(chosen: argparse.Namespace) -> None:
@@ -259,24 +260,14 @@ def read_set(place: Path) -> Frames:
     Raises:
         UserError: if it is none of these, or damaged.
     """
-    from study.datasets import ase_file, deepmd, gamd, n2p2
+    from study.datasets.imported import READERS, kind_of
     from study.frames import HEADER, Frames
 
     if not place.exists():
         raise UserError(f"{place}: no such file or folder")
     if (place / HEADER).exists():
         return Frames.load(place)
-    if deepmd.holds_systems(place):
-        return deepmd.read(place)
-    if gamd.holds_frames(place):
-        return gamd.read(place)
-    if place.is_dir():
-        raise UserError(
-            f"{place}: no data set here: neither {HEADER}, nor DeePMD's type.raw, nor GAMD's "
-            "data_*_*.npz"
-        )
-    named = settings_of(place)["name"]
-    return n2p2.read(place) if named == "n2p2_file" else ase_file.read(place)
+    return READERS[kind_of(place)](place)
 
 
 def _write(frames: Frames, path: Path) -> None:

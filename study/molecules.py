@@ -1,4 +1,4 @@
-"""Which atoms form a water molecule, found by distance under periodic boundaries."""
+"""Which atoms belong together: water molecules and bonds, found under periodic boundaries."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from study.elements import RADII
 from study.errors import UserError
-from study.graph import GraphSet, Ragged
+from study.graph import GraphSet, Ragged, edge_vectors
 
 HYDROGEN, OXYGEN = 1, 8
+
+STRETCH = 1.3
+"""Atoms are bonded up to so many times the sum of their covalent radii."""
 
 PIECE = 100
 """Frames whose edges are looked at at once: all of a large set would not fit into memory."""
@@ -43,7 +47,7 @@ class WaterMolecules:
         return cls(
             torch.cat([atoms for atoms, _, _ in found]),
             torch.cat([bonds for _, bonds, _ in found]),
-            Ragged(torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])),
+            _ragged(counts),
         )
 
 
@@ -79,3 +83,70 @@ def _nearest_per_target(target: Tensor, distance: Tensor) -> Tensor:
     first = torch.ones_like(sorted_target, dtype=torch.bool)
     first[1:] = sorted_target[1:] != sorted_target[:-1]
     return order[first]
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """Atoms with at least two bonds, and the atoms that are bonded to them alone.
+
+    A terminal atom has one bond, so no atom is in two neighbourhoods. Water molecules are such;
+    of ethanol these are CH3, CH2 and OH.
+
+    Args:
+        centres: (ΣM,) counted from the frame's first atom.
+        rows: rows of `centres` by frame.
+        ends: (ΣK,) terminal atoms, counted from the frame's first atom.
+        bonds: (ΣK, 3) Å, from the centre to each, minimum image.
+        members: rows of `ends` and `bonds` by neighbourhood.
+    """
+
+    centres: Tensor
+    rows: Ragged
+    ends: Tensor
+    bonds: Tensor
+    members: Ragged
+
+    @classmethod
+    def find(cls, graphs: GraphSet, hidden: int | None = None) -> Neighborhoods:
+        """All neighbourhoods with a terminal atom that may be hidden.
+
+        Args:
+            graphs: whose cutoff is longer than any bond.
+            hidden: atomic number of what may be hidden; any when left out.
+        """
+        everything = torch.arange(len(graphs), device=graphs.device)
+        found = [_neighborhoods(graphs, piece, hidden) for piece in everything.split(PIECE)]
+        centres, frames, ends, bonds, sizes = (
+            torch.cat(parts) for parts in zip(*found, strict=True)
+        )
+        return cls(centres, _ragged(frames), ends, bonds, _ragged(sizes))
+
+
+def _neighborhoods(
+    graphs: GraphSet, frames: Tensor, hidden: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Centres, their number by frame, terminal atoms, bonds, and their number by centre."""
+    batch = graphs.gather(frames)
+    radii = torch.tensor(RADII, dtype=batch.pos.dtype, device=batch.pos.device) / 100
+    vectors = edge_vectors(batch, batch.pos)
+    reach = STRETCH * radii[batch.z[batch.edge_index]].sum(dim=0)
+    centre, end = batch.edge_index[:, bonded := vectors.norm(dim=-1) < reach]
+    vectors = vectors[bonded]
+    degree = torch.bincount(centre, minlength=len(batch.z))
+    terminal = (degree[end] == 1) & (degree[centre] > 1)
+    may_go = terminal if hidden is None else terminal & (batch.z[end] == hidden)
+    kept = terminal & torch.zeros_like(degree).index_add(0, centre, may_go.long()).bool()[centre]
+    order = torch.argsort(centre[kept], stable=True)
+    centres, sizes = torch.unique_consecutive(centre[kept][order], return_counts=True)
+    ends, frame = end[kept][order], batch.batch[centres]
+    return (
+        centres - batch.ptr[frame],
+        torch.bincount(frame, minlength=len(frames)),
+        ends - batch.ptr[batch.batch[ends]],
+        vectors[kept][order],
+        sizes,
+    )
+
+
+def _ragged(sizes: Tensor) -> Ragged:
+    return Ragged(torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]))

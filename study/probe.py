@@ -94,7 +94,7 @@ class Probe:
 
     def _seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
         """Compute of a stage, at least and at most."""
-        sizes = self._sizes(trial.dataset)
+        sizes = self._sizes(trial.dataset_of(stage))
         units = sizes.units(trial.split.by)
         train, validation, _ = (count * sizes.frames / units for count in trial.split.counts(units))
         steps = math.ceil(min(train, stage.frames or train) / stage.batch_size)
@@ -106,7 +106,7 @@ class Probe:
         return low, high
 
     def _speed(self, trial: Trial, stage: Stage) -> Speed:
-        what = [trial.dataset, trial.model, stage.task]
+        what = [trial.dataset_of(stage), trial.model, stage.task]
         kind = digest([[part.model_dump(mode="json") for part in what], stage.batch_size])
         if kind not in self.speeds:
             self.speeds[kind] = self._measure(trial, stage)
@@ -114,7 +114,7 @@ class Probe:
 
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
         size = stage.batch_size
-        frames = self._frames(trial.dataset, (BATCHES[1] + 1) * size)
+        frames = self._frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
         everything = torch.arange(len(frames), device=graphs.device)
         model = build_model(trial.model, trial.seed).to(graphs.device)

@@ -3,6 +3,9 @@
 KJ_PER_MOL = 0.010364269656262174
 """eV in one kJ/mol (CODATA 2018)."""
 
+KCAL_PER_MOL = 4.184 * KJ_PER_MOL
+"""eV in one (thermochemical) kcal/mol."""
+
 NANOMETRE = 10.0
 """Å in one nm."""
 

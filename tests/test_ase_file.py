@@ -112,10 +112,6 @@ def without_labels(atoms: Atoms) -> None:
     atoms.calc = None
 
 
-def without_cell(atoms: Atoms) -> None:
-    atoms.pbc = atoms.calc.atoms.pbc = False
-
-
 def as_a_slab(atoms: Atoms) -> None:
     atoms.pbc = atoms.calc.atoms.pbc = (True, True, False)
 
@@ -130,7 +126,6 @@ def with_a_ghost(atoms: Atoms) -> None:
         (without_energy, "has no `energy`"),
         (without_forces, "has no `forces`"),
         (without_labels, "has no `energy`"),
-        (without_cell, "must be periodic"),
         (as_a_slab, "must be periodic"),
         (with_a_ghost, "must name the element"),
     ],
@@ -186,3 +181,17 @@ def test_the_real_dft_file_agrees_with_ase_and_holds_water(tmp_path: Path) -> No
     np.testing.assert_allclose(frames.cells, np.tile(12.4446611 * np.eye(3), (400, 1, 1)))
     check(frames, path)
     assert sizes_of(frames).waters == 64
+
+
+def test_molecules_without_a_cell_get_one_whose_images_never_meet(tmp_path: Path) -> None:
+    made = [frame(seed) for seed in range(3)]
+    for atoms in made[:2]:
+        atoms.pbc, atoms.cell = False, None
+        atoms.calc.atoms.pbc, atoms.calc.atoms.cell = False, None
+    ase.io.write(tmp_path / "mixed.extxyz", made)
+    frames = read(tmp_path / "mixed.extxyz")
+    np.testing.assert_allclose(frames.cells[2], CELL)
+    for index, cell in enumerate(frames.cells[:2]):
+        positions = frames.positions[slice(*frames.offsets[index : index + 2])]
+        assert np.count_nonzero(cell - np.diag(np.diag(cell))) == 0
+        assert (np.diag(cell) - np.ptp(positions, axis=0) > 50).all()

@@ -170,3 +170,40 @@ def test_a_masking_placebo_hides_alike_but_points_nowhere(graphs: GraphSet) -> N
     cosines = (true.directions * false.directions).sum(1)
     assert abs(cosines.mean()) < 5 / (3 * len(cosines)) ** 0.5
     torch.testing.assert_close(false.directions.norm(dim=1), torch.ones(len(cosines)).double())
+
+
+def test_frames_draw_their_scales_evenly_in_the_logarithm(graphs: GraphSet) -> None:
+    task = denoising(graphs, noise_scale=0.4, lowest_scale=0.004)
+    drawn = []
+    for seed in range(200):
+        noisy = task.example(CHOSEN, seeded(seed))
+        scales = torch.stack([part.unique() for part in noisy.scales.split(24)])
+        assert scales.shape == (3, 1)
+        drawn.append(scales.flatten())
+        back = noisy.graph.pos + 0.4 * noisy.scales * noisy.targets
+        torch.testing.assert_close(back, graphs.gather(CHOSEN).pos, rtol=0, atol=1e-14)
+    logarithms = torch.cat(drawn).log10()
+    assert logarithms.min() >= -2
+    assert logarithms.max() <= 0
+    assert logarithms.mean().item() == pytest.approx(-1, abs=0.08)
+    assert logarithms.std().item() == pytest.approx(2 / 12**0.5, abs=0.05)
+
+
+def test_conditioned_denoising_divides_the_output_by_the_scale(graphs: GraphSet) -> None:
+    task = denoising(graphs, noise_scale=0.4, lowest_scale=0.1, conditioned=True)
+    noisy = task.example(CHOSEN, seeded(2))
+    perfect = Pointing(noisy.targets * noisy.scales)
+    assert task.loss(perfect, CHOSEN, seeded(2)).item() == pytest.approx(0, abs=1e-12)
+    assert task.evaluate(perfect, [CHOSEN], seeded(2))["val_loss"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"noise_scale": 0.1, "lowest_scale": 0.1}, "`lowest_scale < noise_scale` must hold"),
+        ({"conditioned": True}, "`conditioned` needs a `lowest_scale`"),
+    ],
+)
+def test_scales_that_make_no_range_are_refused(settings: dict[str, object], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        Settings.model_validate({"name": "denoising", **settings})

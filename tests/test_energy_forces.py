@@ -290,3 +290,44 @@ def test_finetuning_gives_the_unmasked_embedding_or_none(
     model = Marked().double()
     task_of(two, mask_embedding=option).loss(model, torch.tensor([0, 1]), seeded(0))
     assert model.marks == marks
+
+
+def test_energies_of_elements_are_fitted_to_frames_of_different_composition(
+    triclinic_water: Frames, egnn: EGNN
+) -> None:
+    numbers = triclinic_water.numbers.copy()
+    for frame in range(4):
+        numbers[24 * frame : 24 * frame + 3 * frame] = 6
+    true = np.zeros(119)
+    true[[1, 6, 8]] = -13.6, -1030.0, -2041.0
+    totals = np.add.reduceat(true[numbers], triclinic_water.offsets[:-1])
+    frames = replace(
+        triclinic_water, numbers=numbers, energies=totals + np.array([0.1, -0.1, 0, 0])
+    )
+    graphs = GraphSet.build(frames, 3.4, dtype=torch.float64)
+    statistics = LabelStatistics.fit(graphs, torch.arange(4))
+    settings = Settings(name="energy_forces", energy_reference="per_element")
+    model = build_model(egnn, seed=0).double().eval()
+    statistics.apply(model, settings)
+    fitted = np.linalg.lstsq(
+        np.stack([[(part == z).sum() for z in (1, 6, 8)] for part in numbers.reshape(4, -1)]),
+        frames.energies,
+        rcond=None,
+    )[0]
+    # Two hydrogens go with each oxygen, so only what keeps their sum is known.
+    found = model.reference[torch.tensor([1, 6, 8])].numpy()
+    assert found[1] == pytest.approx(fitted[1])
+    assert 2 * found[0] + found[2] == pytest.approx(2 * fitted[0] + fitted[2])
+    assert statistics.energy_unit(settings) < 0.1
+    model.silence()
+    task = EnergyForces(settings, graphs, statistics)
+    everything = [torch.arange(4)]
+    assert task.errors(model, everything) == task.trivial_errors(model, everything)
+
+
+def test_in_a_single_composition_all_elements_get_the_mean_per_atom(water: Frames) -> None:
+    graphs = GraphSet.build(water, 3.4, dtype=torch.float64)
+    statistics = LabelStatistics.fit(graphs, torch.arange(8))
+    energies = np.array(statistics.element_energies)
+    assert 2 * energies[1] + energies[8] == pytest.approx(3 * statistics.energy_per_atom)
+    assert statistics.energy_std_of_elements == pytest.approx(statistics.energy_std)

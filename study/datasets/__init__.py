@@ -12,7 +12,11 @@ from study.frames import read_header
 from study.sizes import Sizes
 
 if TYPE_CHECKING:
-    from study.trial import ASEFile, Dataset, N2P2File, RPBEWater
+    from study.trial import Dataset, RPBEWater, Stored
+
+FOLDERS = ("deepmd_npy", "gamd_npz")
+"""Data sets that are folders, by name; `EITHER` may be files as well."""
+EITHER = ("md17_npz",)
 
 
 def folder_of(dataset: Dataset, root: Path) -> Path:
@@ -72,13 +76,15 @@ def seconds_to_make(dataset: Dataset, root: Path, workers: int) -> float:
     return imported.seconds_to_read(_file_of(dataset, root))
 
 
-def _file_of(dataset: RPBEWater | N2P2File | ASEFile, root: Path) -> Path:
+def _file_of(dataset: RPBEWater | Stored, root: Path) -> Path:
     if dataset.path is None:
         file = rpbe.file_of(root)
         way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
     else:
         file = Path(dataset.path).expanduser()
         way_out = "a relative path starts at the current folder; correct"
-    if not file.is_file():
-        raise UserError(f"{file.absolute()}: no such file; {way_out} `dataset.path`")
+    folder = file.is_dir() and dataset.name in FOLDERS + EITHER
+    if not folder and not (file.is_file() and dataset.name not in FOLDERS):
+        kind = "folder" if dataset.name in FOLDERS else "file"
+        raise UserError(f"{file.absolute()}: no such {kind}; {way_out} `dataset.path`")
     return file

@@ -2,7 +2,8 @@
 
 Labels are ASE's: the total `energy` in eV and `forces` in eV/Å, as the calculator gave them,
 without constraints. Frames with the same `group` in their info (else the same `config_type`) are
-one group; those with neither may all be correlated and share a group too.
+one group; those with neither may all be correlated and share a group too. Molecules without a cell
+get one with so much vacuum that images never meet.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from study.datasets.conformers import box
 from study.errors import UserError
 from study.frames import Frames
 
@@ -49,7 +51,9 @@ def read(path: Path) -> Frames:
         positions=np.concatenate([frame.positions for frame in atoms]),
         forces=np.concatenate([_result(frame, "forces") for frame in atoms]),
         offsets=np.cumsum([0, *map(len, atoms)]),
-        cells=np.stack([frame.cell.array for frame in atoms]),
+        cells=np.stack(
+            [frame.cell.array if frame.pbc.all() else box(frame.positions) for frame in atoms]
+        ),
         energies=np.array([_result(frame, "energy") for frame in atoms]),
         groups=np.array([known.index(name) if name else -1 for name in names]),
         origin={
@@ -124,10 +128,10 @@ def _problem(frame: Atoms) -> str:
             return f"has no `{name}`: the total energy in eV, and forces in eV/Å, are needed"
         if np.shape(found) != shape:
             return f"must have `{name}` of shape {shape}, but got {np.shape(found)}"
-    if not frame.pbc.all():
+    if frame.pbc.any() and not frame.pbc.all():
         return (
-            f"must be periodic in all directions, but pbc is {frame.pbc.tolist()}; molecules and "
-            "slabs are not supported yet"
+            "must be periodic in all directions or in none, but pbc is "
+            f"{frame.pbc.tolist()}; slabs are not supported yet"
         )
     return ""
 

@@ -37,6 +37,8 @@ def read(path: Path) -> Frames:
     """
     named = {file: NAME.fullmatch(file.name) for file in path.iterdir()}
     found = sorted((int(n[1]), int(n[2]), file) for file, n in named.items() if n)
+    if not found:
+        raise UserError(f"{path}: must hold files data_SEED_FRAME.npz, but holds none")
     frames = [_read(file) for _, _, file in found]
     sizes = [len(positions) for positions, _, _ in frames]
     edges = EDGE * (np.array(sizes) / (3 * MOLECULES)) ** (1 / 3)

@@ -1,4 +1,4 @@
-"""Files of frames, read once into the store and found again by their content."""
+"""Files and folders of frames, read once into the store and found again by their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
-from study.datasets import ase_file, n2p2
+from study.datasets import ase_file, deepmd, gamd, hdf5, md17, n2p2
 from study.durable import locked
 from study.errors import UserError
 from study.frames import Frames, read_header
@@ -25,17 +25,45 @@ READERS: dict[str, Reader] = {
     "rpbe_water": n2p2.read,
     "n2p2_file": n2p2.read,
     "ase_file": ase_file.read,
+    "deepmd_npy": deepmd.read,
+    "gamd_npz": gamd.read,
+    "md17_npz": md17.read,
+    "ani1x_hdf5": hdf5.read_ani1x,
+    "spice_hdf5": hdf5.read_spice,
 }
 """By name of the data set."""
 
 
-def folder_of(name: str, file: Path, store: Path) -> Path:
-    """Where the frames of a file are, or will be.
+def kind_of(path: Path) -> str:
+    """Name of the data set that a file or folder is, told by its content or suffix.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if it is a folder of nothing known, or an HDF5 file of neither kind.
     """
-    return store / f"{name}-{digest([file_hash(file), READER_VERSION])[:12]}"
+    if deepmd.holds_systems(path):
+        return "deepmd_npy"
+    if gamd.holds_frames(path):
+        return "gamd_npz"
+    if path.suffix == ".npz" or (path.is_dir() and any(path.glob("*.npz"))):
+        return "md17_npz"
+    if path.is_dir():
+        raise UserError(
+            f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
+            "MD17's *.npz"
+        )
+    if path.suffix in (".h5", ".hdf5", ".hdf"):
+        return hdf5.kind_of(path)
+    plain = path.name.removesuffix(".gz")
+    return "n2p2_file" if plain.endswith(".data") else "ase_file"
+
+
+def folder_of(name: str, file: Path, store: Path) -> Path:
+    """Where the frames of a file or folder are, or will be.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    return store / f"{name}-{digest([source_hash(file), READER_VERSION])[:12]}"
 
 
 def bring_in(
@@ -45,7 +73,7 @@ def bring_in(
 
     Args:
         name: of the data set, one of `READERS`.
-        file: what to read.
+        file: what to read, a file or a folder.
         store: folder of all data sets.
         check: raises if these are not the frames expected.
 
@@ -74,7 +102,20 @@ def sizes_in(folder: Path) -> Sizes:
 
 def seconds_to_read(file: Path) -> float:
     """Expected time to read a file: some 20 MB of text a second, a third of that when zipped."""
-    return 1.0 + file.stat().st_size / (7e6 if file.suffix == ".gz" else 20e6)
+    size = sum(each.stat().st_size for each in _files_of(file))
+    return 1.0 + size / (7e6 if file.suffix == ".gz" else 20e6)
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    if not path.is_dir():
+        return file_hash(path)
+    found = {file.relative_to(path).as_posix(): file_hash(file) for file in _files_of(path)}
+    return digest(found)
 
 
 def file_hash(file: Path) -> str:
@@ -96,6 +137,10 @@ def _file_hash(file: Path, _size: int, _changed: int) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def _files_of(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
 def _described(frames: Frames, name: str, file: Path) -> Frames:
     """The frames, found sane, with where they come from and how many they are."""
     # vesin and SciPy are needed only here, and plans shall appear at once.
@@ -106,7 +151,7 @@ def _described(frames: Frames, name: str, file: Path) -> Frames:
     origin = {
         "dataset": name,
         "file": file.name,
-        "sha256": file_hash(file),
+        "sha256": source_hash(file),
         "reader_version": READER_VERSION,
         "sizes": asdict(sizes_of(frames)),
     }

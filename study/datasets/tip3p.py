@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +37,7 @@ from study.datasets.openmm_water import (
     simulate,
     timestep,
 )
-from study.durable import locked, write_bytes
+from study.durable import discard, locked, make_folder, remove, rename, write_bytes
 from study.errors import UserError
 from study.frames import Frames, read_header
 from study.identity import digest
@@ -98,8 +97,8 @@ def make(
         busy = f"{folder}: another process is making this data set; wait until it is done"
         with locked(root / f"{folder.name}.lock", busy):
             if not folder.exists():
-                _make(recipe, partial, workers, progress).rename(folder)
-            shutil.rmtree(partial, ignore_errors=True)
+                rename(_make(recipe, partial, workers, progress), folder)
+            remove(partial)
     found, expected = read_header(folder).get("frames"), recipe.trajectories * recipe.frames
     if found != expected:
         raise UserError(
@@ -114,11 +113,11 @@ def _make(
 ) -> Path:
     # Another OpenMM may round differently: its pieces are not mixed with these.
     pieces = partial / f"openmm-{openmm().__version__}"
-    pieces.mkdir(parents=True, exist_ok=True)
+    make_folder(pieces)
     _run_workers(recipe, pieces, workers, progress)
     frames, temperatures = _assemble(recipe, pieces)
     finished = partial / "finished"
-    shutil.rmtree(finished, ignore_errors=True)
+    remove(finished)
     write_bytes(finished / "temperatures.npy", _npy(temperatures))
     frames.save(finished)
     return finished
@@ -190,7 +189,8 @@ def _trajectory(recipe: TIP3PWater, pieces: Path, trajectory: int) -> Iterator[P
         path = pieces / f"{trajectory:04d}-{number:06d}.piece"
         content = _read_sealed(path, seal)
         if content is None:
-            path.unlink(missing_ok=True)
+            if path.exists():
+                discard(path, "it is simulated again")
             content = _npz(simulate(recipe, trajectory, number, state.decode()))
             write_bytes(path, sha256(seal + content).digest() + content)
         piece = dict(np.load(io.BytesIO(content), allow_pickle=False))

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 import torch
 
 from study.models.egnn import EGNN
+from study.models.equivariant_transformer import EquivariantTransformer
 from study.models.forcenet import ForceNet
 from study.models.gns import GNS
 from study.models.potential import Potential
+from study.models.schnet import SchNet
+from study.models.visnet import ViSNet
 
 if TYPE_CHECKING:
     from study.trial import Model
 
-MODELS: dict[str, type[Potential]] = {"egnn": EGNN, "gns": GNS, "forcenet": ForceNet}
+MODELS: dict[str, type[Potential]] = {
+    "egnn": EGNN,
+    "gns": GNS,
+    "forcenet": ForceNet,
+    "schnet": SchNet,
+    "visnet": ViSNet,
+    "equivariant_transformer": EquivariantTransformer,
+}
 
 
 def build_model(settings: Model, seed: int) -> Potential:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from study.elements import RADII
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
 OXYGEN = 8
 FREQUENCY_RATIO = 1.1
 """Each frequency of the sine basis is this multiple of the one before."""
-
-# fmt: off
-RADII = (  # pm, by atomic number: single-bond covalent radii, doi:10.1002/chem.200800987, table 1.
-    0, 32, 46,
-    133, 102, 85, 75, 71, 63, 64, 67,
-    155, 139, 126, 116, 111, 103, 99, 96,
-    196, 171, 148, 136, 134, 122, 119, 116, 111, 110, 112, 118, 124, 121, 121, 116, 114, 117,
-    210, 185, 163, 154, 147, 138, 128, 125, 125, 120, 128, 136, 142, 140, 140, 136, 133, 131,
-    232, 196, 180, 163, 176, 174, 173, 172, 168, 169, 168, 167, 166, 165, 164, 170, 162,
-    152, 146, 137, 131, 129, 122, 123, 124, 133, 144, 144, 151, 145, 147, 142,
-    223, 201, 186, 175, 169, 170, 171, 172, 166, 166, 168, 168, 165, 167, 173, 176, 161,
-    157, 149, 143, 141, 134, 129, 128, 121, 122, 136, 143, 162, 175, 165, 157,
-)
-# fmt: on
 
 
 def legendre(z: Tensor, degrees: int) -> dict[tuple[int, int], Tensor]:

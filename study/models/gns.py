@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,18 +17,64 @@ from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
 from study.models.radial import bessel_basis, distances, fade
+from study.models.tailored import CorrelationMap, TailoredReLU, tailored_slope
 
 if TYPE_CHECKING:
     from study.trial import GNS as GNSSettings  # noqa: N811 - names a model, no constant
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers with ReLU, linear output: the network used all over GNS."""
+@dataclass(frozen=True)
+class Style:
+    """What stands between the linear layers.
+
+    Args:
+        activation: makes the nonlinearity.
+        norm: makes what ends a network of the processor, for a width.
+        average: sums of n parts are divided by √n, those over neighbours by their number, where no
+            norm keeps their size.
+    """
+
+    activation: Callable[[], nn.Module] = nn.ReLU
+    norm: Callable[[int], nn.Module] = nn.LayerNorm
+    average: bool = False
+
+    def share(self, parts: int) -> float:
+        """What each part of a sum counts."""
+        return 1 / math.sqrt(parts) if self.average else 1.0
+
+
+def style_of(settings: GNSSettings) -> Style:
+    """ReLU with layer norms, or tailored ReLU without."""
+    if settings.activation == "relu":
+        return Style()
+    slope = tailored_slope(partial(network_map, settings.layers))
+    return Style(partial(TailoredReLU, slope), lambda _hidden: nn.Identity(), average=True)
+
+
+def network_map(layers: int, layer: CorrelationMap) -> CorrelationMap:
+    """The correlation map of the way through nodes and edges, all edges being alike."""
+
+    def twice(cosine: float) -> float:
+        return layer(layer(cosine))
+
+    def mapped(cosine: float) -> float:
+        nodes = edges = twice(cosine)
+        for _ in range(layers):
+            message = twice((2 * nodes + edges) / 3)
+            nodes = (nodes + twice((nodes + message) / 2)) / 2
+            edges = (edges + message) / 2
+        return twice(nodes)
+
+    return mapped
+
+
+def mlp(inputs: int, hidden: int, outputs: int, style: Style) -> nn.Sequential:
+    """Two hidden layers, linear output: the network used all over GNS."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
-        nn.ReLU(),
+        style.activation(),
         nn.Linear(hidden, hidden),
-        nn.ReLU(),
+        style.activation(),
         nn.Linear(hidden, outputs),
     )
 
@@ -33,33 +82,35 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class Layer(nn.Module):
     """One step of the processor: an interaction network."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, style: Style) -> None:
         super().__init__()
+        self.style = style
         # The first layer of the edge network acts on [v_target, v_source, e]: the parts for v are
         # computed once per atom instead of once per edge.
         self.target = nn.Linear(hidden, hidden)
         self.source = nn.Linear(hidden, hidden, bias=False)
         self.state = nn.Linear(hidden, hidden, bias=False)
         self.edge = nn.Sequential(
-            nn.ReLU(),
+            style.activation(),
             nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            style.activation(),
             nn.Linear(hidden, hidden),
-            nn.LayerNorm(hidden),
+            style.norm(hidden),
         )
-        self.node = nn.Sequential(mlp(2 * hidden, hidden, hidden), nn.LayerNorm(hidden))
+        self.node = nn.Sequential(mlp(2 * hidden, hidden, hidden, style), style.norm(hidden))
 
     def messages(self, nodes: Tensor, edges: Tensor, edge_index: Tensor) -> Tensor:
         """(E, F) what every edge tells its target, and by how much its own state changes."""
         source, target = edge_index
-        return self.edge(
-            self.target(nodes)[target] + self.source(nodes)[source] + self.state(edges)
-        )
+        together = self.target(nodes)[target] + self.source(nodes)[source] + self.state(edges)
+        return self.edge(self.style.share(3) * together)
 
-    def update(self, nodes: Tensor, target: Tensor, messages: Tensor) -> Tensor:
-        """(N, F) new node states, from the sum of the messages."""
-        received = torch.zeros_like(nodes).index_add(0, target, messages)
-        return nodes + self.node(torch.cat([nodes, received], dim=-1))
+    def update(self, nodes: Tensor, target: Tensor, messages: Tensor, weight: Tensor) -> Tensor:
+        """(N, F) new node states, from the sum or mean of the messages weighted by (E, 1)."""
+        received = torch.zeros_like(nodes).index_add(0, target, weight * messages)
+        if self.style.average:
+            received = received / (torch.zeros_like(nodes[:, :1]).index_add(0, target, weight) + 1)
+        return self.style.share(2) * (nodes + self.node(torch.cat([nodes, received], dim=-1)))
 
 
 class GNS(DirectPotential):
@@ -72,6 +123,10 @@ class GNS(DirectPotential):
     The released code of arXiv:2402.15921 (`abs_pos`) also feeds wrapped absolute positions to the
     nodes. That is not offered here: a periodic system has no origin, and moving an atom by a
     lattice vector must change nothing.
+
+    With tailored activations (GNS-TAT of arXiv:2206.00133) there are no layer norms; residual sums
+    keep their variance, and messages are averaged over Σ envelope + 1 neighbours, as sums would
+    grow from step to step.
     """
 
     equivariant = False
@@ -83,13 +138,14 @@ class GNS(DirectPotential):
         self.settings = settings
         hidden = settings.hidden
         radial = settings.basis if settings.radial == "bessel" else 1
+        self.style = style = style_of(settings)
         self.embedding = AtomEmbedding(hidden)
-        self.encode_node = nn.Sequential(mlp(hidden, hidden, hidden), nn.LayerNorm(hidden))
-        self.encode_edge = nn.Sequential(mlp(3 + radial, hidden, hidden), nn.LayerNorm(hidden))
-        self.layers = nn.ModuleList(Layer(hidden) for _ in range(settings.layers))
-        self.readout = mlp(hidden, hidden, 1)
-        self.vector_readout = mlp(hidden, hidden, 3)
-        initialize(self, settings.init)
+        self.encode_node = nn.Sequential(mlp(hidden, hidden, hidden, style), style.norm(hidden))
+        self.encode_edge = nn.Sequential(mlp(3 + radial, hidden, hidden, style), style.norm(hidden))
+        self.layers = nn.ModuleList(Layer(hidden, style) for _ in range(settings.layers))
+        self.readout = mlp(hidden, hidden, 1, style)
+        self.vector_readout = mlp(hidden, hidden, 3, style)
+        initialize(self, settings.init if settings.activation == "relu" else "fan_in")
 
     def features(self, graph: Data) -> Tensor:
         """(N, F) node states after the last step."""
@@ -101,9 +157,10 @@ class GNS(DirectPotential):
         for layer in self.layers:
             assert isinstance(layer, Layer)
             messages = layer.messages(nodes, edges, graph.edge_index)
-            nodes = layer.update(nodes, graph.edge_index[1], weight * messages)
+            nodes = layer.update(nodes, graph.edge_index[1], messages, weight)
             # The released code adds to the edge state not its change, but the state itself.
-            edges = edges + (edges if self.settings.edge_update == "legacy" else messages)
+            change = edges if self.settings.edge_update == "legacy" else messages
+            edges = self.style.share(2) * (edges + change)
         return nodes
 
     def _describe(self, vectors: Tensor, distance: Tensor) -> Tensor:

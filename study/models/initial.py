@@ -15,12 +15,16 @@ def initialize(module: nn.Module, kind: str) -> None:
 
     Args:
         module: a whole model.
-        kind: `xavier`, or `torch` to change nothing.
+        kind: `xavier`; `fan_in` for normal weights that keep the variance of what enters; or
+            `torch` to change nothing.
     """
     if kind == "torch":
         return
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
+            if kind == "fan_in":
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            else:
+                nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

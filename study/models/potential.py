@@ -68,6 +68,12 @@ class Potential(nn.Module):
         kept = {name: value for name, value in mine.items() if name.startswith(heads)}
         self.load_state_dict(weights | kept)
 
+    def freeze_body(self) -> None:
+        """Let nothing but the heads learn."""
+        heads = tuple(f"{head}." for head in self.heads)
+        for name, weights in self.named_parameters():
+            weights.requires_grad_(name.startswith(heads))
+
     def silence(self) -> None:
         """Let the heads put out zero: the potential predicts the mean energy, and no force.
 

@@ -16,6 +16,11 @@ def distances(vectors: Tensor) -> Tensor:
     return (vectors.square().sum(dim=-1, keepdim=True) + SHORTEST).sqrt()
 
 
+def lengths(vectors: Tensor, axis: int) -> Tensor:
+    """Lengths along an axis, with a gradient everywhere."""
+    return (vectors.square().sum(dim=axis) + SHORTEST).sqrt()
+
+
 def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
     """Radial Bessel functions √(2/c)·sin(nπr/c)/r (arXiv:2003.03123, eq. 7).
 
@@ -31,14 +36,31 @@ def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
     return math.sqrt(2 / cutoff) * torch.sin(order * (math.pi / cutoff) * distance) / distance
 
 
+def exponential_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
+    """Gaussians of exp(−r), with centres and width fixed (arXiv:2202.02541, eq. 1, without φ).
+
+    Args:
+        distance: (E, 1) Å.
+        cutoff: Å; the centres lie evenly between exp(−cutoff) and 1.
+        size: number of functions, K.
+
+    Returns:
+        (E, K).
+    """
+    last = math.exp(-cutoff)
+    centres = torch.linspace(last, 1, size, dtype=distance.dtype, device=distance.device)
+    return torch.exp(-((size / (2 * (1 - last)) * (torch.exp(-distance) - centres)) ** 2))
+
+
 def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
     """How edges end at the cutoff.
 
     Args:
         distance: (E, 1) Å.
         cutoff: Å.
-        kind: `smooth` falls from 1 to 0 with two vanishing derivatives (ibid., eq. 8, p = 6);
-            `cosine` as a quarter of a wave, with a slope at the cutoff; `hard` is 1 all the way.
+        kind: `smooth` falls from 1 to 0 with two vanishing derivatives (arXiv:2003.03123, eq. 8,
+            p = 6); `raised_cosine` is half a wave, with curvature at the cutoff; `cosine` a quarter
+            of a wave, with a slope there; `hard` is 1 all the way.
 
     Returns:
         (E, 1).
@@ -47,6 +69,8 @@ def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
     match kind:
         case "smooth":
             return 1 - x**6 * (28 - 48 * x + 21 * x**2)
+        case "raised_cosine":
+            return (1 + torch.cos(math.pi * x)) / 2
         case "cosine":
             return torch.cos(math.pi / 2 * x)
         case _:

@@ -23,18 +23,21 @@ class NoisyBatch:
 
     Args:
         graph: positions after the push, with the neighbours that they have there.
-        targets: (N, 3) the way back in units of the noise scale: standard normal numbers.
+        targets: (N, 3) the way back in units of the frame's noise scale: standard normal numbers.
+        scales: (N, 1) the frame's noise scale in units of the largest.
     """
 
     graph: Batch
     targets: Tensor
+    scales: Tensor
 
 
 class Denoising(PretextTask):
     """Every atom is pushed by Gaussian noise, and must point back to where it was.
 
     The way back has the sign of a force: for a conservative network the clean structure lies in
-    the minimum. Errors are mean squares in units of the noise scale: 1 is chance.
+    the minimum. Errors are mean squares in units of the noise scale: 1 is chance. Frames may differ
+    in their noise scale; the network then has to guess it, or its output is divided by it.
     """
 
     def __init__(self, settings: DenoisingSettings, graphs: GraphSet) -> None:
@@ -45,7 +48,10 @@ class Denoising(PretextTask):
         del step
         noisy = self.example(frames, generator)
         noisy.graph.noise = noisy.targets
-        return [Term("square of the noise", mean_square, noisy.graph)]
+        if not self.settings.conditioned:
+            return [Term("square of the noise", mean_square, noisy.graph)]
+        noisy.graph.noise_scale = noisy.scales
+        return [Term("square of the noise, conditioned", scaled_mean_square, noisy.graph)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -65,10 +71,21 @@ class Denoising(PretextTask):
         noise = self._normal(graph, generator)
         if self.settings.center:
             noise = noise - _mean_per_graph(noise, graph)[graph.batch]
-        graph.pos = graph.pos + self.settings.noise_scale * noise
+        scales = self._scales(graph, generator)
+        graph.pos = graph.pos + self.settings.noise_scale * scales * noise
         graph.edge_index, graph.shift = connect(graph, self.graphs.cutoff)
         targets = self._normal(graph, generator) if self.settings.placebo else -noise
-        return NoisyBatch(graph, targets)
+        return NoisyBatch(graph, targets, scales)
+
+    def _scales(self, graph: Batch, generator: torch.Generator) -> Tensor:
+        """(N, 1) noise scale of each atom's frame in units of the largest."""
+        lowest, largest = self.settings.lowest_scale, self.settings.noise_scale
+        if lowest is None:
+            return torch.ones_like(graph.pos[:, :1])
+        drawn = torch.rand(
+            graph.num_graphs, generator=generator, device=graph.pos.device, dtype=graph.pos.dtype
+        )
+        return ((lowest / largest) ** drawn)[graph.batch, None]
 
     def _normal(self, graph: Batch, generator: torch.Generator) -> Tensor:
         pos = graph.pos
@@ -76,12 +93,20 @@ class Denoising(PretextTask):
 
     def _squares(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         noisy = self.example(frames, generator)
-        return (model.vectors(noisy.graph) - noisy.targets).square()
+        predicted = model.vectors(noisy.graph)
+        if self.settings.conditioned:
+            predicted = predicted / noisy.scales
+        return (predicted - noisy.targets).square()
 
 
 def mean_square(model: Potential, batch: Batch) -> Tensor:
     """() mean square deviation from the batch's `noise`."""
     return (model.vectors(batch) - batch.noise).square().mean()
+
+
+def scaled_mean_square(model: Potential, batch: Batch) -> Tensor:
+    """() the same for vectors divided by the batch's `noise_scale`."""
+    return (model.vectors(batch) / batch.noise_scale - batch.noise).square().mean()
 
 
 def _mean_per_graph(values: Tensor, graph: Batch) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from torch.nn.functional import huber_loss, l1_loss, mse_loss
 from torch_geometric.data import Batch
 
 from study.graph import GraphSet
-from study.models.potential import Potential, Prediction
+from study.models.potential import MAX_ATOMIC_NUMBER, Potential, Prediction
 from study.tasks import Task, Term
+from study.tasks.pretext import build_pretext
 
 if TYPE_CHECKING:
     from study.trial import EnergyForces as EnergyForcesSettings
@@ -36,12 +37,17 @@ class LabelStatistics:
         energy_std: standard deviation of the frames' energies about the reference, eV.
         energy_std_per_atom: standard deviation of their energies per atom, eV.
         force_rms: root mean square force component, eV/Å.
+        element_energies: energy of each element by its atomic number, eV: the least squares fit
+            to the frames, the nearest to the mean per atom of those that fit equally well.
+        energy_std_of_elements: standard deviation of the frames' energies about these, eV.
     """
 
     energy_per_atom: float
     energy_std: float
     energy_std_per_atom: float
     force_rms: float
+    element_energies: tuple[float, ...] = ()
+    energy_std_of_elements: float = 1.0
 
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
@@ -51,13 +57,26 @@ class LabelStatistics:
         # A single frame has no spread; any unit will do for its energy then.
         spread = _rms(energy - per_atom * sizes) or 1.0
         spread_per_atom = _rms(energy / sizes - per_atom) or 1.0
-        rows, _ = graphs.atoms.rows(frames)
-        return cls(float(per_atom), spread, spread_per_atom, _rms(graphs.force[rows].double()))
+        rows, owner = graphs.atoms.rows(frames)
+        counts = torch.zeros(len(frames), MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
+        counts.index_put_((owner.cpu(), graphs.z[rows].cpu()), torch.ones(()).double(), True)  # noqa: FBT003
+        above = (energy - per_atom * sizes).cpu()
+        fitted = torch.linalg.lstsq(counts, above, driver="gelsd").solution
+        return cls(
+            float(per_atom),
+            spread,
+            spread_per_atom,
+            _rms(graphs.force[rows].double()),
+            tuple((float(per_atom) + fitted).tolist()),
+            _rms(above - counts @ fitted) or 1.0,
+        )
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
         """Let the model put out energies about the reference, on the scale that is asked for."""
         kind, mean = settings.energy_reference, self.energy_per_atom
         model.reference.fill_(mean if kind == "per_atom" else 0.0)
+        if kind == "per_element":
+            model.reference.copy_(torch.tensor(self.element_energies, dtype=torch.float64))
         model.frame_reference.fill_(mean if kind == "per_frame" else 0.0)
         energy_std = self.energy_unit(settings)
         scales = {"force_rms": self.force_rms, "energy_std": energy_std, "one": 1.0}
@@ -65,12 +84,22 @@ class LabelStatistics:
 
     def energy_unit(self, settings: EnergyForcesSettings) -> float:
         """The standard deviation, eV, in which errors of a frame's energy are measured."""
-        per_frame = settings.energy_reference == "per_frame"
-        return self.energy_std_per_atom if per_frame else self.energy_std
+        match settings.energy_reference:
+            case "per_frame":
+                return self.energy_std_per_atom
+            case "per_element":
+                return self.energy_std_of_elements
+            case _:
+                return self.energy_std
 
 
 class EnergyForces(Task):
-    """Weighted error of energy and forces, each in standard deviations of its labels."""
+    """Weighted error of energy and forces, each in standard deviations of its labels.
+
+    An auxiliary pretext task shares all weights. With denoising this is Noisy Nodes
+    (arXiv:2106.07971), but that labels belong to the clean structures alone: energies and forces
+    do not stay the same when atoms move.
+    """
 
     def __init__(
         self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
@@ -80,16 +109,30 @@ class EnergyForces(Task):
         self.statistics = statistics
         self.criterion = f"val_{settings.criterion}"
         real = partial(torch.tensor, dtype=graphs.pos.dtype, device=graphs.device)
+        self.auxiliary = (
+            build_pretext(settings.auxiliary.task, graphs) if settings.auxiliary else None
+        )
         self.units = real([statistics.energy_unit(settings), statistics.force_rms])
         self.weights = real([settings.energy_weight, settings.force_weight])
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """The weighted errors of a batch; nothing random in them."""
-        del generator, step
+        """The weighted errors of a batch, and the terms of the auxiliary task."""
         batch = self.gather(frames)
         batch.units, batch.weights = self.units, self.weights
         kind = self.settings.loss
-        return [Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)]
+        errors = Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)
+        return [errors, *self._auxiliary_terms(frames, generator, step)]
+
+    def _auxiliary_terms(
+        self, frames: Tensor, generator: torch.Generator, step: int
+    ) -> Iterator[Term]:
+        """Weighted terms, whose atoms are marked: so the network knows them from labelled ones."""
+        if self.auxiliary is None or self.settings.auxiliary is None:
+            return
+        for term in self.auxiliary.terms(frames, generator, step):
+            if "masked" not in term.batch:
+                term.batch.masked = torch.ones_like(term.batch.z)
+            yield replace(term, weight=self.settings.auxiliary.weight * term.weight)
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -103,12 +146,14 @@ class EnergyForces(Task):
         return self._errors(model, batches, model)
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """The same for zero forces and the mean energy of the training frames."""
+        """The same for zero forces and the mean energy of the training frames, or of elements."""
+        of_elements = self.settings.energy_reference == "per_element"
 
         def trivial(batch: Batch) -> Prediction:
             energy = self.statistics.energy_per_atom * batch.ptr.diff()
+            reference = model.reference_energy(batch)
             forces = torch.zeros_like(batch.force)
-            return Prediction(energy - model.reference_energy(batch), forces)
+            return Prediction((reference if of_elements else energy) - reference, forces)
 
         return self._errors(model, batches, trivial)
 

@@ -1,9 +1,9 @@
-"""Hydrogen masking (arXiv:2402.15921): predict the directions to a hidden hydrogen."""
+"""Masking (arXiv:2402.15921): predict the directions to a hidden atom."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
 from study.errors import UserError
-from study.graph import GraphSet
+from study.graph import GraphSet, Ragged
 from study.models.potential import Potential
-from study.molecules import WaterMolecules
+from study.molecules import HYDROGEN, OXYGEN, Neighborhoods, WaterMolecules
 from study.tasks import PretextTask, Term
 
 if TYPE_CHECKING:
@@ -35,24 +35,119 @@ class MaskedBatch:
     directions: Tensor
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """What is hidden in a batch of whole frames.
+
+    Args:
+        atoms: (M,) that leave.
+        pointing: (K,) atoms that must point to one of them.
+        vectors: (K, 3) Å, from each of these to it.
+    """
+
+    atoms: Tensor
+    pointing: Tensor
+    vectors: Tensor
+
+
+class Units(Protocol):
+    """What loses one atom each: water molecules, or bonded neighbourhoods."""
+
+    rows: Ragged
+    """Of the units, by frame."""
+    name: str
+
+    def hide(
+        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> Hidden:
+        """Hide an atom of each chosen unit.
+
+        Args:
+            chosen: (M,) rows of the units.
+            first: (M,) first atom of the frame of each.
+            graph: the whole frames.
+            generator: tosses the coins.
+        """
+
+
+class WaterUnits:
+    """Water molecules, of which a hydrogen goes, or the oxygen."""
+
+    name = "molecules"
+
+    def __init__(self, graphs: GraphSet, atom: str) -> None:
+        self.molecules, self.atom = WaterMolecules.find(graphs), atom
+        self.rows = self.molecules.rows
+
+    def hide(
+        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> Hidden:
+        """A coin decides which hydrogen goes; the other two atoms must point to it."""
+        del graph
+        atoms = self.molecules.atoms[chosen] + first[:, None]
+        bonds = self.molecules.bonds[chosen]
+        if self.atom == "oxygen":
+            vectors = torch.cat([-bonds[:, 0], -bonds[:, 1]])
+            return Hidden(atoms[:, 0], atoms[:, 1:].T.flatten(), vectors)
+        row = torch.arange(len(atoms), device=atoms.device)
+        coin = torch.randint(2, (len(atoms),), generator=generator, device=atoms.device)
+        to_hidden, to_kept = bonds[row, coin], bonds[row, 1 - coin]
+        pointing = torch.cat([atoms[:, 0], atoms[row, 2 - coin]])
+        return Hidden(atoms[row, 1 + coin], pointing, torch.cat([to_hidden, to_hidden - to_kept]))
+
+
+class BondUnits:
+    """Atoms with those bonded to them alone, of which one goes."""
+
+    name = "neighbourhoods"
+
+    def __init__(self, graphs: GraphSet, atom: str) -> None:
+        self.element = {"hydrogen": HYDROGEN, "oxygen": OXYGEN}.get(atom)
+        self.neighborhoods = Neighborhoods.find(graphs, self.element)
+        self.rows = self.neighborhoods.rows
+
+    def hide(
+        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> Hidden:
+        """A lottery decides which goes; centre and other terminal atoms must point to it."""
+        found = self.neighborhoods
+        rows, place = found.members.rows(chosen)
+        ends, bonds = found.ends[rows] + first[place], found.bonds[rows]
+        lottery = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.double)
+        if self.element is not None:
+            lottery = torch.where(graph.z[ends] == self.element, lottery, 1.0)
+        order = torch.argsort(2 * place + lottery)
+        # The first member of each neighbourhood goes.
+        goes = torch.zeros_like(place, dtype=torch.bool)
+        goes[order[torch.searchsorted(place, torch.arange(len(chosen), device=place.device))]] = (
+            True
+        )
+        to_hidden, stays = bonds[goes], ~goes
+        pointing = torch.cat([found.centres[chosen] + first, ends[stays]])
+        vectors = torch.cat([to_hidden, to_hidden[place[stays]] - bonds[stays]])
+        return Hidden(ends[goes], pointing, vectors)
+
+
 class Masking(PretextTask):
     """Some molecules lose one of their hydrogens; their other two atoms must point to it.
 
     In every frame int(ratio · molecules) molecules are drawn, and in each a coin decides which
     hydrogen goes. It leaves the graph with all its edges, so its position cannot reach the model.
     Instead of a hydrogen the oxygen can go, which the paper found to be worse. As a placebo the
-    atoms must point in random directions.
+    atoms must point in random directions. Beyond water, bonded neighbourhoods take the place of
+    molecules.
     """
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
         self.settings, self.ratio = settings, settings.masking_ratio
         self.graphs = graphs
-        self.molecules = WaterMolecules.find(graphs)
-        fewest = int(self.molecules.rows.offsets.diff().min())
+        kind = WaterUnits if settings.within == "water" else BondUnits
+        self.units: Units = kind(graphs, settings.atom)
+        fewest = int(self.units.rows.offsets.diff().min())
         if int(self.ratio * fewest) < 1:
             raise UserError(
-                "`int(masking_ratio * molecules) >= 1` must hold in every frame, but got "
-                f"masking_ratio={self.ratio}, molecules={fewest}"
+                f"`int(masking_ratio * {self.units.name}) >= 1` must hold in every frame, but got "
+                f"masking_ratio={self.ratio}, {self.units.name}={fewest}"
             )
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
@@ -70,49 +165,24 @@ class Masking(PretextTask):
         return {"val_loss": float(1 - torch.cat(cosines).mean())}
 
     def example(self, frames: Tensor, generator: torch.Generator) -> MaskedBatch:
-        """Hide hydrogens of the chosen frames.
+        """Hide atoms of the chosen frames.
 
         Args:
             frames: (G,) indices into the graphs.
-            generator: decides which molecules and which hydrogen; on the graphs' device.
+            generator: decides which molecules and which of their atoms; on the graphs' device.
         """
         graph = self.graphs.gather(frames)
-        rows, owner = self.molecules.rows.rows(frames)
+        rows, owner = self.units.rows.rows(frames)
         chosen = self._choose(owner, len(frames), generator)
-        atoms = self.molecules.atoms[rows][chosen] + graph.ptr[owner[chosen]][:, None]
-        bonds = self.molecules.bonds[rows][chosen]
-
-        hidden, pointing, vectors = self._hide(atoms, bonds, generator)
-        stays = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(0, hidden, value=False)
+        hidden = self.units.hide(rows[chosen], graph.ptr[owner[chosen]], graph, generator)
+        stays = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(0, hidden.atoms, value=False)
         place = torch.cumsum(stays, 0) - 1
-        left = _without(graph, stays, place)
+        left, pointing, vectors = _without(graph, stays, place), hidden.pointing, hidden.vectors
         left.masked = torch.zeros_like(left.z)
         left.masked[place[pointing]] = 1
         if self.settings.placebo:
             vectors = _normal_like(vectors, generator)
         return MaskedBatch(left, place[pointing], vectors / vectors.norm(dim=-1, keepdim=True))
-
-    def _hide(
-        self, atoms: Tensor, bonds: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One atom of each drawn molecule.
-
-        Args:
-            atoms: (M, 3) oxygen and hydrogens of the drawn molecules.
-            bonds: (M, 2, 3) from the oxygen to each hydrogen.
-            generator: tosses the coins.
-
-        Returns:
-            The hidden atoms (M,), those that must point (2 M,), and the vectors (2 M, 3) from
-            these to the hidden ones.
-        """
-        if self.settings.atom == "oxygen":
-            return atoms[:, 0], atoms[:, 1:].T.flatten(), torch.cat([-bonds[:, 0], -bonds[:, 1]])
-        row = torch.arange(len(atoms), device=atoms.device)
-        coin = torch.randint(2, (len(atoms),), generator=generator, device=atoms.device)
-        to_hidden, to_kept = bonds[row, coin], bonds[row, 1 - coin]
-        pointing = torch.cat([atoms[:, 0], atoms[row, 2 - coin]])
-        return atoms[row, 1 + coin], pointing, torch.cat([to_hidden, to_hidden - to_kept])
 
     def _choose(self, owner: Tensor, graphs: int, generator: torch.Generator) -> Tensor:
         """Molecules drawn: int(ratio · M) of the M molecules of each graph, without repetition."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -25,7 +26,14 @@ from study.errors import UserError
 from study.frames import Frames, read_header
 from study.pipeline import perform
 from study.trial import Dataset, Trial
-from study.units import BOHR, HARTREE, HARTREE_PER_BOHR
+from study.units import (
+    BOHR,
+    HARTREE,
+    HARTREE_PER_BOHR,
+    KCAL_PER_MOL,
+    KJ_PER_MOL,
+    KJ_PER_MOL_PER_NM,
+)
 from study.work import Work, load_outcome
 
 NAMES = [
@@ -63,17 +71,99 @@ def write_extxyz(frames: Frames, path: Path) -> None:
     ase.io.write(path, made)
 
 
+def write_deepmd(frames: Frames, folder: Path) -> None:
+    for group in np.unique(frames.groups):
+        part = frames.select(np.flatnonzero(frames.groups == group))
+        system, count = folder / f"system{group}", len(part)
+        (system / "set.000").mkdir(parents=True)
+        kinds = part.numbers[: part.sizes[0]] == 8
+        (system / "type.raw").write_text("\n".join(str(int(kind)) for kind in kinds))
+        (system / "type_map.raw").write_text("H O")
+        arrays = {
+            "coord": part.positions,
+            "force": part.forces,
+            "box": part.cells,
+            "energy": part.energies,
+        }
+        for name, array in arrays.items():
+            np.save(system / "set.000" / f"{name}.npy", array.reshape(count, -1))
+
+
+def write_gamd(frames: Frames, folder: Path) -> None:
+    folder.mkdir()
+    for number, part in enumerate(parts(frames)):
+        np.savez(
+            folder / f"data_{part.groups[0]}_{number}.npz",
+            pos=part.positions,
+            forces=part.forces / KJ_PER_MOL_PER_NM,
+            energy=part.energies / KJ_PER_MOL,
+        )
+
+
+def conformers(frames: Frames) -> list[tuple[str, dict[str, Any]]]:
+    """Elements, positions, energies and forces of each group."""
+    found = []
+    for group in np.unique(frames.groups):
+        part = frames.select(np.flatnonzero(frames.groups == group))
+        shape = (len(part), -1, 3)
+        arrays = {
+            "z": part.numbers[: part.sizes[0]],
+            "R": part.positions.reshape(shape),
+            "E": part.energies,
+            "F": part.forces.reshape(shape),
+        }
+        found.append((f"water{group}", arrays))
+    return found
+
+
+def write_md17(frames: Frames, folder: Path) -> None:
+    folder.mkdir()
+    for name, arrays in conformers(frames):
+        labels = {"E": arrays["E"][:, None] / KCAL_PER_MOL, "F": arrays["F"] / KCAL_PER_MOL}
+        np.savez(folder / f"{name}.npz", **(arrays | labels))
+
+
+def write_ani1x(frames: Frames, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name, arrays in conformers(frames):
+            group = file.create_group(name)
+            group["atomic_numbers"] = arrays["z"]
+            group["coordinates"] = arrays["R"].astype(np.float32)
+            group["wb97x_dz.energy"] = arrays["E"] / HARTREE
+            group["wb97x_dz.forces"] = arrays["F"] / HARTREE
+
+
+def write_spice(frames: Frames, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name, arrays in conformers(frames):
+            group = file.create_group(name)
+            group["atomic_numbers"] = arrays["z"]
+            group["conformations"] = arrays["R"] / BOHR
+            group["dft_total_energy"] = arrays["E"] / HARTREE
+            group["dft_total_gradient"] = -arrays["F"] / HARTREE_PER_BOHR
+
+
 @pytest.fixture(scope="module")
 def examples(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Small settings of every data set; the files hold 12 frames of 8 molecules in 4 groups."""
     folder = tmp_path_factory.mktemp("files")
     write_n2p2(water, folder / "input.data.gz")
     write_extxyz(water, folder / "water.extxyz")
+    write_deepmd(water, folder / "deepmd")
+    write_gamd(water, folder / "gamd")
+    write_md17(water, folder / "md17")
+    write_ani1x(water, folder / "ani1x.h5")
+    write_spice(water, folder / "spice.h5")
     return {
         "tip3p_water": {"molecules": 8, "trajectories": 4, "frames": 3},
         "rpbe_water": {"path": str(folder / "input.data.gz")},
         "n2p2_file": {"path": str(folder / "input.data.gz")},
         "ase_file": {"path": str(folder / "water.extxyz")},
+        "deepmd_npy": {"path": str(folder / "deepmd")},
+        "gamd_npz": {"path": str(folder / "gamd")},
+        "md17_npz": {"path": str(folder / "md17")},
+        "ani1x_hdf5": {"path": str(folder / "ani1x.h5")},
+        "spice_hdf5": {"path": str(folder / "spice.h5")},
     }
 
 
@@ -120,6 +210,16 @@ def test_its_frames_are_sane_and_counted(dataset: Dataset, folder: Path, root: P
     assert known.atoms == pytest.approx(expected.atoms)
     assert known.density == pytest.approx(expected.density, rel=1e-3)
     assert isinstance(remark_on(dataset, root), str)
+
+
+def test_its_labels_are_in_our_units(dataset: Dataset, folder: Path, water: Frames) -> None:
+    if dataset.name == "tip3p_water":
+        pytest.skip("it makes its own")
+    frames = Frames.load(folder)
+    assert frames.numbers.tolist() == water.numbers.tolist()
+    np.testing.assert_allclose(frames.positions, water.positions, atol=1e-5)
+    np.testing.assert_allclose(frames.energies, water.energies, atol=1e-6)
+    np.testing.assert_allclose(frames.forces, water.forces, atol=1e-6)
 
 
 def test_it_tells_where_it_comes_from(folder: Path) -> None:
@@ -189,7 +289,7 @@ def test_a_trial_trains_on_it(
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "tip3p_water"])
 def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": name, "path": "not/here"})
-    with pytest.raises(UserError, match=r"not/here: no such file.*`dataset\.path`"):
+    with pytest.raises(UserError, match=r"not/here: no such f.*`dataset\.path`"):
         folder_of(dataset, tmp_path)
 
 

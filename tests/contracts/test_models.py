@@ -16,7 +16,7 @@ from study.frames import Frames
 from study.graph import GraphSet
 from study.models import MODELS, build_model
 from study.models.potential import Potential
-from study.trial import EGNN, GNS, ForceNet, Model
+from study.trial import EGNN, GNS, EquivariantTransformer, ForceNet, Model, SchNet, ViSNet
 
 Array = NDArray[np.float64]
 Rotation = Callable[[int], Array]
@@ -24,6 +24,11 @@ Rotation = Callable[[int], Array]
 TINY_EGNN = EGNN(name="egnn", hidden=8, layers=3, basis=6)
 TINY_GNS = GNS(name="gns", hidden=8, layers=3, basis=6)
 TINY_FORCENET = ForceNet(name="forcenet", hidden=8, layers=2, frequencies=6)
+TINY_SCHNET = SchNet(name="schnet", hidden=8, layers=2, basis=6)
+TINY_VISNET = ViSNet(name="visnet", hidden=8, layers=3, basis=6, heads=2)
+TINY_TRANSFORMER = EquivariantTransformer(
+    name="equivariant_transformer", hidden=8, layers=2, basis=6, heads=2
+)
 VARIANTS: dict[str, Model] = {
     "egnn": TINY_EGNN,
     "egnn hard": TINY_EGNN.model_copy(update={"envelope": "hard"}),
@@ -45,6 +50,15 @@ VARIANTS: dict[str, Model] = {
     "forcenet xavier": TINY_FORCENET.model_copy(update={"init": "xavier"}),
     "forcenet offset": TINY_FORCENET.model_copy(update={"energy_offset": "channels"}),
     "forcenet blind": TINY_FORCENET.model_copy(update={"species_blind": True}),
+    "gns tailored": TINY_GNS.model_copy(update={"activation": "tailored"}),
+    "schnet": TINY_SCHNET,
+    "schnet raised cosine": TINY_SCHNET.model_copy(update={"envelope": "raised_cosine"}),
+    "visnet": TINY_VISNET,
+    "visnet degree 2": TINY_VISNET.model_copy(update={"degrees": 2}),
+    "visnet raised cosine": TINY_VISNET.model_copy(update={"envelope": "raised_cosine"}),
+    "transformer": TINY_TRANSFORMER,
+    "transformer raised cosine": TINY_TRANSFORMER.model_copy(update={"envelope": "raised_cosine"}),
+    "transformer head": TINY_TRANSFORMER.model_copy(update={"vector_output": "head"}),
 }
 HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
 SMOOTH = [name for name, settings in VARIANTS.items() if settings.envelope == "smooth"]
@@ -54,6 +68,16 @@ OFFSET = ["forcenet offset"]
 SEEING = [name for name in VARIANTS if name not in BLIND]
 CONSERVATIVE = [name for name in VARIANTS if MODELS[VARIANTS[name].name].conservative]
 EQUIVARIANT = [name for name in VARIANTS if MODELS[VARIANTS[name].name].equivariant]
+SPREAD = {"visnet": 0.3}
+"""Of weights in place of idle ones; unnormalized vectors grow from layer to layer."""
+IDLE = {
+    "egnn": {"layers.2.coordinate.0", "layers.2.coordinate.2"},
+    "egnn displacement": set(),
+    "visnet": {f"layers.0.{part}" for part in ("vec_proj", "f_proj", "w_src_proj", "w_trg_proj")},
+    "equivariant_transformer": {"layers.0.vector_maps"},
+}
+"""By variant or model, what cannot matter: EGNN's last layer moves atoms for displacements only,
+and before the first layer of a transformer there are no vectors."""
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
@@ -65,7 +89,7 @@ def lively(name: str) -> Potential:
     with torch.no_grad():
         for weights in model.parameters():
             if weights.abs().max() < 0.01:
-                weights.normal_(generator=generator)
+                weights.normal_(std=SPREAD.get(model.settings.name, 1.0), generator=generator)
         for part, values in model.named_buffers():
             if "running" in part:
                 values.uniform_(0.5, 2, generator=generator)
@@ -134,10 +158,7 @@ def test_all_parts_of_the_tested_models_matter(name: str, batch: Batch) -> None:
             weights.copy_(kept)
         if all(torch.allclose(a, b, atol=1e-6) for a, b in zip(after, before, strict=True)):
             idle.add(part.rpartition(".")[0])
-    # The last layer of EGNN moves atoms for displacements only.
-    last = {"layers.2.coordinate.0", "layers.2.coordinate.2"}
-    expected = last if "egnn" in name and "displacement" not in name else set()
-    assert idle == expected
+    assert idle == IDLE.get(name, IDLE.get(VARIANTS[name].name, set()))
 
 
 @every_variant
@@ -399,7 +420,7 @@ def test_taking_over_incomplete_weights_is_refused(name: str) -> None:
 
 @every_variant
 def test_taking_over_weights_of_another_size_is_refused(name: str) -> None:
-    wider = build_model(VARIANTS[name].model_copy(update={"hidden": 9}), seed=0)
+    wider = build_model(VARIANTS[name].model_copy(update={"hidden": 16}), seed=0)
     with pytest.raises(RuntimeError, match="size mismatch"):
         build_model(VARIANTS[name], seed=0).take_over(wider.state_dict(), readout=False)
 

@@ -23,8 +23,22 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "masking": {"name": "masking", "masking_ratio": 0.5},
     "masking oxygens": {"name": "masking", "masking_ratio": 0.5, "atom": "oxygen"},
     "masking placebo": {"name": "masking", "masking_ratio": 0.5, "placebo": True},
+    "masking bonds": {"name": "masking", "masking_ratio": 0.5, "within": "bonds"},
+    "masking any bond": {
+        "name": "masking",
+        "masking_ratio": 0.5,
+        "within": "bonds",
+        "atom": "any",
+    },
     "denoising": {"name": "denoising", "noise_scale": 0.3},
     "denoising placebo": {"name": "denoising", "noise_scale": 0.3, "placebo": True},
+    "denoising of many scales": {"name": "denoising", "noise_scale": 0.3, "lowest_scale": 0.03},
+    "denoising conditioned": {
+        "name": "denoising",
+        "noise_scale": 0.3,
+        "lowest_scale": 0.1,
+        "conditioned": True,
+    },
     "mixed": {
         "name": "mixed",
         "tasks": [

@@ -1,0 +1,156 @@
+"""Data sets as the user names them, and how they are split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from study.config import Config
+from study.sizes import Sizes
+
+
+class TIP3PWater(Config):
+    """TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
+
+    name: Literal["tip3p_water"]
+    molecules: int = Field(default=258, ge=8, le=100_000)
+    """Water molecules in the box; 258 fill the 20 Å box of the paper, others its density."""
+    trajectories: int = Field(default=10, ge=1, le=1000)
+    """Independent simulations, each with its own seed."""
+    frames: int = Field(default=1000, ge=1, le=1_000_000)
+    """Frames kept of each simulation, 0.1 ps apart."""
+    temperature: float = Field(default=300.0, gt=0, le=1000)
+    """Thermostat, K."""
+    flexible: bool = False
+    """Bonds and angles swing, in steps of 0.5 fs; the paper's molecules are rigid, 2 fs."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return (
+            f"{'flexible ' * self.flexible}TIP3P water, "
+            f"{self.trajectories} × {self.frames} frames of {self.molecules} molecules"
+            + (f" at {self.temperature:g} K" if self.temperature != 300 else "")
+        )
+
+    @property
+    def sizes(self) -> Sizes:
+        """How much it holds."""
+        return Sizes(
+            groups=((self.frames, self.trajectories),),
+            copies=((1, self.trajectories * self.frames),),
+            atoms=3.0 * self.molecules,
+            waters=self.molecules,
+            density=3 * 258 / 20.0**3,
+        )
+
+
+class RPBEWater(Config):
+    """RPBE-D3 water and ice of Morawietz et al. 2016, the paper's other data set."""
+
+    name: Literal["rpbe_water"]
+    path: str | None = Field(default=None, min_length=1)
+    """Its n2p2 file, relative to the current folder; the one that `python -m study.data fetch rpbe`
+    brought when left out."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return "RPBE-D3 water" + (f" from {self.path}" if self.path else "")
+
+    @property
+    def sizes(self) -> None:
+        """Not known before the file is read."""
+
+
+class Stored(Config):
+    """What lies on a disk, in the format of another program."""
+
+    name: str
+    path: str = Field(min_length=1)
+    """The file or folder, relative to the current folder."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return self.path
+
+    @property
+    def sizes(self) -> None:
+        """Not known before it is read."""
+
+
+class N2P2File(Stored):
+    """Any `input.data` of RuNNer or n2p2, plain or gzipped."""
+
+    name: Literal["n2p2_file"]
+
+
+class ASEFile(Stored):
+    """Any file that ASE reads with energies and forces: extxyz, database, trajectory, or .gz."""
+
+    name: Literal["ase_file"]
+
+
+class DeePMDFolder(Stored):
+    """A folder of DeePMD-kit's npy systems; frames of one system are one group."""
+
+    name: Literal["deepmd_npy"]
+
+
+class GAMDFolder(Stored):
+    """A folder of GAMD's water frames, `data_SEED_FRAME.npz`; frames of one seed are one group."""
+
+    name: Literal["gamd_npz"]
+
+
+class MD17Files(Stored):
+    """MD17 or rMD17 molecules: an npz file or a folder of them, each of which is one group."""
+
+    name: Literal["md17_npz"]
+
+
+class ANI1xFile(Stored):
+    """ANI-1x (doi:10.1038/s41597-020-0473-z) in HDF5; conformers of one formula are one group."""
+
+    name: Literal["ani1x_hdf5"]
+
+
+class SPICEFile(Stored):
+    """SPICE (arXiv:2209.10702) in HDF5; conformers of one molecule are one group."""
+
+    name: Literal["spice_hdf5"]
+
+
+Dataset = Annotated[
+    TIP3PWater
+    | RPBEWater
+    | N2P2File
+    | ASEFile
+    | DeePMDFolder
+    | GAMDFolder
+    | MD17Files
+    | ANI1xFile
+    | SPICEFile,
+    Field(discriminator="name"),
+]
+
+
+class Split(Config):
+    """Which frames train, validate and test."""
+
+    by: Literal["trajectory", "frame"] = "trajectory"
+    """Keep whole trajectories together (no leak between correlated frames), or draw frames. Of a
+    file a trajectory is what it says belongs together: n2p2's `src=` in the comment, extxyz's
+    `group` or `config_type`; equal frames always stay together."""
+    test: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of all groups or frames held out for the final test."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the rest that picks the best epoch."""
+
+    def counts(self, units: int) -> tuple[int, int, int]:
+        """Trajectories or frames for training, validation and test; one at least of the latter."""
+        test = max(1, round(self.test * units))
+        validation = max(1, round(self.validation * (units - test)))
+        return units - test - validation, validation, test

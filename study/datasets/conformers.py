@@ -1,0 +1,73 @@
+"""Molecules in vacuum: conformers of one composition each, joined to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.errors import UserError
+from study.frames import Frames
+
+Array = NDArray[np.float64]
+
+VACUUM = 51.0
+"""Å between a molecule and its periodic images: beyond any cutoff, so that they never meet."""
+
+
+@dataclass(frozen=True)
+class Conformers:
+    """Frames with the same atoms, correlated with each other.
+
+    Args:
+        numbers: (N,) atomic numbers.
+        positions: (F, N, 3) Å.
+        energies: (F,) total energies, eV.
+        forces: (F, N, 3) eV/Å.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: Array
+    energies: Array
+    forces: Array
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        shape = (len(self.energies), len(self.numbers), 3)
+        for name in ("positions", "forces"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}, but got {getattr(self, name).shape}"
+                )
+
+
+def box(positions: Array) -> Array:
+    """(..., 3, 3) Å, a cell for atoms (..., N, 3) with vacuum on all sides."""
+    edges: Array = np.ptp(positions, axis=-2) + VACUUM
+    cells: Array = edges[..., None] * np.eye(3)
+    return cells
+
+
+def joined(parts: Sequence[Conformers], source: Path) -> Frames:
+    """All conformers as frames, each part a group.
+
+    Raises:
+        UserError: if there are none.
+    """
+    counts = [len(part.energies) for part in parts]
+    if not sum(counts):
+        raise UserError(f"{source}: must hold a frame with energy and forces, but holds none")
+    sizes = np.repeat([len(part.numbers) for part in parts], counts)
+    return Frames(
+        numbers=np.concatenate([np.tile(part.numbers, len(part.energies)) for part in parts]),
+        positions=np.concatenate([part.positions.reshape(-1, 3) for part in parts]),
+        forces=np.concatenate([part.forces.reshape(-1, 3) for part in parts]),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        cells=np.concatenate([box(part.positions) for part in parts]),
+        energies=np.concatenate([part.energies for part in parts]),
+        groups=np.repeat(np.arange(len(parts)), counts),
+        origin={"labels": [], "vacuum_angstrom": VACUUM},
+    )

@@ -1,0 +1,162 @@
+"""The equivariant transformer of TorchMD-NET (arXiv:2202.02541) as a potential."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from study.graph import edge_vectors
+from study.models.embedding import AtomEmbedding
+from study.models.initial import initialize
+from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
+from study.models.radial import distances, exponential_basis, fade, lengths
+
+if TYPE_CHECKING:
+    from study.trial import EquivariantTransformer as Settings
+
+
+class Layer(nn.Module):
+    """Attention over neighbours, then an exchange between scalars and vectors (section 3.3)."""
+
+    def __init__(self, hidden: int, heads: int, basis: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, 3 * hidden)
+        self.key_filter = nn.Sequential(nn.Linear(basis, hidden), nn.SiLU())
+        self.value_filter = nn.Sequential(nn.Linear(basis, 3 * hidden), nn.SiLU())
+        self.output = nn.Linear(hidden, 3 * hidden)
+        self.vector_maps = nn.Linear(hidden, 3 * hidden, bias=False)
+
+    def forward(
+        self,
+        scalars: Tensor,
+        vectors: Tensor,
+        edge_index: Tensor,
+        basis: Tensor,
+        weight: Tensor,
+        directions: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """New scalars (N, F) and vectors (N, 3, F), eqs. 9–11.
+
+        Args:
+            scalars: (N, F).
+            vectors: (N, 3, F).
+            edge_index: (2, E).
+            basis: (E, B) of the lengths.
+            weight: (E, 1) envelope.
+            directions: (E, 3) unit vectors from source to target.
+        """
+        source, target = edge_index
+        normed = self.norm(scalars)
+        values = self.value(normed)[source] * self.value_filter(basis)
+        attended, along_vectors, along_edge = (weight * values).chunk(3, dim=-1)
+        heard = attended * self._attention(normed, edge_index, basis)
+        received = torch.zeros_like(scalars).index_add(0, target, heard)
+        push = (
+            vectors[source] * along_vectors[:, None] + directions[..., None] * along_edge[:, None]
+        )
+        moved = torch.zeros_like(vectors).index_add(0, target, push)
+
+        plain, by_vectors, for_vectors = self.output(received).chunk(3, dim=-1)
+        first, second, third = self.vector_maps(vectors).chunk(3, dim=-1)
+        scalars = scalars + plain + by_vectors * (first * second).sum(dim=1)
+        return scalars, vectors + moved + for_vectors[:, None] * third
+
+    def _attention(self, normed: Tensor, edge_index: Tensor, basis: Tensor) -> Tensor:
+        """(E, F) SiLU of the three-fold product of query, key and filter, eqs. 6 and 7."""
+        source, target = edge_index
+        product = self.query(normed)[target] * self.key(normed)[source] * self.key_filter(basis)
+        per_head = product.unflatten(-1, (self.heads, product.shape[-1] // self.heads))
+        weights = nn.functional.silu(per_head.sum(dim=-1, keepdim=True))
+        return weights.expand_as(per_head).reshape(product.shape)
+
+
+class GatedBlock(nn.Module):
+    """Exchange between scalars and vectors of an atom (arXiv:2102.03150, figure 3)."""
+
+    def __init__(self, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.measured = nn.Linear(hidden, hidden, bias=False)
+        self.carried = nn.Linear(hidden, outputs, bias=False)
+        self.mix = nn.Sequential(
+            nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * outputs)
+        )
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F'), vectors (N, 3, F')."""
+        sizes = lengths(self.measured(vectors), 1)
+        mixed, gate = self.mix(torch.cat([scalars, sizes], dim=-1)).chunk(2, dim=-1)
+        return nn.functional.silu(mixed), gate[:, None] * self.carried(vectors)
+
+
+class EquivariantTransformer(ConservativePotential):
+    """Rotation, translation and permutation invariant energy; forces are its gradient.
+
+    Departures: all messages fade out with the envelope (the paper lets φ act on attention and
+    radial functions, so that biases make vector messages end abruptly); one gated block comes
+    before the readout, which sees scalars and lengths of vectors.
+    """
+
+    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        hidden, basis = settings.hidden, settings.basis
+        self.embedding = AtomEmbedding(hidden)
+        self.neighbor_species = nn.Embedding(MAX_ATOMIC_NUMBER + 1, hidden)
+        self.neighbor_filter = nn.Linear(basis, hidden)
+        self.meet = nn.Linear(2 * hidden, hidden)
+        self.layers = nn.ModuleList(
+            Layer(hidden, settings.heads, basis) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.vector_map = nn.Linear(hidden, hidden, bias=False)
+        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        initialize(self, "xavier")
+        if settings.vector_output == "head":
+            self.gate = GatedBlock(hidden, hidden)
+            self.vector_gate = nn.Linear(hidden, hidden)
+            self.vector_readout = nn.Linear(hidden, 1, bias=False)
+
+    def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
+        """(N,) energies of the atoms, in units of `scale`."""
+        scalars, vectors = self.features(graph, positions)
+        sizes = lengths(self.vector_map(vectors), 1)
+        return self.readout(torch.cat([scalars, sizes], dim=-1)).squeeze(-1)
+
+    def vectors(self, graph: Data) -> Tensor:
+        """(N, 3) the pretext output: −∂E/∂x, or of an equivariant head."""
+        if self.settings.vector_output == "gradient":
+            return super().vectors(graph)
+        scalars, vectors = self.gate(*self.features(graph, graph.pos))
+        return self.vector_readout(self.vector_gate(scalars)[:, None] * vectors).squeeze(-1)
+
+    def features(self, graph: Data, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F) and vectors (N, 3, F) after the last step."""
+        edges = edge_vectors(graph, positions)
+        distance = distances(edges)
+        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
+        basis = exponential_basis(distance, self.settings.cutoff, self.settings.basis)
+        scalars = self._meet_neighbors(graph, self.embedding(graph), weight, basis)
+        vectors = scalars.new_zeros(len(scalars), 3, scalars.shape[1])
+        for layer in self.layers:
+            directions = edges / distance
+            scalars, vectors = layer(scalars, vectors, graph.edge_index, basis, weight, directions)
+        return self.norm(scalars), vectors
+
+    def _meet_neighbors(
+        self, graph: Data, features: Tensor, weight: Tensor, basis: Tensor
+    ) -> Tensor:
+        """(N, F) features mixed with those of the neighbours' elements, eqs. 3 and 4."""
+        source, target = graph.edge_index
+        filters = weight * self.neighbor_filter(basis)
+        sent = self.neighbor_species(graph.z)[source] * filters
+        received = torch.zeros_like(features).index_add(0, target, sent)
+        return self.meet(torch.cat([features, received], dim=-1))

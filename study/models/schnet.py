@@ -1,0 +1,68 @@
+"""SchNet (arXiv:1706.08566) as a potential, around torch-geometric's convolution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn.models.schnet import CFConv, GaussianSmearing, ShiftedSoftplus
+
+from study.graph import edge_vectors
+from study.models.embedding import AtomEmbedding
+from study.models.initial import initialize
+from study.models.potential import ConservativePotential
+from study.models.radial import distances, fade
+
+if TYPE_CHECKING:
+    from study.trial import SchNet as SchNetSettings
+
+
+class Layer(nn.Module):
+    """One interaction block; filters end at the cutoff with our envelope."""
+
+    def __init__(self, hidden: int, basis: int, cutoff: float) -> None:
+        super().__init__()
+        filters = nn.Sequential(
+            nn.Linear(basis, hidden), ShiftedSoftplus(), nn.Linear(hidden, hidden)
+        )
+        self.convolution = CFConv(hidden, hidden, hidden, filters, cutoff)
+        self.node = nn.Sequential(ShiftedSoftplus(), nn.Linear(hidden, hidden))
+
+    def forward(
+        self, features: Tensor, edge_index: Tensor, basis: Tensor, weight: Tensor
+    ) -> Tensor:
+        """(N, F) new features, from basis (E, B) and envelope (E, 1)."""
+        convolve = self.convolution
+        received = convolve.propagate(
+            edge_index, x=convolve.lin1(features), W=weight * convolve.nn(basis)
+        )
+        return features + self.node(convolve.lin2(received))
+
+
+class SchNet(ConservativePotential):
+    """Rotation, translation and permutation invariant energy; forces are its gradient."""
+
+    settings: SchNetSettings
+
+    def __init__(self, settings: SchNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        hidden, half = settings.hidden, (settings.hidden + 1) // 2
+        self.embedding = AtomEmbedding(hidden)
+        self.basis = GaussianSmearing(0.0, settings.cutoff, settings.basis)
+        self.layers = nn.ModuleList(
+            Layer(hidden, settings.basis, settings.cutoff) for _ in range(settings.layers)
+        )
+        self.readout = nn.Sequential(nn.Linear(hidden, half), ShiftedSoftplus(), nn.Linear(half, 1))
+        initialize(self, "xavier")
+
+    def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
+        """(N,) energies of the atoms, in units of `scale`."""
+        distance = distances(edge_vectors(graph, positions))
+        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
+        basis = self.basis(distance)
+        features: Tensor = self.embedding(graph)
+        for layer in self.layers:
+            features = layer(features, graph.edge_index, basis, weight)
+        return self.readout(features).squeeze(-1)

@@ -1,0 +1,125 @@
+"""ViSNet (arXiv:2210.16518) as a potential, around torch-geometric's blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn.models.visnet import (
+    EdgeEmbedding,
+    ExpNormalSmearing,
+    NeighborEmbedding,
+    Sphere,
+    ViS_MP,
+)
+
+from study.graph import edge_vectors
+from study.models.embedding import AtomEmbedding
+from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
+from study.models.radial import distances, fade, lengths
+
+if TYPE_CHECKING:
+    from study.trial import ViSNet as ViSNetSettings
+
+
+class Envelope(nn.Module):
+    """`fade` in place of torch-geometric's cutoff, whose curvature jumps."""
+
+    def __init__(self, cutoff: float, kind: str) -> None:
+        super().__init__()
+        self.cutoff, self.kind = cutoff, kind
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(E,) weights from lengths (E,) Å."""
+        return fade(distance, self.cutoff, self.kind)
+
+
+class Layer(ViS_MP):
+    """One step of message passing whose vector messages fade out at the cutoff, too."""
+
+    def message(
+        self,
+        q_i: Tensor,
+        k_j: Tensor,
+        v_j: Tensor,
+        vec_j: Tensor,
+        dk: Tensor,
+        dv: Tensor,
+        r_ij: Tensor,
+        d_ij: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What edges bring to scalars (E, F) and vectors (E, 3 or 8, F)."""
+        scalars, vectors = super().message(q_i, k_j, v_j, vec_j, dk, dv, r_ij, d_ij)
+        return scalars, self.cutoff(r_ij)[:, None, None] * vectors
+
+
+class ViSNet(ConservativePotential):
+    """Rotation, translation and permutation invariant energy; forces are its gradient.
+
+    Departures: vector messages fade out at the cutoff, where the authors' end abruptly, so that
+    energy and forces are smooth; the readout is the scalar part of one gated block, on scalars and
+    the lengths of vectors.
+    """
+
+    settings: ViSNetSettings
+
+    def __init__(self, settings: ViSNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        hidden, cutoff, last = settings.hidden, settings.cutoff, settings.layers - 1
+        envelope = Envelope(cutoff, settings.envelope)
+        self.embedding = AtomEmbedding(hidden)
+        self.basis = ExpNormalSmearing(cutoff, settings.basis, trainable=False)
+        self.basis.cutoff_fn = envelope
+        self.sphere = Sphere(settings.degrees)
+        self.neighbors = NeighborEmbedding(hidden, settings.basis, cutoff, MAX_ATOMIC_NUMBER + 1)
+        self.neighbors.cutoff = envelope
+        self.edges = EdgeEmbedding(settings.basis, hidden)
+        self.layers = nn.ModuleList(
+            Layer(settings.heads, hidden, cutoff, None, False, last_layer=number == last)  # noqa: FBT003
+            for number in range(settings.layers)
+        )
+        for layer in self.layers:
+            layer.cutoff = envelope
+        self.norm = nn.LayerNorm(hidden)
+        self.vector_map = nn.Linear(hidden, hidden, bias=False)
+        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+
+    def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
+        """(N,) energies of the atoms, in units of `scale`."""
+        scalars, vectors = self.features(graph, positions)
+        sizes = lengths(self.vector_map(vectors), 1)
+        return self.readout(torch.cat([scalars, sizes], dim=-1)).squeeze(-1)
+
+    def features(self, graph: Data, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F) and vectors (N, 3 or 8, F) after the last step."""
+        edge_index, vectors = graph.edge_index, edge_vectors(graph, positions)
+        distance = distances(vectors)
+        # Edges run from source to target; the authors' vectors from target to source.
+        directions = self.sphere(-vectors / distance)
+        length = distance.squeeze(-1)
+        scalars = self._meet_neighbors(graph, self.embedding(graph), length)
+        # Atoms attend to themselves, over an edge without length and direction.
+        atoms = torch.arange(len(scalars), device=scalars.device)
+        edge_index = torch.cat([edge_index, torch.stack([atoms, atoms])], dim=1)
+        length = torch.cat([length, length.new_zeros(len(atoms))])
+        directions = torch.cat([directions, directions.new_zeros(len(atoms), directions.shape[1])])
+        states = self.edges(edge_index, self.basis(length), scalars)
+        moved = scalars.new_zeros(len(atoms), directions.shape[1], scalars.shape[1])
+        for layer in self.layers:
+            change, push, turn = layer(scalars, moved, edge_index, length, states, directions)
+            scalars, moved = scalars + change, moved + push
+            states = states if turn is None else states + turn
+        return self.norm(scalars), moved
+
+    def _meet_neighbors(self, graph: Data, features: Tensor, length: Tensor) -> Tensor:
+        """(N, F) features mixed with those of the neighbours' elements.
+
+        The parts of `NeighborEmbedding`, which itself would pass over an atom's periodic images.
+        """
+        embed = self.neighbors
+        filters = embed.cutoff(length)[:, None] * embed.distance_proj(self.basis(length))
+        received = embed.propagate(graph.edge_index, x=embed.embedding(graph.z), W=filters)
+        return embed.combine(torch.cat([features, received], dim=1))
