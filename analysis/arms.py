@@ -47,7 +47,7 @@ def arms(study: Study) -> pd.DataFrame:
     - setting: what differs between trials besides pretraining
     - family: the same without the length of finetuning
     - total_seconds, steps: of both stages
-    - compute: seconds of both stages at the study's median pace; pretrain_compute: of the first
+    - compute: of both stages, s, at the study's median pace; pretrain_compute: of the first
     """
     trials = study.trials.copy()
     trials["scratch"] = column(trials, TASK).isna().to_numpy(dtype=bool)
@@ -113,8 +113,8 @@ def is_search(study: Study) -> bool:
 def proposed(study: Study) -> pd.DataFrame:
     """Trials of a search that Optuna proposed, in that order; without its repeats."""
     trials = arms(study)
-    first: pd.DataFrame = trials[trials.number < study.facts["space"]["search"]["trials"]]
-    return first
+    found: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
+    return found
 
 
 @remembered
@@ -188,15 +188,16 @@ def _mixed(tasks: str) -> str:
 
 
 def _with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFrame:
+    clock = _clock(pd.concat([trials, pretrainings]))
     before = pretrainings.assign(
         seconds=pretrainings.seconds.astype(float),
-        compute=_compute(pretrainings, "pretrain"),
+        compute=_compute(pretrainings, "pretrain", clock),
         steps=_steps(pretrainings, "pretrain"),
     )
     known = before.drop_duplicates("key").set_index("key")
     own = {
         "seconds": trials.seconds.astype(float),
-        "compute": _compute(trials, "finetune"),
+        "compute": _compute(trials, "finetune", clock),
         "steps": _steps(trials, "finetune"),
     }
     spent = {
@@ -211,14 +212,21 @@ def _with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFra
     )
 
 
-def _compute(work: pd.DataFrame, stage: str) -> pd.Series[float]:
-    """Seconds of a stage at the median pace of all work that does the same in an epoch.
+def _clock(work: pd.DataFrame) -> str:
+    """What compute is measured by: processor time if all was done on CPUs, else wall time."""
+    done = work[work.status == "completed"]
+    on_cpu = len(done) and (done.device == "cpu").all() and done.cpu_seconds.notna().all()
+    return "cpu_seconds" if on_cpu else "seconds"
+
+
+def _compute(work: pd.DataFrame, stage: str, clock: str) -> pd.Series[float]:
+    """Compute of a stage at the median pace of all work that does the same in an epoch.
 
     So one's share of a busy machine does not decide which arm is cheap.
     """
     own = (f"{stage}.task.", f"{stage}.batch_size", f"{stage}.frames", "model.", "dataset.")
     alike = [name for name in work if str(name).startswith(own)]
-    seconds = work.seconds.astype(float)
+    seconds = work[clock].astype(float)
     epochs = pd.to_numeric(column(work, f"{stage}.epochs")).astype(float)
     pace = (seconds / epochs).where(work.status == "completed")
     if alike and len(work):

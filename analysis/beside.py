@@ -2,7 +2,8 @@
 
 - scratch: the same finetuning without pretraining
 - equal steps: scratch with as many optimizer steps as both stages have together
-- equal compute: scratch at the compute that both stages took, as measured
+- equal compute: scratch at the compute that both stages took, as measured: by processor time where
+  the study ran on CPUs, because wall time there is that of all who share them
 - placebo: the same pretraining with random targets
 """
 

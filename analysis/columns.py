@@ -34,10 +34,12 @@ TAGS = {
     "split_hash": Tag.SPLIT,
     "code_version": Tag.CODE,
 }
+SPENT = ("seconds", "cpu_seconds")
+"""Compute of a stage, wall time and processor time."""
 FINAL = [
     name
     for name in METRICS
-    if name.startswith(("test_", "trivial_")) or name in {"best_epoch", "seconds"}
+    if name.startswith(("test_", "trivial_")) or name in {"best_epoch", *SPENT}
 ]
 COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
 """Whole numbers that the study tells of a finished piece of work, as tags."""
@@ -137,6 +139,7 @@ def _trials(work: Sequence[Run]) -> pa.Table:
         "start_time": ("fact", pa.array([run.started for run in work], UTC)),
         "end_time": ("fact", pa.array([run.ended for run in work], UTC)),
         "device": ("fact", _texts([run.tags.get("study.device") for run in work])),
+        "exempt": ("fact", _flags([run.tags.get(Tag.EXEMPT) for run in work])),
     }
     for name in COUNTS:
         told = [run.tags.get(f"study.{name}") for run in work]
@@ -167,13 +170,17 @@ def _status(run: Run) -> str:
 
 def _finals(run: Run) -> dict[str, float]:
     """Metrics without a stage; compute of unfinished work is that of its last epoch."""
-    spent = [point.value for point in run.points if point.metric.endswith("/seconds")]
+    last = {point.metric.partition("/")[2]: point.value for point in run.points}
     finals = {point.metric: point.value for point in run.points if "/" not in point.metric}
-    return {"seconds": spent[-1]} | finals if spent else finals
+    return {name: last[name] for name in SPENT if name in last} | finals
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
     return pa.array(values, pa.string())
+
+
+def _flags(texts: Sequence[str | None]) -> pa.Array:
+    return pa.array([None if text is None else text == "True" for text in texts], pa.bool_())
 
 
 def _setting(texts: Sequence[str | None]) -> pa.Array:

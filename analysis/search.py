@@ -96,6 +96,8 @@ def pareto(study: Study) -> pd.DataFrame:
 def audit(study: Study) -> dict[str, float]:
     """Whether stopping early lost winners: a random sample of the stopped was run to its end.
 
+    One that diverged when it went on is no winner; one that failed tells nothing.
+
     Returns:
         stopped, sampled; better: sampled that end below the best completed proposal, with
         Clopper–Pearson ends of that rate in %; rank: best place that one would have had.
@@ -103,13 +105,13 @@ def audit(study: Study) -> dict[str, float]:
     trials = proposed(study)
     stopped = trials[trials.status == "stopped"]
     told: dict[str, float] = {"stopped": len(stopped), "sampled": 0}
-    sampled = study.audits[study.audits.status == "completed"] if len(study.audits) else stopped[:0]
+    sampled = study.audits[study.audits.status.isin(["completed", "diverged"])]
     curves = study.curves[
         (study.curves.stage == "finetune") & (study.curves.metric == metric_of(study))
     ]
     lowest = curves.groupby("run_id").value.min()
     done = trials[trials.status == "completed"].run_id.map(lowest).dropna()
-    ends = sampled.run_id.map(lowest).dropna()
+    ends = sampled.run_id.map(lowest).mask(sampled.status == "diverged", np.inf).dropna()
     if ends.empty or done.empty:
         return told
     better = int((ends < done.min()).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from study.conductor import Later, Planned, Proposals
+from study.conductor import Planned
 from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.work import Work
@@ -24,23 +24,29 @@ def seconds_in(text: str, option: str) -> float:
     return float(found[1]) * SECONDS[found[2]]
 
 
-class Spending:
+class Budget:
     """Adds up what the study's work has cost, in this run and in earlier ones.
 
     The history of finished and of continued work comes again in each run, and counts.
 
     Args:
         share: GPUs or cores that one trial takes.
+        limit: GPU or core seconds.
     """
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(self, share: float, limit: float) -> None:
+        self.share, self.limit = share, limit
         self._seconds: dict[str, float] = {}
 
     @property
     def total(self) -> float:
         """Compute of all work so far, GPU or core seconds."""
         return self.share * sum(self._seconds.values())
+
+    @property
+    def spent(self) -> bool:
+        """Nothing is left of it."""
+        return self.total >= self.limit
 
     def planned(self, planned: Planned) -> None:
         """Costs nothing yet."""
@@ -54,33 +60,3 @@ class Spending:
 
     def ended(self, work: Work, result: WorkResult) -> None:
         """Nothing more to count."""
-
-
-class Budgeted:
-    """Proposals until a budget is spent; what runs then, runs to its end.
-
-    Args:
-        proposals: where trials come from.
-        spending: of the study.
-        limit: GPU or core seconds.
-    """
-
-    def __init__(self, proposals: Proposals, spending: Spending, limit: float) -> None:
-        self.proposals, self.spending, self.limit = proposals, spending, limit
-        self.used_up = False
-        """A trial was kept back."""
-
-    def next(self) -> Planned | Later | None:
-        """The next trial; none once the budget is spent."""
-        if self.spending.total < self.limit:
-            return self.proposals.next()
-        self.used_up = True
-        return None
-
-    def reported(self, number: int, epoch: int, value: float) -> None:
-        """Passed on."""
-        self.proposals.reported(number, epoch, value)
-
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
-        """Passed on."""
-        self.proposals.ended(number, result, values)

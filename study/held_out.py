@@ -6,7 +6,8 @@ table of it.
 
 from __future__ import annotations
 
-import json
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,18 @@ from study.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from study.pipeline import _Setup
     from study.work import Work
 
 FILE = "predictions.npz"
+
+CLOSE = 1e-3
+"""Relative difference of a test error that another machine may make."""
+
+OTHER = (
+    "code or torch have changed since: check out the commit that MLflow's tag `study.git` names, "
+    "with the packages of `study.packages`, and predict again"
+)
 
 
 def predict(work: Work, root: Path, frames: Path, device: str = "cpu") -> Path:
@@ -54,13 +64,7 @@ def _predicted(
 ) -> dict[str, np.ndarray[Any, Any]]:
     import torch
 
-    from study.checkpoint import load_tensors
-    from study.pipeline import _set_up
-    from study.work import require_weights
-
-    setup = _set_up(work, root, frames, device)
-    setup.model.load_state_dict(load_tensors(require_weights(work, root)))
-    setup.model.eval()
+    setup = _restored(work, root, frames, device)
     test = setup.parts[2]
     found: dict[str, list[torch.Tensor]] = {}
     for chosen in torch.split(test, setup.stage.batch_size):
@@ -78,22 +82,69 @@ def _predicted(
         for name, values in parts.items():
             found.setdefault(name, []).append(values.cpu())
     arrays = {name: torch.cat(values).numpy() for name, values in found.items()}
+    _require_tested(work, root, arrays)
     return arrays | {"frames": test.cpu().numpy()}
 
 
-def predict_study(study: Path) -> list[Path]:
-    """Predict for all completed trials of a study's folder."""
-    from study.datasets import folder_of
-    from study.journal import Journal
+def _restored(work: Work, root: Path, frames: Path, device: str) -> _Setup:
+    """The trial with its final weights."""
+    from study.checkpoint import load_tensors
+    from study.pipeline import _set_up
+    from study.work import require_weights
 
-    root = study.resolve().parent.parent
+    # What was pretrained is in the final weights, and its folder need not be there any more.
+    alone = replace(work, trial=work.trial.model_copy(update={"pretrain": None}))
+    setup = _set_up(alone, root, frames, device)
     try:
-        metric = json.loads((study / "study.json").read_text())["space"]["metric"]
-    except (OSError, ValueError, KeyError) as problem:
-        raise UserError(f"{study}: no study here ({problem!r})") from None
-    paths = []
-    for entry in Journal(study / "journal.jsonl", metric).entries().values():
-        if entry.result is not None and entry.result.status == "completed":
-            work = entry.planned.work
-            paths.append(predict(work, root, folder_of(work.trial.dataset, root)))
-    return paths
+        setup.model.load_state_dict(load_tensors(require_weights(work, root)))
+    except RuntimeError:
+        raise UserError(f"{work.folder(root)}: its weights do not fit the model; {OTHER}") from None
+    setup.model.eval()
+    return setup
+
+
+def _require_tested(work: Work, root: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Refuse predictions whose error is not that which was found when the trial was tested."""
+    from study.work import load_outcome
+
+    outcome = load_outcome(work.folder(root))
+    tested = outcome.result.metrics.get("test_force_rmse") if outcome else None
+    off = arrays["predicted_forces"].astype(float) - arrays["forces"]
+    error = float((off**2).mean() ** 0.5)
+    if tested is not None and not abs(error - tested) <= CLOSE * tested:
+        raise UserError(
+            f"{work.folder(root)}: the force error on its test frames is {1000 * error:.4g} meV/Å, "
+            f"but {1000 * tested:.4g} when it was tested; {OTHER}"
+        )
+
+
+def predict_study(place: Path, device: str = "cpu") -> list[Path]:
+    """Predict for all completed trials of a study's folder.
+
+    Raises:
+        UserError: if there is no study or nothing completed, or if the code has changed so that
+            its models are no longer those that were tested.
+    """
+    from study.identity import code_version
+    from study.journal import Journal
+    from study.study_folder import StudyFolder
+
+    folder = place.resolve()
+    study = StudyFolder(folder.parent.parent, folder.name)
+    if not study.journal.exists():
+        raise UserError(f"{place}: no study here; name a study's folder, such as runs/studies/NAME")
+    entries = Journal(study.journal, "").entries().values()
+    ended = [entry for entry in entries if entry.result and entry.result.status == "completed"]
+    if not ended:
+        raise UserError(f"{place}: no trial has completed yet; run the study to its end first")
+    if any(entry.planned.work.code != code_version() for entry in ended):
+        sys.stderr.write(
+            "warning: code or torch have changed since this study ran; its models are used only "
+            "if their test errors come out as recorded\n"
+        )
+    return [
+        predict(
+            entry.planned.work, study.root, study.frames_of(entry.planned.work.data_hash), device
+        )
+        for entry in ended
+    ]

@@ -46,12 +46,13 @@ def parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
     add("--seeds", metavar="0,1,2", help="in place of the space's")
     add("--trials", type=int, metavar="N", help="proposals of a search, in place of the space's")
+    add("--audit", type=int, metavar="N", help="then finish N trials that were stopped early")
     add("--data", type=Path, metavar="FILE", help="a data set of yours in place of the space's")
     add("--dry-run", action="store_true", help="show the plan and write nothing")
     add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
     add = how.add_argument
     add("--max-concurrent", type=int, metavar="N", help="trials at once (default: what fits)")
-    add("--budget", metavar="8h", help="begin no trial once so many GPU or core hours are spent")
+    add("--budget", metavar="8h", help="stop once so many GPU or core hours are spent")
     add("--stop-at", metavar="TIME", help="stop then, such as 18:30 or 2026-12-24T06:00")
     add("--address", help="Ray cluster to run on (default: this machine)")
     add = where.add_argument

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -50,8 +51,10 @@ class DataSets:
         return {self.hashes[folder.name]: folder for folder in self.prepared.values()}
 
     def work(self, trial: Trial) -> Work:
-        """The work of a trial, on its data set."""
-        return Work("trial", trial, self.hashes[self.prepared[trial.dataset].name])
+        """The work of a trial, on its data sets."""
+        hashes = [self.hashes[self.prepared[dataset].name] for dataset in trial.datasets]
+        own = hashes[1] if len(hashes) > 1 else None
+        return Work("trial", trial, hashes[0], pretraining_data_hash=own)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Plan:
         name: of the study.
         tracking_uri: of MLflow.
         most_at_once: trials; as many as fit when left out.
+        audit: how many trials that were stopped early to finish at the end.
     """
 
     space: Space
@@ -71,6 +75,7 @@ class Plan:
     name: str
     tracking_uri: str
     most_at_once: int | None = None
+    audit: int = 0
 
     @property
     def folder(self) -> StudyFolder:
@@ -96,7 +101,8 @@ class Plan:
     @cached_property
     def datasets(self) -> list[Dataset]:
         """Every data set that some trial uses."""
-        return list(dict.fromkeys(trial.dataset for trial in self.grid or self.space.samples))
+        trials = self.grid or self.space.samples
+        return list(dict.fromkeys(dataset for trial in trials for dataset in trial.datasets))
 
     @cached_property
     def trials(self) -> int:
@@ -112,7 +118,7 @@ class Plan:
     def pretrainings(self) -> list[Trial]:
         """One trial for each different pretraining of `grid`."""
         unique = {
-            digest([trial.model_dump(exclude={"finetune", "transfer"}, mode="json")]): trial
+            digest([_pretraining_of(trial)]): trial
             for trial in self.grid
             if trial.pretrain is not None
         }
@@ -135,7 +141,7 @@ class Plan:
 
     def seconds_of(self, trial: Trial, stage: Stage) -> float:
         """Expected compute of one stage; nothing while its data set is not known."""
-        sizes = sizes_of(trial.dataset, self.root)
+        sizes = sizes_of(trial.dataset_of(stage), self.root)
         return stage_seconds(trial, stage, sizes) if sizes else 0.0
 
     @property
@@ -192,12 +198,11 @@ class Plan:
     def _check_sizes(self) -> None:
         problems = []
         for trial in self.grid or self.space.samples:
-            sizes = sizes_of(trial.dataset, self.root)
             try:
-                if sizes is not None:
-                    trial.check_sizes(sizes)
+                trial.check_sizes(*(sizes_of(dataset, self.root) for dataset in trial.datasets))
             except ValueError as problem:
-                problems.append(f"{self.space.path}: trial: {problem} ({trial.dataset.label})")
+                labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
+                problems.append(f"{self.space.path}: trial: {problem} ({labels})")
         if problems:
             raise UserError(*dict.fromkeys(problems))
 
@@ -221,6 +226,8 @@ class Plan:
         if typical.pretrain is not None:
             stages = f"{typical.pretrain.epochs} epochs pretraining ({self._shared()}), {stages}"
         console.print(f"  stages   {stages}")
+        if self.audit:
+            console.print(f"  audit    finishes {self.audit} stopped trials, drawn at random")
         for dataset in self.datasets:
             console.print(f"  data     {dataset.label}; {self._data_in_words(dataset)}")
         console.print(f"  results  {self.folder.path}")
@@ -260,7 +267,7 @@ class Plan:
         prepared = {dataset: folder_of(dataset, self.root) for dataset in self.datasets}
         data = DataSets({each: folder for each, folder in prepared.items() if folder.exists()})
         trials, pretrainings = (
-            [data.work(trial) for trial in some if trial.dataset in data.prepared]
+            [data.work(trial) for trial in some if data.prepared.keys() >= set(trial.datasets)]
             for some in (self.grid, self.pretrainings)
         )
         unique = [work.pretraining for work in pretrainings if work.pretraining]
@@ -277,3 +284,10 @@ class Plan:
 
     def _machine(self) -> str:
         return ", ".join(gpus()) if gpus() else f"{cores()} cores"
+
+
+def _pretraining_of(trial: Trial) -> dict[str, Any]:
+    """The settings that a pretraining depends on."""
+    elsewhere = trial.pretrain is not None and trial.pretrain.dataset is not None
+    exclude = {"finetune", "transfer"} | ({"dataset"} if elsewhere else set())
+    return trial.model_dump(exclude=exclude, mode="json")

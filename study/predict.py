@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def _predict_test_frames(chosen: argparse.Namespace) -> None:
     from study.held_out import predict_study
 
-    paths = predict_study(chosen.model)
+    paths = predict_study(chosen.model, chosen.device)
     sys.stdout.write(f"predictions of {len(paths)} trials\n")
 
 

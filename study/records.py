@@ -58,7 +58,8 @@ METRICS = {
     "val_frame_energy_rmse": ("eV", "validation energy error, root mean square per frame"),
     "lr": ("1", "learning rate at the end of the epoch"),
     "grad_norm": ("1", "mean norm of the gradient over the epoch"),
-    "seconds": ("s", "compute spent on this stage so far"),
+    "seconds": ("s", "wall time of this stage's epochs so far"),
+    "cpu_seconds": ("s", "processor time of this stage's epochs so far, all threads together"),
     "test_force_rmse": ("eV/Å", "test force error, root mean square per component"),
     "test_force_mae": ("eV/Å", "test force error, mean absolute per component"),
     "test_energy_rmse": ("eV/atom", "test energy error, root mean square per atom"),
@@ -79,11 +80,13 @@ class Tag:
     """Names of the MLflow tags."""
 
     KIND = "study.kind"
-    """study, pretrain or trial."""
+    """study, pretrain, trial, or audit: a trial that was stopped early, finished afterwards."""
     KEY = "study.key"
     """Content hash of the piece of work; for the parent, of the study's name and id."""
     NUMBER = "study.number"
     """Trial's place in the plan, from 0."""
+    EXEMPT = "study.exempt"
+    """True if early stopping spares the trial, because others are judged by it; else False."""
     PRETRAINING = "study.pretraining"
     """Key of the pretraining that a trial started from; absent from scratch."""
     STATUS = "study.status"

@@ -6,12 +6,11 @@ The same command continues an interrupted study and skips what is finished.
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from study.journal import Journal
-    from study.plan import DataSets, Plan
+    from study.plan import Plan
+    from study.session import Session
     from study.tracking import Tracker
 
 FAILED, MISUSE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
@@ -84,10 +84,10 @@ def _run(chosen: argparse.Namespace) -> int:
         tune.require_reachable(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
-        journal, experiment, whole = _conduct(plan, console, chosen, limit)
+        journal, experiment, session = _conduct(plan, console, chosen, limit)
     code = _conclude(plan, journal, experiment, spoken, as_json=chosen.json)
-    if whole:
-        return code
+    if session.whole:
+        return FAILED if session.failed else code
     spoken.print(f"\n--budget {chosen.budget} is spent; the same command with more goes on.")
     return UNFINISHED
 
@@ -138,14 +138,19 @@ def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
             f"--max-concurrent {most}: must be at least 1, and needs this machine, not --address; "
             "on a cluster `resources:` decides"
         )
+    if chosen.audit is not None and (chosen.audit < 1 or not space.settings.early_stopping):
+        raise UserError(
+            f"--audit {chosen.audit}: must be at least 1, and needs `early_stopping:`, which "
+            f"{chosen.space} does not have; leave the option out"
+        )
     root = chosen.out.resolve()
     uri = chosen.tracking_uri or f"sqlite:///{root}/mlflow.db"
-    return Plan(space, root, name, uri, most), reason
+    return Plan(space, root, name, uri, most, chosen.audit or 0), reason
 
 
 def _conduct(
     plan: Plan, console: Console, chosen: argparse.Namespace, limit: float | None
-) -> tuple[Journal, str, bool]:
+) -> tuple[Journal, str, Session]:
     """Make the data, do all work, record it.
 
     Args:
@@ -155,23 +160,43 @@ def _conduct(
         limit: budget, GPU or core seconds.
 
     Returns:
-        The journal, the id of MLflow's experiment, and whether all was done that was planned.
+        The journal, the id of MLflow's experiment, and how it went.
     """
     from study.data import progress_display
     from study.journal import Journal
+
+    tags = plan.tags(plan.folder.write(plan.space, plan.tracking_uri, {}, chosen.command))
+    with ExitStack() as leaving:
+        with _tracker(plan, tags, console) as tracker:
+            with progress_display("simulating water", stream=console.file) as progress:
+                data = plan.prepare(progress)
+            plan.folder.write(plan.space, plan.tracking_uri, data.hashes)
+            journal = Journal(plan.folder.journal, plan.space.settings.metric)
+            tracker.wait()
+            from study.session import Session
+
+            session = leaving.enter_context(Session(plan, console, chosen, limit))
+            session.do_plan(data, journal, tracker)
+        audit = session.audit(journal)
+        if audit.sample and session.whole:
+            with _tracker(plan, tags, console, "audit") as auditor:
+                auditor.wait()
+                session.do_audit(audit, data, auditor)
+    return journal, tracker.runs.experiment_id, session
+
+
+@contextmanager
+def _tracker(
+    plan: Plan, tags: dict[str, str], console: Console, trials: str = "trial"
+) -> Iterator[Tracker]:
+    """Records in MLflow what is done meanwhile; see `Tracker`."""
     from study.tracking import Tracker
 
-    study = plan.folder.write(plan.space, plan.tracking_uri, {}, chosen.command)
-    tracker = Tracker(plan.tracking_uri, plan.name, plan.root, plan.tags(study))
+    tracker = Tracker(plan.tracking_uri, plan.name, plan.root, tags, trials)
     tracker.open()
     status = "KILLED"
     try:
-        with progress_display("simulating water", stream=console.file) as progress:
-            data = plan.prepare(progress)
-        plan.folder.write(plan.space, plan.tracking_uri, data.hashes)
-        journal = Journal(plan.folder.journal, plan.space.settings.metric)
-        tracker.wait()
-        whole = _work_off(plan, data, journal, tracker, console, chosen, limit)
+        yield tracker
         status = "FINISHED"
     finally:
         if not tracker.close(status):
@@ -180,64 +205,6 @@ def _conduct(
                 f"MLflow did not take all records ({why}); the same command adds them.",
                 style="red",
             )
-    return journal, tracker.runs.experiment_id, whole
-
-
-def _work_off(
-    plan: Plan,
-    data: DataSets,
-    journal: Journal,
-    tracker: Tracker,
-    console: Console,
-    chosen: argparse.Namespace,
-    limit: float | None,
-) -> bool:
-    """Run all work that is left; Ray starts only if there is some.
-
-    Returns:
-        Whether no trial was kept back for lack of budget.
-    """
-    from study import tune
-    from study.budget import Budgeted, Spending
-    from study.conductor import Conductor, Observer
-    from study.display import Display, JsonLines
-    from study.provenance import cores, gpus
-    from study.search import build_search
-
-    resources, metric, address = (
-        plan.space.settings.resources,
-        plan.space.settings.metric,
-        chosen.address,
-    )
-    try:
-        slots = tune.connect(resources, address=address) if address else plan.slots
-        display = Display(
-            console,
-            metric,
-            plan.seconds,
-            slots,
-            plan.trials,
-            plan.seconds_of,
-            every_epoch=chosen.verbose,
-        )
-        found, early_stop = build_search(plan, journal, data.work, slots)
-        spending = Spending(resources.gpus if gpus() and resources.gpus else resources.cpus)
-        proposals = Budgeted(found, spending, math.inf if limit is None else limit)
-        observers: list[Observer] = [journal, tracker, spending, display]
-        if chosen.json:
-            observers[-1] = JsonLines()
-        conductor = Conductor(
-            proposals, metric, plan.root, observers, early_stop, journal.stopped()
-        )
-        if not conductor.has_work():
-            return not proposals.used_up
-        if not address:
-            tune.connect(resources, cpus=min(cores(), slots * resources.cpus))
-        with nullcontext() if chosen.json or chosen.quiet else display:
-            tune.run(conductor, resources, plan.root, data.folders, plan.folder.path / "ray")
-    finally:
-        tune.disconnect()
-    return not proposals.used_up
 
 
 def _conclude(
@@ -246,15 +213,10 @@ def _conclude(
     """Show the result table, where everything is, and what to do next."""
     from study.display import say
     from study.summary import arms, result_table
-    from study.work import load_outcome
 
-    ended, failed = [], False
-    for entry in journal.entries().values():
-        if entry.result is not None:
-            outcome = load_outcome(entry.planned.work.folder(plan.root))
-            result = outcome.result if outcome and entry.over else entry.result
-            ended.append((entry.planned.work, result))
-            failed |= not entry.over
+    entries = [entry for entry in journal.entries().values() if entry.result is not None]
+    ended = [(entry.planned.work, entry.result) for entry in entries if entry.result]
+    failed = not all(entry.over for entry in entries)
     if as_json:
         say("result", arms=[arm.facts() for arm in arms(ended)])
     console.print()

@@ -45,13 +45,15 @@ class Progress:
         epoch: epochs finished.
         history: metrics of each of them.
         best_epoch: the one with the lowest criterion so far; 0 before the first.
-        seconds: compute spent, also in earlier processes.
+        seconds: wall time spent, also in earlier processes.
+        cpu_seconds: processor time of the process in them, all its threads together.
     """
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def fit(
@@ -145,7 +147,7 @@ class _Run:
 
     def epoch(self) -> dict[str, float]:
         """Train once over the frames, then validate."""
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         number = self.progress.epoch
         loss, norm = self._train(number)
         metrics = {"train_loss": float(loss), "grad_norm": float(norm), "lr": self._rate()}
@@ -159,7 +161,9 @@ class _Run:
             raise DivergenceError(f"{hopeless} in epoch {number + 1}")
         self._keep_if_best(metrics)
         self.progress.seconds += time.monotonic() - started
+        self.progress.cpu_seconds += time.process_time() - cpu_started
         metrics["seconds"] = self.progress.seconds
+        metrics["cpu_seconds"] = self.progress.cpu_seconds
         self.progress.epoch = number + 1
         self.progress.history.append(metrics)
         return metrics

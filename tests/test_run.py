@@ -11,14 +11,16 @@ import pytest
 from rich.console import Console
 
 from study import options, provenance, run
-from study.budget import Budgeted, Spending, seconds_in
+from study.budget import Budget, seconds_in
 from study.changes import parse_change
-from study.conductor import Planned
+from study.conductor import Conductor, Planned
 from study.display import Display, JsonLines
+from study.durable import write_hashed
 from study.records import EpochRecord, WorkResult
+from study.search.grid import Grid
 from study.space import Space, load_space
 from study.trial import Trial
-from study.work import Work
+from study.work import Outcome, Work, save_outcome
 
 SPACE = """\
 question: Which ratio?
@@ -106,6 +108,7 @@ def test_set_can_switch_a_stage_off(space_file: Path) -> None:
         (["--max-concurrent", "2", "--address", "h:1"], "needs this machine"),
         (["--budget", "much"], "must be a duration such as 30min"),
         (["--budget", "0h"], "must be a duration such as 30min"),
+        (["--audit", "2"], "needs `early_stopping:`"),
         (["--stop-at", "teatime"], "must be a time such as 18:30"),
         (["--stop-at", "2020-01-01"], "is over"),
     ],
@@ -126,6 +129,13 @@ def test_trials_of_a_search_can_be_chosen(
     space_file.write_text("search: {trials: 9}\n" + SPACE)
     assert answer(space_file, "--trials", "4", "--dry-run") == 0
     assert "4 proposed by Optuna" in capsys.readouterr().out
+
+
+def test_an_audit_is_part_of_the_plan(space_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space_file.write_text("search: {trials: 9}\nearly_stopping: {}\n" + SPACE)
+    assert answer(space_file, "--audit", "2", "--dry-run") == 0
+    assert "audit    finishes 2 stopped trials" in capsys.readouterr().out
+    assert answer(space_file, "--audit", "0", "--dry-run") == 2
 
 
 def test_a_file_of_data_takes_the_place_of_the_data_set(
@@ -203,18 +213,42 @@ class Endless:
     def ended(self, number: int, result: WorkResult, values: list[float]) -> None: ...
 
 
-def test_a_spent_budget_begins_no_trial(tiny: Any) -> None:
-    spending = Spending(share=2)
-    budgeted = Budgeted(Endless(tiny), spending, limit=100)
-    assert budgeted.next()
-    for epoch, seconds in ((1, 20.0), (2, 49.0), (1, 20.0)):
-        spending.recorded(work(tiny, 1), EpochRecord("finetune", epoch, {"seconds": seconds}))
-    assert spending.total == 98
-    assert budgeted.next()
-    assert not budgeted.used_up
-    spending.recorded(work(tiny, 2), EpochRecord("finetune", 1, {"seconds": 1.0}))
-    assert budgeted.next() is None
-    assert budgeted.used_up
+def costing(epoch: int, seconds: float) -> EpochRecord:
+    return EpochRecord("finetune", epoch, {"seconds": seconds, "val_force_rmse": 0.1})
+
+
+def test_a_spent_budget_begins_no_work_and_puts_off_what_runs(tiny: Any, tmp_path: Path) -> None:
+    budget = Budget(share=2, limit=100)
+    conductor = Conductor(
+        Endless(tiny), "val_force_rmse", tmp_path, [budget], None, None, allowance=budget
+    )
+    trials = [conductor.next() for _ in range(3)]
+    first, second, third = (trial.key for trial in trials if trial)
+    for epoch, seconds in ((1, 20.0), (2, 39.0), (1, 20.0)):
+        assert not conductor.report(first, costing(epoch, seconds))
+    assert budget.total == 78
+    assert not conductor.report(second, costing(1, 10.0))
+    assert not conductor.put_off
+    assert conductor.report(third, costing(1, 1.0))
+    # At its last epoch a trial goes on to its test.
+    assert not conductor.report(first, costing(3, 60.0))
+    assert conductor.report(second, costing(2, 20.0))
+    assert conductor.next() is None
+    assert conductor.finished
+    assert conductor.put_off
+
+
+def test_a_spent_budget_takes_over_what_is_done(tiny: Any, tmp_path: Path) -> None:
+    trials, budget = [work(tiny, seed) for seed in range(2)], Budget(share=1, limit=5)
+    for trial in trials:
+        folder = trial.folder(tmp_path)
+        weights = write_hashed(folder, "weights", ".safetensors", b"")
+        save_outcome(folder, Outcome(WorkResult("completed"), [costing(1, 9.0)], weights))
+    grid = Grid(trials, {}, exempt=True)
+    conductor = Conductor(grid, "val_force_rmse", tmp_path, [budget], allowance=budget)
+    assert not conductor.has_work()
+    assert budget.spent
+    assert not conductor.put_off
 
 
 def display(console: Console, *, every_epoch: bool) -> Display:

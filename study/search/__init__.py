@@ -8,6 +8,7 @@ from study.conductor import EarlyStop, Proposals
 from study.journal import Journal
 from study.plan import Plan
 from study.search.asha import Asha
+from study.search.audit import Audit
 from study.search.grid import Grid
 from study.search.optuna_search import OptunaProposals
 from study.trial import Trial
@@ -36,3 +37,10 @@ def build_search(
         return OptunaProposals(plan.space, work, slots, entries), early_stop
     trials = [work(trial) for trial in plan.grid]
     return Grid(trials, entries, exempt=early_stop is None), early_stop
+
+
+def build_audit(plan: Plan, journal: Journal) -> Audit:
+    """The plan's sample of what was stopped early, as the journal knows it."""
+    settings = plan.space.settings
+    seed = settings.search.seed if settings.search else settings.seeds[0]
+    return Audit(plan.name, seed, journal.entries(), plan.audit)

@@ -59,8 +59,8 @@ def masked() -> Callable[..., Run]:
 def audited() -> Callable[..., Run]:
     """A stopped trial that was finished afterwards."""
 
-    def build(number: int, seed: int, ratio: float, force: float) -> Run:
-        run = _trial(number, seed, force, ratio, {})
+    def build(number: int, seed: int, ratio: float, force: float, **changes: object) -> Run:
+        run = _trial(number, seed, force, ratio, changes)
         run.tags[Tag.KIND] = "audit"
         return replace(run, run_id=f"audit-{number}")
 
@@ -94,6 +94,7 @@ def _trial(
 ) -> Run:
     status = str(changes.pop("status", "completed"))
     tags = _tags("trial", f"{number:064d}") | {Tag.NUMBER: str(number), "study.train_frames": "8"}
+    tags[Tag.EXEMPT] = str(changes.pop("exempt", True))
     params = _settings(seed) | {str(name): str(value) for name, value in changes.items()}
     if ratio is not None:
         tags[Tag.PRETRAINING] = _pretraining_key(seed, ratio)

@@ -14,7 +14,7 @@ from analysis.claims import NOT_RUN, OTHER_DATA, findings, findings_table
 from analysis.gates import gates
 from analysis.load import Study
 from analysis.paper_tables import aggregate, data_efficiency, table1
-from analysis.runs import Run
+from analysis.runs import Point, Run
 from analysis.search import audit, importances, pareto, timeline
 from analysis.statistics import NULL, TOO_FEW
 from analysis.tables import FORCE, saved_by_stopping
@@ -63,6 +63,22 @@ def test_equal_compute_lies_between_the_lengths_of_scratch(extended: Study) -> N
     rows = beside(final(compared(extended), FORCE)).set_index("kind")
     expected = 0.09 / (0.1 * 0.8**share) - 1
     assert rows.change["equal compute"] == pytest.approx(100 * expected)
+
+
+def on_a_cpu(run: Run, seconds: float) -> Run:
+    run.tags["study.device"] = "cpu"
+    run.points.append(Point("cpu_seconds", 0, seconds))
+    return run
+
+
+def test_compute_is_processor_time_if_all_was_done_on_cpus(
+    tabulate: Tabulate, scratch: Build
+) -> None:
+    some = [on_a_cpu(scratch(seed, seed, 0.1), 12.0) for seed in SEEDS]
+    assert set(arms(tabulate(*some))["compute"]) == {12}
+    assert set(arms(tabulate(*some, scratch(3, 3, 0.1)))["compute"]) == {30}
+    some[0].tags["study.device"] = "NVIDIA H200"
+    assert set(arms(tabulate(*some))["compute"]) == {30}
 
 
 def test_longer_scratch_is_compared_with_the_shortest(extended: Study) -> None:
@@ -159,8 +175,8 @@ def test_data_efficiency_has_the_slope_of_the_logarithms(
 @pytest.fixture
 def search(tabulate: Tabulate, masked: Build, scratch: Build, audited: Build) -> Study:
     """Ten proposals, the ratio decides; one was stopped, and an audit finished it."""
-    runs = [masked(n, 0, n / 10 + 0.05, (n + 1) / 100) for n in range(9)]
-    stopped = masked(9, 0, 0.95, 0.3, status="stopped")
+    runs = [masked(n, 0, n / 10 + 0.05, (n + 1) / 100, exempt=False) for n in range(9)]
+    stopped = masked(9, 0, 0.95, 0.3, status="stopped", exempt=False)
     late = audited(9, 0, 0.95, 0.005)
     return tabulate(*runs, stopped, late, scratch(10, 0, 0.4), search={"trials": 10})
 
@@ -189,6 +205,24 @@ def test_an_audit_tells_which_winners_were_stopped(search: Study) -> None:
     assert (found["stopped"], found["sampled"], found["better"], found["rank"]) == (1, 1, 1, 1)
     assert found["high"] == pytest.approx(100)
     assert saved_by_stopping(search) >= 0
+
+
+def test_an_audit_that_diverges_is_no_winner(
+    tabulate: Tabulate, masked: Build, audited: Build
+) -> None:
+    ends: list[dict[str, object]] = [{"status": "stopped", "exempt": False} for _ in range(3)]
+    runs = [masked(n + 1, 0, 0.5, 0.3, **end) for n, end in enumerate(ends)]
+    audits = [audited(n + 1, 0, 0.5, 0.1, status=s) for n, s in enumerate(("diverged", "failed"))]
+    found = audit(tabulate(masked(0, 0, 0.5, 0.2, exempt=False), *runs, *audits, search={}))
+    assert (found["stopped"], found["sampled"], found["better"], found["rank"]) == (3, 1, 0, 2)
+
+
+def test_a_repeat_that_was_planned_before_the_last_proposal_is_no_proposal(
+    tabulate: Tabulate, masked: Build
+) -> None:
+    runs = [masked(n, n, 0.5, 0.1, exempt=n == 1) for n in range(3)]
+    table = timeline(tabulate(*runs, search={"trials": 2}))
+    assert table.proposed.tolist() == [True, False, True]
 
 
 def test_claims_are_judged_or_say_why_not(

@@ -1,0 +1,138 @@
+"""One run of a study: its work goes to Ray, that of the plan first, then that of an audit."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Self
+
+from rich.console import Console
+
+from study import tune
+from study.budget import Budget
+from study.conductor import Conductor, EarlyStop, Observer, Proposals
+from study.display import Display, JsonLines, say
+from study.journal import Journal
+from study.plan import DataSets, Plan
+from study.provenance import cores, gpus
+from study.records import WorkResult
+from study.search import build_audit, build_search
+from study.search.audit import Audit
+from study.tracking import Tracker
+from study.work import Work
+
+
+class Session:
+    """Has work done, and leaves Ray at the end; Ray starts only if some work is left.
+
+    Args:
+        plan: of the study.
+        console: where to show what happens.
+        chosen: the command line.
+        limit: budget, GPU or core seconds.
+    """
+
+    def __init__(
+        self, plan: Plan, console: Console, chosen: argparse.Namespace, limit: float | None
+    ) -> None:
+        self.plan, self.console, self.chosen = plan, console, chosen
+        self.settings, self.resources = plan.space.settings, plan.space.settings.resources
+        on_gpus = gpus() and self.resources.gpus
+        share = self.resources.gpus if on_gpus else self.resources.cpus
+        self.budget = Budget(share, math.inf if limit is None else limit)
+        self.connected, self.failed = False, False
+        self.whole = True
+        """Nothing was put off for lack of budget."""
+
+    def __enter__(self) -> Self:
+        """Nothing starts yet."""
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        """Leave Ray."""
+        tune.disconnect()
+
+    @cached_property
+    def slots(self) -> int:
+        """Trials at once."""
+        address = self.chosen.address
+        if not address:
+            return self.plan.slots
+        self.connected = True
+        return tune.connect(self.resources, address=address)
+
+    def do_plan(self, data: DataSets, journal: Journal, tracker: Tracker) -> None:
+        """Run all trials of the plan."""
+        found, early_stop = build_search(self.plan, journal, data.work, self.slots)
+        display = self._display(self.plan.seconds, self.plan.trials)
+        self._work_off(
+            data, found, [journal, tracker], display, early_stop, earlier=journal.stopped()
+        )
+
+    def audit(self, journal: Journal) -> Audit:
+        """Which of the stopped trials to finish."""
+        return build_audit(self.plan, journal)
+
+    def do_audit(self, audit: Audit, data: DataSets, tracker: Tracker) -> None:
+        """Finish stopped trials; in the journal they stay stopped."""
+        numbers = [planned.number for planned in audit.sample]
+        self.console.print(f"\naudit of early stopping: {len(numbers)} of {audit.stopped} stopped")
+        if self.chosen.json:
+            say("audit", stopped=audit.stopped, numbers=numbers)
+        display = self._display(
+            self._seconds(planned.work for planned in audit.sample), len(numbers)
+        )
+        self._work_off(data, audit, [tracker], display)
+        self.console.print(audit.found)
+        self.failed = audit.failed
+
+    def _work_off(
+        self,
+        data: DataSets,
+        proposals: Proposals,
+        records: list[Observer],
+        display: Display | JsonLines,
+        early_stop: EarlyStop | None = None,
+        earlier: dict[str, tuple[WorkResult, int]] | None = None,
+    ) -> None:
+        metric, root = self.settings.metric, self.plan.root
+        observers = [*records, self.budget, display]
+        conductor = Conductor(proposals, metric, root, observers, early_stop, earlier, self.budget)
+        if conductor.has_work():
+            self._connect()
+            scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
+            with display if isinstance(display, Display) and not quiet else nullcontext():
+                tune.run(conductor, self.resources, root, data.folders, scratch)
+        self.whole = self.whole and not conductor.put_off
+
+    def _connect(self) -> None:
+        if not self.connected:
+            cpus = min(cores(), self.slots * self.resources.cpus)
+            tune.connect(self.resources, cpus=cpus)
+            self.connected = True
+
+    def _display(self, expected: float, trials: int) -> Display | JsonLines:
+        if self.chosen.json:
+            return JsonLines()
+        return Display(
+            self.console,
+            self.settings.metric,
+            expected,
+            self.slots,
+            trials,
+            self.plan.seconds_of,
+            every_epoch=self.chosen.verbose,
+        )
+
+    def _seconds(self, trials: Iterable[Work]) -> float:
+        """Expected compute of trials and their pretrainings, as if nothing of it was done."""
+        pieces = {
+            piece.key: self.plan.seconds_of(piece.trial, piece.training)
+            for trial in trials
+            for piece in (trial, trial.pretraining)
+            if piece is not None
+        }
+        return sum(pieces.values())
