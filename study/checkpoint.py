@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.durable import DamagedFileError, read_hashed, write_hashed
+from study.durable import DamagedFileError, discard, read_hashed, remove, write_hashed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 """Newest checkpoints kept, so that a damaged one has a good predecessor."""
@@ -70,44 +73,54 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         {"epoch": str(checkpoint.epoch), "state": json.dumps(checkpoint.state)},
     )
     for old in _newest_first(folder)[KEPT:]:
-        old.unlink()
+        remove(old)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a folder; none if there is no such file."""
+    """The newest undamaged checkpoint of a folder; none if there is no such file.
+
+    Newer, damaged ones are deleted, so that they do not count as kept, and the user is told.
+    """
     import safetensors.torch
 
-    content = _newest_undamaged(folder)
-    if content is None:
-        return None
-    metadata = _metadata(content)
-    tensors = safetensors.torch.load(content)
-    return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
+    for path in _newest_first(folder):
+        content = _content(path)
+        if content is None:
+            discard(path, "training goes on from an earlier epoch")
+            continue
+        metadata = _metadata(content)
+        tensors = safetensors.torch.load(content)
+        return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
+    return None
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """`Checkpoint.state` of the newest undamaged checkpoint, without its tensors and torch."""
-    content = _newest_undamaged(folder)
-    if content is None:
-        return None
-    state: dict[str, Any] = json.loads(_metadata(content)["state"])
-    return state
+    """`Checkpoint.state` of the newest undamaged checkpoint, without its tensors and torch.
 
-
-def _newest_undamaged(folder: Path) -> bytes | None:
-    """Damaged files are deleted on the way, so that they do not count as kept."""
+    Changes nothing, because some other process may train here.
+    """
     for path in _newest_first(folder):
-        try:
-            return read_hashed(path)
-        except DamagedFileError:
-            path.unlink()
+        content = _content(path)
+        if content is not None:
+            state: dict[str, Any] = json.loads(_metadata(content)["state"])
+            return state
+        if path.exists():
+            logger.warning("%s: damaged, left out", path)
     return None
+
+
+def _content(path: Path) -> bytes | None:
+    """What was written; none if it is damaged."""
+    try:
+        return read_hashed(path)
+    except DamagedFileError:
+        return None
 
 
 def delete_checkpoints(folder: Path) -> None:
     """Remove all checkpoints of finished work."""
     for path in _newest_first(folder):
-        path.unlink()
+        remove(path)
 
 
 def _newest_first(folder: Path) -> list[Path]:

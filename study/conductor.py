@@ -7,14 +7,18 @@ work is taken over, not repeated. Nothing here knows Ray, Optuna or MLflow.
 from __future__ import annotations
 
 import enum
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from study.checkpoint import delete_checkpoints
 from study.records import EpochRecord, WorkResult
-from study.work import Outcome, Work, load_outcome, unfinished_history
+from study.work import Outcome, Work, known_history, load_outcome
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ class EarlyStop(Protocol):
         """Whether to stop the trial; repeated reports change nothing."""
 
 
+class Allowance(Protocol):
+    """How much compute the study may use."""
+
+    @property
+    def spent(self) -> bool:
+        """No work may begin or go on; what a later run of the study may spend, it does."""
+
+
 class Observer(Protocol):
     """Someone who is told what happens, once per run of the study."""
 
@@ -95,6 +107,7 @@ class Conductor:
         observers: who is told.
         early_stop: stops trials that are not exempt.
         earlier: trials that an earlier run of the study stopped, by key: result and epochs.
+        allowance: of compute; no end to it when left out.
     """
 
     def __init__(
@@ -105,10 +118,11 @@ class Conductor:
         observers: Sequence[Observer],
         early_stop: EarlyStop | None = None,
         earlier: dict[str, tuple[WorkResult, int]] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.proposals, self.metric, self.root = proposals, metric, root
         self.observers, self.early_stop = observers, early_stop
-        self.earlier = earlier or {}
+        self.earlier, self.allowance = earlier or {}, allowance
         self.running: dict[str, _Running] = {}
         self.ready: deque[_Running] = deque()
         self.waiting: dict[str, list[Planned]] = {}
@@ -116,11 +130,13 @@ class Conductor:
         self.numbers: dict[str, list[int]] = {}
         self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
         self.exhausted = False
+        self.put_off = False
+        """Work was left to a later run of the study, because the allowance is spent."""
 
     @property
     def finished(self) -> bool:
         """No work is left to hand out, now or later."""
-        return self.exhausted and not self.ready and not self.waiting
+        return self.put_off or (self.exhausted and not self.ready and not self.waiting)
 
     def has_work(self) -> bool:
         """Whether there is something to do at all; what is finished is taken over on the way."""
@@ -147,18 +163,16 @@ class Conductor:
         running = self.running[key]
         for observer in self.observers:
             observer.recorded(running.work, record)
-        planned = running.planned
-        if planned is None:
-            return False
-        value = record.metrics[self.metric]
-        running.values[record.epoch] = value
-        self.proposals.reported(planned.number, record.epoch, value)
-        if planned.exempt or self.early_stop is None:
-            return False
-        if not self.early_stop.hopeless(planned.number, record.epoch, value):
-            return False
-        self.end(key, WorkResult("stopped", f"early, after {record.epoch} epochs of finetuning"))
-        return True
+        if running.planned is not None and self._is_hopeless(running, running.planned, record):
+            reason = f"early, after {record.epoch} epochs of finetuning"
+            self.end(key, WorkResult("stopped", reason))
+            return True
+        if record.epoch < running.work.training.epochs and self._has_spent():
+            # It goes on from its checkpoint, which was written before this report.
+            del self.running[key]
+            self.put_off = True
+            return True
+        return False
 
     def end(self, key: str, result: WorkResult) -> None:
         """Running work is over; trials that waited for it become ready, or fail with it."""
@@ -166,7 +180,25 @@ class Conductor:
         if running is not None:
             self._tell_ended(running, result)
 
+    def _is_hopeless(self, running: _Running, planned: Planned, record: EpochRecord) -> bool:
+        value = record.metrics[self.metric]
+        running.values[record.epoch] = value
+        self.proposals.reported(planned.number, record.epoch, value)
+        if planned.exempt or self.early_stop is None:
+            return False
+        return self.early_stop.hopeless(planned.number, record.epoch, value)
+
+    def _has_spent(self) -> bool:
+        return self.allowance is not None and self.allowance.spent
+
     def _find(self) -> _Running | None:
+        found = None if self.put_off else self._first_left()
+        if found is not None and self._has_spent():
+            self.put_off = True
+            return None
+        return found
+
+    def _first_left(self) -> _Running | None:
         while True:
             if self.ready:
                 return self.ready.popleft()
@@ -223,8 +255,15 @@ class Conductor:
     def _known_outcome(self, work: Work) -> Outcome | None:
         if work.key in self.earlier:
             result, epochs = self.earlier[work.key]
-            return Outcome(result, unfinished_history(work, self.root)[:epochs], None)
-        return load_outcome(work.folder(self.root))
+            return Outcome(result, known_history(work, self.root)[:epochs], None)
+        folder = work.folder(self.root)
+        outcome = load_outcome(folder)
+        if outcome is not None:
+            # A crash right after the end of the work leaves some.
+            delete_checkpoints(folder)
+        elif (folder / "result.json").exists():
+            logger.warning("%s: result or weights are damaged; the work is done again", folder)
+        return outcome
 
     def _take_over(self, running: _Running, outcome: Outcome) -> None:
         self._tell_started(running)

@@ -6,40 +6,122 @@ same folder, is forced to disk, and takes the final name by an atomic rename.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from study.errors import UserError
+from study.identity import digest
+
+logger = logging.getLogger(__name__)
 
 
 class DamagedFileError(Exception):
     """A file is missing or is not what was written."""
 
 
+class Disk:
+    """The steps that durable writes consist of; tests replace `disk` by one that fails."""
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder in one that exists."""
+        path.mkdir(exist_ok=True)
+
+    def create(self, path: Path) -> int:
+        """Open a new file of a unique name, locked as long as its writer lives."""
+        while True:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists():
+                return descriptor
+            # Before it was locked, another process took it for an abandoned one.
+            os.close(descriptor)
+
+    def fill(self, path: Path, writer: Callable[[Path], object]) -> None:
+        """Give a file its content."""
+        writer(path)
+
+    def append(self, path: Path, length: int, content: bytes) -> None:
+        """Cut a file off after `length` bytes and add content."""
+        with path.open("ab") as opened:
+            opened.truncate(length)
+            opened.write(content)
+
+    def sync(self, path: Path) -> None:
+        """Force a file's content, or a folder's list of names, to disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file or folder another name, atomically."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file or a folder with all that it holds."""
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+disk = Disk()
+
+
 def write_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let `writer` fill a temporary file, then give it the name `path` atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    make_folder(path.parent)
+    _remove_abandoned(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = disk.create(temporary)
     try:
-        writer(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        disk.fill(temporary, writer)
+        disk.sync(temporary)
+        rename(temporary, path)
+    except BaseException:
+        disk.remove(temporary)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and all above it, unless they are there."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        disk.make_folder(path)
+        disk.sync(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a finished file or folder its final name; it replaces a file that has it."""
+    disk.rename(source, target)
+    disk.sync(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder that is no longer needed, if it is there."""
+    if path.exists():
+        disk.remove(path)
+
+
+def discard(path: Path, instead: str) -> None:
+    """Delete a damaged file and tell the user what happens instead of reading it."""
+    logger.warning("%s: damaged; %s", path, instead)
+    remove(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -68,32 +150,56 @@ def read_hashed(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as problem:
+        # Others, such as too many open files, say nothing about this one.
+        if problem.errno not in (errno.ENOENT, errno.EIO):
+            raise
         raise DamagedFileError(f"{path}: cannot be read ({problem.strerror})") from None
     if path.stem.rpartition("-")[2] != _hash(content):
         raise DamagedFileError(f"{path}: content does not match the hash in its name")
     return content
 
 
-def append_json(path: Path, value: Any) -> None:
-    """Append one JSON line and force it to disk.
+def append_json(path: Path, value: dict[str, Any]) -> None:
+    """Append one JSON line with its own hash, and force it to disk.
 
     A torn last line, left by a crash in the middle of an earlier append, is cut off first.
     """
-    line = json.dumps(value, sort_keys=True).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as journal:
-        journal.truncate(_length_of_whole_lines(path))
-        journal.write(line)
-        journal.flush()
-        os.fsync(journal.fileno())
+    line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode() + b"\n"
+    make_folder(path.parent)
+    length = _length_of_whole_lines(path)
+    disk.append(path, length, line)
+    disk.sync(path)
+    if not length:
+        disk.sync(path.parent)
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """All whole lines of a journal; a torn last line was never acknowledged and is left out."""
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a journal; of damaged ones the user is told.
+
+    A torn last line was never acknowledged, and is left out.
+    """
     if not path.exists():
         return []
-    content = path.read_bytes()[: _length_of_whole_lines(path)]
-    return [json.loads(line) for line in content.splitlines()]
+    *lines, _ = path.read_bytes().split(b"\n")
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(_verified(line))
+        except ValueError:
+            logger.warning("%s:%d: damaged line, left out", path, number)
+    return values
+
+
+def _verified(line: bytes) -> dict[str, Any]:
+    """The value of a line; older versions wrote no hash."""
+    value: Any = json.loads(line)
+    whole = isinstance(value, dict)
+    if whole and "digest" in value:
+        whole = value.pop("digest") == digest(value)[:16]
+    if not whole:
+        raise ValueError("not what was written")
+    written: dict[str, Any] = value
+    return written
 
 
 @contextmanager
@@ -128,18 +234,19 @@ def _hash(content: bytes) -> str:
 
 
 def _length_of_whole_lines(path: Path) -> int:
-    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+    if not path.exists():
+        return 0
+    with path.open("rb") as opened:
+        length = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, length - 1))
+        if opened.read() == b"\n":
+            return length
+    return path.read_bytes().rfind(b"\n") + 1
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove_abandoned(folder: Path) -> None:
+    """Delete temporary files of processes that were killed: nobody holds their locks."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.remove(path)

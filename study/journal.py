@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 from study.conductor import Planned
 from study.durable import append_json, read_json_lines
+from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.work import Work
 
@@ -38,22 +40,32 @@ class Journal:
     Args:
         path: the file; need not exist.
         metric: whose values are kept.
+
+    Raises:
+        UserError: if another version of the code wrote it, whose settings this one does not know.
     """
 
     def __init__(self, path: Path, metric: str) -> None:
         self.path, self.metric = path, metric
         self._planned: dict[int, Planned] = {}
-        self._values: dict[str, list[float]] = {}
+        self._values: dict[str, dict[int, float]] = {}
         self._results: dict[str, WorkResult] = {}
         for event in read_json_lines(path):
-            self._apply(event)
+            try:
+                self._apply(event)
+            except ValueError as problem:
+                reason = " ".join(str(problem).splitlines()[:3])
+                raise UserError(
+                    f"{path}: was written by another version of the code ({reason}); check out "
+                    "the commit that MLflow's tag `study.git` names"
+                ) from None
 
     def entries(self) -> dict[int, Entry]:
         """All planned trials by number, with what is known of them."""
         return {
             number: Entry(
                 planned,
-                list(self._values.get(planned.work.key, [])),
+                self._known(planned.work.key),
                 self._results.get(planned.work.key),
             )
             for number, planned in self._planned.items()
@@ -62,7 +74,7 @@ class Journal:
     def stopped(self) -> dict[str, tuple[WorkResult, int]]:
         """Trials that were stopped early, by key: result and epochs; their work is not finished."""
         return {
-            key: (result, len(self._values.get(key, [])))
+            key: (result, max(self._values.get(key, {}), default=0))
             for key, result in self._results.items()
             if result.status == "stopped"
         }
@@ -86,14 +98,20 @@ class Journal:
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """Write down the metric of a trial's new epoch."""
-        if work.kind == "trial" and record.epoch > len(self._values.get(work.key, [])):
+        if work.kind == "trial" and record.epoch not in self._values.get(work.key, {}):
             value = record.metrics[self.metric]
-            self._write({"event": "reported", "key": work.key, "value": value})
+            event = {"event": "reported", "key": work.key, "epoch": record.epoch, "value": value}
+            self._write(event)
 
     def ended(self, work: Work, result: WorkResult) -> None:
         """Write down how a trial ended."""
         if work.kind == "trial" and self._results.get(work.key) != result:
             self._write({"event": "ended", "key": work.key, "result": asdict(result)})
+
+    def _known(self, key: str) -> list[float]:
+        """A trial's metric after each epoch, as far as no line of the journal is damaged."""
+        values = self._values.get(key, {})
+        return [values[epoch] for epoch in takewhile(values.__contains__, count(1))]
 
     def _write(self, event: dict[str, Any]) -> None:
         self._apply(event)
@@ -106,6 +124,8 @@ class Journal:
                 number = event["number"]
                 self._planned[number] = Planned(number, work, event["parameters"], event["exempt"])
             case "reported":
-                self._values.setdefault(event["key"], []).append(event["value"])
+                values = self._values.setdefault(event["key"], {})
+                # Older versions wrote every epoch, and no number.
+                values[event.get("epoch", len(values) + 1)] = event["value"]
             case "ended":
                 self._results[event["key"]] = WorkResult(**event["result"])

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from study import provenance
+from study.conductor import Planned
 from study.identity import code_version
 from study.records import SCHEMA_VERSION, EpochRecord, Tag, WorkResult
-from study.work import Work, load_outcome
+from study.work import Kind, Work, load_outcome
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -56,9 +57,13 @@ class StudyRuns:
         experiment: name of the study.
         root: folder of all work; artifacts of a database without server go below it.
         tags: of the parent run.
+        trials: what trials are recorded as: `trial`, or `audit` for those that were stopped early
+            and are finished afterwards, beside what is recorded of them already.
     """
 
-    def __init__(self, uri: str, experiment: str, root: Path, tags: dict[str, str]) -> None:
+    def __init__(
+        self, uri: str, experiment: str, root: Path, tags: dict[str, str], trials: str = "trial"
+    ) -> None:
         from mlflow import MlflowClient
 
         for talkative in ("mlflow", "alembic"):
@@ -66,11 +71,13 @@ class StudyRuns:
         self.client, self.root, self.tags = MlflowClient(tracking_uri=uri), root, tags
         artifacts = (root / "artifacts").resolve().as_uri() if is_local(uri) else None
         self.experiment_id = self._experiment(experiment, artifacts)
+        self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
+        self.exempt: dict[str, bool] = {}
         existing = self._existing()
         self.runs = {
             run.data.tags[Tag.KEY]: self._known(run)
             for run in existing
-            if run.data.tags.get(Tag.KIND) in ("pretrain", "trial")
+            if run.data.tags.get(Tag.KIND) in self.kinds.values()
         }
         studies = [run for run in existing if run.data.tags.get(Tag.KIND) == "study"]
         parents = [run for run in studies if run.data.tags.get(Tag.KEY) == tags[Tag.KEY]]
@@ -79,8 +86,12 @@ class StudyRuns:
                 f"it has a study named {experiment} from another folder; choose another --name"
             )
         self.study_run = parents[0].info.run_id if parents else self._create_study(experiment)
-        self.active = not parents
-        """Whether this run of the study has changed anything."""
+        self.active = not parents or parents[0].info.status == "RUNNING"
+        """This run of the study has changed something, or a killed one has not ended its run."""
+
+    def plan(self, planned: Planned) -> None:
+        """What a trial's run will say of its place in the plan."""
+        self.exempt[planned.work.key] = planned.exempt
 
     def start(self, work: Work, number: int | None) -> None:
         """Create the run of a piece of work, or reopen it if it is not complete."""
@@ -89,6 +100,7 @@ class StudyRuns:
             return
         self._activate()
         run = run or self._create(work, number)
+        run.ended = False
         self.client.update_run(run.run_id, status="RUNNING")
         if not run.described:
             self._describe(run.run_id, work)
@@ -163,6 +175,7 @@ class StudyRuns:
             logged=frozenset(run.data.metrics),
             described=bool(run.data.params),
             complete=complete,
+            ended=Tag.STATUS in run.data.tags,
         )
 
     def _last_step(self, run: Any) -> int:
@@ -184,17 +197,21 @@ class StudyRuns:
             self.active = True
 
     def _create(self, work: Work, number: int | None) -> _Run:
-        tags = _common_tags(work.kind) | {
+        kind = self.kinds[work.kind]
+        tags = _common_tags(kind) | {
             Tag.KEY: work.key,
             Tag.DATA: work.data_hash,
             "mlflow.parentRunId": self.study_run,
         }
         if number is not None:
             tags[Tag.NUMBER] = str(number)
+        if work.key in self.exempt:
+            tags[Tag.EXEMPT] = str(self.exempt[work.key])
         if work.pretraining is not None:
             tags[Tag.PRETRAINING] = work.pretraining.key
         # The answer to an earlier try may have been lost on its way.
-        found = self.client.search_runs([self.experiment_id], f"tags.`{Tag.KEY}` = '{work.key}'")
+        same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"
+        found = self.client.search_runs([self.experiment_id], same)
         created = (
             found[0]
             if found

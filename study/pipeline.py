@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.datasets.splits import split
-from study.engine import multiply_fast
+from study.durable import make_folder, write_bytes
 from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet, indices
@@ -22,6 +24,7 @@ from study.identity import code_version
 from study.models import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
+from study.process import speed_up
 from study.records import EpochRecord, WorkResult
 from study.seeding import seeded
 from study.tasks import Task
@@ -30,7 +33,7 @@ from study.tasks.pretext import build_pretext
 from study.training import DivergenceError, compiles, fit
 from study.trial import EnergyForces as EnergyForcesSettings
 from study.trial import Stage
-from study.work import Outcome, Work, load_outcome, require_weights, save_outcome
+from study.work import LOG, Outcome, Work, load_outcome, require_weights, save_outcome
 
 
 def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterator[EpochRecord]:
@@ -50,9 +53,9 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
             "the code or torch of this process is not that which the work is named by; install the "
             "same versions on every machine, and do not change them while a study runs"
         )
-    multiply_fast(torch.device(device))
+    speed_up(torch.device(device))
     folder = work.folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / "lock"):
         outcome = load_outcome(folder)
         if outcome is not None:
@@ -70,6 +73,26 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
             result, weights = WorkResult("diverged", str(problem)), None
         save_outcome(folder, Outcome(result, history, weights))
         delete_checkpoints(folder)
+
+
+def attempt(
+    work: Work, root: Path, frames: Path, device: str = "cpu"
+) -> Iterator[EpochRecord | WorkResult]:
+    """`perform`, and then how it ended; a failure is an end too, with its traceback in a log."""
+    folder = work.folder(root)
+    try:
+        if device == "cuda":
+            torch.cuda.init()  # Or torch says only later, and less, why it cannot use the GPU.
+        yield from perform(work, root, frames, device)
+        outcome = load_outcome(folder)
+        assert outcome is not None
+        result = outcome.result
+    except Exception as problem:
+        result = WorkResult("failed", f"{type(problem).__name__}: {problem}")
+        # A full disk may be the very reason.
+        with suppress(OSError):
+            write_bytes(folder / LOG, traceback.format_exc().encode())
+    yield result
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,8 @@ class _Setup:
         """Final metrics; the test frames are read here and nowhere else."""
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
-        final = {"best_epoch": float(best), "seconds": history[-1].metrics["seconds"]}
+        final = {name: history[-1].metrics[name] for name in ("seconds", "cpu_seconds")}
+        final["best_epoch"] = float(best)
         return final | (self._errors(self.task) if isinstance(self.task, EnergyForces) else {})
 
     def _errors(self, task: EnergyForces) -> dict[str, float]:
@@ -146,6 +170,10 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
         model.silence()
     stage = work.training
+    if work.kind == "trial" and trial.finetune.trainable == "readout":
+        model.freeze_body()
+        # Compiled code gives all gradients.
+        stage = stage.model_copy(update={"compile": False})
     task = build_task(stage, model, graphs, train)
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
 

@@ -54,12 +54,16 @@ class Tracker:
         experiment: name of the study.
         root: folder of all work.
         tags: of the parent run.
+        trials: what trials are recorded as; see `StudyRuns`.
     """
 
     runs: StudyRuns
 
-    def __init__(self, uri: str, experiment: str, root: Path, tags: dict[str, str]) -> None:
+    def __init__(
+        self, uri: str, experiment: str, root: Path, tags: dict[str, str], trials: str = "trial"
+    ) -> None:
         self.uri, self.experiment, self.root, self.tags = uri, experiment, root, tags
+        self.trials = trials
         self.problem = ""
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._opened = threading.Event()
@@ -81,7 +85,8 @@ class Tracker:
             raise _unreachable(self.uri, self.problem)
 
     def planned(self, planned: Planned) -> None:
-        """Runs begin when work begins."""
+        """Remember it; runs begin when work begins."""
+        self._tasks.put(lambda: self.runs.plan(planned))
 
     def started(self, work: Work, number: int | None) -> None:
         """Create or reopen the run."""
@@ -115,7 +120,7 @@ class Tracker:
     def _write(self) -> None:
         try:
             with _first_touch(self.uri):
-                self.runs = StudyRuns(self.uri, self.experiment, self.root, self.tags)
+                self.runs = StudyRuns(self.uri, self.experiment, self.root, self.tags, self.trials)
         except Exception as problem:
             self.problem = _one_line(problem, self.uri)
             return

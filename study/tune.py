@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,11 +30,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.conductor import Conductor
-from study.durable import write_bytes
 from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.space import Resources
-from study.work import LOG, Work, load_outcome
+from study.work import Work
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 3
 """A worker process that dies is started again so often; its work continues from its checkpoint."""
@@ -179,26 +179,37 @@ class _Workers(_Unsaved, tune.Callback):
 def _perform(
     config: dict[str, Any], root: str, frames: dict[str, str], threads: int, device: str
 ) -> None:
-    """Do one piece of work in a worker process and report every epoch."""
+    """Do one piece of work in a worker process; report every epoch, and what the user is told."""
     import torch
 
-    from study.pipeline import perform
+    from study.pipeline import attempt
 
     torch.set_num_threads(threads)
-    work = Work.from_json(config["work"])
+    work, told = Work.from_json(config["work"]), _Told()
+    logging.getLogger("study").addHandler(told)
     try:
-        if device == "cuda":
-            torch.cuda.init()  # type: ignore[no-untyped-call]  # fails with the reason if torch cannot use the GPU that Ray gave
-        for record in perform(work, Path(root), Path(frames[work.data_hash]), device):
-            tune.report({"record": json.dumps(asdict(record))})
-        outcome = load_outcome(work.folder(Path(root)))
-        assert outcome is not None
-        result = outcome.result
-    except Exception as problem:
-        # The trial fails with its reason; the others go on.
-        write_bytes(work.folder(Path(root)) / LOG, traceback.format_exc().encode())
-        result = WorkResult("failed", f"{type(problem).__name__}: {problem}")
-    tune.report({"result": json.dumps(asdict(result))})
+        for news in attempt(work, Path(root), Path(frames[work.data_hash]), device):
+            kind = "result" if isinstance(news, WorkResult) else "record"
+            tune.report({kind: json.dumps(asdict(news)), "told": told.take()})
+    finally:
+        logging.getLogger("study").removeHandler(told)
+
+
+class _Told(logging.Handler):
+    """Keeps what a worker tells the user, who does not see its output."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line more."""
+        self.lines.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """The lines since the last call."""
+        taken, self.lines = self.lines, []
+        return taken
 
 
 class _Searcher(_Unsaved, Searcher):
@@ -244,6 +255,8 @@ class _Scheduler(_Unsaved, FIFOScheduler):
         key = trial.config["key"]
         if key not in self.conductor.running:
             return CONTINUE
+        for line in result.get("told", []):
+            logger.warning(line)
         if "result" in result:
             self.conductor.end(key, WorkResult(**json.loads(result["result"])))
             return CONTINUE

@@ -34,12 +34,14 @@ class Work:
         trial: the settings; a pretraining reads only part of them.
         data_hash: content hash of the data set.
         code: version of the code that decides the numbers; fixed when the work is planned.
+        pretraining_data_hash: content hash of the data set to pretrain on, if it is another one.
     """
 
     kind: Kind
     trial: Trial
     data_hash: str
     code: str = field(default_factory=code_version)
+    pretraining_data_hash: str | None = None
 
     @property
     def stage(self) -> StageName:
@@ -59,6 +61,8 @@ class Work:
         """The work in a few words."""
         pretrain = self.trial.pretrain
         arm = pretrain.task.label if pretrain else "scratch"
+        if pretrain and pretrain.dataset:
+            arm += f" on {pretrain.dataset.name}"
         stage = "pretrain " * (self.kind == "pretrain")
         return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
 
@@ -67,14 +71,17 @@ class Work:
         """The pretraining that this trial starts from."""
         if self.kind == "pretrain" or self.trial.pretrain is None:
             return None
-        return replace(self, kind="pretrain")
+        data_hash = self.pretraining_data_hash or self.data_hash
+        return replace(self, kind="pretrain", data_hash=data_hash, pretraining_data_hash=None)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What of the trial's settings this work depends on."""
         everything = self.trial.model_dump(mode="json")
         if self.kind == "pretrain":
-            return {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
+            settings = {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
+            own = settings["pretrain"].pop("dataset")
+            return settings | ({"dataset": own} if own else {})
         return everything
 
     @cached_property
@@ -108,6 +115,7 @@ class Work:
             "trial": trial,
             "data_hash": self.data_hash,
             "code": self.code,
+            "pretraining_data_hash": self.pretraining_data_hash,
             "key": self.key,
         }
 
@@ -141,8 +149,11 @@ class Outcome:
     weights: Path | None
 
 
-def unfinished_history(work: Work, root: Path) -> list[EpochRecord]:
-    """Records of the epochs up to the newest checkpoint of unfinished work."""
+def known_history(work: Work, root: Path) -> list[EpochRecord]:
+    """Records of all epochs of finished work, or of those up to its newest checkpoint."""
+    outcome = load_outcome(work.folder(root))
+    if outcome is not None:
+        return outcome.history
     state = newest_state(work.folder(root))
     history = state["history"] if state else []
     return [

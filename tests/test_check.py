@@ -7,7 +7,7 @@ import pytest
 from study.check import main
 from study.contract import CHECKS, examine
 from study.models import MODELS
-from study.trial import EGNN, GNS, ForceNet, Network
+from study.trial import EGNN, GNS, EquivariantTransformer, ForceNet, Network, SchNet, ViSNet
 
 GOOD = '''
 from typing import Literal
@@ -54,6 +54,9 @@ class Pair(ConservativePotential):
         EGNN(name="egnn", hidden=8, layers=2),
         GNS(name="gns", hidden=8, layers=2),
         ForceNet(name="forcenet", hidden=8, layers=2),
+        SchNet(name="schnet", hidden=8, layers=2),
+        ViSNet(name="visnet", hidden=8, layers=2),
+        EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2),
     ],
     ids=lambda settings: settings.name,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,14 +16,16 @@ import study
 from study.durable import (
     append_json,
     locked,
+    read_hashed,
     read_json_lines,
     write_bytes,
+    write_hashed,
     write_json,
     write_with,
 )
 from study.errors import UserError
 
-LINES: list[Any] = [{"a": 1, "é": "x\ny"}, [1.5, None], "z\r", {}]
+LINES: list[dict[str, Any]] = [{"a": 1, "é": "x\ny"}, {"b": [1.5, None]}, {"c": "z\r"}, {}]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -115,8 +118,52 @@ def test_appending_after_a_torn_line_loses_no_whole_line(journal: bytes, tmp_pat
     path = tmp_path / "torn"
     for length in range(len(journal) + 1):
         path.write_bytes(journal[:length])
-        append_json(path, "next")
-        assert read_json_lines(path) == [*LINES[: journal[:length].count(b"\n")], "next"]
+        append_json(path, {"d": "next"})
+        assert read_json_lines(path) == [*LINES[: journal[:length].count(b"\n")], {"d": "next"}]
+
+
+def test_the_temporary_file_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".result.json.0a1b2c3d.tmp").write_bytes(b"half of")
+    write_bytes(tmp_path / "other", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
+    def writer(temporary: Path) -> None:
+        temporary.write_bytes(b"slow")
+        write_bytes(tmp_path / "other", b"fast")
+
+    write_with(tmp_path / "file", writer)
+    assert (tmp_path / "file").read_bytes() == b"slow"
+
+
+def test_a_file_that_cannot_be_opened_just_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_hashed(tmp_path, "epoch", ".bin", b"whole")
+
+    def refuse(_path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_hashed(path)
+
+
+def test_a_changed_line_is_left_out_and_the_user_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    for number in range(3):
+        append_json(path, {"value": number})
+    path.write_text(path.read_text().replace('"value": 1', '"value": 7'))
+    assert read_json_lines(path) == [{"value": 0}, {"value": 2}]
+    assert caplog.messages == [f"{path}:2: damaged line, left out"]
+
+
+def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"value": 1}\n')
+    assert read_json_lines(tmp_path / "journal.jsonl") == [{"value": 1}]
 
 
 HOLD = """

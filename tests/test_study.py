@@ -180,16 +180,36 @@ def test_the_report_is_one_page_that_loads_nothing(
     assert 'src="http' not in page
 
 
-def test_running_a_finished_study_again_changes_no_file(
+def audit(out: Path) -> subprocess.CompletedProcess[str]:
+    asked = [*command(out, "search", SEARCH), "--audit", "1"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False)
+
+
+def test_an_audit_finishes_a_stopped_trial_and_running_it_again_changes_nothing(
     out: Path, searched: subprocess.CompletedProcess[str]
 ) -> None:
     assert searched.returncode == 0
-    before = contents(out)
-    again = subprocess.run(
-        command(out, "search", SEARCH), capture_output=True, text=True, check=True
-    )
-    assert contents(out) == before
-    assert searched.stdout[-400:] == again.stdout[-400:]
+    journal = journal_of(out, "search-quick")
+    written = journal.path.read_bytes()
+    before = runs_of(out, "search-quick").set_index("run_id")
+    done = audit(out)
+    assert done.returncode == 0, done.stderr
+    assert journal.path.read_bytes() == written
+    runs = runs_of(out, "search-quick").set_index("run_id")
+    pd.testing.assert_frame_equal(runs.loc[before.index], before)
+    # It depends on the order in which the trials came whether ASHA has stopped some.
+    audits = runs.drop(before.index)
+    assert len(audits) == min(1, len(journal.stopped()))
+    assert set(audits.key) <= set(journal.stopped())
+    for column, value in {"kind": "audit", "status": "completed", "state": "FINISHED"}.items():
+        assert set(audits[column]) <= {value}
+    assert searched.stdout[-400:] == done.stdout[-400:]
+
+    files = contents(out)
+    again = audit(out)
+    assert contents(out) == files
+    assert runs_of(out, "search-quick").set_index("run_id").equals(runs)
+    assert done.stdout[-400:] == again.stdout[-400:]
 
 
 def test_a_changed_space_is_refused_naming_the_change(

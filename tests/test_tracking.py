@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from study.conductor import Planned
 from study.durable import write_hashed
@@ -43,14 +44,14 @@ def record(epoch: int, value: float = 0.5) -> EpochRecord:
     return EpochRecord("finetune", epoch, {"val_force_rmse": value, "seconds": float(epoch)})
 
 
-def opened(uri: str, name: str, root: Path) -> Tracker:
-    tracker = Tracker(uri, name, root, STUDY)
+def opened(uri: str, name: str, root: Path, trials: str = "trial") -> Tracker:
+    tracker = Tracker(uri, name, root, STUDY, trials)
     tracker.open()
     tracker.wait()
     return tracker
 
 
-def runs(uri: str, name: str) -> dict[str, object]:
+def runs(uri: str, name: str) -> dict[str, Run]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
@@ -131,6 +132,42 @@ def test_a_second_run_of_the_study_adds_only_what_is_missing(
     for metric, steps in (("finetune/val_force_rmse", [1, 2]), ("test_force_rmse", [2])):
         points = client.get_metric_history(trial.info.run_id, metric)
         assert [point.step for point in points] == steps
+
+
+def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
+    uri: str, tmp_path: Path, work: Work
+) -> None:
+    client = MlflowClient(uri)
+    tracker = opened(uri, "audit", tmp_path)
+    tracker.planned(Planned(4, work, exempt=False))
+    tracker.started(work, 4)
+    tracker.recorded(work, record(1))
+    tracker.ended(work, WorkResult("stopped", "early"))
+    tracker.close("FINISHED")
+    before = client.get_run(runs(uri, "audit")["trial"].info.run_id).to_dictionary()
+
+    result = finish(work, tmp_path)
+    for status in ("KILLED", "FINISHED", "FINISHED"):
+        auditor = opened(uri, "audit", tmp_path, "audit")
+        auditor.planned(Planned(4, work))
+        auditor.started(work, 4)
+        auditor.recorded(work, record(1))
+        if status == "FINISHED":
+            auditor.recorded(work, record(2))
+            auditor.ended(work, result)
+        auditor.close(status)
+        assert runs(uri, "audit")["audit"].info.status == status
+
+    found = runs(uri, "audit")
+    audit, trial = found["audit"], found["trial"]
+    assert trial.to_dictionary() == before
+    assert (trial.data.tags[Tag.STATUS], trial.data.tags[Tag.EXEMPT]) == ("stopped", "False")
+    assert (audit.data.tags[Tag.STATUS], audit.data.tags[Tag.EXEMPT]) == ("completed", "True")
+    for tag in (Tag.KEY, Tag.NUMBER, Tag.PRETRAINING, "mlflow.parentRunId"):
+        assert audit.data.tags[tag] == trial.data.tags[tag]
+    assert audit.data.metrics["test_force_rmse"] == 0.1
+    points = client.get_metric_history(audit.info.run_id, "finetune/val_force_rmse")
+    assert [point.step for point in points] == [1, 2]
 
 
 @pytest.mark.parametrize(
