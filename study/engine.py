@@ -31,7 +31,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch_geometric.data import Batch
 
-from study.durable import DamagedFileError, read_hashed, write_hashed
+from study.durable import DamagedFileError, discard, read_hashed, write_hashed
 from study.identity import code_version, digest
 from study.models.potential import Potential
 from study.tasks import Penalty, Term
@@ -101,7 +101,7 @@ class Layout:
     """What a program gives, and for which batches it is right.
 
     Args:
-        used: for each parameter, whether the loss depends on it.
+        used: for each parameter, whether it learns and the loss depends on it.
         guards: a condition on the sizes that vary, in torch's words.
     """
 
@@ -140,7 +140,7 @@ def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program
             try:
                 return _unpack(read_hashed(path))
             except DamagedFileError:
-                path.unlink()
+                discard(path, "it is compiled again")
         program = _compile(model, term)
         write_hashed(store, key, ".bin", _pack(program))
         return program
@@ -173,6 +173,7 @@ def _trace(
         The graph, and for each parameter whether the loss depends on it.
     """
     parameters = [f"model.{name}" for name, _ in model.named_parameters()]
+    learning = [f"model.{name}" for name, value in model.named_parameters() if value.requires_grad]
     buffers = [f"model.{name}" for name, _ in model.named_buffers()]
     batch = list(_tensors(term.batch))
     penalized = _Penalized(model, term.penalty)
@@ -183,9 +184,11 @@ def _trace(
         state = {name: values[name].detach().requires_grad_() for name in parameters}
         seen = Batch(**{name: values[name] for name in batch})
         loss = functional_call(penalized, state | {name: values[name] for name in buffers}, (seen,))
-        found = torch.autograd.grad(loss, list(state.values()), allow_unused=True)
-        used[:] = [gradient is not None for gradient in found]
-        return [loss.detach(), *(gradient for gradient in found if gradient is not None)]
+        wanted = [state[name] for name in learning]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        found = dict(zip(learning, gradients, strict=True))
+        used[:] = [found.get(name) is not None for name in parameters]
+        return [loss.detach(), *(gradient for gradient in found.values() if gradient is not None)]
 
     graph = make_fx(differentiate, tracing_mode="symbolic")(*inputs)
     # Inductor looks here for what it may know of the sizes.
@@ -250,6 +253,7 @@ def _key(model: Potential, term: Term) -> str:
         {
             "model": model.settings.model_dump(mode="json"),
             "training": model.training,
+            "learning": [weights.requires_grad for weights in model.parameters()],
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
             "penalty": term.name,
             "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],

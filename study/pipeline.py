@@ -138,7 +138,7 @@ class _Setup:
         """What the records say about the run besides its metrics."""
         device = self.task.graphs.device
         on_gpu = device.type == "cuda"
-        compiled = compiles(self.stage, len(self.parts[0]), device)
+        compiled = compiles(self.stage, self.model, len(self.parts[0]))
         kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "split_hash": self.split_hash,

@@ -98,23 +98,26 @@ def fit(
     run.finish()
 
 
-def compiles(stage: Stage, frames: int, device: torch.device) -> bool:
+def compiles(stage: Stage, model: Potential, frames: int) -> bool:
     """Whether a stage runs compiled code; a rule without clocks, so that a resumed run agrees.
 
     Args:
         stage: its epochs and batches, and what it asks for.
+        model: on the device to train on.
         frames: that there are to train on.
-        device: to train on.
 
     Raises:
-        UserError: if it asks for compiled code where there is no compiler.
+        UserError: if it asks for compiled code where there can be none.
     """
+    device = next(model.parameters()).device
+    if stage.compile and not model.compilable:
+        raise UserError("`compile: true` does not work for this model; leave it out")
     if stage.compile and not can_compile(device):
         raise UserError("`compile: true` needs g++ on this machine; install it, or leave it out")
     if stage.compile is not None:
         return stage.compile
     steps = stage.epochs * math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
-    return steps >= COMPILED_FROM and can_compile(device)
+    return steps >= COMPILED_FROM and model.compilable and can_compile(device)
 
 
 class _Run:
@@ -134,9 +137,7 @@ class _Run:
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
-        self.engine = Engine(
-            model, compiled=compiles(stage, len(train), task.graphs.device), store=store
-        )
+        self.engine = Engine(model, compiled=compiles(stage, model, len(train)), store=store)
         self.optimizer = OPTIMIZERS[stage.optimizer](
             model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
         )

@@ -199,6 +199,17 @@ def test_a_resumed_compiled_run_ends_in_the_same_weights(
         assert torch.equal(weights, resumed.state_dict()[name]), name
 
 
+def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Path) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("gns")
+    model.freeze_body()
+    reference = copy.deepcopy(model)
+    _, found = gradients(model, task, torch.arange(3), compiled=True, store=store)
+    _, expected = gradients(reference, task, torch.arange(3))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    assert any(gradient is None for gradient in found)
+    assert any(gradient is not None for gradient in found)
+
+
 @pytest.mark.parametrize(
     ("asked", "frames", "expected"),
     [(True, 1, True), (False, 10**6, False), (None, 200, True), (None, 198, False)],
@@ -209,7 +220,7 @@ def test_long_stages_compile_unless_told(
     expected: bool,  # noqa: FBT001
 ) -> None:
     stage = Stage(task=FINETUNING, epochs=COMPILED_FROM // 100, batch_size=2, compile=asked)
-    assert compiles(stage, frames, torch.device("cpu")) is expected
+    assert compiles(stage, model_of("egnn"), frames) is expected
 
 
 def test_without_a_compiler_only_those_who_insist_are_refused(
@@ -217,6 +228,6 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     stage = Stage(task=FINETUNING, epochs=10**6, batch_size=1)
-    assert not compiles(stage, 100, torch.device("cpu"))
+    assert not compiles(stage, model_of("egnn"), 100)
     with pytest.raises(UserError, match="g\\+\\+"):
-        compiles(stage.model_copy(update={"compile": True}), 100, torch.device("cpu"))
+        compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)

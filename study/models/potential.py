@@ -37,6 +37,8 @@ class Potential(nn.Module):
     """
 
     heads: tuple[str, ...] = ("readout",)
+    compilable: bool = True
+    """Its gradients can be traced, and are the same when compiled."""
     conservative: bool
     """Forces are the negative gradient of the energy."""
     equivariant: bool

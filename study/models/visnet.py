@@ -63,6 +63,8 @@ class ViSNet(ConservativePotential):
     the lengths of vectors.
     """
 
+    compilable = False
+
     settings: ViSNetSettings
 
     def __init__(self, settings: ViSNetSettings) -> None:
