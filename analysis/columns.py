@@ -52,6 +52,9 @@ STUDY_TAGS = {
     "hardware": Tag.HARDWARE,
     "git": Tag.GIT,
 }
+TABLES_VERSION = 2
+"""Raised when a column comes, goes or changes its meaning."""
+
 CURVES = pa.schema(
     [
         ("key", pa.string()),
@@ -84,7 +87,7 @@ def write_tables(
     for name, table in tables.items():
         write_with(folder / name, _parquet(table))
     hashes = {name: sha256(folder / name) for name in tables}
-    write_json(folder / MANIFEST, {"schema": SCHEMA_VERSION, "sha256": hashes})
+    write_json(folder / MANIFEST, {"schema": TABLES_VERSION, "sha256": hashes})
 
 
 def sha256(path: Path) -> str:
@@ -93,7 +96,7 @@ def sha256(path: Path) -> str:
 
 
 def _parquet(table: pa.Table) -> Callable[[Path], None]:
-    marked = table.replace_schema_metadata({"schema_version": str(SCHEMA_VERSION)})
+    marked = table.replace_schema_metadata({"schema_version": str(TABLES_VERSION)})
     return lambda path: pq.write_table(
         marked, path, compression="zstd", write_page_checksum=True, version="2.6"
     )

@@ -12,9 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.columns import MANIFEST, PREDICTIONS, sha256
+from analysis.columns import MANIFEST, PREDICTIONS, TABLES_VERSION, sha256
 from study.errors import UserError
-from study.records import SCHEMA_VERSION
 
 DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """Pandas' own integers and booleans have no missing values."""
@@ -83,9 +82,9 @@ def _verify(folder: Path) -> set[str]:
         schema, hashes = manifest["schema"], dict(manifest["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / MANIFEST) from error
-    if schema != SCHEMA_VERSION:
+    if schema != TABLES_VERSION:
         raise UserError(
-            f"tables in {folder} have schema {schema}, this program reads {SCHEMA_VERSION};"
+            f"tables in {folder} have schema {schema}, this program reads {TABLES_VERSION};"
             " run `python -m analysis.export` on the study again"
         )
     for name, expected in hashes.items():
@@ -100,7 +99,7 @@ def _read(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path) from error
     version = (table.schema.metadata or {}).get(b"schema_version")
-    if version != str(SCHEMA_VERSION).encode():
+    if version != str(TABLES_VERSION).encode():
         raise _damaged(path)
     return table
 

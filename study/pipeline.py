@@ -53,7 +53,7 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
             "the code or torch of this process is not that which the work is named by; install the "
             "same versions on every machine, and do not change them while a study runs"
         )
-    speed_up(torch.device(device))
+    speed_up(torch.device(device), work.trial.model.hidden)
     folder = work.folder(root)
     make_folder(folder)
     with FileLock(folder / "lock"):

@@ -9,12 +9,17 @@ import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names of glibc's `mallopt`."""
+WIDE = 96
+"""Width from which oneDNN's products pay: making its code for a shape takes a millisecond, and
+batches rarely have the same number of edges. At 32 a step takes 1.25 times as long, at 64 as long
+as with torch's default, at 128 0.7 times."""
 
 
-def speed_up(device: torch.device) -> None:
-    """Make this process fit for training on a device."""
+def speed_up(device: torch.device, width: int) -> None:
+    """Make this process fit for training a model with features of some width on a device."""
     keep_freed_memory()
-    if device.type == "cpu":
+    torch.set_float32_matmul_precision("highest")
+    if device.type == "cpu" and width >= WIDE:
         multiply_fast()
 
 

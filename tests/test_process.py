@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.process import multiply_fast
+from study.process import WIDE, multiply_fast, speed_up
 from study.seeding import seeded
 
 
@@ -46,6 +46,17 @@ def test_products_that_lose_precision_are_not_made_fast(
     assert restored_precision() == "highest"
 
 
+@pytest.mark.parametrize(("width", "precision"), [(WIDE - 1, "highest"), (WIDE, "medium")])
+def test_only_wide_models_use_fast_products(
+    width: int, precision: str, restored_precision: Callable[[], str]
+) -> None:
+    speed_up(torch.device("cpu"), width)
+    # A CPU on which they are not precise never uses them.
+    assert restored_precision() in (precision, "highest")
+    speed_up(torch.device("cpu"), 1)
+    assert restored_precision() == "highest"
+
+
 FAULTS = """
 import resource, sys, torch
 from study.process import keep_freed_memory
@@ -76,7 +87,7 @@ def test_large_tensors_reuse_freed_memory() -> None:
 
 SHAPES = """
 import torch
-from study.process import multiply_fast
+from study.process import WIDE, multiply_fast, speed_up
 multiply_fast()
 torch.set_num_threads(1)
 def memory():

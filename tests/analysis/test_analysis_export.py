@@ -129,7 +129,7 @@ def test_the_study_knows_its_name_and_space(exported: Study) -> None:
 def test_units_and_schema_version_travel_with_the_file(tmp_path: Path) -> None:
     schema = pq.read_schema(tmp_path / "trials.parquet")
     assert schema.field("test_force_rmse").metadata[b"unit"].decode() == "eV/Å"
-    assert schema.metadata[b"schema_version"] == b"1"
+    assert schema.metadata[b"schema_version"] == b"2"
 
 
 def test_exporting_twice_gives_the_same_bytes(store: str, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_torn_table_is_refused(tmp_path: Path) -> None:
 def test_tables_of_another_schema_are_refused(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "tables.json").read_text())
     (tmp_path / "tables.json").write_text(json.dumps(manifest | {"schema": 0}))
-    with pytest.raises(UserError, match="have schema 0, this program reads 1"):
+    with pytest.raises(UserError, match="have schema 0, this program reads 2"):
         load(tmp_path)
 
 

@@ -160,7 +160,7 @@ def _prepare(state: _State, case: Case, threads: int) -> float:
     torch.set_num_threads(threads)
     state.case, state.step = case, None
     if VARIANTS[state.variant].sped_up:
-        speed_up(torch.device(case.device))
+        speed_up(torch.device(case.device), case.settings().hidden)
     started = time.perf_counter()
     state.step = VARIANTS[state.variant].build(case)
     for _ in range(2):
