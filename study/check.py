@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         kind, settings = find_model(chosen.file)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return 2
     from study.contract import examine
 

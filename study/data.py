@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen.command(chosen)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

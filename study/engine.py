@@ -87,13 +87,14 @@ class Engine:
 
     def _program(self, term: Term) -> Program | None:
         """Compiled code for the term, if there can be any for sizes like these."""
-        if min(_varying_sizes(term.batch)) < SMALLEST:
+        sizes = _varying_sizes(term.batch)
+        if min(sizes) < SMALLEST:
             return None
-        kind = f"{term.name} {_classes(term.batch)}"
+        kind = f"{term.name} {_classes(sizes)}"
         if kind not in self._programs:
             self._programs[kind] = load_or_compile(self.model, term, self.store)
         program = self._programs[kind]
-        return program if program.suits(term.batch) else None
+        return program if program.suits(sizes) else None
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ class Program:
     code: CompiledArtifact
     layout: Layout
 
-    def suits(self, batch: Batch) -> bool:
+    def suits(self, sizes: Sequence[int]) -> bool:
         """Whether the code is right for sizes like these."""
-        return ShapeEnv().evaluate_guards_expression(self.layout.guards, _varying_sizes(batch))
+        return ShapeEnv().evaluate_guards_expression(self.layout.guards, sizes)
 
     def __call__(self, model: Potential, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
         """The loss, and its gradient for every parameter that it depends on."""
@@ -232,7 +233,7 @@ def _varying_axes(batch: Batch) -> dict[str, int]:
     """The axis of each tensor along which frames, atoms or edges lie one after the other."""
     return {
         name: batch.__cat_dim__(name, value) % value.dim()
-        for name, value in _tensors(batch).items()
+        for name, value in sorted(batch.to_dict().items())
         if name not in CONSTANT
     }
 
@@ -241,9 +242,9 @@ def _varying_sizes(batch: Batch) -> list[int]:
     return [batch[name].shape[axis] for name, axis in _varying_axes(batch).items()]
 
 
-def _classes(batch: Batch) -> list[int]:
-    """How many of the bounds each size that varies exceeds."""
-    return [bisect_left(BOUNDS, size) for size in _varying_sizes(batch)]
+def _classes(sizes: Sequence[int]) -> list[int]:
+    """How many of the bounds each size exceeds."""
+    return [bisect_left(BOUNDS, size) for size in sizes]
 
 
 def _key(model: Potential, term: Term) -> str:
@@ -257,7 +258,7 @@ def _key(model: Potential, term: Term) -> str:
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
             "penalty": term.name,
             "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],
-            "sizes": _classes(term.batch),
+            "sizes": _classes(_varying_sizes(term.batch)),
             "code": code_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],

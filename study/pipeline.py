@@ -172,8 +172,6 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     stage = work.training
     if work.kind == "trial" and trial.finetune.trainable == "readout":
         model.freeze_body()
-        # Compiled code gives all gradients.
-        stage = stage.model_copy(update={"compile": False})
     task = build_task(stage, model, graphs, train)
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
 

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _predict_structures(chosen)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _rerun(chosen)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on\n")

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _sigterm_as_interrupt(), _alarm(chosen.stop_at) as rung:
             return _run(chosen)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return MISUSE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _show(chosen)
     except UserError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
