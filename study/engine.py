@@ -252,7 +252,7 @@ def _key(model: Potential, term: Term) -> str:
     device = next(model.parameters()).device
     return digest(
         {
-            "model": model.settings.model_dump(mode="json"),
+            "model": vars(model.settings),
             "training": model.training,
             "learning": [weights.requires_grad for weights in model.parameters()],
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock
@@ -31,9 +32,10 @@ from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
 from study.training import DivergenceError, compiles, fit
-from study.trial import EnergyForces as EnergyForcesSettings
-from study.trial import Stage
 from study.work import LOG, Outcome, Work, load_outcome, require_weights, save_outcome
+
+if TYPE_CHECKING:
+    from study.trial import Stage
 
 
 def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterator[EpochRecord]:
@@ -178,13 +180,11 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
 
 def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
     """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
-    match stage.task:
-        case EnergyForcesSettings():
-            statistics = LabelStatistics.fit(graphs, train[: stage.frames])
-            statistics.apply(model, stage.task)
-            return EnergyForces(stage.task, graphs, statistics)
-        case _:
-            return build_pretext(stage.task, graphs)
+    if stage.task.name != "energy_forces":
+        return build_pretext(stage.task, graphs)
+    statistics = LabelStatistics.fit(graphs, train[: stage.frames])
+    statistics.apply(model, stage.task)
+    return EnergyForces(stage.task, graphs, statistics)
 
 
 @lru_cache(maxsize=1)

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from study.checkpoint import newest_state
 from study.durable import DamagedFileError, read_hashed, write_json
 from study.errors import UserError
 from study.identity import code_version, digest
 from study.records import EpochRecord, StageName, WorkResult
-from study.trial import Stage, Trial
+
+if TYPE_CHECKING:
+    from study.trial import Stage, Trial
 
 Kind = Literal["pretrain", "trial"]
 
@@ -122,6 +124,8 @@ class Work:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
+        from study.trial import Trial
+
         fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
         key = fields.pop("key", None)
         work = cls(**fields)
