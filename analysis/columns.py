@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from analysis.runs import Run
 from study.durable import write_json, write_with
 from study.errors import UserError
-from study.records import METRICS, SCHEMA_VERSION, Tag
+from study.records import METRICS, SCHEMA_VERSION, SPENT, Tag
 
 MANIFEST = "tables.json"
 """SHA-256 of each table: a footer has no checksum, and the three belong together."""
@@ -34,8 +34,6 @@ TAGS = {
     "split_hash": Tag.SPLIT,
     "code_version": Tag.CODE,
 }
-SPENT = ("seconds", "cpu_seconds")
-"""Compute of a stage, wall time and processor time."""
 FINAL = [
     name
     for name in METRICS
@@ -52,7 +50,7 @@ STUDY_TAGS = {
     "hardware": Tag.HARDWARE,
     "git": Tag.GIT,
 }
-TABLES_VERSION = 2
+TABLES_VERSION = 3
 """Raised when a column comes, goes or changes its meaning."""
 
 CURVES = pa.schema(

@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
+from study.cost import epoch_flops
 from study.datasets.splits import split
 from study.durable import make_folder, write_bytes
 from study.errors import UserError
@@ -26,7 +27,7 @@ from study.models import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
 from study.process import speed_up
-from study.records import EpochRecord, WorkResult
+from study.records import SPENT, EpochRecord, WorkResult
 from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
@@ -114,13 +115,17 @@ class _Setup:
 
     def train(self, seed: int, folder: Path, store: Path) -> Iterator[dict[str, float]]:
         train, validation, _ = self.parts
-        return fit(self.model, self.task, self.stage, train, validation, seed, folder, store)
+        size = self.stage.batch_size
+        used, batches = train[: self.stage.frames], validation.split(size)
+        flops = epoch_flops(self.model, self.task, used, batches, size)
+        return fit(self.model, self.task, self.stage, train, validation, seed, folder, store, flops)
 
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
         """Final metrics; the test frames are read here and nowhere else."""
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
-        final = {name: history[-1].metrics[name] for name in ("seconds", "cpu_seconds")}
+        last = history[-1].metrics
+        final = {name: last[name] for name in SPENT if name in last}
         final["best_epoch"] = float(best)
         return final | (self._errors(self.task) if isinstance(self.task, EnergyForces) else {})
 

@@ -60,6 +60,8 @@ METRICS = {
     "grad_norm": ("1", "mean norm of the gradient over the epoch"),
     "seconds": ("s", "wall time of this stage's epochs so far"),
     "cpu_seconds": ("s", "processor time of this stage's epochs so far, all threads together"),
+    "flops": ("1", "floating point operations of this stage's epochs so far, in matrix products"),
+    "energy_joule": ("J", "energy that they took; of a GPU, of all that shared it"),
     "test_force_rmse": ("eV/Å", "test force error, root mean square per component"),
     "test_force_mae": ("eV/Å", "test force error, mean absolute per component"),
     "test_energy_rmse": ("eV/atom", "test energy error, root mean square per atom"),
@@ -74,6 +76,8 @@ METRICS = {
     "best_epoch": ("1", "epoch whose weights were kept"),
 }
 """Metric → (unit, meaning)."""
+SPENT = ("seconds", "cpu_seconds", "flops", "energy_joule")
+"""Metrics that tell what a stage has cost so far; some machines do not tell all."""
 
 
 class Tag:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from study.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from study.cost import EnergyMeter
 from study.engine import Engine, can_compile
 from study.errors import UserError
 from study.models.potential import Potential
@@ -47,6 +48,7 @@ class Progress:
         best_epoch: the one with the lowest criterion so far; 0 before the first.
         seconds: wall time spent, also in earlier processes.
         cpu_seconds: processor time of the process in them, all its threads together.
+        energy_joule: energy that they took, where the machine tells it.
     """
 
     epoch: int = 0
@@ -54,6 +56,7 @@ class Progress:
     best_epoch: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    energy_joule: float | None = None
 
 
 def fit(
@@ -65,6 +68,7 @@ def fit(
     seed: int,
     folder: Path | None = None,
     store: Path | None = None,
+    flops: float | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of every epoch.
 
@@ -82,11 +86,12 @@ def fit(
         seed: decides the order of batches and all that the task draws.
         folder: where checkpoints are kept; none are written without it.
         store: where compiled code is kept for other processes.
+        flops: floating point operations of an epoch, if somebody counted them.
 
     Raises:
         DivergenceError: when the loss or the criterion stops being finite.
     """
-    run = _Run(model, task, stage, train, validation, seed, store)
+    run = _Run(model, task, stage, train, validation, seed, store, flops)
     if folder is not None:
         run.resume(folder)
     yield from run.progress.history
@@ -132,8 +137,10 @@ class _Run:
         validation: Tensor,
         seed: int,
         store: Path | None,
+        flops: float | None,
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
+        self.flops = flops
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
@@ -142,12 +149,14 @@ class _Run:
             model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
         )
         self.progress = Progress()
+        self.meter = EnergyMeter(task.graphs.device)
         self.best: dict[str, Tensor] = {}
         # What is validated, kept and tested: the model, or the average of its weights.
         self.judged = model if stage.ema is None else copy.deepcopy(model)
 
     def epoch(self) -> dict[str, float]:
         """Train once over the frames, then validate."""
+        self.meter.lap()
         started, cpu_started = time.monotonic(), time.process_time()
         number = self.progress.epoch
         loss, norm = self._train(number)
@@ -163,9 +172,11 @@ class _Run:
         self._keep_if_best(metrics)
         self.progress.seconds += time.monotonic() - started
         self.progress.cpu_seconds += time.process_time() - cpu_started
-        metrics["seconds"] = self.progress.seconds
-        metrics["cpu_seconds"] = self.progress.cpu_seconds
+        joules = self.meter.lap()
+        if joules is not None:
+            self.progress.energy_joule = (self.progress.energy_joule or 0) + joules
         self.progress.epoch = number + 1
+        metrics |= self._spent()
         self.progress.history.append(metrics)
         return metrics
 
@@ -261,6 +272,18 @@ class _Run:
         rate = self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+
+    def _spent(self) -> dict[str, float]:
+        """What the epochs so far have cost, as far as it is known; see `study.records.SPENT`."""
+        done = self.progress
+        flops = None if self.flops is None else done.epoch * self.flops
+        spent = {
+            "seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds,
+            "flops": flops,
+            "energy_joule": done.energy_joule,
+        }
+        return {name: value for name, value in spent.items() if value is not None}
 
     def _rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])

@@ -75,7 +75,8 @@ class Bench:
         training = fit(model, task, stage, self.train, self.validation, seed, folder)
         metrics = list(itertools.islice(training, crash))
         cleaned = [
-            {k: v for k, v in epoch.items() if not k.endswith("seconds")} for epoch in metrics
+            {k: v for k, v in epoch.items() if not k.endswith(("seconds", "joule"))}
+            for epoch in metrics
         ]
         return cleaned, model.state_dict()
 

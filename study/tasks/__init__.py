@@ -40,6 +40,11 @@ class Task:
     criterion: str
     """Validation metric whose lowest value marks the best epoch."""
 
+    @property
+    def period(self) -> int:
+        """Steps after which the terms are of the same kinds again."""
+        return 1
+
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """The loss of the chosen frames in its parts; all randomness comes from `generator`."""
         raise NotImplementedError

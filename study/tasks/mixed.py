@@ -27,6 +27,11 @@ class Mixed(PretextTask):
         self.settings, self.graphs, self.tasks = settings, graphs, tasks
         self.weights = [part.weight for part in settings.tasks]
 
+    @property
+    def period(self) -> int:
+        """One for each task, if they take turns."""
+        return len(self.tasks) if self.settings.schedule == "alternating" else 1
+
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """The weighted terms of all tasks, or of the task whose turn it is."""
         parts = list(zip(self.weights, self.tasks, strict=True))
