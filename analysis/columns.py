@@ -17,7 +17,7 @@ from study.errors import UserError
 from study.records import METRICS, SCHEMA_VERSION, SPENT, Tag
 
 MANIFEST = "tables.json"
-"""SHA-256 of each table: a footer has no checksum, and the three belong together."""
+"""SHA-256 of each table, whose footer has no checksum, and which export they are of."""
 
 PREDICTIONS = "predictions.parquet"
 """Written on request."""
@@ -82,19 +82,35 @@ def write_tables(
     }
     if predictions is not None:
         tables[PREDICTIONS] = predictions
+    of_export = _identity(tables)
     for name, table in tables.items():
-        write_with(folder / name, _parquet(table))
-    hashes = {name: sha256(folder / name) for name in tables}
-    write_json(folder / MANIFEST, {"schema": TABLES_VERSION, "sha256": hashes})
+        write_with(folder / name, _parquet(table, of_export))
+    hashes = {name: sha256((folder / name).read_bytes()) for name in tables}
+    manifest = {"schema": TABLES_VERSION, "export": of_export, "sha256": hashes}
+    write_json(folder / MANIFEST, manifest)
+    if predictions is None:
+        (folder / PREDICTIONS).unlink(missing_ok=True)  # Those of an earlier export.
 
 
-def sha256(path: Path) -> str:
+def sha256(content: bytes) -> str:
     """Hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(content).hexdigest()
 
 
-def _parquet(table: pa.Table) -> Callable[[Path], None]:
-    marked = table.replace_schema_metadata({"schema_version": str(TABLES_VERSION)})
+def _identity(tables: dict[str, pa.Table]) -> str:
+    """Names an export: tables of the same content have the same."""
+    digest = hashlib.sha256()
+    for table in tables.values():
+        with pa.BufferOutputStream() as stream:
+            with pa.ipc.new_stream(stream, table.schema) as writer:
+                writer.write_table(table)
+            digest.update(stream.getvalue())
+    return digest.hexdigest()
+
+
+def _parquet(table: pa.Table, of_export: str) -> Callable[[Path], None]:
+    facts = {"schema_version": str(TABLES_VERSION), "export": of_export}
+    marked = table.replace_schema_metadata(facts)
     return lambda path: pq.write_table(
         marked, path, compression="zstd", write_page_checksum=True, version="2.6"
     )

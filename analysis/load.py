@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.columns import MANIFEST, PREDICTIONS, TABLES_VERSION, sha256
+from analysis.columns import MANIFEST, TABLES_VERSION, sha256
 from study.errors import UserError
 
 DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -49,10 +50,14 @@ remembered = lru_cache(maxsize=64)
 
 
 def load(folder: Path) -> Study:
-    """Read the tables that `analysis.export` wrote into `folder`."""
-    tables = _verify(folder)
-    work = _read(folder / "trials.parquet")
-    facts: dict[str, Any] = _read(folder / "studies.parquet").to_pylist()[0]
+    """Read the tables that `analysis.export` wrote into `folder`.
+
+    Raises:
+        UserError: if they are missing, damaged, of another version or of different exports.
+    """
+    tables = {name.removesuffix(".parquet"): table for name, table in _tables(folder)}
+    work = tables["trials"]
+    facts: dict[str, Any] = tables["studies"].to_pylist()[0]
     for name in ("space", "packages", "hardware"):
         facts[name] = json.loads(facts[name] or "{}")
     rows = work.to_pandas(types_mapper=DTYPES.get)
@@ -60,25 +65,41 @@ def load(folder: Path) -> Study:
         kind: rows[rows.kind == kind].reset_index(drop=True)
         for kind in ("trial", "pretrain", "audit")
     }
-    predicted = _read(folder / PREDICTIONS).to_pandas() if PREDICTIONS in tables else None
+    predicted = tables.get("predictions")
     return Study(
         name=facts["name"],
         facts=facts,
         settings=tuple(f.name for f in work.schema if f.metadata[b"role"] == b"setting"),
         trials=kinds["trial"],
         pretrainings=kinds["pretrain"],
-        curves=_read(folder / "curves.parquet").to_pandas(types_mapper=DTYPES.get),
+        curves=tables["curves"].to_pandas(types_mapper=DTYPES.get),
         audits=kinds["audit"],
-        predictions=pd.DataFrame() if predicted is None else predicted,
+        predictions=pd.DataFrame() if predicted is None else predicted.to_pandas(),
     )
 
 
-def _verify(folder: Path) -> set[str]:
-    """Names of the tables, if all are as the manifest says."""
+def _tables(folder: Path) -> Iterator[tuple[str, pa.Table]]:
+    """The tables that the manifest names, each of the very bytes that it vouches for."""
+    manifest = _manifest(folder)
+    for name, expected in manifest["sha256"].items():
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _damaged(path) from error
+        if sha256(content) != expected:
+            raise _torn(folder) if _is_of_another(content, manifest) else _damaged(path)
+        try:
+            yield name, _parquet(content).read()
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path) from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise UserError(f"no tables in {folder}; run `python -m analysis.export` on the study")
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
         schema, hashes = manifest["schema"], dict(manifest["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / MANIFEST) from error
@@ -87,21 +108,30 @@ def _verify(folder: Path) -> set[str]:
             f"tables in {folder} have schema {schema}, this program reads {TABLES_VERSION};"
             " run `python -m analysis.export` on the study again"
         )
-    for name, expected in hashes.items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise _damaged(folder / name)
-    return set(hashes)
+    if not {"trials.parquet", "curves.parquet", "studies.parquet"} <= set(hashes):
+        raise _damaged(folder / MANIFEST)
+    return manifest
 
 
-def _read(path: Path) -> pa.Table:
+def _is_of_another(content: bytes, manifest: dict[str, Any]) -> bool:
+    """Whether a table is whole, but of another export than the manifest."""
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path) from error
-    version = (table.schema.metadata or {}).get(b"schema_version")
-    if version != str(TABLES_VERSION).encode():
-        raise _damaged(path)
-    return table
+        table = _parquet(content).read()
+    except (OSError, pa.ArrowException):
+        return False
+    named = (table.schema.metadata or {}).get(b"export", b"").decode(errors="replace")
+    return bool(named != manifest.get("export"))
+
+
+def _parquet(content: bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+
+
+def _torn(folder: Path) -> UserError:
+    return UserError(
+        f"the tables in {folder} are of different exports; one is running or was interrupted:"
+        " wait for it, or run `python -m analysis.export` again"
+    )
 
 
 def _damaged(path: Path) -> UserError:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from study.engine import Engine
 from study.graph import GraphSet
@@ -134,7 +136,27 @@ def _size(graphs: GraphSet, frames: Tensor) -> int:
     return sum(int(rows.offsets.diff()[frames].sum()) for rows in (graphs.atoms, graphs.edges))
 
 
+class _Counter(TorchDispatchMode):
+    """Counts while it is on; torch's own `FlopCounterMode` takes longer than a few steps."""
+
+    flops: int = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Do what is to be done, and count it if it is a product."""
+        done = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=done)
+        return done
+
+
 def _flops(act: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with _Counter() as counter:
         act()
-    return int(counter.get_total_flops())
+    return int(counter.flops)
