@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from study import teaching
 from study.errors import UserError
+from study.progress import progress_display
 from study.provenance import cores
 
 if TYPE_CHECKING:
-    from study.frames import Frames
     from study.trial import Dataset
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
@@ -43,43 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-@contextmanager
-def progress_display(
-    label: str, unit: str = "pieces", stream: IO[str] | None = None
-) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, all) that shows a bar in a terminal, else a line every ten seconds.
-
-    Args:
-        label: what is going on.
-        unit: of the numbers.
-        stream: where to show it; the standard output when left out.
-    """
-    out = stream or sys.stdout
-    if not out.isatty():
-        yield _plain_lines(label, unit, out)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(transient=True, console=Console(file=out)) as bar:
-        task = bar.add_task(label)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _plain_lines(label: str, unit: str, out: IO[str]) -> Callable[[int, int], None]:
-    started, shown = time.monotonic(), float("-inf")
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - shown >= 10:
-            shown = now
-            out.write(f"{label}: {done}/{total} {unit}, {now - started:.0f} s\n")
-            out.flush()
-
-    return show
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m study.data", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -94,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (fetch, bring):
         command.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
+    teaching.add_commands(commands)
     inspect = commands.add_parser("inspect", help="what a data set holds, and what looks wrong")
     inspect.set_defaults(command=_inspect)
     verify = commands.add_parser("verify", help="check every stored set, or those named")
@@ -190,6 +153,7 @@ def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
+    from study.datasets.imported import read_set
     from study.inspection import summary, warnings
 
     frames = read_set(chosen.set)
@@ -201,6 +165,7 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 def _verify(chosen: argparse.Namespace) -> None:
     """Every file against its hash, and every frame against what no set may contain."""
+    from study.datasets.imported import read_set
     from study.datasets.sanity import check
     from study.frames import HEADER
 
@@ -223,6 +188,8 @@ def _verify(chosen: argparse.Namespace) -> None:
 def _split(chosen: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
+    from study.datasets.ase_file import write
+    from study.datasets.imported import read_set
     from study.datasets.splits import split
     from study.trial import Split
 
@@ -237,12 +204,15 @@ def _split(chosen: argparse.Namespace) -> None:
     frames = read_set(chosen.set)
     parts = split(frames, settings, chosen.seed)
     for name, indices in vars(parts).items():
-        _write(frames.select(indices), chosen.folder / f"{name}.extxyz")
+        write(frames.select(indices), chosen.folder / f"{name}.extxyz")
         sys.stdout.write(f"{chosen.folder / name}.extxyz  {len(indices)} frames\n")
 
 
 def _export(chosen: argparse.Namespace) -> None:
     import numpy as np
+
+    from study.datasets.ase_file import write
+    from study.datasets.imported import read_set
 
     if chosen.file.exists():
         raise UserError(f"{chosen.file}: must not exist yet; remove it, or name another file")
@@ -250,49 +220,8 @@ def _export(chosen: argparse.Namespace) -> None:
         raise UserError(f"--every: must be at least 1, but got {chosen.every}")
     frames = read_set(chosen.set)
     chosen_frames = frames.select(np.arange(0, len(frames), chosen.every))
-    _write(chosen_frames, chosen.file)
+    write(chosen_frames, chosen.file)
     sys.stdout.write(f"{chosen.file}  {len(chosen_frames)} frames\n")
-
-
-def read_set(place: Path) -> Frames:
-    """The frames of a stored set, or of a file or folder of another program.
-
-    Raises:
-        UserError: if it is none of these, or damaged.
-    """
-    from study.datasets.imported import READERS, kind_of
-    from study.frames import HEADER, Frames
-
-    if not place.exists():
-        raise UserError(f"{place}: no such file or folder")
-    if (place / HEADER).exists():
-        return Frames.load(place)
-    return READERS[kind_of(place)](place)
-
-
-def _write(frames: Frames, path: Path) -> None:
-    """As extxyz in eV and Å; `group` in the comment keeps together what belongs together."""
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
-
-    from study.durable import write_with
-
-    structures = []
-    for index, group in enumerate(frames.groups.tolist()):
-        atoms = slice(*frames.offsets[index : index + 2])
-        structure = Atoms(
-            numbers=frames.numbers[atoms],
-            positions=frames.positions[atoms],
-            cell=frames.cells[index],
-            pbc=True,
-            info={"group": group},
-        )
-        structure.calc = SinglePointCalculator(  # type: ignore[no-untyped-call]
-            structure, energy=frames.energies[index], forces=frames.forces[atoms]
-        )
-        structures.append(structure)
-    write_with(path, lambda temporary: write(temporary, structures, format="extxyz"))
 
 
 if __name__ == "__main__":

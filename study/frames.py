@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from study.durable import write_json, write_with
 from study.errors import UserError
 from study.identity import digest
+from study.properties import PROPERTIES
 
 HEADER = "frames.json"
 
@@ -29,6 +30,9 @@ ARRAYS: dict[str, np.dtype[Any]] = {
 }
 """Every stored array with its type, in the order in which the content hash reads them."""
 
+OWN = "property-"
+"""What the files of properties begin with."""
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -37,12 +41,14 @@ class Frames:
     Args:
         numbers: (ΣN,) atomic numbers.
         positions: (ΣN, 3) Å.
-        forces: (ΣN, 3) eV/Å.
+        forces: (ΣN, 3) eV/Å; NaN everywhere in a set without forces.
         offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
         cells: (frames, 3, 3) Å, rows are lattice vectors.
-        energies: (frames,) total energies, eV.
+        energies: (frames,) total energies, eV; NaN everywhere in a set without energies.
         groups: (frames,) frames of one group (one trajectory, one source) are correlated.
         origin: how the frames were made: recipe, versions, seeds. Not part of the content hash.
+        properties: what else is known of each frame, (frames,) by its name in `PROPERTIES`, in the
+            unit there; NaN where it is not known.
     """
 
     numbers: NDArray[np.uint8]
@@ -53,12 +59,18 @@ class Frames:
     energies: NDArray[np.float64]
     groups: NDArray[np.int64]
     origin: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Bring every array to its type and check that the shapes belong together."""
         for name, dtype in ARRAYS.items():
             array: NDArray[Any] = np.ascontiguousarray(getattr(self, name), dtype=dtype)
             object.__setattr__(self, name, array)
+        properties = {
+            name: np.ascontiguousarray(self.properties[name], dtype=np.float64)
+            for name in sorted(self.properties)
+        }
+        object.__setattr__(self, "properties", properties)
         frames, atoms = len(self.energies), len(self.numbers)
         expected = {
             "positions": (atoms, 3),
@@ -72,10 +84,21 @@ class Frames:
                 raise ValueError(
                     f"`{name}` must have shape {shape}, but got {getattr(self, name).shape}."
                 )
+        for name, values in properties.items():
+            if name not in PROPERTIES:
+                raise ValueError(f"`properties` must have names of PROPERTIES, but got {name}.")
+            if values.shape != (frames,):
+                raise ValueError(f"`{name}` must have shape {(frames,)}, but got {values.shape}.")
 
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.energies)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of what the frames are labelled with: energy, forces, properties."""
+        known = {"energy": self.energies, "forces": self.forces} | self.properties
+        return tuple(name for name, values in known.items() if np.isfinite(values).any())
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -96,13 +119,13 @@ class Frames:
             cells=self.cells[indices],
             energies=self.energies[indices],
             groups=self.groups[indices],
+            properties={name: values[indices] for name, values in self.properties.items()},
         )
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""
         summed = hashlib.sha256()
-        for name in ARRAYS:
-            array = getattr(self, name)
+        for name, array in self._arrays().items():
             summed.update(f"{name}{array.dtype.str}{array.shape}".encode())
             summed.update(array.reshape(-1).view(np.uint8))
         return summed.hexdigest()
@@ -114,14 +137,16 @@ class Frames:
             The content hash.
         """
         files = {}
-        for name in ARRAYS:
+        for name, array in self._arrays().items():
             path = folder / f"{name}.npy"
-            write_with(path, partial(_write_array, getattr(self, name)))
+            write_with(path, partial(_write_array, array))
             files[path.name] = _file_hash(path)
         header = {
             "content_hash": self.content_hash(),
             "frames": len(self),
-            "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
+            "units": {"length": "Å", "energy": "eV", "force": "eV/Å"}
+            | {name: PROPERTIES[name].unit for name in self.properties},
+            "labels": self.labels,
             "files": files,
             "origin": self.origin,
         }
@@ -136,8 +161,20 @@ class Frames:
             UserError: if the folder is missing, incomplete or damaged.
         """
         header = verified_header(folder)
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-        return cls(**arrays, origin=header["origin"])
+        stored = {
+            path.removesuffix(".npy"): np.load(folder / path, allow_pickle=False)
+            for path in header["files"]
+        }
+        properties = {
+            name.removeprefix(OWN): array for name, array in stored.items() if name.startswith(OWN)
+        }
+        arrays = {name: stored[name] for name in ARRAYS}
+        return cls(**arrays, origin=header["origin"], properties=properties)
+
+    def _arrays(self) -> dict[str, Any]:
+        """All arrays by the stems of their files."""
+        own = {f"{OWN}{name}": values for name, values in self.properties.items()}
+        return {name: getattr(self, name) for name in ARRAYS} | own
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def _conduct(
     Returns:
         The journal, the id of MLflow's experiment, and how it went.
     """
-    from study.data import progress_display
     from study.journal import Journal
+    from study.progress import progress_display
 
     tags = plan.tags(plan.folder.write(plan.space, plan.tracking_uri, {}, chosen.command))
     with ExitStack() as leaving:

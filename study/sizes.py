@@ -20,6 +20,7 @@ class Sizes:
         atoms: mean per frame.
         waters: water molecules in the smallest frame; 0 if some frame holds anything else.
         density: atoms per Å³.
+        labels: what the frames are labelled with, such as energy and forces.
     """
 
     groups: Histogram
@@ -27,6 +28,7 @@ class Sizes:
     atoms: float
     waters: int
     density: float
+    labels: tuple[str, ...] = ("energy", "forces")
 
     @property
     def frames(self) -> int:
@@ -52,7 +54,7 @@ class Sizes:
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`, by way of JSON."""
         pairs = {name: tuple(map(tuple, value[name])) for name in ("groups", "copies")}
-        return cls(**(value | pairs))
+        return cls(**(value | pairs | {"labels": tuple(value["labels"])}))
 
 
 def histogram(sizes: Iterable[int]) -> Histogram:

@@ -128,6 +128,11 @@ class EnergyForces(Config):
     many times the root mean square of the training forces; never when null."""
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What the frames must be labelled with."""
+        return ("energy", "forces")
+
+    @property
     def label(self) -> str:
         """The task in a few words."""
         added = f" + {self.auxiliary.task.label}" if self.auxiliary else ""

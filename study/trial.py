@@ -137,8 +137,12 @@ class Trial(Config):
 
     @model_validator(mode="after")
     def _stages_have_their_tasks(self) -> Self:
-        if self.pretrain and self.pretrain.task.name == "energy_forces":
-            raise ValueError("`pretrain.task` must work without labels, but got energy_forces")
+        first = self.pretrain
+        if first and first.task.name == "energy_forces" and first.dataset is None:
+            raise ValueError(
+                "`pretrain.task` must work without labels, or have other ones to learn in "
+                "`pretrain.dataset`, but got energy_forces and no dataset"
+            )
         if self.finetune.task.name != "energy_forces":
             raise ValueError(
                 f"`finetune.task` must be energy_forces, but got {self.finetune.task.name}"
@@ -181,6 +185,7 @@ class Trial(Config):
         if sizes is None:
             return
         _check_masks(name, stage, sizes.waters)
+        _check_labels(name, stage, place, sizes.labels)
         by, units = self.split.by, sizes.units(self.split.by)
         train = self.split.counts(units)[0]
         if train < 1:
@@ -194,6 +199,16 @@ class Trial(Config):
                 f"`{name}.frames` must be <= {available}, the frames left to train on, but "
                 f"got {stage.frames}"
             )
+
+
+def _check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -> None:
+    needed = stage.task.labels if isinstance(stage.task, EnergyForces) else ()
+    missing = [label for label in needed if label not in labels]
+    if missing:
+        raise ValueError(
+            f"`{place}` must be labelled with {' and '.join(missing)} for `{name}.task`, but has "
+            f"{', '.join(labels) or 'no labels'}"
+        )
 
 
 def _check_masks(name: str, stage: Stage, waters: int) -> None:

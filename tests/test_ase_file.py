@@ -125,7 +125,7 @@ def with_a_ghost(atoms: Atoms) -> None:
     [
         (without_energy, "has no `energy`"),
         (without_forces, "has no `forces`"),
-        (without_labels, "has no `energy`"),
+        (without_labels, "has no `forces`"),
         (as_a_slab, "must be periodic"),
         (with_a_ghost, "must name the element"),
     ],
@@ -140,6 +140,33 @@ def test_a_frame_that_cannot_be_used_is_named(
         read(tmp_path / "set.traj")
     assert str(refused.value).startswith(f"{tmp_path / 'set.traj'}: frame 1 (from 0) ")
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_without_labels_is_a_set_without_labels(tmp_path: Path) -> None:
+    bare = [frame(0), frame(1, 5)]
+    for atoms in bare:
+        atoms.calc = None
+    ase.io.write(tmp_path / "set.extxyz", bare)
+    frames = read(tmp_path / "set.extxyz")
+    check(frames, tmp_path)
+    assert frames.labels == ()
+    assert np.isnan(frames.energies).all()
+    assert np.isnan(frames.forces).all()
+
+
+def test_properties_are_taken_from_info_and_database_where_they_are_numbers(
+    tmp_path: Path,
+) -> None:
+    some = [frame(0, homo=-6.5, mu=[1.0, 2.0, 3.0]), frame(1, multiplicity=3)]
+    ase.io.write(tmp_path / "set.extxyz", some)
+    with ase.db.connect(tmp_path / "set.db") as database:
+        database.write(some[0], homo=-6.5)
+        database.write(some[1], multiplicity=3)
+    for name in ("set.extxyz", "set.db"):
+        frames = read(tmp_path / name)
+        assert frames.labels == ("energy", "forces", "homo", "multiplicity")
+        np.testing.assert_array_equal(frames.properties["homo"], [-6.5, np.nan])
+        np.testing.assert_array_equal(frames.properties["multiplicity"], [np.nan, 3])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.data import main, read_set
+from study.data import main
+from study.datasets.imported import read_set
 from study.datasets.splits import split
 from study.errors import UserError
 from study.frames import Frames

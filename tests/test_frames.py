@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from study.errors import UserError
-from study.frames import ARRAYS, Frames
+from study.frames import ARRAYS, Frames, read_header
 
 
 def assert_equal(first: Frames, second: Frames) -> None:
@@ -135,6 +135,45 @@ def test_a_missing_file_is_refused(name: str, folder: Path) -> None:
     (folder / name).unlink()
     with pytest.raises(UserError, match=folder.name):
         Frames.load(folder)
+
+
+def labelled(water: Frames) -> Frames:
+    return replace(water, properties={"zpve": np.arange(12.0), "charge": np.full(12, np.nan)})
+
+
+def test_properties_are_saved_selected_and_part_of_the_content(
+    water: Frames, tmp_path: Path
+) -> None:
+    frames = labelled(water)
+    assert frames.labels == ("energy", "forces", "zpve")
+    frames.save(tmp_path)
+    loaded = Frames.load(tmp_path)
+    assert loaded.content_hash() == frames.content_hash() != water.content_hash()
+    assert loaded.select(np.array([3, 1])).properties["zpve"].tolist() == [3, 1]
+    assert read_header(tmp_path)["units"]["zpve"] == "eV"
+    other = replace(frames, properties={"r2": frames.properties["zpve"]})
+    assert other.content_hash() != frames.content_hash()
+
+
+def test_a_damaged_property_is_refused(water: Frames, tmp_path: Path) -> None:
+    labelled(water).save(tmp_path)
+    path = tmp_path / "property-zpve.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"property-zpve\.npy: missing, or not what was written"):
+        Frames.load(tmp_path)
+
+
+def test_properties_of_other_names_or_shapes_are_refused(water: Frames) -> None:
+    with pytest.raises(ValueError, match="names of PROPERTIES, but got colour"):
+        replace(water, properties={"colour": np.zeros(12)})
+    with pytest.raises(ValueError, match=r"`gap` must have shape \(12,\)"):
+        replace(water, properties={"gap": np.zeros(11)})
+
+
+def test_frames_know_what_they_are_labelled_with(water: Frames) -> None:
+    bare = replace(water, energies=water.energies * np.nan, forces=water.forces * np.nan)
+    assert bare.labels == ()
+    assert replace(water, forces=bare.forces).labels == ("energy",)
 
 
 def other_frames(folder: Path, water: Frames) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from study.checkpoint import load_tensors
+from study.datasets.splits import sizes_of
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
@@ -194,3 +196,41 @@ def test_an_auxiliary_masking_needs_water_to_mask(tiny: Tiny) -> None:
     task = {"name": "masking", "masking_ratio": 0.01}
     with pytest.raises(ValueError, match=r"finetune\.task\.auxiliary\.task\.masking_ratio"):
         tiny(finetune__task={"name": "energy_forces", "auxiliary": {"task": task}})
+
+
+def test_pretraining_may_learn_labels_of_another_data_set(
+    tiny: Tiny, water_folder: Path, triclinic_water: Frames, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"`pretrain\.task` must work without labels, or"):
+        tiny(pretrain__task={"name": "energy_forces"})
+    target = triclinic_water.save(tmp_path / "target")
+    source = Frames.load(water_folder).content_hash()
+    split = {"by": "frame", "test": 0.25, "validation": 0.25}
+    trial = tiny(
+        pretrain__dataset=OTHER,
+        pretrain__task={"name": "energy_forces"},
+        split=split,
+        transfer="all",
+    )
+    work = Work("trial", trial, target, pretraining_data_hash=source)
+    assert work.pretraining is not None
+    epochs = list(perform(work.pretraining, tmp_path, water_folder))
+    assert all(epoch.metrics["val_force_rmse"] > 0 for epoch in epochs)
+    list(perform(work, tmp_path, tmp_path / "target"))
+    learned = load_tensors(require_weights(work.pretraining, tmp_path))
+    taken = load_tensors(load_outcome(work.folder(tmp_path)).weights)  # type: ignore[union-attr, arg-type]
+    # Energies are about those of the frames to finetune on, not of the first ones.
+    references = [float(weights["reference"].max()) for weights in (learned, taken)]
+    expected = [
+        (frames.energies / frames.sizes).mean()
+        for frames in (Frames.load(water_folder), triclinic_water)
+    ]
+    assert references == pytest.approx(expected, rel=0.1)
+
+
+def test_frames_without_the_labels_of_the_task_are_refused(tiny: Tiny, water: Frames) -> None:
+    bare = replace(water, forces=water.forces * np.nan)
+    trial = tiny(split={"by": "frame"})
+    trial.check_sizes(sizes_of(water))
+    with pytest.raises(ValueError, match="`dataset` must be labelled with forces for `finetune"):
+        trial.check_sizes(sizes_of(bare))

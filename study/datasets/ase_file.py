@@ -1,9 +1,10 @@
-"""Frames from any file that ASE reads with labels: extxyz, ASE databases, trajectories.
+"""Frames from and to what ASE reads and writes: extxyz, ASE databases, trajectories.
 
 Labels are ASE's: the total `energy` in eV and `forces` in eV/Å, as the calculator gave them,
-without constraints. Frames with the same `group` in their info (else the same `config_type`) are
-one group; those with neither may all be correlated and share a group too. Molecules without a cell
-get one with so much vacuum that images never meet.
+without constraints; a file may have neither. Keys of a frame's info (or of a database's row) that
+are named as in `PROPERTIES` are taken too, in the units there. Frames with the same `group` in
+their info (else the same `config_type`) are one group; those with neither may all be correlated and
+share a group too. Molecules without a cell get one with so much vacuum that images never meet.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import gzip
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.datasets.conformers import box
+from study.datasets.conformers import box, in_vacuum
+from study.durable import write_with
 from study.errors import UserError
 from study.frames import Frames
+from study.properties import PROPERTIES
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,24 +48,82 @@ def read(path: Path) -> Frames:
         atoms = list(_checked(plain, path))
     if not atoms:
         raise UserError(f"{path}: must hold a frame, but holds none")
+    return joined(atoms, path)
+
+
+def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
+    """ASE's structures as frames.
+
+    Raises:
+        UserError: if one lacks a label that others have.
+    """
     names = [_group(frame) for frame in atoms]
     known = list(dict.fromkeys(name for name in names if name))
+    known_of = [_properties(frame) for frame in atoms]
+    found = [name for name in PROPERTIES if any(name in values for values in known_of)]
     return Frames(
         numbers=np.concatenate([frame.numbers for frame in atoms]),
         positions=np.concatenate([frame.positions for frame in atoms]),
-        forces=np.concatenate([_result(frame, "forces") for frame in atoms]),
+        forces=np.concatenate(_labels(atoms, "forces", path)),
         offsets=np.cumsum([0, *map(len, atoms)]),
         cells=np.stack(
             [frame.cell.array if frame.pbc.all() else box(frame.positions) for frame in atoms]
         ),
-        energies=np.array([_result(frame, "energy") for frame in atoms]),
+        energies=np.array(_labels(atoms, "energy", path)),
         groups=np.array([known.index(name) if name else -1 for name in names]),
         origin={
             "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
             "ase": import_module("ase").__version__,
             "labels": [],
         },
+        properties={
+            name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
+        },
     )
+
+
+def g2() -> Frames:
+    """The molecules of ASE's G2 collection whose electrons are paired, each a group."""
+    from ase.collections import g2
+
+    molecules = [g2[name] for name in g2.names]
+    paired = [m for m in molecules if not m.get_initial_magnetic_moments().any()]
+    frames = joined(paired, Path("g2"))
+    return replace(frames, groups=np.arange(len(frames)))
+
+
+def structures(frames: Frames) -> list[Atoms]:
+    """The frames as ASE's structures, with all labels; molecules in vacuum without a cell."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    made = []
+    for index, group in enumerate(frames.groups.tolist()):
+        atoms = slice(*frames.offsets[index : index + 2])
+        positions, cell = frames.positions[atoms], frames.cells[index]
+        known = {name: values[index] for name, values in frames.properties.items()}
+        structure = Atoms(
+            numbers=frames.numbers[atoms],
+            positions=positions,
+            info={"group": group}
+            | {name: float(value) for name, value in known.items() if np.isfinite(value)},
+        )
+        if not in_vacuum(positions, cell):
+            structure.cell, structure.pbc = cell, True
+        labels = {"energy": frames.energies[index], "forces": frames.forces[atoms]}
+        labels = {name: value for name, value in labels.items() if name in frames.labels}
+        if labels:
+            structure.calc = SinglePointCalculator(structure, **labels)  # type: ignore[no-untyped-call]
+        made.append(structure)
+    return made
+
+
+def write(frames: Frames, path: Path) -> None:
+    """Write extxyz in eV and Å; `group` in the comment keeps together what belongs together."""
+    from ase.io import write
+
+    content = structures(frames)
+    write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
 
 
 @contextmanager
@@ -81,11 +143,11 @@ def _unzipped(path: Path) -> Iterator[Path]:
 
 
 def _checked(plain: Path, path: Path) -> Iterator[Atoms]:
-    """ASE's frames, each after a look at its labels and cell."""
+    """ASE's frames, each after a look at its shape and cell."""
     number = -1
     try:
         for number, frame in enumerate(_frames(plain)):
-            _require_labels(frame, f"{path}: frame {number} (from 0)")
+            _require_whole(frame, f"{path}: frame {number} (from 0)")
             yield frame
     except UserError:
         raise
@@ -111,7 +173,7 @@ def _frames(plain: Path) -> Iterator[Atoms]:
             yield from io.iread(plain, index=":")
 
 
-def _require_labels(frame: Atoms, where: str) -> None:
+def _require_whole(frame: Atoms, where: str) -> None:
     if broken := _problem(frame):
         raise UserError(f"{where} {broken}")
 
@@ -124,9 +186,7 @@ def _problem(frame: Atoms) -> str:
         return "must name the element of every atom"
     for name, shape in (("energy", ()), ("forces", (len(frame), 3))):
         found = _result(frame, name)
-        if found is None:
-            return f"has no `{name}`: the total energy in eV, and forces in eV/Å, are needed"
-        if np.shape(found) != shape:
+        if found is not None and np.shape(found) != shape:
             return f"must have `{name}` of shape {shape}, but got {np.shape(found)}"
     if frame.pbc.any() and not frame.pbc.all():
         return (
@@ -141,7 +201,39 @@ def _result(frame: Atoms, name: str) -> NDArray[np.float64] | None:
     return results.get(name)
 
 
+def _labels(atoms: Sequence[Atoms], name: str, path: Path) -> list[NDArray[np.float64]]:
+    """A label of each frame; NaN where no frame has it."""
+    found = [_result(frame, name) for frame in atoms]
+    missing = [number for number, label in enumerate(found) if label is None]
+    if 0 < len(missing) < len(found):
+        raise UserError(
+            f"{path}: frame {missing[0]} (from 0) has no `{name}`, which others have; give it to "
+            "all frames, or leave those without out"
+        )
+    shapes = [(len(frame), 3) if name == "forces" else () for frame in atoms]
+    return [
+        np.full(shape, np.nan) if label is None else label
+        for label, shape in zip(found, shapes, strict=True)
+    ]
+
+
+def _properties(frame: Atoms) -> dict[str, float]:
+    """Numbers of a frame that are named as in `PROPERTIES`."""
+    info = _info(frame)
+    return {
+        name: float(info[name])
+        for name in PROPERTIES
+        if isinstance(info.get(name), int | float | np.number)
+    }
+
+
+def _info(frame: Atoms) -> dict[str, Any]:
+    """What is written beside a frame, in its info or as key-value pairs of a database."""
+    pairs: dict[str, Any] = frame.info.get("key_value_pairs", {})
+    return frame.info | pairs
+
+
 def _group(frame: Atoms) -> str:
     """Name of the frame's group; empty when the file does not tell."""
-    info = frame.info | frame.info.get("key_value_pairs", {})
+    info = _info(frame)
     return next((f"{key}={info[key]}" for key in GROUP_KEYS if key in info), "")

@@ -51,6 +51,11 @@ def box(positions: Array) -> Array:
     return cells
 
 
+def in_vacuum(positions: Array, cell: Array) -> bool:
+    """Whether a cell is that of `box`: a molecule, which is not periodic."""
+    return np.allclose(cell, box(positions), rtol=0, atol=1e-6)
+
+
 def joined(parts: Sequence[Conformers], source: Path) -> Frames:
     """All conformers as frames, each part a group.
 

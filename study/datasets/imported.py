@@ -12,11 +12,11 @@ from pathlib import Path
 from study.datasets import ase_file, deepmd, gamd, hdf5, md17, n2p2
 from study.durable import locked
 from study.errors import UserError
-from study.frames import Frames, read_header
+from study.frames import HEADER, Frames, read_header
 from study.identity import digest
 from study.sizes import Sizes
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when the same file gives other frames."""
 
 Reader = Callable[[Path], Frames]
@@ -55,6 +55,21 @@ def kind_of(path: Path) -> str:
         return hdf5.kind_of(path)
     plain = path.name.removesuffix(".gz")
     return "n2p2_file" if plain.endswith(".data") else "ase_file"
+
+
+def read_set(place: Path) -> Frames:
+    """The frames of a stored set, of a file or folder of another program, or ASE's `g2`.
+
+    Raises:
+        UserError: if it is none of these, or damaged.
+    """
+    if str(place) == "g2" and not place.exists():
+        return ase_file.g2()
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder")
+    if (place / HEADER).exists():
+        return Frames.load(place)
+    return READERS[kind_of(place)](place)
 
 
 def folder_of(name: str, file: Path, store: Path) -> Path:

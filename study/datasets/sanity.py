@@ -25,7 +25,11 @@ def check(frames: Frames, source: Path) -> None:
     Raises:
         UserError: naming the first frame that breaks a rule, and the rule.
     """
-    _refuse_where(source, ~_finite(frames), "must have finite numbers only")
+    _refuse_where(
+        source,
+        ~_finite(frames),
+        "must have finite numbers only, and energy and forces where other frames have them",
+    )
     volumes = np.linalg.det(frames.cells)
     _refuse_where(source, np.abs(volumes) < SMALLEST_VOLUME, "must have a cell with a volume")
     left = "must have a right-handed cell; swap two lattice vectors"
@@ -48,12 +52,15 @@ def closest_atoms(frames: Frames) -> NDArray[np.float64]:
 
 
 def _finite(frames: Frames) -> NDArray[np.bool_]:
-    """(frames,) whether all numbers of a frame are finite."""
-    rows = np.isfinite(frames.positions).all(axis=1) & np.isfinite(frames.forces).all(axis=1)
-    atoms = np.logical_and.reduceat(rows, frames.offsets[:-1])
-    return np.asarray(
-        atoms & np.isfinite(frames.cells).all(axis=(1, 2)) & np.isfinite(frames.energies)
-    )
+    """(frames,) whether all numbers of a frame are finite, but for labels that no frame has."""
+    rows = np.isfinite(frames.positions).all(axis=1)
+    if "forces" in frames.labels:
+        rows &= np.isfinite(frames.forces).all(axis=1)
+    whole = np.logical_and.reduceat(rows, frames.offsets[:-1])
+    whole &= np.isfinite(frames.cells).all(axis=(1, 2))
+    if "energy" in frames.labels:
+        whole &= np.isfinite(frames.energies)
+    return np.asarray(whole)
 
 
 def _refuse_where(source: Path, broken: NDArray[np.bool_], rule: str) -> None:

@@ -103,6 +103,7 @@ def sizes_of(frames: Frames) -> Sizes:
         atoms=float(frames.sizes.mean()),
         waters=int(oxygens.min()) if water.all() else 0,
         density=float(len(frames.numbers) / np.abs(np.linalg.det(frames.cells)).sum()),
+        labels=frames.labels,
     )
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
@@ -37,6 +35,7 @@ from study.datasets.openmm_water import (
     simulate,
     timestep,
 )
+from study.datasets.workers import end_with_parent
 from study.durable import discard, locked, make_folder, remove, rename, write_bytes
 from study.errors import UserError
 from study.frames import Frames, read_header
@@ -155,23 +154,10 @@ def _some_alive(exitcodes: list[int | None], pieces: Path) -> bool:
 
 
 def _work(recipe: TIP3PWater, pieces: Path, trajectories: Iterable[int]) -> None:
-    # Ctrl-C reaches all processes of a terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(on_interrupt=signal.SIG_IGN)  # the parent alone answers Ctrl-C
     for trajectory in trajectories:
         for _ in _trajectory(recipe, pieces, trajectory):
             pass
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    # Either sign alone can fail: another child may hold the parent's pipe open, and on Windows
-    # the parent's id never changes.
-    while parent.is_alive() and os.getppid() == parent.pid:
-        parent.join(timeout=0.5)
-    os._exit(1)
 
 
 def _pieces_per_trajectory(recipe: TIP3PWater) -> int:
