@@ -30,6 +30,7 @@ TAGS = {
     "key": Tag.KEY,
     "reason": Tag.REASON,
     "pretraining": Tag.PRETRAINING,
+    "whole": Tag.WHOLE,
     "data_hash": Tag.DATA,
     "split_hash": Tag.SPLIT,
     "code_version": Tag.CODE,

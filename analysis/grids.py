@@ -142,9 +142,9 @@ def cost_grid(study: Study) -> Grid:
 
 
 def reuse_grid(study: Study) -> Grid | None:
-    """Pretrainings that served several trials; None if none did."""
+    """Pretrainings that served several trials or went on from others; None if none did."""
     table = reuse(study)
-    shared = table[table.trials > 1]
+    shared = table[table.saved > 0]
     if shared.empty:
         return None
     rows = [

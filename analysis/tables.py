@@ -180,7 +180,8 @@ def differing(study: Study) -> list[str]:
 
 def cost(study: Study) -> pd.DataFrame:
     """Compute of each stage: pieces of work, total and median seconds."""
-    stages = {"pretraining": study.pretrainings, "finetuning": study.trials}
+    pretrainings = study.pretrainings.assign(seconds=_own_seconds(study.pretrainings))
+    stages = {"pretraining": pretrainings, "finetuning": study.trials}
     stages |= {"audit": study.audits} if len(study.audits) else {}
     rows = [
         {
@@ -195,14 +196,26 @@ def cost(study: Study) -> pd.DataFrame:
 
 
 def reuse(study: Study) -> pd.DataFrame:
-    """Per pretraining: how many trials started from it, its seconds, and those that saved."""
+    """Per pretraining: how many trials started from it, its seconds, and those that saved.
+
+    The seconds of one that went on where a shorter one ended are those after that.
+    """
     uses = study.trials.pretraining.value_counts()
     names = arms(study).drop_duplicates("pretraining").set_index("pretraining").task
-    table = study.pretrainings.reindex(columns=["key", "seed", "status", "seconds"])
+    table = study.pretrainings.reindex(columns=["key", "whole", "seed", "status", "seconds"])
     table["task"] = table.key.map(names)
     table["trials"] = [int(uses.get(key, 0)) for key in table.key]
-    table["saved"] = table.seconds.fillna(0) * (table.trials - 1).clip(lower=0)
+    alone = table.seconds.fillna(0).astype(float)
+    table["seconds"] = _own_seconds(table)
+    table["saved"] = alone * table.trials.clip(lower=1) - table.seconds.fillna(0)
     return table
+
+
+def _own_seconds(pretrainings: pd.DataFrame) -> pd.Series:
+    """Of each pretraining, without those of a shorter one that it went on from."""
+    seconds = pretrainings.seconds.astype(float)
+    shared = pretrainings.key.where(pretrainings.whole.isna(), pretrainings.whole)
+    return seconds - seconds.sort_values().groupby(shared).shift().fillna(0)
 
 
 def saved_by_stopping(study: Study) -> float:

@@ -56,7 +56,9 @@ class Budget:
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """`seconds` of a record is what its stage has cost so far."""
-        self._seconds[work.key] = max(self._seconds.get(work.key, 0.0), record.metrics["seconds"])
+        # A longer pretraining has the epochs of a shorter one in its history.
+        name, seconds = work.whole.key, record.metrics["seconds"]
+        self._seconds[name] = max(self._seconds.get(name, 0.0), seconds)
 
     def ended(self, work: Work, result: WorkResult) -> None:
         """Nothing more to count."""

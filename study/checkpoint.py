@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,24 +67,38 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, then delete all but the newest `KEPT`."""
-    save_tensors(
-        folder,
-        f"epoch-{checkpoint.epoch:08d}",
-        checkpoint.tensors,
-        {"epoch": str(checkpoint.epoch), "state": json.dumps(checkpoint.state)},
-    )
+    _save(folder, "epoch", checkpoint)
     for old in _newest_first(folder)[KEPT:]:
         remove(old)
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
+def save_selected(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what training would end with after this epoch; it is kept."""
+    _save(folder, "selected", checkpoint)
+
+
+def newest_checkpoint(folder: Path, last: int | None = None) -> Checkpoint | None:
     """The newest undamaged checkpoint of a folder; none if there is no such file.
 
     Newer, damaged ones are deleted, so that they do not count as kept, and the user is told.
+
+    Args:
+        folder: of the checkpoints.
+        last: epoch after which none is wanted.
     """
+    wanted = [path for path in _newest_first(folder) if last is None or _epoch(path) <= last]
+    return _first_undamaged(wanted)
+
+
+def selected_after(folder: Path, epoch: int) -> Checkpoint | None:
+    """What `save_selected` has written after an epoch; none if it is not there or damaged."""
+    return _first_undamaged(folder.glob(f"selected-{epoch:08d}-*.safetensors"))
+
+
+def _first_undamaged(paths: Iterable[Path]) -> Checkpoint | None:
     import safetensors.torch
 
-    for path in _newest_first(folder):
+    for path in paths:
         content = _content(path)
         if content is None:
             discard(path, "training goes on from an earlier epoch")
@@ -92,6 +107,12 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         tensors = safetensors.torch.load(content)
         return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
     return None
+
+
+def _save(folder: Path, kind: str, checkpoint: Checkpoint) -> None:
+    epoch, state = checkpoint.epoch, json.dumps(checkpoint.state)
+    metadata = {"epoch": str(epoch), "state": state}
+    save_tensors(folder, f"{kind}-{epoch:08d}", checkpoint.tensors, metadata)
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
@@ -125,6 +146,10 @@ def delete_checkpoints(folder: Path) -> None:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 def _metadata(content: bytes) -> dict[str, str]:

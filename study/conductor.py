@@ -127,6 +127,8 @@ class Conductor:
         self.ready: deque[_Running] = deque()
         self.waiting: dict[str, list[Planned]] = {}
         self.pretrainings: dict[str, WorkResult] = {}
+        self.sharing: dict[str, list[Work]] = {}
+        """Pretrainings that share epochs, by the key of the whole; the first is under way."""
         self.numbers: dict[str, list[int]] = {}
         self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
         self.exhausted = False
@@ -233,7 +235,9 @@ class Conductor:
                 self._take_over(_Running(pretraining, None), pretrained)
             elif outcome is None:
                 self.waiting[pretraining.key] = [planned]
-                return _Running(pretraining, None)
+                sharing = self.sharing.setdefault(pretraining.whole.key, [])
+                sharing.append(pretraining)
+                return _Running(pretraining, None) if len(sharing) == 1 else None
         if outcome is not None:
             self._take_over(trial, outcome)
             return None
@@ -251,6 +255,14 @@ class Conductor:
         reason = f"its pretraining {result.status}: {result.reason}"
         self._tell_ended(trial, WorkResult("failed", reason))
         return None
+
+    def _let_go_on(self, done: Work) -> None:
+        """The next of the pretrainings that share epochs, the shortest first."""
+        sharing = self.sharing.get(done.whole.key, [])
+        if done in sharing:
+            sharing.remove(done)
+            sharing.sort(key=lambda work: work.training.epochs)
+            self.ready.extend(_Running(work, None) for work in sharing[:1])
 
     def _known_outcome(self, work: Work) -> Outcome | None:
         if work.key in self.earlier:
@@ -290,6 +302,7 @@ class Conductor:
                 self.proposals.ended(number, result, values)
             return
         self.pretrainings[running.work.key] = result
+        self._let_go_on(running.work)
         for planned in self.waiting.pop(running.work.key, []):
             trial = self._after_pretraining(_Running(planned.work, planned), result)
             if trial is not None:

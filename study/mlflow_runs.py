@@ -209,6 +209,8 @@ class StudyRuns:
             tags[Tag.EXEMPT] = str(self.exempt[work.key])
         if work.pretraining is not None:
             tags[Tag.PRETRAINING] = work.pretraining.key
+        if work.kind == "pretrain" and work.training.schedule_epochs is not None:
+            tags[Tag.WHOLE] = work.whole.key
         # The answer to an earlier try may have been lost on its way.
         same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"
         found = self.client.search_runs([self.experiment_id], same)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,9 +57,11 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
             "same versions on every machine, and do not change them while a study runs"
         )
     speed_up(torch.device(device), work.trial.model.hidden)
-    folder = work.folder(root)
-    make_folder(folder)
-    with FileLock(folder / "lock"):
+    folder, checkpoints = work.folder(root), work.checkpoints(root)
+    with ExitStack() as locks:
+        for place in dict.fromkeys((folder, checkpoints)):
+            make_folder(place)
+            locks.enter_context(FileLock(place / "lock"))
         outcome = load_outcome(folder)
         if outcome is not None:
             yield from outcome.history
@@ -67,7 +69,7 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
         history: list[EpochRecord] = []
         try:
             setup = _set_up(work, root, frames, device)
-            for metrics in setup.train(work.trial.seed, folder, root / "compiled"):
+            for metrics in setup.train(work.trial.seed, checkpoints, root / "compiled"):
                 history.append(EpochRecord(work.stage, len(history) + 1, metrics))
                 yield history[-1]
             result = WorkResult("completed", metrics=setup.test(history), facts=setup.facts())

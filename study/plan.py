@@ -128,11 +128,22 @@ class Plan:
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
         work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
-        work += [(trial, trial.pretrain) for trial in self.pretrainings]
+        work += [(trial, trial.pretrain) for trial in self._longest_pretrainings]
         proposals = self.trials - len(self.grid)
         work += [(self.typical, self.typical.finetune)] * proposals
         work += [(self.typical, self.typical.pretrain)] * proposals
         return [(trial, stage) for trial, stage in work if stage is not None]
+
+    @property
+    def _longest_pretrainings(self) -> list[Trial]:
+        """Of those that share their epochs, the one with the most."""
+        longest: dict[str, Trial] = {}
+        for trial in sorted(self.pretrainings, key=_pretraining_epochs):
+            settings = _pretraining_of(trial)
+            if settings["pretrain"]["schedule_epochs"] is not None:
+                del settings["pretrain"]["epochs"]
+            longest[digest([settings])] = trial
+        return list(longest.values())
 
     @property
     def seconds(self) -> float:
@@ -284,6 +295,10 @@ class Plan:
 
     def _machine(self) -> str:
         return ", ".join(gpus()) if gpus() else f"{cores()} cores"
+
+
+def _pretraining_epochs(trial: Trial) -> int:
+    return trial.pretrain.epochs if trial.pretrain else 0
 
 
 def _pretraining_of(trial: Trial) -> dict[str, Any]:

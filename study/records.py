@@ -93,6 +93,8 @@ class Tag:
     """True if early stopping spares the trial, because others are judged by it; else False."""
     PRETRAINING = "study.pretraining"
     """Key of the pretraining that a trial started from; absent from scratch."""
+    WHOLE = "study.whole"
+    """Key of the longest pretraining that begins with this one; only where some share epochs."""
     STATUS = "study.status"
     """completed, stopped, diverged or failed; absent while running."""
     REASON = "study.reason"

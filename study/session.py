@@ -129,10 +129,8 @@ class Session:
 
     def _seconds(self, trials: Iterable[Work]) -> float:
         """Expected compute of trials and their pretrainings, as if nothing of it was done."""
-        pieces = {
-            piece.key: self.plan.seconds_of(piece.trial, piece.training)
-            for trial in trials
-            for piece in (trial, trial.pretraining)
-            if piece is not None
-        }
+        pieces: dict[str, float] = {}
+        for piece in (piece for trial in trials for piece in (trial, trial.pretraining) if piece):
+            seconds = self.plan.seconds_of(piece.trial, piece.training)
+            pieces[piece.whole.key] = max(pieces.get(piece.whole.key, 0.0), seconds)
         return sum(pieces.values())

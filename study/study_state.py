@@ -175,5 +175,6 @@ def _is_busy(work: Work, root: Path) -> bool:
 
 def _newest_epoch(work: Work, root: Path) -> int:
     """By the names of the checkpoints: a worker may delete them at any moment."""
-    names = [path.name for path in work.folder(root).glob("epoch-*.safetensors")]
-    return max((int(name.split("-")[1]) for name in names), default=0)
+    names = [path.name for path in work.checkpoints(root).glob("epoch-*.safetensors")]
+    newest = max((int(name.split("-")[1]) for name in names), default=0)
+    return min(newest, work.training.epochs)

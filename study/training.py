@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from study.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from study.checkpoint import (
+    Checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    save_selected,
+    selected_after,
+)
 from study.cost import EnergyMeter
 from study.engine import Engine, can_compile
 from study.errors import UserError
@@ -75,7 +81,8 @@ def fit(
     With a `folder`, every epoch ends in a checkpoint there, written before its metrics are
     yielded, and a new call continues after the newest one: it yields the earlier epochs' metrics
     again, then goes on bit by bit as if nothing had happened. At the end the model holds the
-    weights that `stage.select` asks for.
+    weights that `stage.select` asks for. With `stage.schedule_epochs` the folder may be that of a
+    longer or shorter training with the same schedule, and serves both.
 
     Args:
         model: on the device of the task's graphs.
@@ -92,6 +99,9 @@ def fit(
         DivergenceError: when the loss or the criterion stops being finite.
     """
     run = _Run(model, task, stage, train, validation, seed, store, flops)
+    if folder is not None and run.take_over(folder):
+        yield from run.progress.history
+        return
     if folder is not None:
         run.resume(folder)
     yield from run.progress.history
@@ -121,8 +131,14 @@ def compiles(stage: Stage, model: Potential, frames: int) -> bool:
         raise UserError("`compile: true` needs g++ on this machine; install it, or leave it out")
     if stage.compile is not None:
         return stage.compile
-    steps = stage.epochs * math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
+    per_epoch = math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
+    steps = scheduled_epochs(stage) * per_epoch
     return steps >= COMPILED_FROM and model.compilable and can_compile(device)
+
+
+def scheduled_epochs(stage: Stage) -> int:
+    """Epochs after which the learning rate has fallen; what a shorter stage does is the same."""
+    return stage.schedule_epochs or stage.epochs
 
 
 class _Run:
@@ -182,8 +198,17 @@ class _Run:
 
     def finish(self) -> None:
         """Leave the selected weights in the model."""
-        best = self.stage.select == "best"
-        self.model.load_state_dict(self.best if best else self.judged.state_dict())
+        self.model.load_state_dict(self._selected())
+
+    def take_over(self, folder: Path) -> bool:
+        """Leave the weights in the model that a longer training had selected by the last epoch."""
+        found = None
+        if self.stage.schedule_epochs is not None:
+            found = selected_after(folder, self.stage.epochs)
+        if found is not None:
+            self.progress = Progress(**found.state)
+            self.model.load_state_dict(found.tensors)
+        return found is not None
 
     def save(self, folder: Path) -> None:
         """Write everything that `resume` needs."""
@@ -194,11 +219,14 @@ class _Run:
             tensors |= {f"average.{name}": value for name, value in average.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-        save_checkpoint(folder, Checkpoint(self.progress.epoch, tensors, vars(self.progress)))
+        epoch, state = self.progress.epoch, vars(self.progress)
+        if self.stage.schedule_epochs is not None:
+            save_selected(folder, Checkpoint(epoch, self._selected(), state))
+        save_checkpoint(folder, Checkpoint(epoch, tensors, state))
 
     def resume(self, folder: Path) -> None:
         """Take over the newest undamaged checkpoint, if there is one."""
-        checkpoint = newest_checkpoint(folder)
+        checkpoint = newest_checkpoint(folder, self.stage.epochs)
         if checkpoint is None:
             return
         self.progress = Progress(**checkpoint.state)
@@ -249,8 +277,11 @@ class _Run:
             for copied, buffer in zip(self.judged.buffers(), self.model.buffers(), strict=True):
                 copied.copy_(buffer)
 
+    def _selected(self) -> dict[str, Tensor]:
+        return self.best if self.stage.select == "best" else self.judged.state_dict()
+
     def _past_a_tenth(self, epochs: int) -> bool:
-        return epochs > 0.1 * self.stage.epochs
+        return epochs > 0.1 * scheduled_epochs(self.stage)
 
     def _validate(self) -> dict[str, float]:
         self.judged.eval()
@@ -267,7 +298,7 @@ class _Run:
 
     def _set_rate(self, step: int) -> None:
         """Half a cosine from `lr` at the first step to `min_lr` after the last."""
-        total = self.stage.epochs * self.steps_per_epoch
+        total = scheduled_epochs(self.stage) * self.steps_per_epoch
         wave = (1 + math.cos(math.pi * step / total)) / 2
         rate = self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
         for group in self.optimizer.param_groups:

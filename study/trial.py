@@ -77,6 +77,10 @@ class Stage(Config):
     task: Annotated[Masking | Denoising | Mixed | EnergyForces, Field(discriminator="name")]
     epochs: int = Field(ge=1, le=1_000_000)
     """Passes over the training frames."""
+    schedule_epochs: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Epochs after which the learning rate has fallen to `min_lr`; `epochs` when left out.
+    Pretrainings that differ in `epochs` alone are then the same up to the shorter one's end, and
+    share that."""
     batch_size: int = Field(ge=1, le=100_000)
     """Frames per step."""
     frames: int | None = Field(default=None, ge=1)
@@ -100,6 +104,15 @@ class Stage(Config):
     """Weights to go on with: the epoch best in validation, or the last."""
 
     @model_validator(mode="after")
+    def _ends_before_its_schedule(self) -> Self:
+        if self.schedule_epochs is not None and self.epochs > self.schedule_epochs:
+            raise ValueError(
+                f"`epochs <= schedule_epochs` must hold, but got {self.epochs} and "
+                f"{self.schedule_epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rate_falls(self) -> Self:
         if self.min_lr > self.lr:
             raise ValueError(f"`min_lr <= lr` must hold, but got {self.min_lr} and {self.lr}")
@@ -118,6 +131,8 @@ class Finetuning(Stage):
 
     trainable: Literal["all", "readout"] = "all"
     """Weights that learn: all, or the readout alone on features as pretraining left them."""
+    schedule_epochs: None = None
+    """Finetunings share no epochs; early stopping is what shortens them."""
 
 
 class Trial(Config):

@@ -77,6 +77,18 @@ class Work:
         return replace(self, kind="pretrain", data_hash=data_hash, pretraining_data_hash=None)
 
     @cached_property
+    def whole(self) -> Work:
+        """The pretraining to the end of its schedule, which begins with this one; or itself.
+
+        All that begin it share its checkpoints: a longer one goes on where a shorter one ended.
+        """
+        schedule = self.training.schedule_epochs
+        if self.kind == "trial" or schedule in (None, self.training.epochs):
+            return self
+        longest = self.training.model_copy(update={"epochs": schedule})
+        return replace(self, trial=self.trial.model_copy(update={"pretrain": longest}))
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What of the trial's settings this work depends on."""
         everything = self.trial.model_dump(mode="json")
@@ -106,8 +118,12 @@ class Work:
         )
 
     def folder(self, root: Path) -> Path:
-        """Where its checkpoints, weights and result are."""
+        """Where its weights and result are."""
         return root / "work" / f"{self.kind}-{self.key[:20]}"
+
+    def checkpoints(self, root: Path) -> Path:
+        """Where its checkpoints are."""
+        return self.whole.folder(root)
 
     def to_json(self) -> dict[str, Any]:
         """For another process; see `from_json`."""

@@ -71,8 +71,9 @@ def audited() -> Callable[..., Run]:
 def pretrained() -> Callable[..., Run]:
     """A pretraining whose validation loss falls to `loss`."""
 
-    def build(seed: int, ratio: float, loss: float) -> Run:
+    def build(seed: int, ratio: float, loss: float, **more_tags: str) -> Run:
         tags = _tags("pretrain", _pretraining_key(seed, ratio)) | {Tag.STATUS: "completed"}
+        tags |= more_tags
         tags["study.train_frames"] = "8"
         params = _settings(seed) | _pretrain_settings(ratio)
         curve = [

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.arms import excluded, included
 from analysis.load import Study
-from analysis.runs import Run
+from analysis.runs import Point, Run
 from analysis.tables import (
     cost,
     early_errors,
@@ -20,6 +20,7 @@ from analysis.tables import (
     reuse,
 )
 from analysis.words import headline
+from study.records import Tag
 
 Build = Callable[..., Run]
 
@@ -103,6 +104,19 @@ def test_sharing_saves_all_but_the_first_use(
     study = tabulate(*trials, pretrained(0, 0.5, 0.2))
     assert reuse(study)[["trials", "saved"]].to_numpy().tolist() == [[3, 20.0]]
     assert cost(study).seconds.tolist() == [10.0, 90.0]
+
+
+def test_epochs_that_pretrainings_share_are_paid_once(
+    tabulate: Callable[..., Study], masked: Build, pretrained: Build
+) -> None:
+    whole = {Tag.WHOLE: "w" * 64}
+    short, long = (pretrained(0, ratio, 0.2, **whole) for ratio in (0.25, 0.5))
+    long.points[-1] = Point("seconds", 0, 25.0)
+    trials = [masked(0, 0, 0.25, 0.1), masked(1, 0, 0.5, 0.1), masked(2, 0, 0.5, 0.2)]
+    study = tabulate(*trials, short, long)
+    table = reuse(study).sort_values("seconds")
+    assert table[["seconds", "saved"]].to_numpy().tolist() == [[10.0, 0.0], [15.0, 35.0]]
+    assert cost(study).seconds.tolist() == [25.0, 90.0]
 
 
 def test_the_headline_names_what_was_found(
