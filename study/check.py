@@ -1,108 +1,105 @@
-"""Does a model of your own keep what studies rely on? `python -m study.check my_model.py`.
+"""Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
-The file defines a class derived from `ConservativePotential` or `DirectPotential`, and one derived
-from `Network` with its settings and its `name`; the model is built as `Model(settings)`.
+Every model, pretraining task and data set is checked that the file, or the installed module,
+defines by a class derived from `study.own.Model`, `study.own.Task` or `study.own.DataSet`, whose
+settings all have defaults.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from study.errors import UserError
 
 if TYPE_CHECKING:
-    from study.models.potential import Potential
-    from study.trial import Network
+    from study import own
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
 SMALL = {"hidden": 8, "layers": 2}
-"""Settings of the checked model, so that all checks take seconds."""
+"""Settings of a checked model, so that all checks take seconds."""
 
 
-def find_model(path: Path) -> tuple[type[Potential], Network]:
-    """The model that a file defines, and small settings for it.
+def subjects(code: str) -> list[own.Model | own.Task | own.DataSet]:
+    """What a file or module defines, with small settings.
 
     Raises:
-        UserError: if the file cannot be run, or does not define exactly one of each.
+        UserError: if it cannot be run, defines nothing, or a setting has no default.
     """
     from pydantic import ValidationError
 
-    from study.models.potential import Potential
-    from study.trial import Network
+    from study import own
 
-    module = _run(path)
-    own = [value for value in vars(module).values() if _defined_in(value, module)]
-    models = [value for value in own if issubclass(value, Potential)]
-    settings = [value for value in own if issubclass(value, Network)]
-    for found, base in (
-        (models, "ConservativePotential or DirectPotential"),
-        (settings, "Network"),
-    ):
-        if len(found) != 1:
-            names = ", ".join(value.__name__ for value in found) or "none"
-            raise UserError(f"{path}: must define one class derived from {base}, but has {names}")
-    (model,), (kind,) = models, settings
-    name = kind.model_fields.get("name")
-    if name is None or not get_args(name.annotation):
-        raise UserError(f'{path}: {kind.__name__} must have a name, `name: Literal["my_model"]`')
-    try:
-        return model, kind.model_validate(SMALL | {"name": get_args(name.annotation)[0]})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+    found = []
+    for kind in own.classes(own.load(code)[0]):
+        name = own.name_of(kind, code)
+        small = SMALL if issubclass(kind, own.Model) else {}
+        try:
+            found.append(kind.model_validate(small | {"name": name}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{code}: {kind.__name__}.{place}: {first['msg']}; give a default"
+            ) from None
+    if not found:
         raise UserError(
-            f"{path}: {kind.__name__}.{place}: {first['msg']}; give a default"
-        ) from None
+            f"{code}: must define a class derived from `study.own.Model`, `study.own.Task` or "
+            "`study.own.DataSet`, but has none"
+        )
+    return found
 
 
-def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"{path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    # Annotations are looked up in it.
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    # Whatever the user's file raises is the answer.
-    except Exception as problem:
-        raise UserError(f"{path}: {type(problem).__name__}: {problem}") from None
-    return module
+def examine(subject: own.Model | own.Task | own.DataSet) -> Iterator[tuple[str, str]]:
+    """Name of every check, and what is wrong; empty if nothing is."""
+    from study import contract, data_contract, own, task_contract
 
-
-def _defined_in(value: object, module: ModuleType) -> bool:
-    return isinstance(value, type) and value.__module__ == module.__name__
+    match subject:
+        case own.Model():
+            return contract.examine(subject.build, subject)
+        case own.Task():
+            return task_contract.examine(subject.build)
+        case own.DataSet():
+            return data_contract.examine(subject.build)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check; 0 if all is well, 1 if something is not, 2 if there is no model."""
+    """Check; 0 if all is well, 1 if something is not, 2 if there is nothing to check."""
     parser = argparse.ArgumentParser(
         prog="python -m study.check",
         description=__doc__,
-        epilog="Exit codes: 0 all is well, 1 a check failed, 2 no model found.",
+        epilog="Exit codes: 0 all is well, 1 a check failed, 2 nothing to check.",
     )
-    parser.add_argument("file", type=Path, help="a Python file with a model")
+    parser.add_argument("code", help="a Python file, or the name of an installed module")
     chosen = parser.parse_args(arguments)
     try:
-        kind, settings = find_model(chosen.file)
+        found = subjects(chosen.code)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    from study.contract import examine
+    return 1 if sum([_check(subject) for subject in found]) else 0
+
+
+def _check(subject: own.Model | own.Task | own.DataSet) -> int:
+    """Show what the checks say; how many failed."""
+    from study import own
 
     failed = 0
-    for name, problem in examine(kind, settings):
+    for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
         sys.stdout.write(f"        {problem}\n" if problem else "")
-    sys.stdout.write(f"{kind.__name__}: {failed} failed\n" if failed else f"{kind.__name__}: ok\n")
-    return 1 if failed else 0
+    if isinstance(subject, own.DataSet) and not failed:
+        from study.inspection import warnings
+
+        for line in warnings(subject.build()):
+            sys.stdout.write(f"warning {line}\n")
+    kind = type(subject).__name__
+    sys.stdout.write(f"{kind}: {failed} failed\n" if failed else f"{kind}: ok\n")
+    return failed
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,31 +44,21 @@ class Subject:
     """The model under examination.
 
     Args:
-        kind: its class.
+        build: makes it anew.
         settings: what it is built with.
         model: in float64, with no part idle.
         water: a structure to look at.
     """
 
-    kind: type[Potential]
+    build: Callable[[], Potential]
     settings: Network
     model: Potential
     water: Structure
 
     def graph(self, *structures: Structure) -> Batch:
         """Structures as one batch, connected within the model's cutoff."""
-        sizes = [len(structure.numbers) for structure in structures]
-        frames = Frames(
-            numbers=np.concatenate([structure.numbers for structure in structures]),
-            positions=np.concatenate([structure.positions for structure in structures]),
-            forces=np.zeros((sum(sizes), 3)),
-            offsets=np.cumsum([0, *sizes]),
-            cells=np.stack([structure.cell for structure in structures]),
-            energies=np.zeros(len(sizes)),
-            groups=np.zeros(len(sizes), np.int64),
-        )
-        graphs = GraphSet.build(frames, self.settings.cutoff, dtype=torch.float64)
-        return graphs.gather(torch.arange(len(sizes)))
+        graphs = connected(structures, self.settings.cutoff)
+        return graphs.gather(torch.arange(len(graphs)))
 
     def predict(self, *structures: Structure) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, forces and vectors."""
@@ -78,6 +69,21 @@ class Subject:
             predicted.forces.detach(),
             self.model.vectors(graph).detach(),
         )
+
+
+def connected(structures: Sequence[Structure], cutoff: float) -> GraphSet:
+    """Structures without labels as graphs in float64."""
+    sizes = [len(structure.numbers) for structure in structures]
+    frames = Frames(
+        numbers=np.concatenate([structure.numbers for structure in structures]),
+        positions=np.concatenate([structure.positions for structure in structures]),
+        forces=np.zeros((sum(sizes), 3)),
+        offsets=np.cumsum([0, *sizes]),
+        cells=np.stack([structure.cell for structure in structures]),
+        energies=np.zeros(len(sizes)),
+        groups=np.zeros(len(sizes), np.int64),
+    )
+    return GraphSet.build(frames, cutoff, dtype=torch.float64)
 
 
 def _shapes(subject: Subject) -> str:
@@ -157,7 +163,7 @@ def _supercell(subject: Subject) -> str:
 
 
 def _batches(subject: Subject) -> str:
-    other = _water(seed=2)
+    other = water_box(seed=2)
     alone = [subject.predict(structure) for structure in (subject.water, other)]
     together = subject.predict(subject.water, other)
     expected = tuple(torch.cat(parts) for parts in zip(*alone, strict=True))
@@ -220,7 +226,7 @@ def _training(subject: Subject) -> str:
 def _seeds(subject: Subject) -> str:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
-        return list(subject.kind(subject.settings).state_dict().values())  # type: ignore[call-arg]
+        return list(subject.build().state_dict().values())
 
     pairs = zip(weights(5), weights(5), strict=True)
     if not all(torch.equal(one, other) for one, other in pairs):
@@ -229,7 +235,7 @@ def _seeds(subject: Subject) -> str:
 
 
 def _silence(subject: Subject) -> str:
-    model = subject.kind(subject.settings)  # type: ignore[call-arg]
+    model = subject.build()
     model.load_state_dict(subject.model.state_dict())
     model.double().eval().silence()
     predicted = model(subject.graph(subject.water))
@@ -262,23 +268,27 @@ ONLY_IF = {
 """Checks of what a model may declare not to have."""
 
 
-def examine(kind: type[Potential], settings: Network) -> Iterator[tuple[str, str]]:
-    """Name of every check, and what is wrong; empty if nothing is."""
+def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple[str, str]]:
+    """Name of every check of a model, and what is wrong; empty if nothing is."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        subject = Subject(kind, settings, _lively(kind, settings), _water(seed=1))
+        subject = Subject(build, settings, _lively(build), water_box(seed=1))
         for name, check in CHECKS.items():
-            if getattr(kind, ONLY_IF.get(name, "heads")):
-                try:
-                    yield name, check(subject)
-                # Whatever the user's code raises is the finding.
-                except Exception as problem:
-                    yield name, f"{type(problem).__name__}: {problem}"
+            if getattr(subject.model, ONLY_IF.get(name, "heads")):
+                yield name, outcome(check, subject)
 
 
-def _lively(kind: type[Potential], settings: Network) -> Potential:
+def outcome(check: Callable[[Any], str], subject: Any) -> str:
+    """What a check finds; an exception of the user's code is a finding too."""
+    try:
+        return check(subject)
+    except Exception as problem:
+        return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
+def _lively(build: Callable[[], Potential]) -> Potential:
     """A model none of whose weights is so small that what it does could not be seen."""
-    model = kind(settings).double().eval()  # type: ignore[call-arg]
+    model = build().double().eval()
     with torch.no_grad():
         for weights in model.parameters():
             if weights.abs().max() < 0.01:
@@ -286,7 +296,7 @@ def _lively(kind: type[Potential], settings: Network) -> Potential:
     return model
 
 
-def _water(seed: int) -> Structure:
+def water_box(seed: int) -> Structure:
     """Eight molecules, randomly turned on a jittered lattice."""
     rng = np.random.default_rng(seed)
     cell = np.array([[6.4, 0, 0], [1.9, 6.5, 0], [-1.4, 1.7, 6.6]])

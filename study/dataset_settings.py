@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
-from study.config import Config
+from study.config import OWN, SHIPPED, Config, Own, whose
 from study.sizes import Sizes
 
 
@@ -123,7 +123,15 @@ class SPICEFile(Stored):
     name: Literal["spice_hdf5"]
 
 
-Dataset = Annotated[
+class OwnDataset(Own):
+    """A data set of one's own: a class derived from `study.own.DataSet`, with its settings."""
+
+    @property
+    def sizes(self) -> None:
+        """Not known before it is made."""
+
+
+Shipped = Annotated[
     TIP3PWater
     | RPBEWater
     | N2P2File
@@ -135,6 +143,8 @@ Dataset = Annotated[
     | SPICEFile,
     Field(discriminator="name"),
 ]
+
+Dataset = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnDataset, OWN], Discriminator(whose)]
 
 
 class Split(Config):

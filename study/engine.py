@@ -32,7 +32,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch_geometric.data import Batch
 
 from study.durable import DamagedFileError, discard, read_hashed, write_hashed
-from study.identity import code_version, digest
+from study.identity import code_version, digest, own_version
 from study.models.potential import Potential
 from study.tasks import Penalty, Term
 
@@ -257,6 +257,7 @@ def _key(model: Potential, term: Term) -> str:
             "learning": [weights.requires_grad for weights in model.parameters()],
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
             "penalty": term.name,
+            "own": [own_version(type(model)), own_version(term.penalty)],
             "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],
             "sizes": _classes(_varying_sizes(term.batch)),
             "code": code_version(),

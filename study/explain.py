@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from study.config import OWN, SHIPPED
 from study.yaml_file import Block
 
 KINDS = {
@@ -56,7 +57,8 @@ def explain(
 def _line(
     details: ErrorDetails, kind: type[BaseModel], value: Block, path: Path, place: tuple[str, ...]
 ) -> str:
-    loc = (*details["loc"], *_mentioned(details))
+    place_in = tuple(key for key in details["loc"] if key not in (SHIPPED.tag, OWN.tag))
+    loc = (*place_in, *_mentioned(details))
     keys, line = _locate(loc, value)
     name = ".".join((*place, *keys)) or "the space"
     known = _known_keys(details["loc"], kind)
@@ -152,4 +154,5 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
 
 def _name_of(kind: type[BaseModel]) -> str | None:
     field = kind.model_fields.get("name")
-    return get_args(field.annotation)[0] if field else None
+    names = get_args(field.annotation) if field else ()
+    return names[0] if names else None

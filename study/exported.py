@@ -9,6 +9,7 @@ defines them, of one structure with any number of atoms and edges, and gives its
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from study.trained import TrainedPotential
 if TYPE_CHECKING:
     from ase import Atoms
 
+DISTINCT = 5
+"""Atoms and edges that are no fixed size of some tensor."""
 INPUTS = ("z", "pos", "edge_index", "shift")
 
 
@@ -63,8 +66,7 @@ def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
             f"--export: works for conservative models, but got "
             f"{potential.trained.work.trial.model.name}; use the ASE calculator"
         )
-    graph = potential.graph([example])
-    inputs = tuple(graph[name] for name in INPUTS)
+    inputs = _inputs(potential, example)
     traced = make_fx(_Flat(potential), tracing_mode="symbolic", _allow_non_fake_inputs=True)(
         *inputs
     )
@@ -72,6 +74,22 @@ def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
     shapes = ({0: atoms}, {0: atoms}, {1: edges}, {0: edges})
     program = torch.export.export(traced, inputs, dynamic_shapes=shapes)
     write_with(path, lambda temporary: _save(program, temporary))
+
+
+def _inputs(potential: TrainedPotential, example: Atoms) -> tuple[Tensor, ...]:
+    """The example as tensors to trace on.
+
+    Sizes that happen to be equal, of other tensors too, would be taken for the same, so the example
+    is repeated, and gets edges without meaning.
+    """
+    copies = math.ceil(DISTINCT / len(example))
+    graph = potential.graph([example.repeat((copies, 1, 1))])  # type: ignore[no-untyped-call]
+    z, pos, edge_index, shift = (graph[name] for name in INPUTS)
+    more = max(1, DISTINCT - len(shift))
+    more += len(shift) + more == len(z)
+    edge = torch.tensor([[0], [1]], device=z.device)
+    edge_index = torch.cat([edge_index, edge.expand(2, more)], dim=1)
+    return z, pos, edge_index, torch.cat([shift, shift.new_zeros(more, 3)])
 
 
 def _save(program: torch.export.ExportedProgram, path: Path) -> None:

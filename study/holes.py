@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from study.yaml_file import Block
 
 HOLES = ("choice", "uniform", "loguniform", "integer")
+REAL = ("uniform", "loguniform")
 
 
 class Proposer(Protocol):
@@ -111,8 +112,10 @@ def variants(value: Any) -> Iterator[Any]:
     """The value with first choices and lower ends everywhere, then each other one in turn."""
     hole = hole_of(value)
     if hole:
-        for option in hole[1]:
-            yield from variants(option)
+        kind, content = hole
+        for option in content:
+            # What is drawn from these ranges is never whole, though their ends may be.
+            yield from variants(float(option) if kind in REAL else option)
     elif isinstance(value, Block):
         children = {key: list(variants(child)) for key, child in value.items()}
         base = {key: options[0] for key, options in children.items()}

@@ -26,6 +26,10 @@ CODE_THAT_MATTERS = (
 """Sources, relative to this package, that decide the numbers a trial produces."""
 
 
+OWN_CODE: dict[str, str] = {}
+"""SHA-256 of the user's own code that runs in this process, by its module or package."""
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -42,3 +46,23 @@ def code_version() -> str:
     named = {path.relative_to(package).as_posix(): path.read_text() for path in files}
     versions = {name: version(name) for name in ("torch", "torch-geometric")}
     return digest({"sources": named} | versions)
+
+
+def own_version(thing: object) -> str:
+    """SHA-256 of the user's code that a class or function is from; empty if it is not."""
+    module = getattr(getattr(thing, "func", thing), "__module__", "")
+    return OWN_CODE.get(str(module).partition(".")[0], "")
+
+
+def without_places(settings: Any) -> Any:
+    """JSON settings whose own code is known by its content, wherever it lies."""
+    if isinstance(settings, list):
+        return [without_places(each) for each in settings]
+    if not isinstance(settings, dict):
+        return settings
+    placed = {"code", "sha256"} <= settings.keys()
+    return {
+        name: without_places(value)
+        for name, value in settings.items()
+        if not (placed and name == "code")
+    }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, model_validator
 
-from study.config import Config
+from study.config import OWN, SHIPPED, Config, Own, whose
 
 
 class Network(Config):
@@ -133,6 +133,12 @@ class EquivariantTransformer(AttentionNetwork):
     """Per-atom vectors of pretext tasks: −∂E/∂x, or an equivariant head as in arXiv:2206.00133."""
 
 
-Model = Annotated[
+class OwnModel(Network, Own):
+    """A model of one's own: a class derived from `study.own.Model`, with its settings."""
+
+
+Shipped = Annotated[
     EGNN | GNS | ForceNet | SchNet | ViSNet | EquivariantTransformer, Field(discriminator="name")
 ]
+
+Model = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnModel, OWN], Discriminator(whose)]

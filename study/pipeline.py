@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
@@ -164,7 +164,9 @@ class _Setup:
 
 def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     """Data, split and model of a piece of work; the only place that knows both stages apart."""
-    trial = work.trial
+    from study.own_settings import realized
+
+    trial = realized(work.trial, root)
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits = split(loaded, trial.split, trial.seed)
     splits.save(root / "splits")
@@ -178,7 +180,8 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
         model.take_over(weights, readout=trial.transfer == "all")
     if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
         model.silence()
-    stage = work.training
+    stage = trial.pretrain if work.kind == "pretrain" else trial.finetune
+    assert stage is not None
     if work.kind == "trial" and trial.finetune.trainable == "readout":
         model.freeze_body()
     task = build_task(stage, model, graphs, train)
@@ -187,11 +190,12 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
 
 def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
     """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
-    if stage.task.name != "energy_forces":
-        return build_pretext(stage.task, graphs)
+    settings: Any = stage.task
+    if settings.name != "energy_forces":
+        return build_pretext(settings, graphs)
     statistics = LabelStatistics.fit(graphs, train[: stage.frames])
-    statistics.apply(model, stage.task)
-    return EnergyForces(stage.task, graphs, statistics)
+    statistics.apply(model, settings)
+    return EnergyForces(settings, graphs, statistics)
 
 
 @lru_cache(maxsize=1)

@@ -252,6 +252,8 @@ class Plan:
     def _data_in_words(self, dataset: Dataset) -> str:
         if seconds := self._seconds_to_make(dataset):
             return f"made here, about {duration(seconds)}"
+        if not folder_of(dataset, self.root).exists():
+            return "made by your code"
         remark = remark_on(dataset, self.root)
         return "made already" + (f"; labels: {remark}" if remark else "")
 

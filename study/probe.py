@@ -20,11 +20,12 @@ from study.frames import Frames
 from study.graph import GraphSet
 from study.identity import digest
 from study.models import build_model
+from study.own_settings import realized
 from study.pipeline import build_task
 from study.plan import Plan
 from study.sizes import Sizes
 from study.training import fit
-from study.trial import Dataset, Stage, Trial
+from study.trial import Dataset, Stage, TIP3PWater, Trial
 
 EPOCHS = 4
 """Of which the first is not counted: it warms up."""
@@ -113,6 +114,7 @@ class Probe:
         return self.speeds[kind]
 
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
+        trial, stage = realized(trial, self.plan.root), realized(stage, self.plan.root)
         size = stage.batch_size
         frames = self._frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
@@ -155,7 +157,7 @@ class Probe:
         if folder.exists():
             frames = Frames.load(folder)
             return frames.select(np.arange(count) % len(frames))
-        if dataset.name != "tip3p_water":
+        if not isinstance(dataset, TIP3PWater):
             raise UserError(
                 f"--probe: {dataset.label} has not been read yet; do that first with "
                 f"`python -m study.data import`, or leave the option out"

@@ -99,8 +99,11 @@ class _Blocks:
             "description": _one_line(source["description"]),
             "type": "object",
             "properties": properties,
-            "additionalProperties": False,
+            # Own code has keys that only it knows, but is always named.
+            "additionalProperties": "code" in properties,
         }
+        if "code" in properties:
+            block["required"] = ["code"]
         if whole:
             block["required"] = source.get("required", [])
             if not holes:
@@ -215,8 +218,8 @@ DESCRIPTIONS = {
 
 def _options(field: Schema) -> list[Schema]:
     """The kinds that a value may have."""
-    kinds: list[Schema] = field.get("oneOf") or field.get("anyOf") or [field]
-    return [inner for kind in kinds for inner in (kind.get("oneOf") or [kind])]
+    kinds: list[Schema] | None = field.get("oneOf") or field.get("anyOf")
+    return [field] if kinds is None else [inner for kind in kinds for inner in _options(kind)]
 
 
 def _named(option: Schema) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from study import own_settings
 from study.changes import changed, of_command_line
 from study.config import Config
 from study.errors import UserError
@@ -218,7 +219,10 @@ def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]]
     if "trial" in content:
         content["trial"] = spread(content["trial"])
     try:
-        return parse_space(path, profile, changed(content, changes))
+        content = changed(content, changes)
+        if "trial" in content:
+            content["trial"] = own_settings.completed(content["trial"], path, ("trial",))
+        return parse_space(path, profile, content)
     except UserError as error:
         raise of_command_line(error.problems, str(path)) from None
 
@@ -254,6 +258,7 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
     few = not searched and count(body) <= EVERY_COMBINATION
     for filled in combinations(body) if few else variants(body):
         _parse(Trial, filled, path, ("trial",), problems)
+        problems += own_settings.problems(filled, path, ("trial",))
         if len(problems) >= ENOUGH_PROBLEMS:
             break
     return problems

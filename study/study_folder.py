@@ -10,8 +10,9 @@ from typing import Any
 
 from study.durable import write_json
 from study.errors import UserError
-from study.identity import code_version
+from study.identity import code_version, without_places
 from study.mlflow_runs import without_password
+from study.own_settings import keep
 from study.space import Space
 
 FREE = {"question", "resources", "profile"}
@@ -63,7 +64,7 @@ class StudyFolder:
                 f"{self.path}: the code that decides the numbers has changed since this study "
                 f"began; finish it with the old version, or {new_name}"
             )
-        changes = differences(before["space"], space.resolved())
+        changes = differences(without_places(before["space"]), without_places(space.resolved()))
         if changes:
             raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
 
@@ -111,6 +112,7 @@ class StudyFolder:
             "code_version": code_version(),
             "command": command or before.get("command", ""),
         }
+        keep(content["space"], self.root)
         if content != before:
             write_json(self.path / "study.json", content)
         return str(content["id"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, model_validator
 
-from study.config import Config
+from study.config import OWN, SHIPPED, Config, Own, whose
 
 
 class Masking(Config):
@@ -74,10 +74,17 @@ class Denoising(Config):
         return self
 
 
+class OwnTask(Own):
+    """A pretraining task of one's own: a class derived from `study.own.Task`, with its settings."""
+
+
+Single = Annotated[Masking | Denoising, Field(discriminator="name")]
+
+
 class MixedPart(Config):
     """One of several tasks."""
 
-    task: Annotated[Masking | Denoising, Field(discriminator="name")]
+    task: Annotated[Annotated[Single, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]
     weight: float = Field(default=1.0, gt=0, le=1e6)
     """Of its loss."""
 
@@ -137,3 +144,8 @@ class EnergyForces(Config):
         """The task in a few words."""
         added = f" + {self.auxiliary.task.label}" if self.auxiliary else ""
         return f"energy and forces{added}"
+
+
+Shipped = Annotated[Masking | Denoising | Mixed | EnergyForces, Field(discriminator="name")]
+
+Task = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]

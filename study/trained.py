@@ -22,6 +22,7 @@ from study.identity import code_version
 from study.journal import Journal
 from study.models import build_model
 from study.models.potential import Potential
+from study.own_settings import realized
 from study.study_folder import StudyFolder
 from study.work import Work, load_outcome
 
@@ -194,7 +195,7 @@ def _with_weights(work: Work, root: Path) -> Trained:
 
 def _loaded(trained: Trained) -> Potential:
     trial = trained.work.trial
-    model = build_model(trial.model, trial.seed)
+    model = build_model(realized(trial, trained.root).model, trial.seed)
     try:
         model.load_state_dict(load_tensors(trained.weights))
     except (DamagedFileError, RuntimeError) as problem:

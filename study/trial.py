@@ -6,7 +6,7 @@ Nothing here imports torch, so that a bad space is answered at once. The classes
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from study.dataset_settings import (
     GAMDFolder,
     MD17Files,
     N2P2File,
+    OwnDataset,
     RPBEWater,
     SPICEFile,
     Split,
@@ -32,11 +33,20 @@ from study.model_settings import (
     ForceNet,
     Model,
     Network,
+    OwnModel,
     SchNet,
     ViSNet,
 )
 from study.sizes import Sizes
-from study.task_settings import Denoising, EnergyForces, Masking, Mixed, MixedPart
+from study.task_settings import (
+    Denoising,
+    EnergyForces,
+    Masking,
+    Mixed,
+    MixedPart,
+    OwnTask,
+    Task,
+)
 
 __all__ = [
     "EGNN",
@@ -58,6 +68,9 @@ __all__ = [
     "Model",
     "N2P2File",
     "Network",
+    "OwnDataset",
+    "OwnModel",
+    "OwnTask",
     "Pretraining",
     "RPBEWater",
     "SPICEFile",
@@ -74,7 +87,7 @@ __all__ = [
 class Stage(Config):
     """One training of the model on one task; pretraining and finetuning are both a stage."""
 
-    task: Annotated[Masking | Denoising | Mixed | EnergyForces, Field(discriminator="name")]
+    task: Task
     epochs: int = Field(ge=1, le=1_000_000)
     """Passes over the training frames."""
     schedule_epochs: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -245,7 +258,7 @@ def _check_masks(name: str, stage: Stage, waters: int) -> None:
 def _masks(name: str, stage: Stage) -> list[tuple[str, Masking]]:
     """Every masking of a stage, with its place."""
     task, place = stage.task, f"{name}.task"
-    parts: list[Denoising | Masking] = []
+    parts: list[Denoising | Masking | OwnTask] = []
     match task:
         case Mixed():
             parts = [part.task for part in task.tasks]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from study.checkpoint import newest_state
 from study.durable import DamagedFileError, read_hashed, write_json
 from study.errors import UserError
-from study.identity import code_version, digest
+from study.identity import code_version, digest, without_places
 from study.records import EpochRecord, StageName, WorkResult
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Work:
     def key(self) -> str:
         """SHA-256 of settings, data and code."""
         # The content of the frames counts, not where they came from.
-        settings = {name: value for name, value in self.settings.items() if name != "dataset"}
+        content = without_places(self.settings)
+        settings = {name: value for name, value in content.items() if name != "dataset"}
         if self.kind == "trial":
             settings.pop("pretrain")
             if self.pretraining is None:

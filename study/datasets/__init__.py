@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.datasets import imported, rpbe, tip3p
 from study.errors import UserError
 from study.frames import read_header
+from study.identity import digest, without_places
 from study.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def folder_of(dataset: Dataset, root: Path) -> Path:
     Raises:
         UserError: if it is a file that is not there.
     """
+    from study.dataset_settings import OwnDataset
+
+    if isinstance(dataset, OwnDataset):
+        return root / "data" / f"{dataset.name}-{digest(_of_own(dataset))[:12]}"
     if dataset.name == "tip3p_water":
         return root / "data" / tip3p.folder_name(dataset)
     return imported.folder_of(dataset.name, _file_of(dataset, root), root / "data")
@@ -47,6 +52,14 @@ def prepare(
     Raises:
         UserError: if they cannot be made or read.
     """
+    from study.dataset_settings import OwnDataset
+
+    if isinstance(dataset, OwnDataset):
+        from study.own import DataSet
+        from study.own_settings import typed
+
+        made = typed(dataset, DataSet, root)
+        return imported.store(folder_of(dataset, root), made.build, _of_own(dataset))
     if dataset.name == "tip3p_water":
         return tip3p.make(dataset, root / "data", workers, progress)
     published = dataset.name == "rpbe_water" and dataset.path is None
@@ -70,10 +83,20 @@ def remark_on(dataset: Dataset, root: Path) -> str:
 
 
 def seconds_to_make(dataset: Dataset, root: Path, workers: int) -> float:
-    """Expected time to make or read the data set on this machine."""
+    """Expected time to make or read the data set on this machine; 0 if nobody knows."""
+    from study.dataset_settings import OwnDataset
+
+    if isinstance(dataset, OwnDataset):
+        return 0.0
     if dataset.name == "tip3p_water":
         return tip3p.seconds_to_make(dataset, workers)
     return imported.seconds_to_read(_file_of(dataset, root))
+
+
+def _of_own(dataset: Dataset) -> dict[str, Any]:
+    """All that decides the frames of a data set of the user's own."""
+    settings: dict[str, Any] = without_places(dataset.model_dump(mode="json"))
+    return settings
 
 
 def _file_of(dataset: RPBEWater | Stored, root: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from study.datasets import ase_file, deepmd, gamd, hdf5, md17, n2p2
 from study.durable import locked
@@ -95,13 +96,44 @@ def bring_in(
     Returns:
         The folder, for `Frames.load`.
     """
-    folder = folder_of(name, file, store)
+
+    def read() -> Frames:
+        frames = _described(READERS[name](file), name, file)
+        if check is not None:
+            check(frames)
+        return frames
+
+    return _stored(folder_of(name, file, store), read)
+
+
+def store(folder: Path, make: Callable[[], Frames], settings: dict[str, Any]) -> Path:
+    """Make frames and put them into a folder, unless they are there already.
+
+    Args:
+        folder: in the store.
+        make: gives all frames.
+        settings: what they are made by.
+
+    Returns:
+        The folder, for `Frames.load`.
+
+    Raises:
+        UserError: if no model can learn from them.
+    """
+
+    def described() -> Frames:
+        frames = _checked(make(), Path(settings["name"]))
+        return replace(frames, origin=frames.origin | {"settings": settings})
+
+    return _stored(folder, described)
+
+
+def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
+    store = folder.parent
     busy = f"{folder}: another process is reading this data set; wait until it is done"
     with locked(store / f"{folder.name}.lock", busy):
         if not folder.exists():
-            frames = _described(READERS[name](file), name, file)
-            if check is not None:
-                check(frames)
+            frames = make()
             partial = store / f"{folder.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             frames.save(partial)
@@ -157,17 +189,22 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _described(frames: Frames, name: str, file: Path) -> Frames:
-    """The frames, found sane, with where they come from and how many they are."""
-    # vesin and SciPy are needed only here, and plans shall appear at once.
-    from study.datasets.sanity import check
-    from study.datasets.splits import sizes_of
-
-    check(frames, file)
+    """The frames, found sane, with where they come from."""
     origin = {
         "dataset": name,
         "file": file.name,
         "sha256": source_hash(file),
         "reader_version": READER_VERSION,
-        "sizes": asdict(sizes_of(frames)),
     }
-    return replace(frames, origin=frames.origin | origin)
+    sane = _checked(frames, file)
+    return replace(sane, origin=sane.origin | origin)
+
+
+def _checked(frames: Frames, source: Path) -> Frames:
+    """The frames, found sane, with how many they are."""
+    # vesin and SciPy are needed only here, and plans shall appear at once.
+    from study.datasets.sanity import check
+    from study.datasets.splits import sizes_of
+
+    check(frames, source)
+    return replace(frames, origin=frames.origin | {"sizes": asdict(sizes_of(frames))})

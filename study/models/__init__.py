@@ -15,6 +15,7 @@ from study.models.schnet import SchNet
 from study.models.visnet import ViSNet
 
 if TYPE_CHECKING:
+    from study.own import Model as OwnModel
     from study.trial import Model
 
 MODELS: dict[str, type[Potential]] = {
@@ -27,8 +28,12 @@ MODELS: dict[str, type[Potential]] = {
 }
 
 
-def build_model(settings: Model, seed: int) -> Potential:
+def build_model(settings: Model | OwnModel, seed: int) -> Potential:
     """A new model; its initial weights are a function of the settings and the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if settings.name not in MODELS:
+            made: Potential = settings.build()  # type: ignore[union-attr]
+            made.settings = settings
+            return made
         return MODELS[settings.name](settings)  # type: ignore[call-arg]

@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import TypeAdapter
 
+from study.dataset_settings import Shipped
 from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
 from study.datasets.sanity import check
 from study.datasets.splits import sizes_of as counted
@@ -37,7 +38,7 @@ from study.units import (
 from study.work import Work, load_outcome
 
 NAMES = [
-    get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Dataset)[0])
+    get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Shipped)[0])
 ]
 
 

@@ -1,0 +1,230 @@
+"""Models, pretraining tasks and data sets of the user's own, beside those of this package.
+
+A Python file, or an installed module, has a class of settings, whose fields are keys of a space and
+whose `build` makes what they describe:
+
+    class Pair(own.Model):
+        name: Literal["pair"]
+
+        def build(self):
+            return PairPotential(self)
+
+    model: {name: pair, code: pair.py, hidden: 64}
+
+A file is one whole: it imports installed packages, no other file. Its content is part of the name
+of all work that uses it, and is kept with the results. Who opens a space that names a file, even
+with `--dry-run`, runs that file.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, get_args
+
+from study import dataset_settings, model_settings, task_settings
+from study.config import Config
+from study.errors import UserError
+from study.identity import OWN_CODE, digest
+from study.model_settings import Network
+
+if TYPE_CHECKING:
+    from study.frames import Frames
+    from study.graph import GraphSet
+    from study.models.potential import Potential
+    from study.tasks import PretextTask
+
+SHIPPED = {
+    get_args(kind.model_fields["name"].annotation)[0]
+    for union in (model_settings.Shipped, task_settings.Shipped, dataset_settings.Shipped)
+    for kind in get_args(get_args(union)[0])
+}
+"""Names that are taken."""
+PACKAGE = __name__.partition(".")[0]
+
+
+class Model(Network):
+    """Settings of a model; `cutoff`, `hidden` and `layers` are there already."""
+
+    name: str
+
+    def build(self) -> Potential:
+        """A model with initial weights drawn from torch's generator.
+
+        Returns:
+            A `ConservativePotential` or `DirectPotential` (`study.models.potential`).
+        """
+        raise NotImplementedError
+
+
+class Task(Config):
+    """Settings of a pretraining task."""
+
+    name: str
+
+    def build(self, graphs: GraphSet) -> PretextTask:
+        """The task over all frames of `graphs`; see `study.tasks`."""
+        raise NotImplementedError
+
+
+class DataSet(Config):
+    """Settings of a data set."""
+
+    name: str
+
+    def build(self) -> Frames:
+        """Read or make all frames; equal settings give equal frames."""
+        raise NotImplementedError
+
+
+Kind = type[Model] | type[Task] | type[DataSet]
+
+KINDS: dict[str, Kind] = {"model": Model, "task": Task, "dataset": DataSet}
+"""By the key that their settings stand at."""
+
+
+def classes(module: ModuleType) -> list[Kind]:
+    """The settings classes that a module defines."""
+    found: list[Kind] = []
+    for each in vars(module).values():
+        mine = isinstance(each, type) and each.__module__ == module.__name__
+        if mine and issubclass(each, (Model, Task, DataSet)):
+            found.append(each)
+    return found
+
+
+def name_of(kind: Kind, code: str) -> str:
+    """The name by which a space calls a class.
+
+    Raises:
+        UserError: if it has none.
+    """
+    names = get_args(kind.model_fields["name"].annotation)
+    if not names:
+        raise UserError(
+            f'{code}: {kind.__name__} must have a name of its own, `name: Literal["my_name"]`'
+        )
+    if names[0] in SHIPPED:
+        raise UserError(f"{code}: {kind.__name__} must not be named {names[0]!r} as a shipped one")
+    return str(names[0])
+
+
+def load(code: str) -> tuple[ModuleType, str]:
+    """Run a file, or import an installed module; once for the same content.
+
+    Returns:
+        The module, and the SHA-256 of its file or of its whole package.
+
+    Raises:
+        UserError: if it cannot be run.
+    """
+    if not is_file(code):
+        return _imported(code)
+    try:
+        content = Path(code).read_bytes()
+    except OSError as problem:
+        raise UserError(
+            f"{code}: cannot be read ({problem.strerror}); name a Python file, relative to the "
+            "current folder, or an installed module"
+        ) from None
+    return _run(code, content), hashlib.sha256(content).hexdigest()
+
+
+def is_file(code: str) -> bool:
+    """Whether it is the name of a file, not that of a module."""
+    return code.endswith(".py") or "/" in code
+
+
+def _imported(code: str) -> tuple[ModuleType, str]:
+    try:
+        module = importlib.import_module(code)
+    # Whatever the user's code raises is the answer.
+    except Exception as problem:
+        raise UserError(
+            f"{code}: {_one_line(problem)}; name a Python file, *.py, or an installed module"
+        ) from None
+    package = code.partition(".")[0]
+    OWN_CODE[package] = _version_of(package)
+    return module, OWN_CODE[package]
+
+
+@cache
+def _version_of(package: str) -> str:
+    """SHA-256 of all sources of an installed package."""
+    origin = sys.modules[package].__file__
+    if origin is None:
+        raise UserError(f"{package}: must be a package with an __init__.py, but has none")
+    main = Path(origin)
+    sources = main.parent.rglob("*.py") if main.name == "__init__.py" else [main]
+    return digest({path.relative_to(main.parent).as_posix(): path.read_text() for path in sources})
+
+
+def _run(code: str, content: bytes) -> ModuleType:
+    """The module of a file, under a name that only this content has."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"own_{sha256[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = code
+    try:
+        parsed = ast.parse(content, code)
+        _require_whole(parsed, code)
+        # Annotations are looked up in it.
+        sys.modules[name] = module
+        exec(compile(parsed, code, "exec"), vars(module))
+    except UserError:
+        raise
+    # Whatever the user's file raises is the answer.
+    except Exception as problem:
+        sys.modules.pop(name, None)
+        raise UserError(f"{code}: {_one_line(problem)}") from None
+    OWN_CODE[name] = sha256
+    return module
+
+
+def _require_whole(parsed: ast.Module, code: str) -> None:
+    """Refuse imports of files beside it, which nobody would hash, keep or send to workers."""
+    places = {Path(code).resolve().parent, Path.cwd()}
+    for node in ast.walk(parsed):
+        match node:
+            case ast.Import():
+                names = [alias.name for alias in node.names]
+            case ast.ImportFrom():
+                names = ["." * node.level + (node.module or "")]
+            case _:
+                continue
+        for name in names:
+            top = name.partition(".")[0]
+            entries = (f"{top}.py", f"{top}/__init__.py") if top != PACKAGE else ()
+            if not top or any((place / entry).is_file() for place in places for entry in entries):
+                raise UserError(
+                    f"{code}:{node.lineno}: must be one whole file, but imports {name}, which is "
+                    "no installed package; move it into the file, or install it"
+                )
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
+def find(code: str, name: str, base: Kind) -> Kind:
+    """The settings class of a name.
+
+    Raises:
+        UserError: if the code has none of that name and kind.
+    """
+    kinds = [kind for kind in classes(load(code)[0]) if issubclass(kind, base)]
+    named = {name_of(kind, code): kind for kind in kinds}
+    if name not in named:
+        what = f"a class derived from `study.own.{base.__name__}`"
+        raise UserError(
+            f"{code}: must define {what} with `name: Literal[{name!r}]`, "
+            f"but has {', '.join(named) or 'none'}"
+        )
+    return named[name]
