@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.labels import (
+    AUXILIARY,
+    EPOCHS,
+    NOISE,
+    OTHER_DATA,
+    PRETEXT,
+    RATIO,
+    SCRATCH,
+    TASK,
+    Row,
+    auxiliary_label,
+    data_label,
+    missing,
+    model_label,
+    other_data_label,
+    short_words,
+    spelled,
+    task_label,
+)
 from analysis.load import Study, remembered
-
-TASK = "pretrain.task.name"
-RATIO = "pretrain.task.masking_ratio"
-NOISE = "pretrain.task.noise_scale"
-PLACEBO = "pretrain.task.placebo"
-LABELS = "finetune.frames"
-EPOCHS = "finetune.epochs"
-SCRATCH = "from scratch"
 
 KIND = ("model.name", "dataset.name", "dataset.path")
 """What decides which other settings there are."""
-NAMED = {"pretrain", TASK, RATIO, NOISE, PLACEBO, "pretrain.task.atom", "pretrain.task.tasks"}
-"""Settings that an arm's name tells anyway."""
-NAMES = {
-    "egnn": "EGNN",
-    "gns": "GNS",
-    "forcenet": "ForceNet",
-    "tip3p_water": "TIP3P water",
-    "rpbe_water": "RPBE-D3 water",
+OF_TREATMENT = ("pretrain", "transfer")
+"""Beginnings of settings that only pretrained trials have."""
+NAMED = {
+    "pretrain",
+    *(f"{PRETEXT}{name}" for name in ("name", "masking_ratio", "noise_scale", "placebo", "atom")),
+    f"{PRETEXT}tasks",
 }
+"""Settings that an arm's name tells anyway."""
 MANY = 3
 """More settings than this in an arm's name are hard to read."""
 ERRORS = ("force_rmse", "energy_rmse", "frame_energy_rmse")
@@ -42,33 +50,63 @@ def arms(study: Study) -> pd.DataFrame:
     """Trials with these columns more.
 
     - arm: its name; trials of one arm differ by their seed alone
-    - task, ratio, noise, placebo: of pretraining
-    - scratch: whether there was none
-    - setting: what differs between trials besides pretraining
+    - pretext, ratio, noise: of pretraining; auxiliary: of a pretext task beside finetuning
+    - task: both of them, or from scratch
+    - placebo: whether one of them has random targets
+    - scratch: whether there is none
+    - variant: what else differs between trials that have them
+    - setting: what differs between trials besides
     - family: the same without the length of finetuning
+    - model, data: what they are called
     - total_seconds, steps: of both stages
     - compute: of both stages, s, at the study's median pace; pretrain_compute: of the first
     """
     trials = study.trials.copy()
-    trials["scratch"] = column(trials, TASK).isna().to_numpy(dtype=bool)
-    tasks = [_task(row) for row in trials.to_dict("records")]
-    trials["task"] = pd.Series(tasks, trials.index, dtype="str")
+    rows = trials.to_dict("records")
+    for name, label in LABELLED.items():
+        trials[name] = _texts([label(row) for row in rows], trials)
+    treatments = zip(trials.pretext, trials.auxiliary, strict=True)
+    trials["task"] = _texts(
+        [", ".join(filter(None, both)) or SCRATCH for both in treatments], trials
+    )
+    trials["scratch"] = trials.task == SCRATCH
+    trials["placebo"] = trials.task.str.contains(" placebo")
     trials["ratio"] = pd.to_numeric(column(trials, RATIO)).astype(float)
     trials["noise"] = pd.to_numeric(column(trials, NOISE)).astype(float)
-    trials["placebo"] = trials.task.str.endswith("placebo")
-    own = [n for n in study.settings if n.startswith(("pretrain", "transfer")) and n not in NAMED]
-    shared = [n for n in study.settings if n not in {*own, *NAMED, "seed"}]
-    told, pretrained = varying(trials, shared), trials[~trials.scratch]
-    extra = varying(pretrained, own, (*KIND, TASK))
+    words = short_words(study.settings)
+    shared = [name for name in study.settings if _is_shared(name)]
+    told = varying(trials, shared)
+    own = [name for name in study.settings if _is_own(name)]
+    extra = varying(trials[trials.pretext != ""], own, (*KIND, TASK))
     many = len({*told, *extra} - {*KIND}) > MANY
     lengthless = [name for name in told if name != EPOCHS]
-    trials["family"] = _spelled(trials, lengthless, briefly=many)
-    trials["setting"] = _spelled(trials, told, briefly=many)
-    variant = _spelled(trials, extra, briefly=many).mask(trials.scratch, "")
-    parts = zip(trials.task, variant, trials.setting, strict=True)
-    names = [", ".join(filter(None, part)) for part in parts]
-    trials["arm"] = pd.Series(names, trials.index, dtype="str")
+    trials["family"] = _spelled(trials, lengthless, words, briefly=many)
+    trials["setting"] = _spelled(trials, told, words, briefly=many)
+    variants = _spelled(trials, extra, words, briefly=many).mask(trials.pretext == "", "")
+    data = [other_data_label(row) for row in rows]
+    trials["variant"] = _joined(trials, _texts(data, trials), variants)
+    trials["arm"] = _joined(trials, trials.task, trials.variant, trials.setting)
     return _with_totals(trials, study.pretrainings)
+
+
+LABELLED = {
+    "pretext": task_label,
+    "auxiliary": auxiliary_label,
+    "model": model_label,
+    "data": data_label,
+}
+"""Columns of `arms` that say how something is called."""
+
+
+def _is_own(name: str) -> bool:
+    """Whether only pretrained trials have a setting, and their names do not tell it anyway."""
+    return name.startswith(OF_TREATMENT) and name not in NAMED and not name.startswith(OTHER_DATA)
+
+
+def _is_shared(name: str) -> bool:
+    """Whether trials from scratch have a setting as well."""
+    auxiliary = name == AUXILIARY[:-1] or name.startswith(AUXILIARY)
+    return name != "seed" and not auxiliary and not name.startswith(OF_TREATMENT)
 
 
 def varying(trials: pd.DataFrame, names: Sequence[str], within: Sequence[str] = KIND) -> list[str]:
@@ -151,42 +189,6 @@ def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     return frame[name] if name in frame else pd.Series(None, frame.index, dtype="str")
 
 
-def spelled(name: str, value: Any) -> str:
-    """A setting as a label tells it."""
-    if name in KIND:
-        return NAMES.get(str(value), PurePath(str(value)).name)
-    if name == EPOCHS:
-        return f"{value} epochs"
-    if name == LABELS:
-        return f"{value} labels"
-    if isinstance(value, bool | np.bool_):
-        return name if value else f"no {name}"
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-
-
-def _task(row: dict[Any, Any]) -> str:
-    """Pretraining in a few words, as the study itself names it."""
-    name = row.get(TASK)
-    if pd.isna(name):
-        return SCRATCH
-    if name == "mixed":
-        return _mixed(str(row.get("pretrain.task.tasks")))
-    told = str(name)
-    for size in (row.get(RATIO), row.get(NOISE)):
-        told += f" {size:g}" if size is not None and not pd.isna(size) else ""
-    told += " oxygen" * (row.get("pretrain.task.atom") == "oxygen")
-    placebo = row.get(PLACEBO)
-    return told + " placebo" * (placebo is not None and not pd.isna(placebo) and bool(placebo))
-
-
-def _mixed(tasks: str) -> str:
-    try:
-        parts = [part["task"] for part in ast.literal_eval(tasks)]
-    except (ValueError, SyntaxError, KeyError, TypeError):
-        return "mixed"
-    return " + ".join(_task({f"pretrain.task.{key}": part[key] for key in part}) for part in parts)
-
-
 def _with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFrame:
     clock = _clock(pd.concat([trials, pretrainings]))
     before = pretrainings.assign(
@@ -201,7 +203,7 @@ def _with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFra
         "steps": _steps(trials, "finetune"),
     }
     spent = {
-        name: trials.pretraining.map(known[name]).astype(float).mask(trials.scratch, 0)
+        name: trials.pretraining.map(known[name]).astype(float).mask(trials.pretext == "", 0)
         for name in own
     }
     return trials.assign(
@@ -245,32 +247,45 @@ def _steps(work: pd.DataFrame, stage: str) -> pd.Series[float]:
     return epochs.mul(np.ceil(batches))
 
 
-def _kind(arm: dict[Any, Any]) -> tuple[str, ...]:
+def _kind(arm: Row) -> tuple[str, ...]:
     return tuple(str(arm.get(name)) for name in KIND)
 
 
-def _spelled(frame: pd.DataFrame, names: Sequence[str], *, briefly: bool) -> pd.Series[str]:
+def _spelled(
+    frame: pd.DataFrame, names: Sequence[str], words: dict[str, str], *, briefly: bool
+) -> pd.Series[str]:
     """The given settings as one text per row.
 
     Args:
         frame: trials.
         names: of the settings.
+        words: what settings are called.
         briefly: tell only what differs from the first trial of the same model and data.
     """
-    rows = frame.reindex(columns=list(dict.fromkeys(["number", *KIND, *names]))).to_dict("records")
-    first: dict[tuple[str, ...], dict[Any, Any]] = {}
+    rows = frame.to_dict("records")
+    first: dict[tuple[str, ...], Row] = {}
     for row in sorted(rows, key=lambda row: row["number"]):
         first.setdefault(_kind(row), row)
     texts = []
     for row in rows:
-        told = [name for name in names if not pd.isna(row[name])]
+        told = [name for name in names if not missing(row[name])]
         if briefly:
             usual = first[_kind(row)]
             told = [name for name in told if name in KIND or row[name] != usual[name]]
         if "dataset.path" in told and "dataset.name" in told:
-            told.remove("dataset.name")  # How the file is read says little.
-        texts.append(", ".join(spelled(name, row[name]) for name in told))
-    return pd.Series(texts, frame.index, dtype="str")
+            told.remove("dataset.name")  # Both are called by the file.
+        texts.append(", ".join(spelled(row, name, words) for name in told))
+    return _texts(texts, frame)
+
+
+def _joined(frame: pd.DataFrame, *columns: pd.Series[str]) -> pd.Series[str]:
+    """Texts of several columns as one, without those that are empty."""
+    rows = zip(*columns, strict=True)
+    return _texts([", ".join(filter(None, texts)) for texts in rows], frame)
+
+
+def _texts(values: Sequence[str], frame: pd.DataFrame) -> pd.Series[str]:
+    return pd.Series(values, frame.index, dtype="str")
 
 
 def _why(trial: dict[Any, Any]) -> str:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -82,13 +84,22 @@ def _equal_steps(group: pd.DataFrame, scratch: pd.DataFrame) -> pd.DataFrame:
 
 def _placebo(group: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     """The placebo of the same task, at the same ratio or noise if there is one."""
-    placebos = values[values.placebo & (values.setting == group.setting.iloc[0])]
-    same: pd.DataFrame = placebos[placebos.task == f"{group.task.iloc[0]} placebo"]
-    if len(same):
-        return same
-    first = str(group.task.iloc[0]).split()[0]
-    alike: pd.DataFrame = placebos[placebos.task.str.split().str[0] == first]
-    return alike[alike.arm.isin(alike.arm[:1])]
+    alike = (values.setting == group.setting.iloc[0]) & (values.variant == group.variant.iloc[0])
+    placebos = values[values.placebo & alike]
+    task = str(group.task.iloc[0])
+    exact, near = (placebos.task.map(like) == like(task) for like in (_real, _kind_of_task))
+    found: pd.DataFrame = placebos[exact if exact.any() else near]
+    return found[found.arm.isin(found.arm[:1])]
+
+
+def _real(task: str) -> str:
+    """The task that a placebo stands for."""
+    return task.replace(" placebo", "")
+
+
+def _kind_of_task(task: str) -> str:
+    """The same whatever its size; of several together the first."""
+    return re.sub(r" [\d.]+", "", _real(task).partition(" + ")[0])
 
 
 def _equal_compute(group: pd.DataFrame, scratch: pd.DataFrame) -> tuple[str, float, Change] | None:

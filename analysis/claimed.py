@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.arms import EPOCHS, LABELS, column
+from analysis.arms import column
 from analysis.beside import competitors
+from analysis.labels import EPOCHS, LABELS
 from analysis.load import Study
 from analysis.statistics import FEWEST, Change, Claim, change_of, paired_change
 from analysis.tables import by_seed, finetuning

@@ -15,8 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arms import EPOCHS, LABELS, SCRATCH, column, compared
+from analysis.arms import column, compared
 from analysis.beside import final
+from analysis.labels import EPOCHS, LABELS, SCRATCH
 from analysis.load import Study, load
 from analysis.statistics import Change, paired_change
 from analysis.tables import FORCE, MILLI, by_seed, early_errors, pretext

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.arms import KIND, LABELS, column, compared, spelled
+from analysis.arms import column, compared
+from analysis.labels import LABELS
 from analysis.load import Study
 from analysis.statistics import LEVEL, interquartile_mean
 from analysis.tables import FORCE, MILLI, Quantity, final_errors
@@ -20,15 +21,14 @@ def table1(study: Study) -> pd.DataFrame:
     meV, change in %, low, high, verdict.
     """
     trials = compared(study).drop_duplicates("arm").set_index("arm")
-    kinds = trials.reindex(columns=list(KIND)).drop_duplicates()
-    if len(kinds) < 2:
+    if len(trials[["model", "data"]].drop_duplicates()) < 2:
         return pd.DataFrame()
     errors = final_errors(study)
     tables = {name: rows.set_index("arm") for name, rows in errors.groupby("quantity")}
     rows = []
     for arm in trials.index[~trials.scratch & ~trials.placebo]:
-        row = {"arm": arm, "task": trials.task[arm], "model": kind_of(trials.loc[arm], "model")}
-        row["dataset"] = kind_of(trials.loc[arm], "dataset")
+        row = {"arm": arm, "task": trials.task[arm]}
+        row |= {"model": trials.model[arm], "dataset": trials.data[arm]}
         for short, name in (("force", "force_rmse"), ("energy", "frame_energy_rmse")):
             of = tables[name]
             if arm not in of.index or not isinstance(of.reference[arm], str):
@@ -78,13 +78,6 @@ def data_efficiency(study: Study, quantity: Quantity = FORCE) -> pd.DataFrame:
     for place, name in enumerate(("slope", "slope_low", "slope_high")):
         table[name] = [slopes[task][place] for task in table.task]
     return table.sort_values(["task", "labels"], kind="stable").reset_index(drop=True)
-
-
-def kind_of(trial: pd.Series, what: str) -> str:
-    """Model or data set of a trial, as labels tell it."""
-    names = [name for name in KIND if name.startswith(what) and name in trial]
-    told = [spelled(name, trial[name]) for name in names if pd.notna(trial[name])]
-    return told[-1] if told else ""
 
 
 def _slope(trials: pd.DataFrame) -> tuple[float, float, float]:

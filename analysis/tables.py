@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import (
-    RATIO,
-    TASK,
     arms,
     column,
     compared,
@@ -22,6 +20,7 @@ from analysis.arms import (
     references,
     varying,
 )
+from analysis.labels import RATIO, TASK
 from analysis.load import Study, remembered
 from analysis.statistics import Change, holm, paired_change, verdict
 
@@ -137,16 +136,22 @@ def finetuning(study: Study) -> pd.DataFrame:
 def pretraining(study: Study) -> pd.DataFrame:
     """Validation loss of the completed pretrainings of arms: arm, seed, epoch, value."""
     trials = compared(study)
-    served = trials[~trials.scratch].drop_duplicates("pretraining").set_index("pretraining")
+    served = trials[trials.pretext != ""].drop_duplicates("pretraining").set_index("pretraining")
     works = study.pretrainings[study.pretrainings.status == "completed"]
     works = works[works.key.isin(served.index)].reindex(columns=["run_id", "key", "seed"])
-    for name in ("task", "ratio", "noise", "placebo", "family"):
+    for name in ("ratio", "noise", "placebo", "family"):
         works[name] = works.key.map(served[name])
+    works["task"] = works.key.map(_named(served))
     chosen = (study.curves.stage == "pretrain") & (study.curves.metric == "val_loss")
     curves = study.curves[chosen].drop(columns="key").merge(works, on="run_id", how="inner")
     finite: pd.DataFrame = curves[np.isfinite(curves.value)]
     order = ["family", "placebo", "ratio", "noise", "task", "run_id", "epoch"]
     return finite.sort_values(order).reset_index(drop=True)
+
+
+def _named(trials: pd.DataFrame) -> pd.Series[str]:
+    """Pretext tasks, with the data that they are of if these are other ones."""
+    return trials.pretext.str.cat(trials.variant, sep=", ").str.removesuffix(", ")
 
 
 def pretext(study: Study) -> pd.DataFrame:
@@ -201,7 +206,7 @@ def reuse(study: Study) -> pd.DataFrame:
     The seconds of one that went on where a shorter one ended are those after that.
     """
     uses = study.trials.pretraining.value_counts()
-    names = arms(study).drop_duplicates("pretraining").set_index("pretraining").task
+    names = arms(study).drop_duplicates("pretraining").set_index("pretraining").pretext
     table = study.pretrainings.reindex(columns=["key", "whole", "seed", "status", "seconds"])
     table["task"] = table.key.map(names)
     table["trials"] = [int(uses.get(key, 0)) for key in table.key]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.arms import SCRATCH, compared, included, is_search
+from analysis.arms import compared, included, is_search
 from analysis.beside import beside
 from analysis.beside import final as final_values
+from analysis.labels import SCRATCH
 from analysis.load import Study
 from analysis.statistics import FEWEST, NEGLIGIBLE, TOO_FEW, seeds_needed
 from analysis.tables import (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.arms import LABELS, column, compared
+from analysis.arms import column, compared
 from analysis.figures.style import (
     INK,
     Drawing,
@@ -20,6 +20,7 @@ from analysis.figures.style import (
     slug,
     styled,
 )
+from analysis.labels import LABELS
 from analysis.load import Study
 from analysis.tables import ENERGY, FORCE, MILLI, Quantity
 from analysis.words import number

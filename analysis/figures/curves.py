@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.arms import NAMES, column, compared
+from analysis.arms import compared
 from analysis.figures.style import (
     INK,
     MOST_LINES,
@@ -43,7 +43,7 @@ def drawings(study: Study) -> list[Drawing]:
     arms = trials.groupby("family").arm.transform("nunique")
     alone = arms.max() == 1  # Settings vary, and each has one arm.
     shown = trials if alone else trials[arms > 1]
-    by = column(shown, "model.name").map(NAMES) if alone else shown.family
+    by = shown.model if alone else shown.family
     for family, group in shown.groupby(by, sort=False):
         names = list(group.arm.unique()[:MOST_ARMS])
         look = looks(names, scratch=set(group[group.scratch].arm))

@@ -19,6 +19,8 @@ from analysis.search import audit, importances, pareto, timeline
 from analysis.statistics import NULL, TOO_FEW
 from analysis.tables import FORCE, saved_by_stopping
 from analysis.training_curves import convergence, first_below, learning_area, stability
+from study.mlflow_runs import flat
+from study.space import load_space
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
@@ -90,6 +92,58 @@ def test_without_scratch_arms_are_compared_with_the_first(
 ) -> None:
     study = tabulate(masked(0, 0, 0.5, 0.1), masked(1, 0, 0.5, 0.1, transfer="all"))
     assert len(references(compared(study))) == 1
+
+
+@pytest.mark.parametrize("space", ["transfer", "noisy_nodes", "any_model", "text_or_code"])
+def test_trials_of_an_arm_differ_by_their_seed_alone(
+    space: str, tabulate: Tabulate, scratch: Build
+) -> None:
+    runs = []
+    for number, trial in enumerate(load_space(space, "quick").grid()):
+        run = scratch(number, trial.seed, 0.1)
+        run.params.clear()
+        run.params.update((name, str(value)) for name, value in flat(trial.model_dump(mode="json")))
+        runs.append(run)
+    trials = arms(tabulate(*runs))
+    assert (trials.groupby("arm").seed.nunique() == 3).all()
+    assert not trials.duplicated(["arm", "seed"]).any()
+    known = references(trials)
+    first = trials[trials.scratch].arm
+    assert all(known[arm] in set(first) for arm in set(trials[~trials.scratch].arm)) or first.empty
+
+
+def test_a_model_and_data_of_any_name_are_called_by_it(tabulate: Tabulate, scratch: Build) -> None:
+    own = {"model.name": "my_net", "dataset.name": "my_set", "dataset.path": "/far/away.xyz"}
+    tat = {"model.name": "gns", "model.activation": "tailored"}
+    trials = arms(tabulate(scratch(0, 0, 0.1, **own), scratch(1, 0, 0.1, **tat)))
+    assert trials.model.tolist() == ["my net", "GNS-TAT"]
+    assert trials.data.tolist() == ["away.xyz", "TIP3P water"]
+    assert trials.arm[0] == "from scratch, my net, away.xyz"
+
+
+def test_a_task_beside_finetuning_is_compared_with_scratch_and_its_placebo(
+    tabulate: Tabulate, scratch: Build
+) -> None:
+    noisy = {
+        "finetune.task.auxiliary.task.name": "denoising",
+        "finetune.task.auxiliary.task.noise_scale": 0.1,
+        "finetune.task.auxiliary.weight": 0.01,
+        "finetune.task.auxiliary.task.placebo": False,
+    }
+    fake = noisy | {
+        "finetune.task.auxiliary.task.placebo": True,
+        "finetune.task.auxiliary.weight": 0.1,
+    }
+    runs = [
+        scratch(10 * place + seed, seed, error, **settings)
+        for place, (error, settings) in enumerate([(0.1, {}), (0.08, noisy), (0.1, fake)])
+        for seed in SEEDS
+    ]
+    rows = beside(final(compared(tabulate(*runs)), FORCE))
+    assert set(rows.arm) == {"auxiliary denoising 0.1 at weight 0.01"}
+    assert rows.set_index("kind").change[["scratch", "placebo"]].tolist() == pytest.approx(
+        [-20] * 2
+    )
 
 
 def test_the_name_of_an_arm_tells_its_task(tabulate: Tabulate, masked: Build) -> None:
