@@ -28,11 +28,19 @@ class Checkpoint:
         epoch: epochs finished.
         tensors: weights, optimizer state and best weights, by dotted name.
         state: JSON values: history of metrics, best epoch, compute seconds.
+        step: steps of the next epoch finished.
     """
 
     epoch: int
     tensors: dict[str, Tensor]
     state: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+
+    @property
+    def stem(self) -> str:
+        """In the name of its file; a later one's is greater, whatever hash follows."""
+        within = f"-step-{self.step:08d}" if self.step else ""
+        return f"{self.epoch:08d}{within}"
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with `prefix.`, without it."""
@@ -86,7 +94,7 @@ def newest_checkpoint(folder: Path, last: int | None = None) -> Checkpoint | Non
         folder: of the checkpoints.
         last: epoch after which none is wanted.
     """
-    wanted = [path for path in _newest_first(folder) if last is None or _epoch(path) <= last]
+    wanted = [path for path in _newest_first(folder) if last is None or _place(path) <= (last, 0)]
     return _first_undamaged(wanted)
 
 
@@ -101,18 +109,23 @@ def _first_undamaged(paths: Iterable[Path]) -> Checkpoint | None:
     for path in paths:
         content = _content(path)
         if content is None:
-            discard(path, "training goes on from an earlier epoch")
+            discard(path, "training goes on from an earlier checkpoint")
             continue
         metadata = _metadata(content)
         tensors = safetensors.torch.load(content)
-        return Checkpoint(int(metadata["epoch"]), tensors, json.loads(metadata["state"]))
+        return Checkpoint(
+            int(metadata["epoch"]), tensors, json.loads(metadata["state"]), int(metadata["step"])
+        )
     return None
 
 
 def _save(folder: Path, kind: str, checkpoint: Checkpoint) -> None:
-    epoch, state = checkpoint.epoch, json.dumps(checkpoint.state)
-    metadata = {"epoch": str(epoch), "state": state}
-    save_tensors(folder, f"{kind}-{epoch:08d}", checkpoint.tensors, metadata)
+    metadata = {
+        "epoch": str(checkpoint.epoch),
+        "step": str(checkpoint.step),
+        "state": json.dumps(checkpoint.state),
+    }
+    save_tensors(folder, f"{kind}-{checkpoint.stem}", checkpoint.tensors, metadata)
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
@@ -148,8 +161,10 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
 
 
-def _epoch(path: Path) -> int:
-    return int(path.name.split("-")[1])
+def _place(path: Path) -> tuple[int, int]:
+    """Epochs, and steps of the next one, that are finished."""
+    _, epoch, *rest = path.name.split("-")
+    return int(epoch), int(rest[1]) if rest[0] == "step" else 0
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -9,14 +9,25 @@ from __future__ import annotations
 import enum
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from study.checkpoint import delete_checkpoints
 from study.records import EpochRecord, WorkResult
-from study.work import Outcome, Work, known_history, load_outcome
+from study.work import (
+    OUT_OF_MEMORY,
+    Outcome,
+    Work,
+    known_history,
+    load_outcome,
+    load_oversized,
+    save_oversized,
+)
+
+RETRIES = 3
+"""Work whose worker dies is given to another so often, and goes on from its checkpoint."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +101,21 @@ class Observer(Protocol):
 
 @dataclass
 class _Running:
-    """Work under way; `values` are a trial's metric by epoch, which may come twice."""
+    """Work under way.
+
+    Args:
+        work: what is done.
+        planned: the trial; none for a pretraining.
+        values: a trial's metric by epoch, which may come twice.
+        began: whether it has a worker.
+        deaths: how many of its workers have died.
+    """
 
     work: Work
     planned: Planned | None
     values: dict[int, float] = field(default_factory=dict)
+    began: bool = False
+    deaths: int = 0
 
 
 class Conductor:
@@ -108,6 +129,8 @@ class Conductor:
         early_stop: stops trials that are not exempt.
         earlier: trials that an earlier run of the study stopped, by key: result and epochs.
         allowance: of compute; no end to it when left out.
+        size: cores, GPUs and memory that work may take; what it was too small for is not tried
+            again with the same.
     """
 
     def __init__(
@@ -119,10 +142,12 @@ class Conductor:
         early_stop: EarlyStop | None = None,
         earlier: dict[str, tuple[WorkResult, int]] | None = None,
         allowance: Allowance | None = None,
+        size: Mapping[str, Any] | None = None,
     ) -> None:
         self.proposals, self.metric, self.root = proposals, metric, root
         self.observers, self.early_stop = observers, early_stop
         self.earlier, self.allowance = earlier or {}, allowance
+        self.size = size or {}
         self.running: dict[str, _Running] = {}
         self.ready: deque[_Running] = deque()
         self.waiting: dict[str, list[Planned]] = {}
@@ -133,12 +158,22 @@ class Conductor:
         self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
         self.exhausted = False
         self.put_off = False
-        """Work was left to a later run of the study, because the allowance is spent."""
+        """Work is left to a later run of the study, because of the allowance or a signal."""
 
     @property
     def finished(self) -> bool:
         """No work is left to hand out, now or later."""
-        return self.put_off or (self.exhausted and not self.ready and not self.waiting)
+        left = self.ready or self.waiting or self.running
+        return self.put_off or (self.exhausted and not left)
+
+    @property
+    def idle(self) -> bool:
+        """No worker is at work."""
+        return not any(running.began for running in self.running.values())
+
+    def put_off_all(self) -> None:
+        """Hand out nothing more; work under way ends at its next report."""
+        self.put_off = True
 
     def has_work(self) -> bool:
         """Whether there is something to do at all; what is finished is taken over on the way."""
@@ -158,6 +193,7 @@ class Conductor:
     def began(self, key: str) -> None:
         """Work that was handed out has got a worker, perhaps not its first."""
         if key in self.running:
+            self.running[key].began = True
             self._tell_started(self.running[key])
 
     def report(self, key: str, record: EpochRecord) -> bool:
@@ -169,18 +205,42 @@ class Conductor:
             reason = f"early, after {record.epoch} epochs of finetuning"
             self.end(key, WorkResult("stopped", reason))
             return True
-        if record.epoch < running.work.training.epochs and self._has_spent():
+        if record.epoch < running.work.training.epochs and (self.put_off or self._has_spent()):
             # It goes on from its checkpoint, which was written before this report.
-            del self.running[key]
+            self.paused(key)
             self.put_off = True
             return True
         return False
 
+    def paused(self, key: str) -> None:
+        """Running work has written a checkpoint and ended; a later run of the study goes on."""
+        self.running.pop(key, None)
+
+    def lost(self, key: str, why: str) -> None:
+        """The worker of running work has died; another goes on from its last checkpoint."""
+        running = self.running.pop(key, None)
+        if running is None or self.put_off:
+            return
+        running.began, running.deaths = False, running.deaths + 1
+        if running.deaths > RETRIES:
+            reason = f"its worker process died {running.deaths} times, the last time: {why}"
+            self._tell_ended(running, WorkResult("failed", reason))
+            return
+        logger.warning(
+            "%s: its worker process died (%s); another goes on from the last checkpoint",
+            running.work.label,
+            why,
+        )
+        self.ready.append(running)
+
     def end(self, key: str, result: WorkResult) -> None:
         """Running work is over; trials that waited for it become ready, or fail with it."""
         running = self.running.pop(key, None)
-        if running is not None:
-            self._tell_ended(running, result)
+        if running is None:
+            return
+        if result.facts.get(OUT_OF_MEMORY):
+            save_oversized(running.work.folder(self.root), result, self.size)
+        self._tell_ended(running, result)
 
     def _is_hopeless(self, running: _Running, planned: Planned, record: EpochRecord) -> bool:
         value = record.metrics[self.metric]
@@ -273,9 +333,11 @@ class Conductor:
         if outcome is not None:
             # A crash right after the end of the work leaves some.
             delete_checkpoints(folder)
-        elif (folder / "result.json").exists():
+            return outcome
+        if (folder / "result.json").exists():
             logger.warning("%s: result or weights are damaged; the work is done again", folder)
-        return outcome
+        oversized = load_oversized(folder, self.size)
+        return Outcome(oversized, known_history(work, self.root), None) if oversized else None
 
     def _take_over(self, running: _Running, outcome: Outcome) -> None:
         self._tell_started(running)

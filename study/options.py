@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ exit codes:
   0    every trial completed, or was stopped early or diverged
   1    a trial failed; the same command tries it again
   2    bad input; nothing was written
-  75   --budget or --stop-at ended the study; the same command with more of it goes on
+  75   --budget, --stop-at, SIGUSR1 or the end of a SLURM job ended the study; the same command
+       with more of it goes on
   130  interrupted; the same command continues
 
 NO_COLOR=1 switches colours off. `python -m study.status` shows what a study has done so far.
 """
+
+SLURM_MARGIN = 120.0
+"""Seconds before the end of a job at which a study ends: for checkpoints, MLflow and Ray."""
 
 SET_HELP = "replace a setting, such as trial.finetune.epochs=5; may be given several times"
 
@@ -53,7 +59,12 @@ def parser() -> argparse.ArgumentParser:
     add = how.add_argument
     add("--max-concurrent", type=int, metavar="N", help="trials at once (default: what fits)")
     add("--budget", metavar="8h", help="stop once so many GPU or core hours are spent")
-    add("--stop-at", metavar="TIME", help="stop then, such as 18:30 or 2026-12-24T06:00")
+    add(
+        "--stop-at",
+        metavar="TIME",
+        help="stop then, such as 18:30 or 2026-12-24T06:00 (default: before a SLURM job ends)",
+    )
+    add("--patience", metavar="1h", default="1h", help="end work that makes no step in so long")
     add("--address", help="Ray cluster to run on (default: this machine)")
     add = where.add_argument
     add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
@@ -97,6 +108,24 @@ def budget(chosen: argparse.Namespace) -> float | None:
     from study.budget import seconds_in
 
     return seconds_in(chosen.budget, "--budget")
+
+
+def patience(chosen: argparse.Namespace) -> float:
+    """Seconds that a worker may take for a step."""
+    from study.budget import seconds_in
+
+    return seconds_in(chosen.patience, "--patience")
+
+
+def seconds_left(chosen: argparse.Namespace) -> float | None:
+    """From now to the moment when the study has to end; none if there is no such moment.
+
+    SLURM tells in the environment when it ends a job, in seconds since 1970.
+    """
+    if chosen.stop_at is not None:
+        return seconds_until(chosen.stop_at)
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    return max(1.0, int(end) - SLURM_MARGIN - time.time()) if end.isdigit() else None
 
 
 def command(arguments: list[str]) -> str:

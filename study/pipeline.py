@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,14 +32,28 @@ from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
-from study.training import DivergenceError, compiles, fit
-from study.work import LOG, Outcome, Work, load_outcome, require_weights, save_outcome
+from study.training import DivergenceError, PausedError, compiles, fit
+from study.work import (
+    LOG,
+    OUT_OF_MEMORY,
+    Outcome,
+    Work,
+    load_outcome,
+    require_weights,
+    save_outcome,
+)
 
 if TYPE_CHECKING:
     from study.trial import Stage
 
 
-def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterator[EpochRecord]:
+def perform(
+    work: Work,
+    root: Path,
+    frames: Path,
+    device: str = "cpu",
+    ending: Callable[[], bool] = lambda: False,
+) -> Iterator[EpochRecord]:
     """Do a piece of work, or what is left of it, and yield a record per epoch.
 
     Earlier epochs' records come again first. When the iterator ends, the outcome is in the work's
@@ -50,6 +64,10 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
         root: folder of all work.
         frames: folder of the data set.
         device: torch device.
+        ending: asked after every step whether to write a checkpoint and end.
+
+    Raises:
+        PausedError: when `ending` has said so; the next call goes on from there.
     """
     if work.code != code_version():
         raise UserError(
@@ -66,10 +84,13 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
         if outcome is not None:
             yield from outcome.history
             return
+        if ending():
+            raise PausedError
         history: list[EpochRecord] = []
         try:
             setup = _set_up(work, root, frames, device)
-            for metrics in setup.train(work.trial.seed, checkpoints, root / "compiled"):
+            train = setup.train(work.trial.seed, checkpoints, root / "compiled", ending)
+            for metrics in train:
                 history.append(EpochRecord(work.stage, len(history) + 1, metrics))
                 yield history[-1]
             result = WorkResult("completed", metrics=setup.test(history), facts=setup.facts())
@@ -81,23 +102,47 @@ def perform(work: Work, root: Path, frames: Path, device: str = "cpu") -> Iterat
 
 
 def attempt(
-    work: Work, root: Path, frames: Path, device: str = "cpu"
+    work: Work,
+    root: Path,
+    frames: Path,
+    device: str = "cpu",
+    ending: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRecord | WorkResult]:
     """`perform`, and then how it ended; a failure is an end too, with its traceback in a log."""
     folder = work.folder(root)
     try:
         if device == "cuda":
             torch.cuda.init()  # Or torch says only later, and less, why it cannot use the GPU.
-        yield from perform(work, root, frames, device)
+        yield from perform(work, root, frames, device, ending)
         outcome = load_outcome(folder)
         assert outcome is not None
         result = outcome.result
+    except PausedError:
+        raise
     except Exception as problem:
-        result = WorkResult("failed", f"{type(problem).__name__}: {problem}")
+        result = _failure(problem, device)
         # A full disk may be the very reason.
         with suppress(OSError):
             write_bytes(folder / LOG, traceback.format_exc().encode())
     yield result
+
+
+def _failure(problem: Exception, device: str) -> WorkResult:
+    reason = f"{type(problem).__name__}: {problem}"
+    # On CPUs torch raises a RuntimeError.
+    lacking = "can't allocate memory" in reason
+    if not lacking and not isinstance(problem, MemoryError | torch.OutOfMemoryError):
+        return WorkResult("failed", reason)
+    peak = _peak_memory(torch.device(device))
+    reason = f"out of memory at its peak of {peak} MB ({reason.splitlines()[0]})"
+    return WorkResult("failed", reason, facts={OUT_OF_MEMORY: True, "peak_memory_mb": peak})
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Of this process, MB; of the GPU if it uses one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 @dataclass(frozen=True)
@@ -115,12 +160,15 @@ class _Setup:
     parts: tuple[Tensor, Tensor, Tensor]
     split_hash: str
 
-    def train(self, seed: int, folder: Path, store: Path) -> Iterator[dict[str, float]]:
-        train, validation, _ = self.parts
-        size = self.stage.batch_size
-        used, batches = train[: self.stage.frames], validation.split(size)
-        flops = epoch_flops(self.model, self.task, used, batches, size)
-        return fit(self.model, self.task, self.stage, train, validation, seed, folder, store, flops)
+    def train(
+        self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
+    ) -> Iterator[dict[str, float]]:
+        stage, (train, validation, _) = self.stage, self.parts
+        used, batches = train[: stage.frames], validation.split(stage.batch_size)
+        flops = epoch_flops(self.model, self.task, used, batches, stage.batch_size)
+        return fit(
+            self.model, self.task, stage, train, validation, seed, folder, store, flops, ending
+        )
 
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
         """Final metrics; the test frames are read here and nowhere else."""
@@ -148,7 +196,6 @@ class _Setup:
         device = self.task.graphs.device
         on_gpu = device.type == "cuda"
         compiled = compiles(self.stage, self.model, len(self.parts[0]))
-        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "split_hash": self.split_hash,
             "train_frames": min(len(self.parts[0]), self.stage.frames or len(self.parts[0])),
@@ -158,7 +205,7 @@ class _Setup:
             "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
             "threads": torch.get_num_threads(),
             "gradients": "compiled" if compiled else "autograd",
-            "peak_memory_mb": kibibytes // 1024,
+            "peak_memory_mb": _peak_memory(torch.device("cpu")),
         }
 
 

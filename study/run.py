@@ -12,11 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from study import options
 from study.errors import UserError
+from study.signals import UNFINISHED, Ending, heeded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from study.session import Session
     from study.tracking import Tracker
 
-FAILED, MISUSE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
+FAILED, MISUSE = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one study.
 
     Returns:
-        0; 1 if a trial failed; 2 for what the user can mend; 75 when time or budget is up; 130
-        after Ctrl-C or SIGTERM.
+        0; 1 if a trial failed; 2 for what the user can mend; 75 when time or budget is up, or
+        after SIGUSR1; 130 after Ctrl-C or SIGTERM.
     """
     chosen = options.parser().parse_args(arguments)
     chosen.command = options.command(sys.argv[1:] if arguments is None else arguments)
-    rung = Event()
+    ending = Ending()
     try:
-        with _sigterm_as_interrupt(), _alarm(chosen.stop_at) as rung:
-            return _run(chosen)
+        with heeded(options.seconds_left(chosen)) as ending:
+            return _run(chosen, ending)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return MISUSE
@@ -53,16 +53,19 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return MISUSE
     except KeyboardInterrupt:
-        if rung.is_set():
+        if ending.number == signal.SIGALRM and chosen.stop_at:
             sys.stderr.write(f"stopped at {chosen.stop_at}; a later --stop-at goes on\n")
-            return UNFINISHED
-        sys.stderr.write("interrupted; the same command continues the study\n")
-        return INTERRUPTED
+        elif ending.number == signal.SIGALRM:
+            sys.stderr.write("stopped before SLURM ends this job; the same command goes on\n")
+        else:
+            sys.stderr.write("interrupted; the same command continues the study\n")
+        return ending.code
 
 
-def _run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace, ending: Ending) -> int:
     plan, reason = _plan(chosen)
     limit = options.budget(chosen)
+    options.patience(chosen)
     from rich.console import Console
 
     spoken = Console(highlight=False, soft_wrap=True, markup=False, stderr=chosen.json)
@@ -84,7 +87,7 @@ def _run(chosen: argparse.Namespace) -> int:
         tune.require_reachable(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
-        journal, experiment, session = _conduct(plan, console, chosen, limit)
+        journal, experiment, session = _conduct(plan, console, chosen, limit, ending)
     code = _conclude(plan, journal, experiment, spoken, as_json=chosen.json)
     if session.whole:
         return FAILED if session.failed else code
@@ -149,7 +152,11 @@ def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
 
 
 def _conduct(
-    plan: Plan, console: Console, chosen: argparse.Namespace, limit: float | None
+    plan: Plan,
+    console: Console,
+    chosen: argparse.Namespace,
+    limit: float | None,
+    ending: Ending,
 ) -> tuple[Journal, str, Session]:
     """Make the data, do all work, record it.
 
@@ -158,6 +165,7 @@ def _conduct(
         console: where to show it.
         chosen: the command line.
         limit: budget, GPU or core seconds.
+        ending: what a signal asks of workers.
 
     Returns:
         The journal, the id of MLflow's experiment, and how it went.
@@ -175,7 +183,7 @@ def _conduct(
             tracker.wait()
             from study.session import Session
 
-            session = leaving.enter_context(Session(plan, console, chosen, limit))
+            session = leaving.enter_context(Session(plan, console, chosen, limit, ending))
             session.do_plan(data, journal, tracker)
         audit = session.audit(journal)
         if audit.sample and session.whole:
@@ -248,37 +256,6 @@ def _mlflow_commands(uri: str, experiment: str) -> list[str]:
 def _near(path: Path) -> Path:
     """Relative to here, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-@contextmanager
-def _alarm(moment: str | None) -> Iterator[Event]:
-    """Ends the study as Ctrl-C would at a moment, HH:MM or in ISO form, local time."""
-    rung = Event()
-
-    def ring(*_: object) -> None:
-        rung.set()
-        raise KeyboardInterrupt
-
-    if moment is None:
-        yield rung
-        return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, options.seconds_until(moment))
-    try:
-        yield rung
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A scheduler's SIGTERM ends the study as cleanly as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

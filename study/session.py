@@ -7,20 +7,21 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
-from study import tune
+from study import options, tune
 from study.budget import Budget
 from study.conductor import Conductor, EarlyStop, Observer, Proposals
 from study.display import Display, JsonLines, say
 from study.journal import Journal
 from study.plan import DataSets, Plan
-from study.provenance import cores, gpus
+from study.provenance import cores, gpus, hardware
 from study.records import WorkResult
 from study.search import build_audit, build_search
 from study.search.audit import Audit
+from study.signals import Ending
 from study.tracking import Tracker
 from study.work import Work
 
@@ -33,12 +34,18 @@ class Session:
         console: where to show what happens.
         chosen: the command line.
         limit: budget, GPU or core seconds.
+        ending: what a signal asks of workers.
     """
 
     def __init__(
-        self, plan: Plan, console: Console, chosen: argparse.Namespace, limit: float | None
+        self,
+        plan: Plan,
+        console: Console,
+        chosen: argparse.Namespace,
+        limit: float | None,
+        ending: Ending,
     ) -> None:
-        self.plan, self.console, self.chosen = plan, console, chosen
+        self.plan, self.console, self.chosen, self.ending = plan, console, chosen, ending
         self.settings, self.resources = plan.space.settings, plan.space.settings.resources
         on_gpus = gpus() and self.resources.gpus
         share = self.resources.gpus if on_gpus else self.resources.cpus
@@ -100,13 +107,24 @@ class Session:
     ) -> None:
         metric, root = self.settings.metric, self.plan.root
         observers = [*records, self.budget, display]
-        conductor = Conductor(proposals, metric, root, observers, early_stop, earlier, self.budget)
+        size = self._size()
+        conductor = Conductor(
+            proposals, metric, root, observers, early_stop, earlier, self.budget, size
+        )
         if conductor.has_work():
             self._connect()
             scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
             with display if isinstance(display, Display) and not quiet else nullcontext():
-                tune.run(conductor, self.resources, root, data.folders, scratch)
+                patience = options.patience(self.chosen)
+                tune.run(
+                    conductor, self.resources, root, data.folders, scratch, self.ending, patience
+                )
         self.whole = self.whole and not conductor.put_off
+
+    def _size(self) -> dict[str, Any]:
+        """Of the room that a trial has."""
+        room = {name: hardware()[name] for name in ("memory_gb", "gpus")}
+        return {"trials": self.slots, "resources": self.resources.model_dump(), "machine": room}
 
     def _connect(self) -> None:
         if not self.connected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,16 @@ COMPILED_FROM = 10_000
 """Steps of a stage from which compiling, one to three minutes of a core, pays in any case."""
 
 
+CHECKPOINT_EVERY = 300.0
+"""Seconds after which an epoch that is not finished writes a checkpoint."""
+
+
 class DivergenceError(Exception):
     """A loss or metric is no longer finite."""
+
+
+class PausedError(Exception):
+    """Training was asked to end before it was done; its checkpoint is written."""
 
 
 @dataclass
@@ -50,7 +58,8 @@ class Progress:
 
     Args:
         epoch: epochs finished.
-        history: metrics of each of them.
+        step: steps of the next epoch finished.
+        history: metrics of each finished epoch.
         best_epoch: the one with the lowest criterion so far; 0 before the first.
         seconds: wall time spent, also in earlier processes.
         cpu_seconds: processor time of the process in them, all its threads together.
@@ -58,6 +67,7 @@ class Progress:
     """
 
     epoch: int = 0
+    step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
@@ -75,14 +85,16 @@ def fit(
     folder: Path | None = None,
     store: Path | None = None,
     flops: float | None = None,
+    ending: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of every epoch.
 
     With a `folder`, every epoch ends in a checkpoint there, written before its metrics are
-    yielded, and a new call continues after the newest one: it yields the earlier epochs' metrics
-    again, then goes on bit by bit as if nothing had happened. At the end the model holds the
-    weights that `stage.select` asks for. With `stage.schedule_epochs` the folder may be that of a
-    longer or shorter training with the same schedule, and serves both.
+    yielded, and so do `CHECKPOINT_EVERY` seconds within an epoch. A new call continues after the
+    newest one: it yields the earlier epochs' metrics again, then goes on bit by bit as if nothing
+    had happened, because order, masks and noise are functions of seed, epoch and step. At the end
+    the model holds the weights that `stage.select` asks for. With `stage.schedule_epochs` the
+    folder may be that of a longer or shorter training with the same schedule, and serves both.
 
     Args:
         model: on the device of the task's graphs.
@@ -94,21 +106,21 @@ def fit(
         folder: where checkpoints are kept; none are written without it.
         store: where compiled code is kept for other processes.
         flops: floating point operations of an epoch, if somebody counted them.
+        ending: asked after every step whether to write a checkpoint and end.
 
     Raises:
         DivergenceError: when the loss or the criterion stops being finite.
+        PausedError: when `ending` has said so.
     """
-    run = _Run(model, task, stage, train, validation, seed, store, flops)
-    if folder is not None and run.take_over(folder):
+    run = _Run(model, task, stage, train, validation, seed, folder, store, flops, ending)
+    if run.take_over():
         yield from run.progress.history
         return
-    if folder is not None:
-        run.resume(folder)
+    run.resume()
     yield from run.progress.history
     while run.progress.epoch < stage.epochs:
         metrics = run.epoch()
-        if folder is not None:
-            run.save(folder)
+        run.save()
         yield metrics
     run.finish()
 
@@ -152,11 +164,13 @@ class _Run:
         train: Tensor,
         validation: Tensor,
         seed: int,
+        folder: Path | None,
         store: Path | None,
         flops: float | None,
+        ending: Callable[[], bool],
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
-        self.flops = flops
+        self.folder, self.flops, self.ending = folder, flops, ending
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
@@ -166,6 +180,10 @@ class _Run:
         )
         self.progress = Progress()
         self.meter = EnergyMeter(task.graphs.device)
+        self.steps: list[Tensor] = []
+        """(2,) loss and gradient norm of each step of the epoch so far."""
+        self._saved_at = time.monotonic()
+        self._clocks = self._saved_at, time.process_time()
         self.best: dict[str, Tensor] = {}
         # What is validated, kept and tested: the model, or the average of its weights.
         self.judged = model if stage.ema is None else copy.deepcopy(model)
@@ -173,10 +191,15 @@ class _Run:
     def epoch(self) -> dict[str, float]:
         """Train once over the frames, then validate."""
         self.meter.lap()
-        started, cpu_started = time.monotonic(), time.process_time()
+        self._clocks = time.monotonic(), time.process_time()
         number = self.progress.epoch
-        loss, norm = self._train(number)
-        metrics = {"train_loss": float(loss), "grad_norm": float(norm), "lr": self._rate()}
+        self._train(number)
+        loss, norm = torch.stack(self.steps).mean(dim=0).tolist()
+        metrics = {
+            "train_loss": loss,
+            "grad_norm": norm,
+            "lr": self._rate(self._steps(number + 1) - 1),
+        }
         if not math.isfinite(metrics["train_loss"]):
             raise DivergenceError(f"training loss is {metrics['train_loss']} in epoch {number + 1}")
         metrics |= self._validate()
@@ -186,12 +209,8 @@ class _Run:
         if hopeless:
             raise DivergenceError(f"{hopeless} in epoch {number + 1}")
         self._keep_if_best(metrics)
-        self.progress.seconds += time.monotonic() - started
-        self.progress.cpu_seconds += time.process_time() - cpu_started
-        joules = self.meter.lap()
-        if joules is not None:
-            self.progress.energy_joule = (self.progress.energy_joule or 0) + joules
-        self.progress.epoch = number + 1
+        self._count_cost()
+        self.progress.epoch, self.progress.step, self.steps = number + 1, 0, []
         metrics |= self._spent()
         self.progress.history.append(metrics)
         return metrics
@@ -200,18 +219,20 @@ class _Run:
         """Leave the selected weights in the model."""
         self.model.load_state_dict(self._selected())
 
-    def take_over(self, folder: Path) -> bool:
+    def take_over(self) -> bool:
         """Leave the weights in the model that a longer training had selected by the last epoch."""
         found = None
-        if self.stage.schedule_epochs is not None:
-            found = selected_after(folder, self.stage.epochs)
+        if self.folder is not None and self.stage.schedule_epochs is not None:
+            found = selected_after(self.folder, self.stage.epochs)
         if found is not None:
             self.progress = Progress(**found.state)
             self.model.load_state_dict(found.tensors)
         return found is not None
 
-    def save(self, folder: Path) -> None:
-        """Write everything that `resume` needs."""
+    def save(self) -> None:
+        """Write everything that `resume` needs, if there is a folder for it."""
+        if self.folder is None:
+            return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         if self.judged is not self.model:
@@ -219,24 +240,27 @@ class _Run:
             tensors |= {f"average.{name}": value for name, value in average.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-        epoch, state = self.progress.epoch, vars(self.progress)
-        if self.stage.schedule_epochs is not None:
-            save_selected(folder, Checkpoint(epoch, self._selected(), state))
-        save_checkpoint(folder, Checkpoint(epoch, tensors, state))
+        if self.steps:
+            tensors["steps.all"] = torch.stack(self.steps)
+        epoch, step, state = self.progress.epoch, self.progress.step, vars(self.progress)
+        if self.stage.schedule_epochs is not None and not step:
+            save_selected(self.folder, Checkpoint(epoch, self._selected(), state))
+        save_checkpoint(self.folder, Checkpoint(epoch, tensors, state, step))
+        self._saved_at = time.monotonic()
 
-    def resume(self, folder: Path) -> None:
+    def resume(self) -> None:
         """Take over the newest undamaged checkpoint, if there is one."""
-        checkpoint = newest_checkpoint(folder, self.stage.epochs)
+        checkpoint = newest_checkpoint(self.folder, self.stage.epochs) if self.folder else None
         if checkpoint is None:
             return
         self.progress = Progress(**checkpoint.state)
         self.model.load_state_dict(checkpoint.part("model"))
         if self.judged is not self.model:
             self.judged.load_state_dict(checkpoint.part("average"))
-        self.best = {
-            name: value.to(self.task.graphs.device)
-            for name, value in checkpoint.part("best").items()
-        }
+        device = self.task.graphs.device
+        self.best = {name: value.to(device) for name, value in checkpoint.part("best").items()}
+        for steps in checkpoint.part("steps").values():
+            self.steps = list(steps.to(device))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in checkpoint.part("optimizer").items():
             number, _, moment = name.partition(".")
@@ -244,27 +268,51 @@ class _Run:
         state: dict[str, Any] = self.optimizer.state_dict() | {"state": moments}
         self.optimizer.load_state_dict(state)
 
-    def _train(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Mean loss and mean gradient norm over the steps, read from the device only once."""
+    def _train(self, epoch: int) -> None:
+        """All steps of an epoch that are left; what they yield stays on the device."""
         self.model.train()
         device = self.task.graphs.device
         order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch)).to(
             device
         )
-        losses, norms = [], []
-        for step, chosen in enumerate(self.train[order].split(self.stage.batch_size)):
-            number = epoch * self.steps_per_epoch + step
-            self._set_rate(number)
-            generator = seeded(self.seed, "task", epoch, step, device=device)
-            terms = self.task.terms(chosen, generator, number)
-            self.optimizer.zero_grad()
-            loss = self.engine.backward(terms)
-            limit = self.stage.clip_norm or math.inf
-            norms.append(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-            losses.append(loss)
-            self.optimizer.step()
-            self._follow()
-        return torch.stack(losses).mean(), torch.stack(norms).mean()
+        batches = self.train[order].split(self.stage.batch_size)
+        for step in range(self.progress.step, len(batches)):
+            self._step(epoch, step, batches[step])
+            self.progress.step = step + 1
+            self._heed_ending()
+
+    def _step(self, epoch: int, step: int, chosen: Tensor) -> None:
+        number = self._steps(epoch) + step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(number)
+        generator = seeded(self.seed, "task", epoch, step, device=chosen.device)
+        terms = self.task.terms(chosen, generator, number)
+        self.optimizer.zero_grad()
+        loss = self.engine.backward(terms)
+        limit = self.stage.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.steps.append(torch.stack([loss, norm]))
+        self.optimizer.step()
+        self._follow()
+
+    def _heed_ending(self) -> None:
+        """Write a checkpoint when it is time, and end if that is asked for."""
+        ending = self.ending()
+        if ending or time.monotonic() - self._saved_at > CHECKPOINT_EVERY:
+            self._count_cost()
+            self.save()
+        if ending:
+            raise PausedError
+
+    def _count_cost(self) -> None:
+        """Add what has passed since the last call to the cost of the stage."""
+        wall, cpu = self._clocks
+        self._clocks = time.monotonic(), time.process_time()
+        self.progress.seconds += self._clocks[0] - wall
+        self.progress.cpu_seconds += self._clocks[1] - cpu
+        joules = self.meter.lap()
+        if joules is not None:
+            self.progress.energy_joule = (self.progress.energy_joule or 0) + joules
 
     def _follow(self) -> None:
         """Move the average of the weights by a step; the buffers are those of the model."""
@@ -296,13 +344,13 @@ class _Run:
         self.progress.best_epoch = self.progress.epoch + 1
         self.best = {name: value.clone() for name, value in self.judged.state_dict().items()}
 
-    def _set_rate(self, step: int) -> None:
+    def _steps(self, epochs: int) -> int:
+        return epochs * self.steps_per_epoch
+
+    def _rate(self, step: int) -> float:
         """Half a cosine from `lr` at the first step to `min_lr` after the last."""
-        total = scheduled_epochs(self.stage) * self.steps_per_epoch
-        wave = (1 + math.cos(math.pi * step / total)) / 2
-        rate = self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        wave = (1 + math.cos(math.pi * step / self._steps(scheduled_epochs(self.stage)))) / 2
+        return self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
 
     def _spent(self) -> dict[str, float]:
         """What the epochs so far have cost, as far as it is known; see `study.records.SPENT`."""
@@ -315,6 +363,3 @@ class _Run:
             "energy_joule": done.energy_joule,
         }
         return {name: value for name, value in spent.items() if value is not None}
-
-    def _rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])

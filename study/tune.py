@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,21 +28,25 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.conductor import Conductor
+from study.durable import write_bytes
 from study.errors import UserError
 from study.records import EpochRecord, WorkResult
+from study.signals import Ending
 from study.space import Resources
-from study.work import Work
+from study.watch import Watch
+from study.work import LOG, OUT_OF_MEMORY, Work
 
 logger = logging.getLogger(__name__)
 
-RETRIES = 3
-"""A worker process that dies is started again so often; its work continues from its checkpoint."""
-
 CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
+
+REQUEST = "end"
+"""File whose existence asks all workers to end."""
 
 OBJECT_STORE = 200 * 2**20
 """Bytes: nothing of ours travels through Ray's object store but records."""
@@ -55,19 +61,26 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
     Raises:
         UserError: if the cluster does not answer, or no trial fits.
     """
-    local = {} if address else {"object_store_memory": OBJECT_STORE, "num_cpus": cpus}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local
-        )
-    except (ConnectionError, RuntimeError) as problem:
-        raise UserError(
-            f"--address {address or 'local'}: cannot connect ({str(problem).splitlines()[0]}); "
-            "start Ray there with `ray start --head`, with the same Ray version and token"
-        ) from None
-    # Ray takes the signal for itself, and would end the study without a word to MLflow.
-    signal.signal(signal.SIGTERM, on_sigterm)
+    local: dict[str, Any] = {
+        "object_store_memory": OBJECT_STORE,
+        "num_cpus": cpus,
+        "include_dashboard": False,
+    }
+    if not address:
+        # Ray listens on the loopback interface alone, as it does on macOS.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        # Whoever could connect could run code, other users of this machine included.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with _signals_kept():
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else local),
+            )
+        except Exception as problem:
+            raise UserError(_no_ray(address, problem)) from None
     total = ray.cluster_resources()
     fitting = [int(total.get("CPU", 0) / resources.cpus)]
     if total.get("GPU", 0) and resources.gpus:
@@ -76,6 +89,35 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
         has = ", ".join(f"{total.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
         raise UserError(f"resources: a trial must fit, but Ray has only {has}; ask for less")
     return min(fitting)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep signals to ourselves while Ray starts.
+
+    Ray handles SIGTERM, and would end the study without a word to MLflow. SLURM sends its warning,
+    SIGUSR1, to every process of a job: it must not end those of Ray, which inherit this.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _no_ray(address: str | None, problem: Exception) -> str:
+    what = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    if address:
+        return (
+            f"--address {address}: cannot connect ({what}); start Ray there with "
+            "`ray start --head`, with the same Ray version and token"
+        )
+    return (
+        f"Ray does not start on this machine ({what}); close what takes its processors and memory, "
+        "look into /tmp/ray/session_latest/logs, and run the same command again"
+    )
 
 
 def require_reachable(address: str) -> None:
@@ -107,6 +149,8 @@ def run(
     root: Path,
     frames: Mapping[str, Path],
     scratch: Path,
+    ending: Ending,
+    patience: float,
 ) -> None:
     """Let Ray Tune run all work that the conductor has.
 
@@ -115,17 +159,32 @@ def run(
         resources: what one trial takes.
         root: folder of all work, on storage that every node sees.
         frames: folders of the data sets by their content hash, likewise.
-        scratch: for Tune's own files, which are of no use afterwards.
+        scratch: for files that are of no use afterwards, on such storage too.
+        ending: what a signal asks of workers.
+        patience: seconds that a worker may take for a step.
+
+    Raises:
+        KeyboardInterrupt: after a signal, when workers have written their checkpoints.
     """
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
     trainable = tune.with_parameters(
         _perform,
         root=str(root),
         frames={content: str(folder) for content, folder in frames.items()},
+        scratch=str(scratch),
+        patience=patience,
         threads=resources.cpus,
         device="cuda" if gpus else "cpu",
     )
     shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+
+    def ask() -> None:
+        conductor.put_off_all()
+        # On a full disk workers are not asked, and end without a checkpoint.
+        with suppress(OSError):
+            (scratch / REQUEST).touch()
+
     try:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus}),
@@ -140,12 +199,12 @@ def run(
                 name="trials",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Workers(conductor)],
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[_Workers(conductor, root, scratch, ending)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        tuner.fit()
+        with ending.gently(ask):
+            tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -159,10 +218,11 @@ class _Unsaved:
 
 
 class _Workers(_Unsaved, tune.Callback):
-    """Tells the conductor which work has got a worker, or has lost its last one."""
+    """Tells the conductor which work has got a worker, or has lost it."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self.conductor = conductor
+    def __init__(self, conductor: Conductor, root: Path, scratch: Path, ending: Ending) -> None:
+        self.conductor, self.root, self.scratch = conductor, root, scratch
+        self.ending = ending
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """The trial's worker is up."""
@@ -170,29 +230,92 @@ class _Workers(_Unsaved, tune.Callback):
         self.conductor.began(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """Its worker died too often; Tune does not try it again."""
+        """Its worker died."""
         del iteration, trials
-        reason = f"its worker process died {RETRIES + 1} times, perhaps for lack of memory"
-        self.conductor.end(trial.config["key"], WorkResult("failed", reason))
+        work = Work.from_json(trial.config["work"])
+        hung = _content(self.scratch / f"{work.key}.txt")
+        why = _content(Path(trial.error_file)) if trial.error_file else ""
+        if hung:
+            log = work.folder(self.root) / LOG
+            with suppress(OSError):
+                write_bytes(log, hung.encode())
+            reason = f"it hung: no step was done in the time of --patience; {log} shows where"
+            self.conductor.end(work.key, WorkResult("failed", reason))
+        elif "OutOfMemoryError" in why or "low on memory" in why:
+            reason = f"out of memory: Ray ended its process ({_memory_used(why)})"
+            self.conductor.end(work.key, WorkResult("failed", reason, facts={OUT_OF_MEMORY: True}))
+        else:
+            self.conductor.lost(work.key, _cause(why))
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_info: Any) -> None:
+        """Tune takes SIGUSR1 for itself, and would end as if everything were done."""
+        del iteration, trials
+        signal.signal(signal.SIGUSR1, self.ending.heed)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_info: Any) -> None:
+        """After a signal nothing is left to wait for once no worker is at work."""
+        del iteration, trials
+        if self.ending.number is not None and self.conductor.idle:
+            raise KeyboardInterrupt
+
+
+def _cause(why: str) -> str:
+    """Of the death of a worker process, in a few of Ray's words."""
+    lines = [line.strip() for line in why.splitlines() if line.strip()]
+    return lines[-1] if lines else "Ray does not know why"
+
+
+def _memory_used(why: str) -> str:
+    return _cause(why)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _perform(
-    config: dict[str, Any], root: str, frames: dict[str, str], threads: int, device: str
+    config: dict[str, Any],
+    root: str,
+    frames: dict[str, str],
+    scratch: str,
+    patience: float,
+    threads: int,
+    device: str,
 ) -> None:
     """Do one piece of work in a worker process; report every epoch, and what the user is told."""
+    work, told = Work.from_json(config["work"]), _Told()
+    diagnosis = Path(scratch) / f"{work.key}.txt"
+    logging.getLogger("study").addHandler(told)
+    try:
+        with Watch(Path(scratch) / REQUEST, diagnosis, patience) as watch:
+            for kind, news in _news(work, root, frames, threads, device, watch):
+                tune.report({kind: news, "told": told.take()})
+    finally:
+        logging.getLogger("study").removeHandler(told)
+
+
+def _news(
+    work: Work, root: str, frames: dict[str, str], threads: int, device: str, watch: Watch
+) -> Iterator[tuple[str, str]]:
+    """What a worker reports, and its kind."""
+    if watch.asked:
+        yield "paused", ""
+        return
     import torch
 
     from study.pipeline import attempt
+    from study.training import PausedError
 
     torch.set_num_threads(threads)
-    work, told = Work.from_json(config["work"]), _Told()
-    logging.getLogger("study").addHandler(told)
     try:
-        for news in attempt(work, Path(root), Path(frames[work.data_hash]), device):
+        for news in attempt(work, Path(root), Path(frames[work.data_hash]), device, watch):
             kind = "result" if isinstance(news, WorkResult) else "record"
-            tune.report({kind: json.dumps(asdict(news)), "told": told.take()})
-    finally:
-        logging.getLogger("study").removeHandler(told)
+            yield kind, json.dumps(asdict(news))
+    except PausedError:
+        yield "paused", ""
 
 
 class _Told(logging.Handler):
@@ -257,6 +380,9 @@ class _Scheduler(_Unsaved, FIFOScheduler):
             return CONTINUE
         for line in result.get("told", []):
             logger.warning(line)
+        if "paused" in result:
+            self.conductor.paused(key)
+            return CONTINUE
         if "result" in result:
             self.conductor.end(key, WorkResult(**json.loads(result["result"])))
             return CONTINUE

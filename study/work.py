@@ -26,6 +26,9 @@ Kind = Literal["pretrain", "trial"]
 LOG = "log.txt"
 """In the folder of failed work: what its worker said last."""
 
+OUT_OF_MEMORY = "out_of_memory"
+"""The fact of a result that says why the same will fail again."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -192,11 +195,35 @@ def save_outcome(folder: Path, outcome: Outcome) -> None:
     write_json(folder / "result.json", value | {"digest": digest(value)})
 
 
-def load_outcome(folder: Path) -> Outcome | None:
-    """The outcome of finished work; none if it is unfinished or its file is damaged."""
+def save_oversized(folder: Path, result: WorkResult, size: Mapping[str, Any]) -> None:
+    """Remember that work needs more memory than it had.
+
+    Args:
+        folder: of the work.
+        result: how it failed.
+        size: what it had.
+    """
+    write_json(folder / "oversized.json", {"result": asdict(result), "size": dict(size)})
+
+
+def load_oversized(folder: Path, size: Mapping[str, Any]) -> WorkResult | None:
+    """How work failed that had no more memory than there is now; none if it did not."""
     try:
-        value = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
+        value = json.loads((folder / "oversized.json").read_bytes())
+        return WorkResult(**value["result"]) if value["size"] == dict(size) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def load_outcome(folder: Path) -> Outcome | None:
+    """The outcome of finished work; none if it is unfinished or its file is damaged.
+
+    Raises:
+        OSError: if the file is there and cannot be read, which is no reason to do the work again.
+    """
+    try:
+        value = json.loads((folder / "result.json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
     if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
         return None

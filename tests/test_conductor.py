@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from study.conductor import Conductor, Later, Planned
+from study.conductor import RETRIES, Conductor, Later, Planned
 from study.durable import write_hashed
 from study.journal import Journal
 from study.records import EpochRecord, WorkResult
 from study.search.grid import Grid
 from study.trial import Trial
-from study.work import Outcome, Work, save_outcome
+from study.work import OUT_OF_MEMORY, Outcome, Work, save_outcome
 
 METRIC = "val_force_rmse"
 DONE = WorkResult("completed")
@@ -96,6 +96,9 @@ def test_trials_with_the_same_pretraining_wait_for_it_and_share_it(tmp_path: Pat
     assert not conductor.finished
     conductor.end(pretraining.key, DONE)
     assert [start(conductor), start(conductor)] == arms
+    assert not conductor.finished
+    for arm in arms:
+        conductor.end(arm.key, DONE)
     assert conductor.finished
 
 
@@ -241,3 +244,50 @@ def test_the_journal_refuses_what_it_could_not_read_again(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="seed"):
         Journal(path, METRIC).planned(bad)
     assert not path.exists()
+
+
+def test_work_whose_worker_dies_goes_to_another_up_to_three_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, arm = Log(), trial()
+    conductor = conduct(tmp_path, [arm], log)
+    for _ in range(RETRIES + 1):
+        assert start(conductor) == arm
+        conductor.lost(arm.key, "no power")
+    assert conductor.next() is None
+    assert conductor.finished
+    assert log.of(arm.label) == ["started"] * (RETRIES + 1) + ["failed"]
+    assert caplog.text.count("died (no power); another goes on") == RETRIES
+
+
+def test_work_that_was_lost_waits_for_a_later_run_once_nothing_may_begin(tmp_path: Path) -> None:
+    log, arm = Log(), trial()
+    conductor = conduct(tmp_path, [arm], log)
+    start(conductor)
+    conductor.put_off_all()
+    assert not conductor.idle
+    conductor.lost(arm.key, "no power")
+    assert conductor.idle
+    assert conductor.finished
+    assert log.of(arm.label) == ["started"]
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_work_too_large_for_its_memory_is_not_tried_again_with_as_much(
+    tmp_path: Path, *, pretrained: bool
+) -> None:
+    arms = [trial(0.5) if pretrained else trial(), trial(seed=1)]
+    small, large = {"memory_gb": 16}, {"memory_gb": 32}
+    log = Log()
+    conductor = conduct(tmp_path, arms, log, size=small)
+    too_large = start(conductor)
+    assert start(conductor) == arms[1]
+    failure = WorkResult("failed", "out of memory", facts={OUT_OF_MEMORY: True})
+    conductor.end(too_large.key, failure)
+    conductor.end(arms[1].key, WorkResult("failed", "a bug"))
+    assert log.of(arms[0].label)[-1] == "failed"
+
+    again = Log()
+    assert start(conduct(tmp_path, arms, again, size=small)) == arms[1]
+    assert again.of(arms[0].label) == ["started", "failed"]
+    assert start(conduct(tmp_path, arms, Log(), size=large)) == too_large

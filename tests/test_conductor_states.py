@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from study import durable
 from study.checkpoint import Checkpoint, newest_state, save_checkpoint
-from study.conductor import Conductor
+from study.conductor import RETRIES, Conductor
 from study.durable import write_hashed
 from study.journal import Journal
 from study.records import EpochRecord, Status, WorkResult
@@ -103,6 +103,7 @@ class Studies(RuleBasedStateMachine):
             grid, METRIC, self.root, [self.journal], Strict(), self.journal.stopped()
         )
         self.working: dict[str, tuple[Work, int]] = {}
+        self.losses: dict[str, int] = {}
 
     @rule()
     def start(self) -> None:
@@ -167,6 +168,27 @@ class Studies(RuleBasedStateMachine):
         work, _ = self.working.pop(data.draw(st.sampled_from(sorted(self.working))))
         self.ends[work.key] = "failed"
         self.conductor.end(work.key, WorkResult("failed", REASON))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        """A worker dies; work that has lost too many fails, other work goes to the next one."""
+        work, _ = self.working.pop(data.draw(st.sampled_from(sorted(self.working))))
+        losses = self.losses.get(work.key, 0) + 1
+        self.losses[work.key] = losses
+        if losses > RETRIES:
+            self.ends[work.key] = "failed"
+        self.conductor.lost(work.key, REASON)
+
+    @rule()
+    def interrupt(self) -> None:
+        """All work under way ends with its checkpoints, and nothing new begins until later."""
+        self.conductor.put_off_all()
+        for key in self.working:
+            self.conductor.paused(key)
+        assert self.conductor.finished
+        assert self.conductor.next() is None
+        self.open()
 
     @rule(torn=st.binary(max_size=20))
     def crash(self, torn: bytes) -> None:

@@ -23,11 +23,11 @@ from study.errors import UserError
 from study.frames import Frames
 from study.models import build_model
 from study.models.potential import ConservativePotential
-from study.pipeline import perform
-from study.records import EpochRecord
-from study.training import DivergenceError
+from study.pipeline import attempt, perform
+from study.records import EpochRecord, WorkResult
+from study.training import DivergenceError, PausedError
 from study.trial import Trial
-from study.work import Outcome, Work, load_outcome, require_weights
+from study.work import OUT_OF_MEMORY, Outcome, Work, load_outcome, require_weights
 
 History = list[tuple[str, int, dict[str, float]]]
 
@@ -531,3 +531,52 @@ def test_work_keeps_the_name_it_was_once_recorded_by(work: Work) -> None:
     recorded = work.to_json() | {"key": "of an older version"}
     assert Work.from_json(recorded).key == "of an older version"
     assert Work.from_json(recorded).to_json() == recorded
+
+
+def test_work_that_is_asked_to_end_goes_on_bitwise_from_the_step_after(
+    work: Work, pretraining: Work, done: Path, root: Path, water_folder: Path
+) -> None:
+    for piece in (pretraining, work):
+        shutil.rmtree(piece.folder(root))
+    for piece in (pretraining, work):
+        asked = itertools.count()
+        with pytest.raises(PausedError):
+            # It is asked once before the first step.
+            list(perform(piece, root, water_folder, ending=lambda asked=asked: next(asked) == 4))
+        assert list(piece.folder(root).glob("epoch-*-step-*"))
+        list(perform(piece, root, water_folder))
+        outcome, expected = (load_outcome(piece.folder(folder)) for folder in (root, done))
+        assert outcome is not None
+        assert expected is not None
+        assert outcome.weights is not None
+        assert expected.weights is not None
+        assert outcome.weights.name == expected.weights.name
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError("Unable to allocate 3.00 TiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_work_without_memory_fails_with_its_peak(
+    problem: Exception,
+    work: Work,
+    root: Path,
+    water_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def step(*_: object) -> None:
+        raise problem
+
+    (work.folder(root) / "result.json").unlink()
+    monkeypatch.setattr("study.engine.Engine.backward", step)
+    (result,) = attempt(work, root, water_folder)
+    assert isinstance(result, WorkResult)
+    assert result.status == "failed"
+    assert result.facts[OUT_OF_MEMORY]
+    assert result.facts["peak_memory_mb"] > 100
+    assert f"out of memory at its peak of {result.facts['peak_memory_mb']} MB" in result.reason
+    assert str(problem).splitlines()[0] in result.reason

@@ -291,6 +291,15 @@ def undisturbed(
     return root
 
 
+def test_a_study_that_is_told_to_end_writes_checkpoints_and_says_so(out: Path) -> None:
+    driver = started(out, "grid")
+    wait_for(underway(out, "grid-quick"), 60)
+    driver.terminate()
+    assert driver.wait(60) == 130
+    runs = runs_of(out, "grid-quick")
+    assert set(runs[runs.status == ""].state) == {"KILLED"}
+
+
 def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     out: Path, undisturbed: Path
 ) -> None:
@@ -303,6 +312,18 @@ def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     assert_complete(out, "grid-quick", undisturbed)
 
 
+def assert_only_this_machine_can_connect(family: list[psutil.Process]) -> None:
+    sockets = [
+        connection.laddr.ip
+        for process in family
+        if process.is_running()
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert sockets
+    assert set(sockets) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
 def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
     out: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +331,7 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
     driver = started(tmp_path, "grid")
     wait_for(underway(tmp_path, "grid-quick"), 60)
     family = psutil.Process(driver.pid).children(recursive=True)
+    assert_only_this_machine_can_connect(family)
     workers = [process for process in family if "ImplicitFunc" in " ".join(process.cmdline())]
     assert workers
     for worker in workers:

@@ -25,7 +25,7 @@ from study.seeding import seeded
 from study.tasks import Task, Term
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.masking import Masking
-from study.training import DivergenceError, fit
+from study.training import DivergenceError, PausedError, fit
 from study.trial import Stage, Trial
 
 ARMS = ["masking", "displacement", "energy_forces"]
@@ -68,11 +68,12 @@ class Bench:
         crash: int | None = None,
         seed: int = 0,
         stage: dict[str, Any] | None = None,
+        ending: Callable[[], bool] = lambda: False,
     ) -> tuple[Metrics, dict[str, Tensor]]:
         """Metrics, without the seconds, and weights; a crash ends it after so many epochs."""
         model = self.model()
         task, stage = self.task(model), self.stage(**stage or {})
-        training = fit(model, task, stage, self.train, self.validation, seed, folder)
+        training = fit(model, task, stage, self.train, self.validation, seed, folder, ending=ending)
         metrics = list(itertools.islice(training, crash))
         cleaned = [
             {k: v for k, v in epoch.items() if not k.endswith(("seconds", "joule"))}
@@ -135,6 +136,59 @@ def test_a_run_that_crashes_in_every_epoch_is_bitwise_the_uninterrupted_one(
     for crash in range(1, EPOCHS + 1):
         bench.run(tmp_path, crash=crash)
     assert_bitwise(bench.run(tmp_path), whole)
+
+
+STEPS = 3
+"""Of an epoch: five frames, two at a time."""
+
+
+class After:
+    """Says so at the n-th step, by its answer or by dying."""
+
+    def __init__(self, steps: int, problem: type[Exception] | None = None) -> None:
+        self.left, self.problem = steps, problem
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        if self.problem is not None and not self.left:
+            raise self.problem
+        return not self.left
+
+
+def test_a_run_that_ends_at_any_step_goes_on_bitwise_from_there(
+    bench: Bench, whole: tuple[Metrics, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    for cut in range(1, STEPS * EPOCHS + 1):
+        folder, rest = tmp_path / str(cut), After(1000)
+        with pytest.raises(PausedError):
+            bench.run(folder, ending=After(cut))
+        assert_bitwise(bench.run(folder, ending=rest), whole)
+        assert 1000 - rest.left == STEPS * EPOCHS - cut
+
+
+def test_a_run_that_ends_after_every_step_is_bitwise_the_uninterrupted_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    averaged = {"ema": 0.5}
+    for _ in range(STEPS * EPOCHS):
+        with pytest.raises(PausedError):
+            bench.run(tmp_path, ending=After(1), stage=averaged)
+    assert_bitwise(bench.run(tmp_path, stage=averaged), bench.run(stage=averaged))
+
+
+def test_a_long_epoch_writes_checkpoints_that_a_crash_leaves(
+    bench: Bench,
+    whole: tuple[Metrics, dict[str, Tensor]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("study.training.CHECKPOINT_EVERY", 0)
+    with pytest.raises(KeyError):
+        bench.run(tmp_path, ending=After(STEPS + 3, KeyError))
+    rest = After(1000)
+    assert_bitwise(bench.run(tmp_path, ending=rest), whole)
+    # The step at whose end it died is done again.
+    assert 1000 - rest.left == STEPS * EPOCHS - (STEPS + 2)
 
 
 def test_checkpoints_do_not_change_training(

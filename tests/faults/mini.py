@@ -168,7 +168,10 @@ class Setup:
     def model(self) -> Any:
         return SimpleNamespace(state_dict=lambda: {"w": self.weights})
 
-    def train(self, seed: int, folder: Path, store: Path) -> Iterator[dict[str, float]]:
+    def train(
+        self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
+    ) -> Iterator[dict[str, float]]:
+        del ending
         term: Any = SimpleNamespace(batch=None)
         engine.load_or_compile(self.model, term, store)
         history: list[dict[str, float]] = []
