@@ -191,12 +191,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _verified(line: bytes) -> dict[str, Any]:
-    """The value of a line; older versions wrote no hash."""
     value: Any = json.loads(line)
-    whole = isinstance(value, dict)
-    if whole and "digest" in value:
-        whole = value.pop("digest") == digest(value)[:16]
-    if not whole:
+    if not isinstance(value, dict) or value.pop("digest", None) != digest(value)[:16]:
         raise ValueError("not what was written")
     written: dict[str, Any] = value
     return written

@@ -161,9 +161,9 @@ def test_a_changed_line_is_left_out_and_the_user_is_told(
     assert caplog.messages == [f"{path}:2: damaged line, left out"]
 
 
-def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
+def test_a_line_without_its_hash_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text('{"value": 1}\n')
-    assert read_json_lines(tmp_path / "journal.jsonl") == [{"value": 1}]
+    assert read_json_lines(tmp_path / "journal.jsonl") == []
 
 
 HOLD = """
