@@ -10,7 +10,7 @@ from typing import Any
 
 from study.durable import write_json
 from study.errors import UserError
-from study.identity import code_version, without_places
+from study.identity import code_version, digest, without_places
 from study.mlflow_runs import without_password
 from study.own_settings import keep
 from study.space import Space
@@ -114,7 +114,7 @@ class StudyFolder:
         }
         keep(content["space"], self.root)
         if content != before:
-            write_json(self.path / "study.json", content)
+            write_json(self.path / "study.json", content | {"digest": digest(content)})
         return str(content["id"])
 
     def frames_of(self, content: str) -> Path:
@@ -158,7 +158,19 @@ class StudyFolder:
             return None
         except (OSError, ValueError) as problem:
             raise UserError(f"{path}: cannot be read ({problem}); choose another --out") from None
+        # Older versions wrote nine entries and no hash.
+        older = isinstance(content, dict) and len(content) == 9
+        if not isinstance(content, dict) or not (older or _is_whole(content)):
+            raise UserError(
+                f"{path}: is damaged; bring back a good copy, or start anew with --name "
+                f"{self.name}-2, which takes over all finished work"
+            )
         return content
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether the hash, which is taken out, is that of the rest."""
+    return bool(content.pop("digest", None) == digest(content))
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:

@@ -20,6 +20,7 @@ from study.errors import UserError
 from study.frames import Frames
 from study.journal import Journal
 from study.records import EpochRecord, WorkResult
+from study.study_folder import StudyFolder
 from study.work import Outcome, load_outcome, save_outcome
 from tests.faults.cases import Undisturbed, again, disturb, listening, undisturbed
 from tests.faults.disk import FaultyDisk
@@ -144,6 +145,26 @@ def test_a_damaged_line_of_the_journal_changes_no_other(usual: Undisturbed, tmp_
             assert entry.planned == known.planned
             assert entry.values == known.values[: len(entry.values)]
             assert entry.result in (None, known.result)
+
+
+def test_a_damaged_description_of_a_study_is_refused(usual: Undisturbed, tmp_path: Path) -> None:
+    whole = usual.folder / "undisturbed" / "studies" / "mini" / "study.json"
+    folder = StudyFolder(tmp_path, "mini")
+    path = folder.path / "study.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(whole.read_bytes())
+    known = folder.recorded_space().resolved()
+    refused = 0
+    for content in damaged(whole.read_bytes()):
+        path.write_bytes(content)
+        try:
+            found = folder.recorded_space().resolved()
+        except UserError:
+            refused += 1
+        else:
+            # White space may change without changing what is said.
+            assert found == known
+    assert refused > 0.8 * (TORN + FLIPPED)
 
 
 def written(file: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from study.datasets import ase_file, deepmd, gamd, hdf5, md17, n2p2
-from study.durable import locked
+from study.durable import locked, remove, rename
 from study.errors import UserError
 from study.frames import HEADER, Frames, read_header
 from study.identity import digest
@@ -135,9 +134,9 @@ def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
         if not folder.exists():
             frames = make()
             partial = store / f"{folder.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
             frames.save(partial)
-            partial.rename(folder)
+            rename(partial, folder)
     return folder
 
 

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from study.durable import write_json, write_with
+from study import durable
+from study.durable import rename, write_json, write_with
 from study.errors import UserError
 from study.frames import Frames
 
@@ -99,7 +100,8 @@ def _download(archive: Path, progress: Callable[[int, int], None]) -> None:
             f"{ADDRESS}: cannot be downloaded ({reason}); run again to go on, or download it by "
             f"hand ({SIZE / 1e6:.1f} MB), put it at {archive}, and run this command again"
         ) from None
-    part.replace(archive)
+    durable.disk.sync(part)
+    rename(part, archive)
 
 
 def _receive(part: Path, progress: Callable[[int, int], None]) -> None:
