@@ -18,6 +18,9 @@ class Network(Config):
     """Message-passing steps or interaction blocks."""
     cutoff: float = Field(default=3.4, gt=0, le=50)
     """Neighbours lie within this distance, Å."""
+    max_neighbors: int | None = Field(default=None, ge=1)
+    """Neighbours that an atom sees, the nearest ones; all within the cutoff when left out. Where
+    two neighbours change places, energies jump."""
 
 
 class EGNN(Network):
@@ -110,10 +113,7 @@ class AttentionNetwork(Network):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.hidden % self.heads:
-            raise ValueError(
-                f"`hidden` must be divisible by `heads`, but got {self.hidden} and {self.heads}"
-            )
+        _require_divisible(self.hidden, self.heads)
         return self
 
 
@@ -133,12 +133,41 @@ class EquivariantTransformer(AttentionNetwork):
     """Per-atom vectors of pretext tasks: −∂E/∂x, or an equivariant head as in arXiv:2206.00133."""
 
 
+class SE3Transformer(Network):
+    """SE(3)-Transformer (arXiv:2006.10503); forces are a gradient."""
+
+    name: Literal["se3_transformer"]
+    hidden: int = Field(default=16, ge=1, le=512)
+    """Channels of each degree; the cost grows with their square."""
+    layers: int = Field(default=3, ge=1, le=64)
+    """Attention layers."""
+    degrees: int = Field(default=2, ge=1, le=5)
+    """Degrees of the features, l = 0 … degrees - 1; arXiv:2303.02216 takes four."""
+    heads: int = Field(default=2, ge=1, le=64)
+    """Attention heads; a divisor of `hidden`."""
+    basis: int = Field(default=8, ge=1, le=256)
+    """Number of Bessel functions."""
+    envelope: Literal["smooth", "raised_cosine"] = "smooth"
+    """Edges fade out with two vanishing derivatives, or with one."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        _require_divisible(self.hidden, self.heads)
+        return self
+
+
+def _require_divisible(hidden: int, heads: int) -> None:
+    if hidden % heads:
+        raise ValueError(f"`hidden` must be divisible by `heads`, but got {hidden} and {heads}")
+
+
 class OwnModel(Network, Own):
     """A model of one's own: a class derived from `study.own.Model`, with its settings."""
 
 
 Shipped = Annotated[
-    EGNN | GNS | ForceNet | SchNet | ViSNet | EquivariantTransformer, Field(discriminator="name")
+    EGNN | GNS | ForceNet | SchNet | ViSNet | EquivariantTransformer | SE3Transformer,
+    Field(discriminator="name"),
 ]
 
 Model = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnModel, OWN], Discriminator(whose)]

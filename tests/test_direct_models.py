@@ -14,8 +14,9 @@ from torch import Tensor
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
-from study.models.forcenet import RADII, EdgeBasis, nearest, spherical_harmonics
-from study.models.radial import bessel_basis
+from study.models.forcenet import RADII, EdgeBasis
+from study.models.harmonics import spherical_harmonics
+from study.models.radial import bessel_basis, nearest
 from study.trial import GNS, ForceNet, Model
 
 DEGREES = 8

@@ -201,7 +201,7 @@ def test_a_resumed_compiled_run_ends_in_the_same_weights(
 
 def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Path) -> None:
     task, model = task_of(FINETUNING, mixed_water), model_of("gns")
-    model.freeze_body()
+    model.freeze_beyond(0)
     reference = copy.deepcopy(model)
     _, found = gradients(model, task, torch.arange(3), compiled=True, store=store)
     _, expected = gradients(reference, task, torch.arange(3))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from sympy.physics.wigner import real_gaunt
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.nn.models import SchNet as PublishedSchNet
@@ -14,10 +16,12 @@ from torch_geometric.nn.models.visnet import ViSNetBlock
 from study.frames import Frames
 from study.graph import GraphSet, edge_vectors
 from study.models import build_model
+from study.models.equivariant_transformer import EquivariantTransformer as OurTransformer
 from study.models.gns import network_map
 from study.models.radial import distances, exponential_basis, fade
+from study.models.se3_transformer import coupling_tensor
 from study.models.tailored import TARGET, TailoredReLU, correlation_map, tailored_slope
-from study.trial import GNS, EquivariantTransformer, SchNet, ViSNet
+from study.trial import EGNN, GNS, EquivariantTransformer, SchNet, SE3Transformer, ViSNet
 
 CUTOFF = 3.4
 
@@ -183,3 +187,146 @@ def test_tailored_activations_come_without_norms_and_refuse_legacy_edges() -> No
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ValueError, match="`hidden` must be divisible by `heads`"):
         ViSNet(name="visnet", hidden=9, heads=2)
+
+
+def test_the_equivariant_transformer_is_that_of_torchmd_net(water: Frames) -> None:
+    """Its features are those of the authors' package, in the option whose vectors fade out."""
+    published = pytest.importorskip("torchmdnet.models.torchmd_et", exc_type=ImportError)
+    settings = EquivariantTransformer(
+        name="equivariant_transformer",
+        hidden=8,
+        layers=3,
+        basis=6,
+        heads=2,
+        cutoff=5.0,
+        envelope="raised_cosine",
+    )
+    graphs = GraphSet.build(water, settings.cutoff, dtype=torch.float64)
+    batch = graphs.gather(torch.tensor([0]))
+    ours = build_model(settings, seed=0).double().eval()
+    assert isinstance(ours, OurTransformer)
+    theirs = published.TorchMD_ET(
+        8, 3, 6, "expnorm", trainable_rbf=False, num_heads=2, cutoff_upper=5.0, vector_cutoff=True
+    ).double()
+    theirs.load_state_dict(_names_of_torchmd_net(ours), strict=False)
+    theirs.distance_expansion.double().reset_parameters()
+    theirs.distance = _OurLoopedEdges(batch)
+    scalars, vectors, *_ = theirs(batch.z, batch.pos, batch.batch)
+    expected = (scalars, vectors)
+    torch.testing.assert_close(ours.features(batch, batch.pos), expected, rtol=1e-6, atol=1e-7)
+
+
+class _OurLoopedEdges(torch.nn.Module):
+    """Edges and loops, as the package finds them, with vectors from source to target."""
+
+    def __init__(self, graph: Batch) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, *_arguments: object) -> tuple[Tensor, Tensor, Tensor]:
+        graph = self.graph
+        atoms = torch.arange(len(graph.z))
+        edges = edge_vectors(graph, graph.pos)
+        loops = edges.new_zeros(len(atoms), 3)
+        return (
+            torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1),
+            torch.cat([edges.norm(dim=1), loops[:, 0]]),
+            torch.cat([edges, loops]),
+        )
+
+
+def _names_of_torchmd_net(model: OurTransformer) -> dict[str, Tensor]:
+    """The weights of our model by the names of the package, which lays out values by head."""
+    kinds = {
+        "norm": "layernorm",
+        "query": "q_proj",
+        "key": "k_proj",
+        "value": "v_proj",
+        "key_filter.0": "dk_proj",
+        "value_filter.0": "dv_proj",
+        "vector_maps": "vec_proj",
+        "output": "o_proj",
+    }
+    outside = {
+        "embedding.species.weight": "embedding.weight",
+        "neighbor_species.weight": "neighbor_embedding.embedding.weight",
+        "neighbor_filter": "neighbor_embedding.distance_proj",
+        "meet": "neighbor_embedding.combine",
+        "norm": "out_norm",
+    }
+    found = {}
+    for name, value in model.state_dict().items():
+        module, _, kind = name.rpartition(".")
+        if name in outside:
+            found[outside[name]] = value[:100]
+        elif module in outside:
+            found[f"{outside[module]}.{kind}"] = value
+        elif module.startswith("layers."):
+            _, number, part = module.split(".", 2)
+            theirs = f"attention_layers.{number}.{kinds[part]}.{kind}"
+            found[theirs] = _for_torchmd_net(part, value, model.settings.heads)
+    return found
+
+
+def _for_torchmd_net(part: str, value: Tensor, heads: int) -> Tensor:
+    if part in ("value", "value_filter.0"):
+        rows = value.unflatten(0, (3, heads, len(value) // (3 * heads)))
+        return rows.transpose(0, 1).flatten(0, 2)
+    if part == "output":
+        plain, by_vectors, for_vectors = value.chunk(3)
+        return torch.cat([for_vectors, by_vectors, plain])
+    return value
+
+
+def test_no_atom_sees_more_neighbours_than_allowed(batch: Batch) -> None:
+    """The capped model on all edges is the uncapped one on the nearest edges of each atom."""
+    distance = distances(edge_vectors(batch, batch.pos)).squeeze(-1)
+    source, target = batch.edge_index
+    kept = torch.zeros(len(target), dtype=torch.bool)
+    for atom in range(len(batch.z)):
+        mine = (target == atom).nonzero().squeeze(-1)
+        kept[mine[distance[mine].argsort()[:3]]] = True
+    fewer = batch.clone()
+    fewer.edge_index, fewer.shift = batch.edge_index[:, kept], batch.shift[kept]
+    assert len(source) > kept.sum()
+    for settings in (
+        EGNN(name="egnn", hidden=8, layers=2, basis=6),
+        SchNet(name="schnet", hidden=8, layers=2, basis=6),
+        ViSNet(name="visnet", hidden=8, layers=2, basis=6, heads=2),
+        EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2, heads=2),
+        GNS(name="gns", hidden=8, layers=2),
+    ):
+        capped = settings.model_copy(update={"max_neighbors": 3})
+        expected = build_model(settings, seed=0).double().eval()(fewer)
+        found = build_model(capped, seed=0).double().eval()(batch)
+        torch.testing.assert_close(found.energy, expected.energy)
+        torch.testing.assert_close(found.forces, expected.forces)
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (1, 0, 1), (1, 1, 2), (2, 1, 3), (2, 2, 4)])
+def test_degrees_couple_by_gaunt_coefficients(degrees: tuple[int, int, int]) -> None:
+    """Those of sympy, but for the norm and the signs of harmonics."""
+    found = coupling_tensor(*degrees)
+    orders = [range(-degree, degree + 1) for degree in degrees]
+    exact = [float(real_gaunt(*degrees, *m)) for m in itertools.product(*orders)]
+    expected = torch.tensor(exact, dtype=torch.float64).reshape(found.shape)
+    torch.testing.assert_close(found.abs(), (expected / expected.norm()).abs())
+
+
+def test_attention_to_a_neighbour_fades_out_with_it(batch: Batch) -> None:
+    """The farther of two neighbours, hardly inside the cutoff, changes next to nothing."""
+    settings = SE3Transformer(name="se3_transformer", hidden=4, layers=2, basis=4, cutoff=CUTOFF)
+    model = build_model(settings, seed=0).double().eval()
+
+    def energy(distance: float) -> Tensor:
+        graph = batch.clone()
+        graph.z, graph.batch = torch.tensor([8, 1, 1]), torch.zeros(3, dtype=torch.long)
+        graph.ptr, graph.cell = torch.tensor([0, 3]), batch.cell[:1]
+        graph.pos = torch.tensor([[0, 0, 0], [1, 0, 0], [0, distance, 0]], dtype=torch.float64)
+        graph.edge_index = torch.tensor([[1, 0, 2, 0], [0, 1, 0, 2]])
+        graph.shift = torch.zeros(4, 3, dtype=torch.float64)
+        return model(graph).energy.detach()
+
+    gone = energy(CUTOFF)
+    assert abs(energy(2.0) - gone) > 1e-3
+    assert abs(energy(CUTOFF - 1e-3) - gone) < 1e-6

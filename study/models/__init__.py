@@ -12,6 +12,7 @@ from study.models.forcenet import ForceNet
 from study.models.gns import GNS
 from study.models.potential import Potential
 from study.models.schnet import SchNet
+from study.models.se3_transformer import SE3Transformer
 from study.models.visnet import ViSNet
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ MODELS: dict[str, type[Potential]] = {
     "schnet": SchNet,
     "visnet": ViSNet,
     "equivariant_transformer": EquivariantTransformer,
+    "se3_transformer": SE3Transformer,
 }
 
 

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.potential import ConservativePotential
-from study.models.radial import bessel_basis, distances, fade
+from study.models.radial import bessel_basis, distances, edge_weights
 
 if TYPE_CHECKING:
     from study.trial import EGNN as EGNNSettings  # noqa: N811 - names a model, no constant
@@ -98,9 +98,7 @@ class EGNN(ConservativePotential):
         Only `vectors` needs the last layer's coordinate update, so energies leave it out.
         """
         target = graph.edge_index[1]
-        weight = fade(
-            distances(edge_vectors(graph, positions)), self.settings.cutoff, self.settings.envelope
-        )
+        weight = edge_weights(distances(edge_vectors(graph, positions)), target, self.settings)
         degree = torch.zeros_like(positions[:, :1]).index_add(0, target, weight) + 1
         features: Tensor = self.embedding(graph)
         for number, layer in enumerate(self.layers, start=1):

@@ -12,14 +12,14 @@ from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
-from study.models.radial import distances, exponential_basis, fade, lengths
+from study.models.radial import distances, edge_weights, exponential_basis, fade, lengths
 
 if TYPE_CHECKING:
     from study.trial import EquivariantTransformer as Settings
 
 
 class Layer(nn.Module):
-    """Attention over neighbours, then an exchange between scalars and vectors (section 3.3)."""
+    """Attention over neighbours, then an exchange between scalars and vectors."""
 
     def __init__(self, hidden: int, heads: int, basis: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Layer(nn.Module):
         weight: Tensor,
         directions: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """New scalars (N, F) and vectors (N, 3, F), eqs. 9–11.
+        """New scalars (N, F) and vectors (N, 3, F).
 
         Args:
             scalars: (N, F).
@@ -69,7 +69,7 @@ class Layer(nn.Module):
         return scalars, vectors + moved + for_vectors[:, None] * third
 
     def _attention(self, normed: Tensor, edge_index: Tensor, basis: Tensor) -> Tensor:
-        """(E, F) SiLU of the three-fold product of query, key and filter, eqs. 6 and 7."""
+        """(E, F) SiLU of the three-fold product of query, key and filter, summed over a head."""
         source, target = edge_index
         product = self.query(normed)[target] * self.key(normed)[source] * self.key_filter(basis)
         per_head = product.unflatten(-1, (self.heads, product.shape[-1] // self.heads))
@@ -98,10 +98,14 @@ class GatedBlock(nn.Module):
 class EquivariantTransformer(ConservativePotential):
     """Rotation, translation and permutation invariant energy; forces are its gradient.
 
-    Departures: all messages fade out with the envelope (the paper lets φ act on attention and
-    radial functions, so that biases make vector messages end abruptly); one gated block comes
-    before the readout, which sees scalars and lengths of vectors.
+    Features are those of the authors' package (TorchMD-Net 3.1, `vector_cutoff=True`, fixed radial
+    functions, cutoff 5 Å) at the same weights; a test compares them. Departures: by default edges
+    fade out with two vanishing derivatives; images of an atom count as its neighbours; radial
+    functions of exp(−r) as in the paper, where the package has exp(−5r/c); the readout sees
+    scalars and lengths of vectors, where the package has two gated blocks.
     """
+
+    after_layers = ("norm", "vector_map", "gate", "vector_gate", "vector_readout")
 
     settings: Settings
 
@@ -142,19 +146,31 @@ class EquivariantTransformer(ConservativePotential):
         """Scalars (N, F) and vectors (N, 3, F) after the last step."""
         edges = edge_vectors(graph, positions)
         distance = distances(edges)
-        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
-        basis = exponential_basis(distance, self.settings.cutoff, self.settings.basis)
-        scalars = self._meet_neighbors(graph, self.embedding(graph), weight, basis)
+        weight = edge_weights(distance, graph.edge_index[1], self.settings)
+        directions = edges / distance
+        scalars = self._meet_neighbors(graph, self.embedding(graph), weight, self._basis(distance))
         vectors = scalars.new_zeros(len(scalars), 3, scalars.shape[1])
+        # Atoms attend to themselves, over an edge without length and direction.
+        atoms = torch.arange(len(scalars), device=scalars.device)
+        edge_index = torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1)
+        distance = torch.cat([distance, torch.zeros_like(scalars[:, :1])])
+        weight = torch.cat([weight, torch.ones_like(scalars[:, :1])])
+        directions = torch.cat([directions, directions.new_zeros(len(atoms), 3)])
+        basis = self._basis(distance)
         for layer in self.layers:
-            directions = edges / distance
-            scalars, vectors = layer(scalars, vectors, graph.edge_index, basis, weight, directions)
+            scalars, vectors = layer(scalars, vectors, edge_index, basis, weight, directions)
         return self.norm(scalars), vectors
+
+    def _basis(self, distance: Tensor) -> Tensor:
+        """(E, B) of lengths (E, 1) Å, fading out at the cutoff."""
+        cutoff, size = self.settings.cutoff, self.settings.basis
+        fading = fade(distance, cutoff, self.settings.envelope)
+        return fading * exponential_basis(distance, cutoff, size)
 
     def _meet_neighbors(
         self, graph: Data, features: Tensor, weight: Tensor, basis: Tensor
     ) -> Tensor:
-        """(N, F) features mixed with those of the neighbours' elements, eqs. 3 and 4."""
+        """(N, F) features mixed with those of the neighbours' elements (ibid., eq. 3)."""
         source, target = graph.edge_index
         filters = weight * self.neighbor_filter(basis)
         sent = self.neighbor_species(graph.z)[source] * filters

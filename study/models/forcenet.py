@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +11,10 @@ from torch_geometric.data import Data
 from study.elements import RADII
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
+from study.models.harmonics import spherical_harmonics
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
-from study.models.radial import distances, fade
+from study.models.radial import distances, edge_weights
 
 if TYPE_CHECKING:
     from study.trial import ForceNet as ForceNetSettings
@@ -22,74 +22,6 @@ if TYPE_CHECKING:
 OXYGEN = 8
 FREQUENCY_RATIO = 1.1
 """Each frequency of the sine basis is this multiple of the one before."""
-
-
-def legendre(z: Tensor, degrees: int) -> dict[tuple[int, int], Tensor]:
-    """Associated Legendre functions P_l^m(z) / (1 − z²)^(m/2), without the sign (−1)^m.
-
-    Args:
-        z: (E,) cosines.
-        degrees: l runs from 0 to degrees − 1, m from 0 to l.
-
-    Returns:
-        (E,) values by (l, m), from the three-term recurrence (Abramowitz & Stegun 8.5.3).
-    """
-    values = {(0, 0): torch.ones_like(z)}
-    for degree in range(1, degrees):
-        values[degree, degree] = (2 * degree - 1) * values[degree - 1, degree - 1]
-        for order in range(degree):
-            below = (2 * degree - 1) * z * values[degree - 1, order]
-            if order < degree - 1:
-                below = below - (degree + order - 1) * values[degree - 2, order]
-            values[degree, order] = below / (degree - order)
-    return values
-
-
-def spherical_harmonics(directions: Tensor, degrees: int) -> Tensor:
-    """Real orthonormal spherical harmonics, sin(|m|φ) for m < 0 and cos(mφ) for m ≥ 0.
-
-    Args:
-        directions: (E, 3) unit vectors.
-        degrees: l runs from 0 to degrees − 1.
-
-    Returns:
-        (E, degrees²) ordered by l, then by m from −l to l.
-    """
-    x, y, z = directions.unbind(-1)
-    sine, cosine = [torch.zeros_like(x)], [torch.ones_like(x)]
-    for _ in range(1, degrees):
-        sine, cosine = (
-            [*sine, x * sine[-1] + y * cosine[-1]],
-            [*cosine, x * cosine[-1] - y * sine[-1]],
-        )
-    polar = legendre(z, degrees)
-    columns = []
-    for degree in range(degrees):
-        for order in range(-degree, degree + 1):
-            m = abs(order)
-            ratio = math.factorial(degree - m) / math.factorial(degree + m)
-            norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * ratio * (2 if m else 1))
-            columns.append(norm * polar[degree, m] * (sine if order < 0 else cosine)[m])
-    return torch.stack(columns, dim=-1)
-
-
-def nearest(target: Tensor, distance: Tensor, limit: int) -> Tensor:
-    """1 for the `limit` shortest edges of every target, 0 for its others.
-
-    Args:
-        target: (E,) atom each edge ends at.
-        distance: (E, 1) Å.
-        limit: edges to keep per atom.
-
-    Returns:
-        (E, 1).
-    """
-    by_distance = torch.argsort(distance.detach().squeeze(-1), stable=True)
-    order = by_distance[torch.argsort(target[by_distance], stable=True)]
-    grouped = target[order]
-    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(grouped, grouped)
-    kept = (rank < limit).to(distance.dtype)
-    return torch.zeros_like(distance).index_copy(0, order, kept[:, None])
 
 
 class EdgeBasis(nn.Module):
@@ -193,6 +125,7 @@ class ForceNet(DirectPotential):
 
     equivariant = False
 
+    after_layers = ("output",)
     settings: ForceNetSettings
 
     def __init__(self, settings: ForceNetSettings) -> None:
@@ -213,7 +146,7 @@ class ForceNet(DirectPotential):
         """(N, F) output features, before the heads."""
         vectors = edge_vectors(graph, graph.pos)
         distance = distances(vectors)
-        weight = self._weight(graph.edge_index[1], distance)
+        weight = edge_weights(distance, graph.edge_index[1], self.settings)
         basis = self.basis(vectors, distance, self._elements(graph)[graph.edge_index])
         features: Tensor = self.embedding(graph)
         for layer in self.layers:
@@ -232,10 +165,3 @@ class ForceNet(DirectPotential):
     def _elements(self, graph: Data) -> Tensor:
         """(N,) atomic numbers that decide the atoms' radii."""
         return torch.full_like(graph.z, OXYGEN) if self.settings.species_blind else graph.z
-
-    def _weight(self, target: Tensor, distance: Tensor) -> Tensor:
-        """(E, 1) how much an edge counts: by its length, and not if others are nearer."""
-        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
-        if self.settings.max_neighbors is None:
-            return weight
-        return weight * nearest(target, distance, self.settings.max_neighbors)

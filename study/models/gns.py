@@ -16,7 +16,7 @@ from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
-from study.models.radial import bessel_basis, distances, fade
+from study.models.radial import bessel_basis, distances, edge_weights
 from study.models.tailored import CorrelationMap, TailoredReLU, tailored_slope
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class GNS(DirectPotential):
         """(N, F) node states after the last step."""
         vectors = edge_vectors(graph, graph.pos)
         distance = distances(vectors)
-        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
+        weight = edge_weights(distance, graph.edge_index[1], self.settings)
         nodes: Tensor = self.encode_node(self.embedding(graph))
         edges = self.encode_edge(self._describe(vectors, distance))
         for layer in self.layers:

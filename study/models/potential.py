@@ -37,6 +37,8 @@ class Potential(nn.Module):
     """
 
     heads: tuple[str, ...] = ("readout",)
+    after_layers: tuple[str, ...] = ()
+    """Modules between the last of `layers` and the heads."""
     compilable: bool = True
     """Its gradients can be traced, and are the same when compiled."""
     conservative: bool
@@ -70,11 +72,28 @@ class Potential(nn.Module):
         kept = {name: value for name, value in mine.items() if name.startswith(heads)}
         self.load_state_dict(weights | kept)
 
-    def freeze_body(self) -> None:
-        """Let nothing but the heads learn."""
-        heads = tuple(f"{head}." for head in self.heads)
+    def depth(self, name: str) -> int:
+        """How far a weight is from the output.
+
+        Args:
+            name: as in `named_parameters`.
+
+        Returns:
+            0 for heads, 1 for the last layer and what comes after it, one more for each layer
+            before; most for embeddings and all else that comes before the layers.
+        """
+        module, _, inner = name.partition(".")
+        if module in self.heads:
+            return 0
+        if module in self.after_layers:
+            return 1
+        layers = self.settings.layers
+        return layers - int(inner.partition(".")[0]) if module == "layers" else layers + 1
+
+    def freeze_beyond(self, depth: int) -> None:
+        """Let nothing learn that is further from the output; see `depth`."""
         for name, weights in self.named_parameters():
-            weights.requires_grad_(name.startswith(heads))
+            weights.requires_grad_(self.depth(name) <= depth)
 
     def silence(self) -> None:
         """Let the heads put out zero: the potential predicts the mean energy, and no force.

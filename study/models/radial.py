@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 SHORTEST = 1e-12
 """Å², added to r² so that the distance of coinciding atoms has a gradient."""
+
+
+class Neighborhood(Protocol):
+    """What of a model's settings decides which edges count, and how much."""
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        ...
+
+    @property
+    def envelope(self) -> str:
+        """A `kind` of `fade`."""
+        ...
+
+    @property
+    def max_neighbors(self) -> int | None:
+        """Of each atom; any number when none."""
+        ...
 
 
 def distances(vectors: Tensor) -> Tensor:
@@ -37,7 +57,7 @@ def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
 
 
 def exponential_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
-    """Gaussians of exp(−r), with centres and width fixed (arXiv:2202.02541, eq. 1, without φ).
+    """Gaussians of exp(−r), centres and width fixed as TorchMD-Net's code starts them.
 
     Args:
         distance: (E, 1) Å.
@@ -75,3 +95,39 @@ def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
             return torch.cos(math.pi / 2 * x)
         case _:
             return torch.ones_like(distance)
+
+
+def nearest(target: Tensor, distance: Tensor, limit: int) -> Tensor:
+    """1 for the `limit` shortest edges of every target, 0 for its others.
+
+    Args:
+        target: (E,) atom each edge ends at.
+        distance: (E, 1) Å.
+        limit: edges to keep per atom.
+
+    Returns:
+        (E, 1).
+    """
+    by_distance = torch.argsort(distance.detach().squeeze(-1), stable=True)
+    order = by_distance[torch.argsort(target[by_distance], stable=True)]
+    grouped = target[order]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(grouped, grouped)
+    kept = (rank < limit).to(distance.dtype)
+    return torch.zeros_like(distance).index_copy(0, order, kept[:, None])
+
+
+def edge_weights(distance: Tensor, target: Tensor, settings: Neighborhood) -> Tensor:
+    """How much each edge counts: by its length, and not at all if too many others are nearer.
+
+    Args:
+        distance: (E, 1) Å.
+        target: (E,) atom each edge ends at.
+        settings: cutoff, envelope and the most neighbours of an atom.
+
+    Returns:
+        (E, 1).
+    """
+    weight = fade(distance, settings.cutoff, settings.envelope)
+    if settings.max_neighbors is None:
+        return weight
+    return weight * nearest(target, distance, settings.max_neighbors)

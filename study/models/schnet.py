@@ -12,7 +12,7 @@ from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import ConservativePotential
-from study.models.radial import distances, fade
+from study.models.radial import distances, edge_weights
 
 if TYPE_CHECKING:
     from study.trial import SchNet as SchNetSettings
@@ -60,7 +60,7 @@ class SchNet(ConservativePotential):
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """(N,) energies of the atoms, in units of `scale`."""
         distance = distances(edge_vectors(graph, positions))
-        weight = fade(distance, self.settings.cutoff, self.settings.envelope)
+        weight = edge_weights(distance, graph.edge_index[1], self.settings)
         basis = self.basis(distance)
         features: Tensor = self.embedding(graph)
         for layer in self.layers:

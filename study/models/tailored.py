@@ -12,7 +12,8 @@ CorrelationMap = Callable[[float], float]
 """Cosine of two inputs of a layer or network → of its outputs, in the limit of infinite width."""
 
 TARGET = 0.9
-"""What the correlation map of the whole network makes of 0; η of the paper, section 4.2."""
+"""What the correlation map of the whole network makes of 0; η of the paper, with the value of
+its code."""
 
 
 class TailoredReLU(nn.Module):
@@ -28,7 +29,7 @@ class TailoredReLU(nn.Module):
 
 
 def correlation_map(slope: float) -> CorrelationMap:
-    """Of one layer with this activation (ibid., eq. 9)."""
+    """Of one layer with this activation: the local C map of a leaky ReLU (ibid.)."""
     factor = (1 - slope) ** 2 / (math.pi * (1 + slope**2))
 
     def mapped(cosine: float) -> float:

@@ -18,7 +18,7 @@ from torch_geometric.nn.models.visnet import (
 from study.graph import edge_vectors
 from study.models.embedding import AtomEmbedding
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
-from study.models.radial import distances, fade, lengths
+from study.models.radial import distances, fade, lengths, nearest
 
 if TYPE_CHECKING:
     from study.trial import ViSNet as ViSNetSettings
@@ -63,6 +63,7 @@ class ViSNet(ConservativePotential):
     the lengths of vectors.
     """
 
+    after_layers = ("norm", "vector_map")
     compilable = False
 
     settings: ViSNetSettings
@@ -99,10 +100,13 @@ class ViSNet(ConservativePotential):
         """Scalars (N, F) and vectors (N, 3 or 8, F) after the last step."""
         edge_index, vectors = graph.edge_index, edge_vectors(graph, positions)
         distance = distances(vectors)
+        if self.settings.max_neighbors is not None:
+            kept = nearest(edge_index[1], distance, self.settings.max_neighbors).squeeze(-1) > 0
+            edge_index, vectors, distance = edge_index[:, kept], vectors[kept], distance[kept]
         # Edges run from source to target; the authors' vectors from target to source.
         directions = self.sphere(-vectors / distance)
         length = distance.squeeze(-1)
-        scalars = self._meet_neighbors(graph, self.embedding(graph), length)
+        scalars = self._meet_neighbors(graph, edge_index, length)
         # Atoms attend to themselves, over an edge without length and direction.
         atoms = torch.arange(len(scalars), device=scalars.device)
         edge_index = torch.cat([edge_index, torch.stack([atoms, atoms])], dim=1)
@@ -116,12 +120,12 @@ class ViSNet(ConservativePotential):
             states = states if turn is None else states + turn
         return self.norm(scalars), moved
 
-    def _meet_neighbors(self, graph: Data, features: Tensor, length: Tensor) -> Tensor:
-        """(N, F) features mixed with those of the neighbours' elements.
+    def _meet_neighbors(self, graph: Data, edge_index: Tensor, length: Tensor) -> Tensor:
+        """(N, F) embeddings mixed with those of the neighbours' elements.
 
         The parts of `NeighborEmbedding`, which itself would pass over an atom's periodic images.
         """
         embed = self.neighbors
         filters = embed.cutoff(length)[:, None] * embed.distance_proj(self.basis(length))
-        received = embed.propagate(graph.edge_index, x=embed.embedding(graph.z), W=filters)
-        return embed.combine(torch.cat([features, received], dim=1))
+        received = embed.propagate(edge_index, x=embed.embedding(graph.z), W=filters)
+        return embed.combine(torch.cat([self.embedding(graph), received], dim=1))

@@ -16,7 +16,16 @@ from study.frames import Frames
 from study.graph import GraphSet
 from study.models import MODELS, build_model
 from study.models.potential import Potential
-from study.trial import EGNN, GNS, EquivariantTransformer, ForceNet, Model, SchNet, ViSNet
+from study.trial import (
+    EGNN,
+    GNS,
+    EquivariantTransformer,
+    ForceNet,
+    Model,
+    SchNet,
+    SE3Transformer,
+    ViSNet,
+)
 
 Array = NDArray[np.float64]
 Rotation = Callable[[int], Array]
@@ -29,6 +38,7 @@ TINY_VISNET = ViSNet(name="visnet", hidden=8, layers=3, basis=6, heads=2)
 TINY_TRANSFORMER = EquivariantTransformer(
     name="equivariant_transformer", hidden=8, layers=2, basis=6, heads=2
 )
+TINY_SE3 = SE3Transformer(name="se3_transformer", hidden=4, layers=3, basis=6)
 VARIANTS: dict[str, Model] = {
     "egnn": TINY_EGNN,
     "egnn hard": TINY_EGNN.model_copy(update={"envelope": "hard"}),
@@ -58,6 +68,8 @@ VARIANTS: dict[str, Model] = {
     "visnet raised cosine": TINY_VISNET.model_copy(update={"envelope": "raised_cosine"}),
     "transformer": TINY_TRANSFORMER,
     "transformer raised cosine": TINY_TRANSFORMER.model_copy(update={"envelope": "raised_cosine"}),
+    "se3 transformer": TINY_SE3,
+    "se3 transformer of degree 2": TINY_SE3.model_copy(update={"degrees": 3, "layers": 2}),
     "transformer head": TINY_TRANSFORMER.model_copy(update={"vector_output": "head"}),
 }
 HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
