@@ -229,8 +229,9 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
         model.silence()
     stage = trial.pretrain if work.kind == "pretrain" else trial.finetune
     assert stage is not None
-    if work.kind == "trial" and trial.finetune.trainable == "readout":
-        model.freeze_body()
+    depth = trial.finetune.trainable_depth
+    if work.kind == "trial" and depth is not None:
+        model.freeze_beyond(depth)
     task = build_task(stage, model, graphs, train)
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
 

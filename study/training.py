@@ -176,7 +176,10 @@ class _Run:
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
         self.engine = Engine(model, compiled=compiles(stage, model, len(train)), store=store)
         self.optimizer = OPTIMIZERS[stage.optimizer](
-            model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
+            layer_groups(model, stage.layer_decay),
+            lr=stage.lr,
+            weight_decay=stage.weight_decay,
+            fused=True,
         )
         self.progress = Progress()
         self.meter = EnergyMeter(task.graphs.device)
@@ -284,7 +287,7 @@ class _Run:
     def _step(self, epoch: int, step: int, chosen: Tensor) -> None:
         number = self._steps(epoch) + step
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(number)
+            group["lr"] = self._rate(number) * group["share"]
         generator = seeded(self.seed, "task", epoch, step, device=chosen.device)
         terms = self.task.terms(chosen, generator, number)
         self.optimizer.zero_grad()
@@ -348,9 +351,7 @@ class _Run:
         return epochs * self.steps_per_epoch
 
     def _rate(self, step: int) -> float:
-        """Half a cosine from `lr` at the first step to `min_lr` after the last."""
-        wave = (1 + math.cos(math.pi * step / self._steps(scheduled_epochs(self.stage)))) / 2
-        return self.stage.min_lr + (self.stage.lr - self.stage.min_lr) * wave
+        return learning_rate(self.stage, step, self.steps_per_epoch)
 
     def _spent(self) -> dict[str, float]:
         """What the epochs so far have cost, as far as it is known; see `study.records.SPENT`."""
@@ -363,3 +364,22 @@ class _Run:
             "energy_joule": done.energy_joule,
         }
         return {name: value for name, value in spent.items() if value is not None}
+
+
+def learning_rate(stage: Stage, step: int, steps_per_epoch: int) -> float:
+    """That of a step: a linear rise, a plateau, then half a cosine down to `min_lr`."""
+    rise, stay = stage.warmup * steps_per_epoch, stage.plateau * steps_per_epoch
+    if step < rise:
+        share = step / rise
+    else:
+        fall = scheduled_epochs(stage) * steps_per_epoch - rise - stay
+        share = (1 + math.cos(math.pi * max(step - rise - stay, 0) / fall)) / 2
+    return stage.min_lr + (stage.lr - stage.min_lr) * share
+
+
+def layer_groups(model: Potential, decay: float) -> list[dict[str, Any]]:
+    """The parameters by depth, with the `share` of the learning rate that theirs is."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, weights in model.named_parameters():
+        groups.setdefault(decay ** model.depth(name), []).append(weights)
+    return [{"params": weights, "share": share} for share, weights in groups.items()]

@@ -35,6 +35,7 @@ from study.model_settings import (
     Network,
     OwnModel,
     SchNet,
+    SE3Transformer,
     ViSNet,
 )
 from study.sizes import Sizes
@@ -73,6 +74,7 @@ __all__ = [
     "OwnTask",
     "Pretraining",
     "RPBEWater",
+    "SE3Transformer",
     "SPICEFile",
     "SchNet",
     "Split",
@@ -101,9 +103,15 @@ class Stage(Config):
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW, or Adam with L2 as the released pretraining code."""
     lr: float = Field(default=1e-4, gt=0, le=10)
-    """Learning rate at the start of the half cosine."""
+    """Learning rate at the start of the half cosine, the largest."""
     min_lr: float = Field(default=1e-7, ge=0, le=10)
-    """Learning rate at its end."""
+    """Learning rate at its end, and at the start of the warm-up."""
+    warmup: float = Field(default=0, ge=0)
+    """Epochs, also parts of one, in which the learning rate first rises linearly."""
+    plateau: float = Field(default=0, ge=0)
+    """Epochs that it then stays at `lr` before it falls."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of a layer as a share of the next one's; the heads learn with the whole."""
     weight_decay: float = Field(default=1e-4, ge=0, le=10)
     """Weight decay of the optimizer."""
     clip_norm: float | None = Field(default=None, gt=0)
@@ -129,6 +137,12 @@ class Stage(Config):
     def _rate_falls(self) -> Self:
         if self.min_lr > self.lr:
             raise ValueError(f"`min_lr <= lr` must hold, but got {self.min_lr} and {self.lr}")
+        scheduled = self.schedule_epochs or self.epochs
+        if self.warmup + self.plateau >= scheduled:
+            raise ValueError(
+                f"`warmup + plateau` must be less than the {scheduled} epochs, but got "
+                f"{self.warmup:g} and {self.plateau:g}"
+            )
         return self
 
 
@@ -142,10 +156,18 @@ class Pretraining(Stage):
 class Finetuning(Stage):
     """The second stage, on energies and forces."""
 
-    trainable: Literal["all", "readout"] = "all"
-    """Weights that learn: all, or the readout alone on features as pretraining left them."""
+    trainable: Literal["all", "readout"] | Annotated[int, Field(ge=1, le=64)] = "all"
+    """Weights that learn: all, the readout alone on features as pretraining left them, or the
+    readout and so many of the last layers."""
     schedule_epochs: None = None
     """Finetunings share no epochs; early stopping is what shortens them."""
+
+    @property
+    def trainable_depth(self) -> int | None:
+        """Layers next to the readout that learn with it; none if all weights learn."""
+        if isinstance(self.trainable, int):
+            return self.trainable
+        return 0 if self.trainable == "readout" else None
 
 
 class Trial(Config):
@@ -174,6 +196,16 @@ class Trial(Config):
         if self.finetune.task.name != "energy_forces":
             raise ValueError(
                 f"`finetune.task` must be energy_forces, but got {self.finetune.task.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_that_learn_exist(self) -> Self:
+        depth, layers = self.finetune.trainable_depth, self.model.layers
+        if depth is not None and depth > layers:
+            raise ValueError(
+                f"`finetune.trainable` must be <= {layers}, the layers of the model, but got "
+                f"{depth}"
             )
         return self
 

@@ -288,6 +288,9 @@ class OneWeight(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
+    def depth(self, _name: str) -> int:
+        return 0
+
 
 @dataclass
 class Script:
@@ -377,6 +380,38 @@ def test_the_learning_rate_falls_along_half_a_cosine(tiny: Callable[..., Trial])
     # 0.02 + 0.08 (1 + cos kπ/4) / 2 at steps k = 0, 1, 2, 3.
     expected = [0.1, 0.0882842712, 0.06, 0.0317157288]
     assert [epoch["lr"] for epoch in metrics] == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_learning_rate_rises_stays_and_falls(tiny: Callable[..., Trial]) -> None:
+    shape = {"lr": 0.1, "min_lr": 0.02, "warmup": 1.6, "plateau": 1.4}
+    metrics, _ = play(Script([1.0] * 5), tiny, frames=2, **shape)
+    # 0.02 + 0.08 k / 1.6 at steps k = 0, 1; 0.1 at 2 and 3; 0.02 + 0.08 (1 + cos π/2) / 2 at 4.
+    expected = [0.02, 0.07, 0.1, 0.1, 0.06]
+    assert [epoch["lr"] for epoch in metrics] == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_schedule_must_leave_epochs_to_fall_in(tiny: Callable[..., Trial]) -> None:
+    with pytest.raises(ValueError, match=r"`warmup \+ plateau` must be less than the 3 epochs"):
+        tiny(finetune__epochs=3, finetune__warmup=2, finetune__plateau=1)
+
+
+def test_layers_learn_the_slower_the_farther_they_are_from_the_readout(bench: Bench) -> None:
+    """The first step of Adam moves weights by their learning rate, whatever the gradient is."""
+    model = bench.model()
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    one_step = {"epochs": 1, "batch_size": 8, "lr": 0.01, "optimizer": "adam"}
+    stage = bench.stage(**one_step, weight_decay=0.0, layer_decay=0.5, select="last")
+    list(fit(model, bench.task(model), stage, bench.train, bench.validation, 0))
+    steps = {"readout": 0.01, "layers.1": 0.005, "layers.0": 0.0025, "embedding": 0.00125}
+    if bench.arm == "displacement":
+        del steps["readout"]  # Displacements do not depend on it.
+    for start, step in steps.items():
+        moved = [
+            float((weights.detach() - before[name]).abs().max())
+            for name, weights in model.named_parameters()
+            if name.startswith(start)
+        ]
+        assert max(moved) == pytest.approx(step, rel=1e-2)
 
 
 def test_the_learning_rate_falls_in_every_step(tiny: Callable[..., Trial]) -> None:

@@ -122,9 +122,9 @@ def test_both_data_sets_must_be_large_enough(change: dict[str, Any], rule: str, 
         tiny(**({"pretrain__dataset": OTHER} | change))
 
 
-@pytest.mark.parametrize("trainable", ["all", "readout"])
+@pytest.mark.parametrize("trainable", ["all", "readout", 1])
 def test_weights_carry_over_to_other_frames_and_may_stay_as_they_are(
-    trainable: str, tiny: Tiny, water_folder: Path, triclinic_water: Frames, tmp_path: Path
+    trainable: str | int, tiny: Tiny, water_folder: Path, triclinic_water: Frames, tmp_path: Path
 ) -> None:
     target = triclinic_water.save(tmp_path / "target")
     source = Frames.load(water_folder).content_hash()
@@ -146,12 +146,17 @@ def test_weights_carry_over_to_other_frames_and_may_stay_as_they_are(
     before = load_tensors(require_weights(work.pretraining, tmp_path))
     after = load_tensors(outcome.weights)
     changed = {
-        name.split(".")[0]
+        "last layer" if name.startswith("layers.1") else name.split(".")[0]
         for name, value in after.items()
         if value.dim() and not name.startswith("reference") and not torch.equal(value, before[name])
     }
-    body = {"embedding", "layers"} if trainable == "all" else set()
-    assert changed == {"readout"} | body
+    body = {"all": {"embedding", "layers", "last layer"}, "readout": set(), 1: {"last layer"}}
+    assert changed == {"readout"} | body[trainable]
+
+
+def test_no_more_layers_may_learn_than_there_are(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=r"`finetune\.trainable` must be <= 2, the layers"):
+        tiny(finetune__trainable=3)
 
 
 AUXILIARY = {"task": {"name": "denoising", "noise_scale": 0.1}, "weight": 0.25}
