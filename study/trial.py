@@ -6,7 +6,7 @@ Nothing here imports torch, so that a bad space is answered at once. The classes
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 

@@ -194,6 +194,8 @@ class SE3Transformer(ConservativePotential):
     has no derivative where they vanish.
     """
 
+    compilable = False
+
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:
