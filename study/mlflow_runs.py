@@ -261,6 +261,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def create_database(path: Path) -> None:
+    """Make all tables of a new database file; what is killed meanwhile leaves one of no use."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    artifacts = (path.parent / "artifacts").resolve().as_uri()
+    store: Any = SqlAlchemyStore
+    store(f"sqlite:///{path}", artifacts).engine.dispose()
+
+
 def is_local(uri: str) -> bool:
     """Whether MLflow's records are a database file here, without a server."""
     return uri.startswith("sqlite:")

@@ -12,16 +12,16 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from study.conductor import Planned
+from study.durable import remove, write_with
 from study.errors import UserError
-from study.mlflow_runs import StudyRuns, is_local, without_password
+from study.mlflow_runs import StudyRuns, create_database, is_local, without_password
 from study.records import EpochRecord, WorkResult
 from study.work import Work
 
@@ -119,7 +119,7 @@ class Tracker:
 
     def _write(self) -> None:
         try:
-            with _first_touch(self.uri):
+            with first_touch(self.uri):
                 self.runs = StudyRuns(self.uri, self.experiment, self.root, self.tags, self.trials)
         except Exception as problem:
             self.problem = _one_line(problem, self.uri)
@@ -153,13 +153,20 @@ def _milliseconds() -> int:
     return int(time.time() * 1000)
 
 
-def _first_touch(uri: str) -> Any:
-    """Only one process may create the tables of a database file."""
+@contextmanager
+def first_touch(uri: str) -> Iterator[None]:
+    """Only one process may create the tables of a database file, and creates all or none."""
     if not is_local(uri):
-        return nullcontext()
+        yield
+        return
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f"{path.name}.lock"))
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not path.exists():
+            for abandoned in path.parent.glob(f".{path.name}.*-journal"):
+                remove(abandoned)
+            write_with(path, create_database)
+        yield
 
 
 def _require_database(path: Path) -> None:

@@ -176,6 +176,8 @@ def run(
         threads=resources.cpus,
         device="cuda" if gpus else "cpu",
     )
+    # Of a worker that died the user is told in a line, and not by Tune's traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
 
@@ -242,7 +244,7 @@ class _Workers(_Unsaved, tune.Callback):
             reason = f"it hung: no step was done in the time of --patience; {log} shows where"
             self.conductor.end(work.key, WorkResult("failed", reason))
         elif "OutOfMemoryError" in why or "low on memory" in why:
-            reason = f"out of memory: Ray ended its process ({_memory_used(why)})"
+            reason = f"out of memory: Ray ended its process ({_cause(why)})"
             self.conductor.end(work.key, WorkResult("failed", reason, facts={OUT_OF_MEMORY: True}))
         else:
             self.conductor.lost(work.key, _cause(why))
@@ -260,13 +262,11 @@ class _Workers(_Unsaved, tune.Callback):
 
 
 def _cause(why: str) -> str:
-    """Of the death of a worker process, in a few of Ray's words."""
+    """Of the death of a worker process, in a few words of Ray's many."""
+    if "Worker unexpectedly exits" in why:
+        return "killed, crashed, or short of memory"
     lines = [line.strip() for line in why.splitlines() if line.strip()]
-    return lines[-1] if lines else "Ray does not know why"
-
-
-def _memory_used(why: str) -> str:
-    return _cause(why)
+    return lines[-1][:200] if lines else "Ray does not know why"
 
 
 def _content(path: Path) -> str:

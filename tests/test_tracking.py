@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from study.conductor import Planned
 from study.durable import write_hashed
 from study.errors import UserError
 from study.records import EpochRecord, Tag, WorkResult
-from study.tracking import Tracker, require_reachable
+from study.tracking import Tracker, first_touch, require_reachable
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
 
@@ -224,3 +225,48 @@ def test_training_does_not_wait_for_a_server_that_fails(
         runs(uri, "flaky")["trial"].info.run_id, "finetune/val_force_rmse"
     )
     assert len(points) == 1
+
+
+def test_a_database_is_there_with_all_its_tables_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> None:
+        path.write_bytes(b"SQLite format 3")
+        path.with_name(f"{path.name}-journal").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setattr("study.tracking.create_database", killed)
+    with pytest.raises(KeyboardInterrupt), first_touch(f"sqlite:///{database}"):
+        pass
+    assert not database.exists()
+    monkeypatch.setattr("study.tracking.create_database", lambda path: path.write_bytes(b"whole"))
+    with first_touch(f"sqlite:///{database}"):
+        assert database.read_bytes() == b"whole"
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_training_does_not_wait_for_a_server_that_does_not_answer(
+    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = opened(uri, "stopped", tmp_path)
+    tracker.started(work, 0)
+    real, asked, answers = tracker.runs.client.log_batch, threading.Event(), threading.Event()
+
+    def stopped(*arguments: object, **named: object) -> None:
+        asked.set()
+        answers.wait()
+        real(*arguments, **named)
+
+    monkeypatch.setattr(tracker.runs.client, "log_batch", stopped)
+    for epoch in range(1, 200):
+        tracker.recorded(work, record(epoch))
+    assert asked.wait(30)
+    assert not answers.is_set()
+    tracker.ended(work, WorkResult("stopped", "early"))
+    answers.set()
+    assert tracker.close("FINISHED")
+    points = MlflowClient(uri).get_metric_history(
+        runs(uri, "stopped")["trial"].info.run_id, "finetune/val_force_rmse"
+    )
+    assert sorted(point.step for point in points) == list(range(1, 200))
