@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="FILE", help="a data set of yours in place of the space's")
     add("--dry-run", action="store_true", help="show the plan and write nothing")
     add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
+    add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")
     add = how.add_argument
     add("--max-concurrent", type=int, metavar="N", help="trials at once (default: what fits)")
     add("--budget", metavar="8h", help="stop once so many GPU or core hours are spent")

@@ -116,7 +116,7 @@ class Probe:
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
         trial, stage = realized(trial, self.plan.root), realized(stage, self.plan.root)
         size = stage.batch_size
-        frames = self._frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
+        frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
         everything = torch.arange(len(frames), device=graphs.device)
         model = build_model(trial.model, trial.seed).to(graphs.device)
@@ -152,7 +152,12 @@ class Probe:
             moments.append(time.perf_counter())
         return [after - before for before, after in pairwise(moments[1:])]
 
-    def _frames(self, dataset: Dataset, count: int) -> Frames:
+    def frames(self, dataset: Dataset, count: int) -> Frames:
+        """So many of a data set, or what stands in for them.
+
+        Raises:
+            UserError: if nothing does.
+        """
         folder = folder_of(dataset, self.plan.root)
         if folder.exists():
             frames = Frames.load(folder)

@@ -75,6 +75,8 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
     plan.show(console)
     if chosen.probe:
         _probe(plan, console)
+    if chosen.verify_resume:
+        return _verify_resume(plan, spoken)
     if chosen.dry_run or chosen.probe:
         return 0
     from study.durable import locked
@@ -93,6 +95,17 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
         return FAILED if session.failed else code
     spoken.print(f"\n--budget {chosen.budget} is spent; the same command with more goes on.")
     return UNFINISHED
+
+
+def _verify_resume(plan: Plan, console: Console) -> int:
+    """Kill and resume a short trial on this machine."""
+    from study.provenance import gpus
+    from study.verify_resume import verify
+
+    on_gpu = bool(gpus()) and plan.space.settings.resources.gpus > 0
+    verdict = verify(plan, "cuda" if on_gpu else "cpu")
+    console.print(f"\n{verdict}")
+    return 0 if verdict.holds else FAILED
 
 
 def _probe(plan: Plan, console: Console) -> None:
