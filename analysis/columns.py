@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from analysis.runs import Run
 from study.durable import write_json, write_with
 from study.errors import UserError
-from study.records import METRICS, SCHEMA_VERSION, SPENT, Tag
+from study.records import METRICS, PROPERTY_METRICS, SCHEMA_VERSION, SPENT, Tag
 
 MANIFEST = "tables.json"
 """SHA-256 of each table, whose footer has no checksum, and which export they are of."""
@@ -38,7 +38,8 @@ TAGS = {
 FINAL = [
     name
     for name in METRICS
-    if name.startswith(("test_", "trivial_")) or name in {"best_epoch", *SPENT}
+    if name not in PROPERTY_METRICS
+    and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *SPENT})
 ]
 COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
 """Whole numbers that the study tells of a finished piece of work, as tags."""

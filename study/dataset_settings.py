@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field
 
 from study.config import OWN, SHIPPED, Config, Own, whose
-from study.sizes import Sizes
+from study.sizes import Sizes, SplitBy
 
 
 class TIP3PWater(Config):
@@ -39,6 +39,7 @@ class TIP3PWater(Config):
         """How much it holds."""
         return Sizes(
             groups=((self.frames, self.trajectories),),
+            compositions=((self.frames * self.trajectories, 1),),
             copies=((1, self.trajectories * self.frames),),
             atoms=3.0 * self.molecules,
             waters=self.molecules,
@@ -106,9 +107,15 @@ class GAMDFolder(Stored):
 
 
 class MD17Files(Stored):
-    """MD17 or rMD17 molecules: an npz file or a folder of them, each of which is one group."""
+    """MD17, rMD17 or MD22: a file of a molecule or a folder of them, each of which is one group."""
 
     name: Literal["md17_npz"]
+
+
+class ANI1File(Stored):
+    """ANI-1 (doi:10.1038/sdata.2017.193) in HDF5, energies only; a molecule is one group."""
+
+    name: Literal["ani1_hdf5"]
 
 
 class ANI1xFile(Stored):
@@ -121,6 +128,42 @@ class SPICEFile(Stored):
     """SPICE (arXiv:2209.10702) in HDF5; conformers of one molecule are one group."""
 
     name: Literal["spice_hdf5"]
+
+
+class QM9XYZ(Stored):
+    """QM9's xyz files with their 12 targets: a folder of them, or their tar; no forces."""
+
+    name: Literal["qm9_xyz"]
+
+
+class SDFile(Stored):
+    """Molecules of an SDF with the table beside it: QM9's or PCQM4Mv2's; no forces."""
+
+    name: Literal["sdf_file"]
+
+
+class DimerFile(Stored):
+    """DES15K, DES370K or DES5M: a csv of dimers with interaction energies; no forces."""
+
+    name: Literal["dimers_csv"]
+
+
+class ISO17Within(Stored):
+    """ISO17's folder, tested on other steps of the molecules that train."""
+
+    name: Literal["iso17_within"]
+
+
+class ISO17Other(Stored):
+    """ISO17's folder, tested on other molecules than those that train."""
+
+    name: Literal["iso17_other"]
+
+
+class OC20Folder(Stored):
+    """A folder of OC20's frames for structure to energy and forces: *.extxyz with *.txt."""
+
+    name: Literal["oc20_folder"]
 
 
 class OwnDataset(Own):
@@ -139,8 +182,15 @@ Shipped = Annotated[
     | DeePMDFolder
     | GAMDFolder
     | MD17Files
+    | ANI1File
     | ANI1xFile
-    | SPICEFile,
+    | SPICEFile
+    | QM9XYZ
+    | SDFile
+    | DimerFile
+    | ISO17Within
+    | ISO17Other
+    | OC20Folder,
     Field(discriminator="name"),
 ]
 
@@ -150,10 +200,12 @@ Dataset = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnDataset, OWN], Di
 class Split(Config):
     """Which frames train, validate and test."""
 
-    by: Literal["trajectory", "frame"] = "trajectory"
-    """Keep whole trajectories together (no leak between correlated frames), or draw frames. Of a
-    file a trajectory is what it says belongs together: n2p2's `src=` in the comment, extxyz's
-    `group` or `config_type`; equal frames always stay together."""
+    by: SplitBy = "trajectory"
+    """Keep whole trajectories together (no leak between correlated frames), draw single frames (of
+    conformers, the same molecules then train and test), keep all frames of a sum formula together,
+    or take the parts that the set was published with. A trajectory is what a file says belongs
+    together: n2p2's `src=` in the comment, extxyz's `group` or `config_type`, a molecule with all
+    its conformers; equal frames always stay together."""
     test: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of all groups or frames held out for the final test."""
     validation: float = Field(default=0.1, gt=0, lt=1)

@@ -287,4 +287,4 @@ def with_unit(metric: str, value: float) -> str:
     unit = METRICS[metric][0]
     if unit in MILLI:
         return f"{1000 * value:.4g} {MILLI[unit]}"
-    return f"{value:.4g}"
+    return f"{value:.4g} {unit}" if unit != "1" else f"{value:.4g}"

@@ -26,9 +26,8 @@ def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     Measured with EGNN 32 × 3 and 128 × 5 on water; another machine is faster or slower, so the
     display corrects it by what the first epochs really take.
     """
-    model, units = trial.model, sizes.units(trial.split.by)
-    frames_per_unit = sizes.frames / units
-    train, validation, _ = (count * frames_per_unit for count in trial.split.counts(units))
+    model = trial.model
+    train, validation, _ = sizes.shares(trial.split)
     train = min(train, stage.frames or train)
     frames = train + VALIDATION_SHARE * validation
     neighbours = min(sizes.density * 4 / 3 * math.pi * model.cutoff**3, 1e4)

@@ -98,7 +98,7 @@ class Frames:
     def labels(self) -> tuple[str, ...]:
         """Names of what the frames are labelled with: energy, forces, properties."""
         known = {"energy": self.energies, "forces": self.forces} | self.properties
-        return tuple(name for name, values in known.items() if np.isfinite(values).any())
+        return tuple(name for name, values in known.items() if not np.isnan(values).all())
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ edge's target, and `masked`, which atoms a pretext task has marked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -59,6 +59,7 @@ class GraphSet:
         edge_shift: (ΣE, 3) lattice translations of the target, whole numbers.
         edges: rows of `edge_shift` by frame.
         cutoff: Å.
+        properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
     """
 
     z: Tensor
@@ -71,6 +72,7 @@ class GraphSet:
     edge_shift: Tensor
     edges: Ragged
     cutoff: float
+    properties: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -97,6 +99,10 @@ class GraphSet:
             edge_shift=torch.tensor(np.concatenate([shifts for _, shifts in lists]), device=device),
             edges=Ragged(torch.tensor(np.concatenate([[0], np.cumsum(counts)]), device=device)),
             cutoff=cutoff,
+            properties={
+                name: torch.tensor(values, device=device)
+                for name, values in frames.properties.items()
+            },
         )
 
     def __len__(self) -> int:

@@ -64,6 +64,11 @@ def _predicted(
 ) -> dict[str, np.ndarray[Any, Any]]:
     import torch
 
+    if work.trial.finetune.task.name != "energy_forces":
+        raise UserError(
+            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, but predictions of "
+            "energies and forces are wanted; name a trial that learned these"
+        )
     setup = _restored(work, root, frames, device)
     test = setup.parts[2]
     found: dict[str, list[torch.Tensor]] = {}

@@ -31,7 +31,9 @@ from study.records import SPENT, EpochRecord, WorkResult
 from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.labelled import LabelledTask
 from study.tasks.pretext import build_pretext
+from study.tasks.scalar import Scalar
 from study.training import DivergenceError, PausedError, compiles, fit
 from study.work import (
     LOG,
@@ -177,16 +179,17 @@ class _Setup:
         last = history[-1].metrics
         final = {name: last[name] for name in SPENT if name in last}
         final["best_epoch"] = float(best)
-        return final | (self._errors(self.task) if isinstance(self.task, EnergyForces) else {})
+        return final | (self._errors(self.task) if isinstance(self.task, LabelledTask) else {})
 
-    def _errors(self, task: EnergyForces) -> dict[str, float]:
+    def _errors(self, task: LabelledTask) -> dict[str, float]:
         """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
         self.model.eval()
         batches = list(self.parts[2].split(self.stage.batch_size))
         errors, trivial = task.errors(self.model, batches), task.trivial_errors(self.model, batches)
         found = {f"test_{name}": value for name, value in errors.items()}
         found |= {f"trivial_{name}": value for name, value in trivial.items()}
-        if not (self.model.equivariant and self.model.conservative):
+        symmetric = self.model.equivariant and self.model.conservative
+        if isinstance(task, EnergyForces) and not symmetric:
             generator = seeded("symmetry", device=task.graphs.device)
             found |= symmetry_errors(self.model, task.gather(batches[0]), generator)
         return found
@@ -239,9 +242,14 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
 def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
     """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
     settings: Any = stage.task
+    train = train[: stage.frames]
+    if settings.name == "scalar":
+        scalar = Scalar(settings, graphs, train)
+        scalar.apply(model)
+        return scalar
     if settings.name != "energy_forces":
         return build_pretext(settings, graphs)
-    statistics = LabelStatistics.fit(graphs, train[: stage.frames])
+    statistics = LabelStatistics.fit(graphs, train)
     statistics.apply(model, settings)
     return EnergyForces(settings, graphs, statistics)
 

@@ -96,8 +96,7 @@ class Probe:
     def _seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
         """Compute of a stage, at least and at most."""
         sizes = self._sizes(trial.dataset_of(stage))
-        units = sizes.units(trial.split.by)
-        train, validation, _ = (count * sizes.frames / units for count in trial.split.counts(units))
+        train, validation, _ = sizes.shares(trial.split)
         steps = math.ceil(min(train, stage.frames or train) / stage.batch_size)
         speed = self._speed(trial, stage)
         low, high = (

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from study.properties import PROPERTIES, TARGETS
+
 StageName = Literal["pretrain", "finetune"]
 Status = Literal["completed", "stopped", "diverged", "failed"]
 
@@ -76,6 +78,25 @@ METRICS = {
     "best_epoch": ("1", "epoch whose weights were kept"),
 }
 """Metric → (unit, meaning)."""
+
+PROPERTY_METRICS = {
+    f"{part}_{name}_{kind}": (PROPERTIES[name].unit, f"{whose} of the {PROPERTIES[name].meaning}")
+    for name in TARGETS
+    for kind, error in (("rmse", "root mean square error"), ("mae", "mean absolute error"))
+    for part, whose in (
+        ("val", f"validation {error}"),
+        ("test", f"test {error}"),
+        ("trivial", f"test {error}, of predicting the training mean or a sum over elements,"),
+    )
+}
+PROPERTY_METRICS |= {
+    "val_frame_energy_mae": ("eV", "validation energy error, mean absolute per frame"),
+    "test_frame_energy_mae": ("eV", "test energy error, mean absolute per frame"),
+    "trivial_frame_energy_mae": ("eV", "the same of the training mean or a sum over elements"),
+    "trivial_energy_mae": ("eV/atom", "the same, per atom"),
+}
+"""The same of what is learned in place of energy and forces; a study has those of its own."""
+METRICS |= PROPERTY_METRICS
 SPENT = ("seconds", "cpu_seconds", "flops", "energy_joule")
 """Metrics that tell what a stage has cost so far; some machines do not tell all."""
 

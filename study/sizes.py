@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from study.dataset_settings import Split
+
+SplitBy = Literal["trajectory", "frame", "composition", "published"]
+"""What a split deals out whole."""
 
 Histogram = tuple[tuple[int, int], ...]
 """(frames of a unit, number of such units), smallest units first."""
@@ -17,29 +23,43 @@ class Sizes:
     Args:
         groups: groups of correlated frames.
         copies: frames that are equal, which a split always keeps together.
+        compositions: frames of one sum formula.
         atoms: mean per frame.
         waters: water molecules in the smallest frame; 0 if some frame holds anything else.
         density: atoms per Å³.
         labels: what the frames are labelled with, such as energy and forces.
+        published: frames that train, validate and test in the split it was published with.
     """
 
     groups: Histogram
     copies: Histogram
+    compositions: Histogram
     atoms: float
     waters: int
     density: float
     labels: tuple[str, ...] = ("energy", "forces")
+    published: tuple[int, ...] = (0, 0, 0)
 
     @property
     def frames(self) -> int:
         """All frames."""
         return sum(size * count for size, count in self.groups)
 
-    def units(self, by: Literal["trajectory", "frame"]) -> int:
-        """What a split deals out: groups, or different frames."""
+    def units(self, by: SplitBy) -> int:
+        """What a split deals out: groups, different frames, or sum formulas."""
         return sum(count for _, count in self._histogram(by))
 
-    def fewest_frames(self, by: Literal["trajectory", "frame"], units: int) -> int:
+    def shares(self, split: Split) -> tuple[float, float, float]:
+        """Frames that train, validate and test, on average over seeds."""
+        if split.by == "published":
+            counts, frames_each = self.published, 1.0
+        else:
+            units = self.units(split.by)
+            counts, frames_each = split.counts(units), self.frames / units
+        train, validation, test = (count * frames_each for count in counts)
+        return train, validation, test
+
+    def fewest_frames(self, by: SplitBy, units: int) -> int:
         """Frames in the smallest `units` units: no split with so many has fewer."""
         frames = 0
         for size, count in self._histogram(by):
@@ -47,14 +67,22 @@ class Sizes:
             frames, units = frames + taken * size, units - taken
         return frames
 
-    def _histogram(self, by: Literal["trajectory", "frame"]) -> Histogram:
-        return self.groups if by == "trajectory" else self.copies
+    def _histogram(self, by: SplitBy) -> Histogram:
+        match by:
+            case "trajectory":
+                return self.groups
+            case "composition":
+                return self.compositions
+            case _:
+                return self.copies
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`, by way of JSON."""
-        pairs = {name: tuple(map(tuple, value[name])) for name in ("groups", "copies")}
-        return cls(**(value | pairs | {"labels": tuple(value["labels"])}))
+        lists = {name: tuple(value[name]) for name in ("labels", "published")}
+        for name in ("groups", "copies", "compositions"):
+            lists[name] = tuple(map(tuple, value[name]))
+        return cls(**(value | lists))
 
 
 def histogram(sizes: Iterable[int]) -> Histogram:

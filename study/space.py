@@ -29,6 +29,7 @@ from study.holes import (
     variants,
 )
 from study.identity import digest
+from study.task_settings import ENERGY_FORCES_ERRORS, SCALAR_ERRORS
 from study.trial import Trial
 from study.yaml_file import Block, as_block, read_yaml
 
@@ -43,7 +44,8 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
-Metric = Literal["val_force_rmse", "val_energy_rmse", "val_force_mae", "val_energy_mae"]
+RANKING = [f"val_{name}" for name in (*ENERGY_FORCES_ERRORS, *SCALAR_ERRORS)]
+Metric = Annotated[str, Field(json_schema_extra={"enum": list(dict.fromkeys(RANKING))})]
 
 
 class Resources(Config):
@@ -237,7 +239,16 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
         problems += _problems_of_trial(body, path, searched=searched)
     if problems or settings is None or not isinstance(body, Block):
         raise UserError(*dict.fromkeys(problems))
-    return Space(path, profile, settings, body)
+    space = Space(path, profile, settings, body)
+    for trial in space.samples:
+        known = [f"val_{name}" for name in trial.finetune.task.errors]  # type: ignore[union-attr]
+        if settings.metric not in known:
+            place = f"{path}:{content.lines['metric']}" if "metric" in content else str(path)
+            raise UserError(
+                f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
+                f"measures, but got {settings.metric}"
+            )
+    return space
 
 
 def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:

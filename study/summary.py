@@ -13,7 +13,7 @@ from rich.table import Table
 
 from study.identity import digest
 from study.mlflow_runs import flat
-from study.records import WorkResult
+from study.records import METRICS, WorkResult
 from study.work import Work
 
 MOST_ARMS = 30
@@ -24,6 +24,9 @@ KIND = ("model.name", "dataset.name", "dataset.path")
 OWN = ("pretrain", "transfer")
 """What distinguishes an arm from its baseline."""
 
+
+DEFAULT = ["force_rmse", "energy_rmse"]
+"""Test errors that are shown of trials that learned energy and forces."""
 
 USUAL = 0.7
 """A value that more than this share of comparable arms have is not told."""
@@ -62,21 +65,31 @@ class Arm:
         }
         return {"label": self.label, "settings": self.settings, "trials": trials}
 
+    @property
+    def errors(self) -> list[str]:
+        """Names of the test errors to show: of force and energy, or of what was learned."""
+        metrics = next((result.metrics for result in self.completed.values()), {})
+        tested = [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
+        return DEFAULT if not tested or "force_rmse" in tested else tested[:2]
+
     def shown(self, metric: str) -> str:
-        """Mean ± standard deviation over the seeds, in thousandths of the metric's unit."""
-        values = [1000 * result.metrics[metric] for result in self.completed.values()]
+        """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""
+        factor = 1000 if METRICS[metric][0].startswith("eV") else 1
+        found = [result.metrics.get(metric) for result in self.completed.values()]
+        values = [factor * value for value in found if value is not None]
         if not values:
             return "–"
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.4g}{spread}"
 
     def change(self, baseline: Arm | None) -> str:
-        """Mean change of the test force error against the baseline, paired by seed, in per cent."""
+        """Mean change of the first test error against the baseline, paired by seed, in per cent."""
         if baseline is None or baseline is self:
             return ""
         mine, theirs = self.completed, baseline.completed
+        metric = f"test_{self.errors[0]}"
         ratios = [
-            mine[seed].metrics["test_force_rmse"] / theirs[seed].metrics["test_force_rmse"]
+            mine[seed].metrics[metric] / theirs[seed].metrics[metric]
             for seed in mine
             if seed in theirs
         ]
@@ -134,8 +147,9 @@ def result_table(found: list[Arm]) -> Table:
         found: arms of the study; only the `MOST_ARMS` with most trials are shown.
     """
     table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
+    first, second = next((arm.errors for arm in found if arm.completed), DEFAULT)
     table.add_column("arm")
-    for name in ("trials", "force RMSE\nmeV/Å", "against\nscratch", "energy RMSE\nmeV/atom"):
+    for name in ("trials", _head(first), "against\nscratch", _head(second)):
         table.add_column(name, justify="right")
     scratch = {arm.setting: arm for arm in found if arm.settings.get("pretrain", "") is None}
     shown = found
@@ -145,20 +159,27 @@ def result_table(found: list[Arm]) -> Table:
         table.add_row(
             arm.label,
             f"{len(arm.completed)}/{len(arm.results)}",
-            arm.shown("test_force_rmse"),
+            arm.shown(f"test_{first}"),
             arm.change(scratch.get(arm.setting)),
-            arm.shown("test_energy_rmse"),
+            arm.shown(f"test_{second}"),
         )
     for label, arm in _one_per_data_set(found).items():
         table.add_row(
-            f"zero force, mean energy{label}",
+            f"{'zero force, mean energy' if first == 'force_rmse' else 'mean'}{label}",
             "",
-            arm.shown("trivial_force_rmse"),
+            arm.shown(f"trivial_{first}"),
             "",
-            arm.shown("trivial_energy_rmse"),
+            arm.shown(f"trivial_{second}"),
             style="dim",
         )
     return table
+
+
+def _head(error: str) -> str:
+    """Of a column: the error and its unit."""
+    unit = METRICS[f"test_{error}"][0]
+    what, _, kind = error.rpartition("_")
+    return f"{what.replace('_', ' ')} {kind.upper()}\n{'m' * unit.startswith('eV')}{unit}"
 
 
 def _one_per_data_set(found: list[Arm]) -> dict[str, Arm]:

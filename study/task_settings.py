@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, model_validator
 
 from study.config import OWN, SHIPPED, Config, Own, whose
+from study.properties import PROPERTIES, TARGETS
 
 
 class Masking(Config):
@@ -105,6 +106,68 @@ class Mixed(Config):
         return joint.join(part.task.label for part in self.tasks)
 
 
+ENERGY_FORCES_ERRORS = (
+    "force_rmse",
+    "force_mae",
+    "energy_rmse",
+    "energy_mae",
+    "frame_energy_rmse",
+)
+ENERGY_ERRORS = ("energy_rmse", "energy_mae", "frame_energy_rmse", "frame_energy_mae")
+SCALAR_ERRORS = (
+    *ENERGY_ERRORS,
+    *(f"{target}_{kind}" for target in TARGETS for kind in ("rmse", "mae")),
+)
+"""Names of the errors that tasks with labels measure, without `val_` and `test_`."""
+
+
+class Scalar(Config):
+    """Predict a number of each structure: a property, or the energy alone."""
+
+    name: Literal["scalar"]
+    target: Literal[
+        "energy", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298",
+        "cv", "interaction_energy",
+    ]  # fmt: skip
+    """What: the total energy, one of QM9's twelve targets, the interaction of a dimer."""
+    loss: Literal["l1", "l2", "huber"] = "l2"
+    """Penalty of a deviation, in standard deviations of the training frames."""
+    criterion: Literal["mae", "rmse"] = "mae"
+    """Validation error that picks the best epoch."""
+    readout: Literal["sum", "mean"] | None = None
+    """Atoms' numbers are summed, about energies of the elements, or averaged, about the mean; when
+    left out, as the property is extensive or not."""
+    mask_embedding: Literal["zeros", "none"] = "zeros"
+    """Atoms get the embedding of unmasked atoms, as in pretraining, or none."""
+    auxiliary: MixedPart | None = None
+    """A pretext task that goes on while finetuning, on copies of the same frames; denoising makes
+    it Noisy Nodes (arXiv:2106.07971)."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Names of what it measures."""
+        own = (f"{self.target}_rmse", f"{self.target}_mae")
+        return ENERGY_ERRORS if self.target == "energy" else own
+
+    @property
+    def extensive(self) -> bool:
+        """Whether atoms' numbers are summed."""
+        if self.readout is not None:
+            return self.readout == "sum"
+        return self.target == "energy" or PROPERTIES[self.target].extensive
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the frames must be labelled with."""
+        return (self.target,)
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        added = f" + {self.auxiliary.task.label}" if self.auxiliary else ""
+        return f"{self.target}{added}"
+
+
 class EnergyForces(Config):
     """Predict energy and forces; errors are measured in standard deviations of the labels."""
 
@@ -135,6 +198,11 @@ class EnergyForces(Config):
     many times the root mean square of the training forces; never when null."""
 
     @property
+    def errors(self) -> tuple[str, ...]:
+        """Names of what it measures."""
+        return ENERGY_FORCES_ERRORS
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """What the frames must be labelled with."""
         return ("energy", "forces")
@@ -146,6 +214,8 @@ class EnergyForces(Config):
         return f"energy and forces{added}"
 
 
-Shipped = Annotated[Masking | Denoising | Mixed | EnergyForces, Field(discriminator="name")]
+Shipped = Annotated[
+    Masking | Denoising | Mixed | EnergyForces | Scalar, Field(discriminator="name")
+]
 
 Task = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]

@@ -184,6 +184,11 @@ def _works(journal: Path) -> list[Work]:
 
 
 def _with_weights(work: Work, root: Path) -> Trained:
+    if work.trial.finetune.task.name != "energy_forces":
+        raise UserError(
+            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, and predicts no "
+            "energies with forces; name a trial that learned these"
+        )
     outcome = load_outcome(work.folder(root))
     if outcome is None or outcome.weights is None:
         raise UserError(

@@ -12,15 +12,21 @@ from pydantic import Field, model_validator
 
 from study.config import Config
 from study.dataset_settings import (
+    QM9XYZ,
+    ANI1File,
     ANI1xFile,
     ASEFile,
     Dataset,
     DeePMDFolder,
+    DimerFile,
     GAMDFolder,
+    ISO17Other,
+    ISO17Within,
     MD17Files,
     N2P2File,
     OwnDataset,
     RPBEWater,
+    SDFile,
     SPICEFile,
     Split,
     Stored,
@@ -46,22 +52,28 @@ from study.task_settings import (
     Mixed,
     MixedPart,
     OwnTask,
+    Scalar,
     Task,
 )
 
 __all__ = [
     "EGNN",
     "GNS",
+    "QM9XYZ",
+    "ANI1File",
     "ANI1xFile",
     "ASEFile",
     "Dataset",
     "DeePMDFolder",
     "Denoising",
+    "DimerFile",
     "EnergyForces",
     "EquivariantTransformer",
     "Finetuning",
     "ForceNet",
     "GAMDFolder",
+    "ISO17Other",
+    "ISO17Within",
     "MD17Files",
     "Masking",
     "Mixed",
@@ -74,8 +86,10 @@ __all__ = [
     "OwnTask",
     "Pretraining",
     "RPBEWater",
+    "SDFile",
     "SE3Transformer",
     "SPICEFile",
+    "Scalar",
     "SchNet",
     "Split",
     "Stage",
@@ -84,6 +98,10 @@ __all__ = [
     "Trial",
     "ViSNet",
 ]
+
+
+LABELLED = (EnergyForces, Scalar)
+"""Tasks that learn from labels."""
 
 
 class Stage(Config):
@@ -154,7 +172,7 @@ class Pretraining(Stage):
 
 
 class Finetuning(Stage):
-    """The second stage, on energies and forces."""
+    """The second stage, on labels: energies and forces, or another number."""
 
     trainable: Literal["all", "readout"] | Annotated[int, Field(ge=1, le=64)] = "all"
     """Weights that learn: all, the readout alone on features as pretraining left them, or the
@@ -179,7 +197,7 @@ class Trial(Config):
     pretrain: Pretraining | None = None
     """First stage, without labels; none trains from scratch."""
     finetune: Finetuning
-    """Second stage, on energies and forces."""
+    """Second stage, on labels."""
     transfer: Literal["body", "all"] = "body"
     """Weights that finetuning takes over: all, or all but the readout, which starts at zero."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -188,14 +206,15 @@ class Trial(Config):
     @model_validator(mode="after")
     def _stages_have_their_tasks(self) -> Self:
         first = self.pretrain
-        if first and first.task.name == "energy_forces" and first.dataset is None:
+        if first and isinstance(first.task, LABELLED) and first.dataset is None:
             raise ValueError(
                 "`pretrain.task` must work without labels, or have other ones to learn in "
-                "`pretrain.dataset`, but got energy_forces and no dataset"
+                f"`pretrain.dataset`, but got {first.task.name} and no dataset"
             )
-        if self.finetune.task.name != "energy_forces":
+        second = self.finetune.task
+        if second.name not in ("energy_forces", "scalar"):
             raise ValueError(
-                f"`finetune.task` must be energy_forces, but got {self.finetune.task.name}"
+                f"`finetune.task` must be energy_forces or scalar, but got {second.name}"
             )
         return self
 
@@ -246,7 +265,11 @@ class Trial(Config):
             return
         _check_masks(name, stage, sizes.waters)
         _check_labels(name, stage, place, sizes.labels)
-        by, units = self.split.by, sizes.units(self.split.by)
+        by = self.split.by
+        if by == "published":
+            _check_published(name, stage, place, sizes.published)
+            return
+        units = sizes.units(by)
         train = self.split.counts(units)[0]
         if train < 1:
             raise ValueError(
@@ -261,8 +284,21 @@ class Trial(Config):
             )
 
 
+def _check_published(name: str, stage: Stage, place: str, published: tuple[int, ...]) -> None:
+    if not all(published):
+        raise ValueError(
+            f"`{place}` must have a published split with all three parts for `split: {{by: "
+            f"published}}`, but has {list(published)} frames in them; split it by something else"
+        )
+    if stage.frames and stage.frames > published[0]:
+        raise ValueError(
+            f"`{name}.frames` must be <= {published[0]}, the frames published to train on, but got "
+            f"{stage.frames}"
+        )
+
+
 def _check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -> None:
-    needed = stage.task.labels if isinstance(stage.task, EnergyForces) else ()
+    needed = stage.task.labels if isinstance(stage.task, LABELLED) else ()
     missing = [label for label in needed if label not in labels]
     if missing:
         raise ValueError(
@@ -294,7 +330,7 @@ def _masks(name: str, stage: Stage) -> list[tuple[str, Masking]]:
     match task:
         case Mixed():
             parts = [part.task for part in task.tasks]
-        case EnergyForces():
+        case EnergyForces() | Scalar():
             place, parts = (
                 f"{place}.auxiliary.task",
                 [task.auxiliary.task] if task.auxiliary else [],

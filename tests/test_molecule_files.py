@@ -72,7 +72,8 @@ def test_a_file_is_recognised_by_its_content(tmp_path: Path) -> None:
     ani1x(tmp_path / "two.h5")
     with h5py.File(tmp_path / "three.hdf5", "w") as file:
         group = file.create_group("water")
-        for name in ("conformations", "dft_total_energy", "dft_total_gradient"):
+        arrays = ("atomic_numbers", "conformations", "dft_total_energy", "dft_total_gradient")
+        for name in arrays:
             group[name] = 0.0
     names = ("one.npz", "two.h5", "three.hdf5", "", "input.data.gz", "four.extxyz")
     kinds = [settings_of(tmp_path / name)["name"] for name in names]
@@ -105,7 +106,7 @@ def of_another_kind(path: Path) -> None:
     [
         (without_forces, r"group H2O1: .*wb97x_dz\.forces"),
         (of_another_shape, r"group H2O1: positions must have shape \(2, 3, 3\)"),
-        (without_groups, "must hold a frame with energy and forces"),
+        (without_groups, "must hold a frame with its labels"),
         (of_another_kind, "is no HDF5 file"),
     ],
 )
@@ -130,5 +131,5 @@ def test_a_folder_or_file_of_unknown_content_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no data set here"):
         settings_of(tmp_path)
     without_groups(tmp_path / "empty.h5")
-    with pytest.raises(UserError, match="must be ANI-1x or SPICE, but its first group has nothing"):
+    with pytest.raises(UserError, match="must be ANI-1, ANI-1x or SPICE, but its first group"):
         settings_of(tmp_path / "empty.h5")

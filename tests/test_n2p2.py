@@ -256,7 +256,8 @@ def one(**changes: object) -> Frames:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"energies": np.array([np.nan])}, "finite numbers only"),
+        ({"energies": np.array([np.inf])}, "finite numbers only"),
+        ({"forces": np.array([[0, 0, 0], [0, np.nan, 0]])}, "finite numbers only"),
         ({"forces": np.full((2, 3), np.inf)}, "finite numbers only"),
         ({"cells": np.zeros((1, 3, 3))}, "a cell with a volume"),
         ({"cells": np.diag([5.0, 5, 0])[None]}, "a cell with a volume"),

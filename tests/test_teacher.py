@@ -26,7 +26,7 @@ class Watched(EMT):
     def calculate(self, atoms, *rest):
         with Path("{log}").open("a") as log:
             log.write("one\\n")
-        if len(atoms) == 2 and Path("{log}.stop").exists():
+        if "N" in atoms.symbols and Path("{log}.stop").exists():
             raise RuntimeError("out of luck")
         super().calculate(atoms, *rest)
 """
@@ -82,14 +82,15 @@ def test_sampling_relaxes_first_and_ends_in_the_same_bits_after_a_failure(tmp_pa
     log = tmp_path / "log"
     factory = tmp_path / "mine.py"
     factory.write_text(FACTORY.format(log=log))
-    frames = ase_file.joined(structures()[:2], tmp_path)
+    pair = [Atoms("CO", [[0, 0, 0], [0, 0, 1.1]]), structures()[1]]
+    frames = ase_file.joined(pair, tmp_path)
     sampling = Sampling(frames=4, temperature=300, spacing=2.0, equilibration=2.0)
     teacher = f"{factory}:Watched"
     whole = teach(frames, teacher, tmp_path / "whole.extxyz", sampling, 2, nothing)
     calculations = len(log.read_text().split())
     largest = np.linalg.norm(whole.forces, axis=1)
-    first = np.concatenate([largest[0:3], largest[12:14]])
-    assert first.max() < 0.01 < largest[3:12].max()
+    first = np.concatenate([largest[0:2], largest[8:10]])
+    assert first.max() < 0.01 < largest[2:8].max()
     assert whole.groups.tolist() == frames.groups.repeat(4).tolist()
     assert_labels_are_those_of_emt(whole)
 

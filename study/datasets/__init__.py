@@ -15,9 +15,9 @@ from study.sizes import Sizes
 if TYPE_CHECKING:
     from study.trial import Dataset, RPBEWater, Stored
 
-FOLDERS = ("deepmd_npy", "gamd_npz")
+FOLDERS = ("deepmd_npy", "gamd_npz", "iso17_within", "iso17_other", "oc20_folder")
 """Data sets that are folders, by name; `EITHER` may be files as well."""
-EITHER = ("md17_npz",)
+EITHER = ("md17_npz", "qm9_xyz")
 
 
 def folder_of(dataset: Dataset, root: Path) -> Path:

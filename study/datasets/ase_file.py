@@ -10,10 +10,11 @@ share a group too. Molecules without a cell get one with so much vacuum that ima
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 GROUP_KEYS = ("group", "config_type")
 """Keys of a frame's info that name its group; the first that is there counts."""
+ROW_LABELS = ("total_energy", "atomic_forces")
+"""Energy among a row's key-value pairs, and forces in its data, where no calculator tells them."""
 DATABASES = (".db", ".json")
 """Suffixes of ASE databases, whose rows have key-value pairs in place of info."""
 
@@ -44,8 +47,7 @@ def read(path: Path) -> Frames:
     Raises:
         UserError: one line that names file, frame and rule.
     """
-    with _unzipped(path) as plain:
-        atoms = list(_checked(plain, path))
+    atoms = list(checked(path))
     if not atoms:
         raise UserError(f"{path}: must hold a frame, but holds none")
     return joined(atoms, path)
@@ -58,7 +60,7 @@ def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
         UserError: if one lacks a label that others have.
     """
     names = [_group(frame) for frame in atoms]
-    known = list(dict.fromkeys(name for name in names if name))
+    known = {name: place for place, name in enumerate(dict.fromkeys(filter(None, names)))}
     known_of = [_properties(frame) for frame in atoms]
     found = [name for name in PROPERTIES if any(name in values for values in known_of)]
     return Frames(
@@ -70,7 +72,7 @@ def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
             [frame.cell.array if frame.pbc.all() else box(frame.positions) for frame in atoms]
         ),
         energies=np.array(_labels(atoms, "energy", path)),
-        groups=np.array([known.index(name) if name else -1 for name in names]),
+        groups=np.array([known.get(name, -1) for name in names]),
         origin={
             "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
             "ase": import_module("ase").__version__,
@@ -97,19 +99,18 @@ def structures(frames: Frames) -> list[Atoms]:
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    made = []
+    made, alone = [], in_vacuum(frames)
     for index, group in enumerate(frames.groups.tolist()):
         atoms = slice(*frames.offsets[index : index + 2])
-        positions, cell = frames.positions[atoms], frames.cells[index]
         known = {name: values[index] for name, values in frames.properties.items()}
         structure = Atoms(
             numbers=frames.numbers[atoms],
-            positions=positions,
+            positions=frames.positions[atoms],
             info={"group": group}
             | {name: float(value) for name, value in known.items() if np.isfinite(value)},
         )
-        if not in_vacuum(positions, cell):
-            structure.cell, structure.pbc = cell, True
+        if not alone[index]:
+            structure.cell, structure.pbc = frames.cells[index], True
         labels = {"energy": frames.energies[index], "forces": frames.forces[atoms]}
         labels = {name: value for name, value in labels.items() if name in frames.labels}
         if labels:
@@ -128,27 +129,33 @@ def write(frames: Frames, path: Path) -> None:
 
 @contextmanager
 def _unzipped(path: Path) -> Iterator[Path]:
-    """The file itself, or what a .gz holds: ASE jumps about in a file, which gzip makes slow."""
-    if path.suffix != ".gz":
+    """The file itself, or what a .gz or .xz holds: ASE jumps about in a file, slow in those."""
+    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    if path.suffix not in openers:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.stem
         try:
-            with gzip.open(path) as zipped, plain.open("wb") as unzipped:
+            with openers[path.suffix](path) as zipped, plain.open("wb") as unzipped:
                 shutil.copyfileobj(zipped, unzipped)
-        except (EOFError, OSError) as problem:
+        except (EOFError, OSError, lzma.LZMAError) as problem:
             raise UserError(f"{path}: cannot be unpacked ({problem})") from None
         yield plain
 
 
-def _checked(plain: Path, path: Path) -> Iterator[Atoms]:
-    """ASE's frames, each after a look at its shape and cell."""
+def checked(path: Path) -> Iterator[Atoms]:
+    """ASE's frames of a file, each after a look at its shape and cell.
+
+    Raises:
+        UserError: one line that names file, frame and rule.
+    """
     number = -1
     try:
-        for number, frame in enumerate(_frames(plain)):
-            _require_whole(frame, f"{path}: frame {number} (from 0)")
-            yield frame
+        with _unzipped(path) as plain:
+            for number, frame in enumerate(_frames(plain)):
+                _require_whole(frame, f"{path}: frame {number} (from 0)")
+                yield frame
     except UserError:
         raise
     # ASE's readers raise whatever a malformed file makes them stumble over.
@@ -168,9 +175,21 @@ def _frames(plain: Path) -> Iterator[Atoms]:
         warnings.simplefilter("ignore")
         if plain.suffix in DATABASES:
             for row in db.connect(plain).select():
-                yield row.toatoms(add_additional_information=True)
+                yield _with_labels(row.toatoms(add_additional_information=True))
         else:
             yield from io.iread(plain, index=":")
+
+
+def _with_labels(frame: Atoms) -> Atoms:
+    """A row of a database; its energy and forces may lie where ISO17 has them."""
+    energy = _info(frame).get(ROW_LABELS[0])
+    forces = frame.info.get("data", {}).get(ROW_LABELS[1])
+    labels = {"energy": energy, "forces": forces}
+    if frame.calc is None and (energy is not None or forces is not None):
+        known = {name: value for name, value in labels.items() if value is not None}
+        point = import_module("ase.calculators.singlepoint").SinglePointCalculator
+        frame.calc = point(frame, **known)
+    return frame
 
 
 def _require_whole(frame: Atoms, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,15 @@ class Conformers:
         numbers: (N,) atomic numbers.
         positions: (F, N, 3) Å.
         energies: (F,) total energies, eV.
-        forces: (F, N, 3) eV/Å.
+        forces: (F, N, 3) eV/Å; NaN if they are not known.
+        properties: (F,) values by name.
     """
 
     numbers: NDArray[np.int64]
     positions: Array
     energies: Array
     forces: Array
+    properties: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
@@ -51,9 +53,14 @@ def box(positions: Array) -> Array:
     return cells
 
 
-def in_vacuum(positions: Array, cell: Array) -> bool:
-    """Whether a cell is that of `box`: a molecule, which is not periodic."""
-    return np.allclose(cell, box(positions), rtol=0, atol=1e-6)
+def in_vacuum(frames: Frames) -> NDArray[np.bool_]:
+    """(frames,) whether the cell is that of `box`: a molecule, which is not periodic."""
+    starts = frames.offsets[:-1]
+    extent = np.maximum.reduceat(frames.positions, starts) - np.minimum.reduceat(
+        frames.positions, starts
+    )
+    off = frames.cells - (extent + VACUUM)[:, None] * np.eye(3)
+    return np.asarray(np.abs(off).max(axis=(1, 2)) < 1e-6)
 
 
 def joined(parts: Sequence[Conformers], source: Path) -> Frames:
@@ -64,8 +71,9 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
     """
     counts = [len(part.energies) for part in parts]
     if not sum(counts):
-        raise UserError(f"{source}: must hold a frame with energy and forces, but holds none")
+        raise UserError(f"{source}: must hold a frame with its labels, but holds none")
     sizes = np.repeat([len(part.numbers) for part in parts], counts)
+    names = parts[0].properties
     return Frames(
         numbers=np.concatenate([np.tile(part.numbers, len(part.energies)) for part in parts]),
         positions=np.concatenate([part.positions.reshape(-1, 3) for part in parts]),
@@ -75,4 +83,7 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
         energies=np.concatenate([part.energies for part in parts]),
         groups=np.repeat(np.arange(len(parts)), counts),
         origin={"labels": [], "vacuum_angstrom": VACUUM},
+        properties={
+            name: np.concatenate([part.properties[name] for part in parts]) for name in names
+        },
     )

@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from study.datasets import ase_file, deepmd, gamd, hdf5, md17, n2p2
+from study.datasets import ase_file, deepmd, gamd, hdf5, iso17, md17, molecules, n2p2, oc20
 from study.durable import locked, remove, rename
 from study.errors import UserError
 from study.frames import HEADER, Frames, read_header
 from study.identity import digest
 from study.sizes import Sizes
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised when the same file gives other frames."""
 
 Reader = Callable[[Path], Frames]
@@ -28,10 +28,21 @@ READERS: dict[str, Reader] = {
     "deepmd_npy": deepmd.read,
     "gamd_npz": gamd.read,
     "md17_npz": md17.read,
+    "ani1_hdf5": hdf5.read_ani1,
     "ani1x_hdf5": hdf5.read_ani1x,
     "spice_hdf5": hdf5.read_spice,
+    "qm9_xyz": molecules.read_qm9,
+    "sdf_file": molecules.read_sdf,
+    "dimers_csv": molecules.read_dimers,
+    "iso17_within": iso17.read_within,
+    "iso17_other": iso17.read_other,
+    "oc20_folder": oc20.read,
 }
 """By name of the data set."""
+
+
+SUFFIXES = {".data": "n2p2_file", ".sdf": "sdf_file", ".csv": "dimers_csv"}
+"""Of files that nothing else tells apart; any other is ASE's."""
 
 
 def kind_of(path: Path) -> str:
@@ -44,17 +55,24 @@ def kind_of(path: Path) -> str:
         return "deepmd_npy"
     if gamd.holds_frames(path):
         return "gamd_npz"
-    if path.suffix == ".npz" or (path.is_dir() and any(path.glob("*.npz"))):
+    if md17.holds_molecules(path):
         return "md17_npz"
+    if iso17.holds_reference(path):
+        return "iso17_other"
+    if molecules.holds_qm9(path) or "dsgdb9nsd" in path.name:
+        return "qm9_xyz"
+    if oc20.holds_pairs(path):
+        return "oc20_folder"
     if path.is_dir():
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
-            "MD17's *.npz"
+            "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor OC20's "
+            "*.extxyz with *.txt"
         )
     if path.suffix in (".h5", ".hdf5", ".hdf"):
         return hdf5.kind_of(path)
-    plain = path.name.removesuffix(".gz")
-    return "n2p2_file" if plain.endswith(".data") else "ase_file"
+    plain = path.name.removesuffix(".gz").removesuffix(".tar")
+    return SUFFIXES.get(Path(plain).suffix, "ase_file")
 
 
 def read_set(place: Path) -> Frames:

@@ -1,12 +1,14 @@
-"""Frames from MD17 (arXiv:1611.04678) and rMD17 (arXiv:2007.09593): an npz file per molecule.
+"""Frames from MD17 (arXiv:1611.04678), rMD17 (arXiv:2007.09593) and MD22 (arXiv:2209.14865).
 
-MD17 names its arrays z, R, E, F, rMD17 nuclear_charges, coords, energies, forces; both are in Å,
-kcal/mol and kcal/mol/Å. A file is one trajectory, and so one group.
+A file is one molecule and one trajectory, and so one group. In npz files MD17 and MD22 name their
+arrays z, R, E, F, rMD17 nuclear_charges, coords, energies, forces; MD22 also comes as extxyz with
+`Energy` and `forces`. All are in Å, kcal/mol and kcal/mol/Å.
 """
 
 from __future__ import annotations
 
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,41 @@ NAMES = (("z", "R", "E", "F"), ("nuclear_charges", "coords", "energies", "forces
 
 
 def read(path: Path) -> Frames:
-    """All frames of a file, or of all npz files of a folder.
+    """All frames of a file, or of all npz files of a folder, or of its *.xyz if it has no npz.
 
     Raises:
         UserError: one line that names file and rule.
     """
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    return joined([_read(file) for file in files], path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.npz")) or sorted(path.glob("md22_*.xyz"))
+    return joined(
+        [_read_xyz(file) if file.suffix == ".xyz" else _read(file) for file in files], path
+    )
+
+
+def holds_molecules(path: Path) -> bool:
+    """Whether it is such a file, or a folder of them."""
+    if path.is_dir():
+        return any(holds_molecules(file) for file in path.iterdir() if file.is_file())
+    return path.suffix == ".npz" or (path.name.startswith("md22_") and path.suffix == ".xyz")
+
+
+def _read_xyz(file: Path) -> Conformers:
+    try:
+        frames = list(import_module("ase.io").iread(file, index=":", format="extxyz"))
+        return Conformers(
+            frames[0].numbers,
+            np.stack([frame.positions for frame in frames]),
+            KCAL_PER_MOL * np.array([frame.info["Energy"] for frame in frames]),
+            KCAL_PER_MOL * np.stack([frame.get_forces() for frame in frames]),
+        )
+    # ASE's readers raise whatever a malformed file makes them stumble over.
+    except Exception as problem:
+        raise UserError(
+            f"{file}: must be extxyz of one molecule with `Energy` and `forces` in kcal/mol and Å, "
+            f"but cannot be read ({type(problem).__name__}: {problem})"
+        ) from None
 
 
 def _read(file: Path) -> Conformers:

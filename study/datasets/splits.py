@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from study.datasets.conformers import VACUUM, in_vacuum
 from study.durable import write_json
 from study.errors import UserError
 from study.frames import Frames
@@ -18,6 +19,10 @@ from study.sizes import Sizes, histogram
 
 if TYPE_CHECKING:
     from study.trial import Split
+
+
+PARTS = (0, 1, 2)
+"""Values of the property `part`: trains, validates, tests."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,14 @@ class Splits:
 def split(frames: Frames, settings: Split, seed: int) -> Splits:
     """Hold out a test part of all units, then a validation part of the rest.
 
-    The units are whole groups of correlated frames, or single frames; equal frames are never torn
-    apart. A part gets at least one unit.
+    The units are whole groups of correlated frames, single frames, or all frames of a sum formula;
+    equal frames are never torn apart. A part gets at least one unit. A published split is taken as
+    it is.
     """
+    if settings.by == "published":
+        parts = frames.properties.get("part", np.full(len(frames), np.nan))
+        order = _permutation(len(frames), seed, "frames")
+        return Splits(*(order[parts[order] == number] for number in PARTS))
     owner = units_of(frames, settings.by)
     units = np.unique(owner)
     shuffled = units[_permutation(len(units), seed, "units")]
@@ -66,12 +76,16 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
     return Splits(*(order[np.isin(owner[order], part)] for part in (train, validation, test)))
 
 
-def units_of(frames: Frames, by: Literal["trajectory", "frame"]) -> NDArray[np.int64]:
+def units_of(
+    frames: Frames, by: Literal["trajectory", "frame", "composition"]
+) -> NDArray[np.int64]:
     """(frames,) number of the unit that each belongs to.
 
     Frames with the same atoms, positions and cell are one unit; by trajectory they join their
     groups. So no part holds a frame that another part knows.
     """
+    if by == "composition":
+        return _compositions(frames)
     copies = _first_copies(frames)
     if by == "frame":
         return copies
@@ -93,18 +107,31 @@ def sizes_of(frames: Frames) -> Sizes:
     starts = frames.offsets[:-1]
     oxygens, hydrogens = (np.add.reduceat(frames.numbers == z, starts, dtype=int) for z in (8, 1))
     water = (hydrogens == 2 * oxygens) & (hydrogens + oxygens == frames.sizes)
-    groups, copies = (
+    groups, copies, compositions = (
         histogram(np.unique(units_of(frames, by), return_counts=True)[1].tolist())
-        for by in ("trajectory", "frame")
+        for by in ("trajectory", "frame", "composition")
     )
+    parts = frames.properties.get("part", np.empty(0))
+    # A molecule with three Å around it; the vacuum beyond says nothing of its neighbours.
+    cells = frames.cells - in_vacuum(frames)[:, None, None] * (VACUUM - 3) * np.eye(3)
     return Sizes(
         groups=groups,
         copies=copies,
+        compositions=compositions,
         atoms=float(frames.sizes.mean()),
         waters=int(oxygens.min()) if water.all() else 0,
-        density=float(len(frames.numbers) / np.abs(np.linalg.det(frames.cells)).sum()),
+        density=float(len(frames.numbers) / np.abs(np.linalg.det(cells)).sum()),
         labels=frames.labels,
+        published=tuple(int((parts == number).sum()) for number in PARTS),
     )
+
+
+def _compositions(frames: Frames) -> NDArray[np.int64]:
+    """(frames,) number of the sum formula of each."""
+    kinds, kind = np.unique(frames.numbers, return_inverse=True)
+    counts = np.zeros((len(frames), len(kinds)), np.int32)
+    np.add.at(counts, (np.repeat(np.arange(len(frames)), frames.sizes), kind), 1)
+    return np.asarray(np.unique(counts, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
 
 def _first_copies(frames: Frames) -> NDArray[np.int64]:

@@ -271,10 +271,8 @@ def _joined(frames: Frames, sampling: Sampling | None, pieces: Sequence[Piece]) 
         for name in ("positions", "forces", "energies")
     }
     cells = frames.cells.copy()
-    for index, cell in enumerate(cells):
-        atoms = slice(*frames.offsets[index : index + 2])
-        if in_vacuum(frames.positions[atoms], cell):
-            cells[index] = box(arrays["positions"][atoms])
+    for index in np.flatnonzero(in_vacuum(frames)):
+        cells[index] = box(arrays["positions"][slice(*frames.offsets[index : index + 2])])
     given = {name: frames.properties[name] for name in GIVEN if name in frames.properties}
     return replace(frames, **arrays, cells=cells, properties=given)
 

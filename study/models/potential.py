@@ -65,6 +65,10 @@ class Potential(nn.Module):
         """(N, 3) one vector per atom, for pretext tasks."""
         raise NotImplementedError
 
+    def scalars(self, graph: Data) -> Tensor:
+        """(N,) one number per atom, what energies are made of, in units of `scale`."""
+        raise NotImplementedError
+
     def take_over(self, weights: dict[str, Tensor], *, readout: bool) -> None:
         """Load pretrained weights, with or without those of the heads."""
         mine = {} if readout else self.state_dict()
@@ -131,6 +135,10 @@ class ConservativePotential(Potential):
         energy = sum_per_graph(atomic, graph)
         return Prediction(energy, self._descend(atomic, positions))
 
+    def scalars(self, graph: Data) -> Tensor:
+        """(N,) the readout, without forces."""
+        return self.atomic_energies(graph, graph.pos)
+
     def vectors(self, graph: Data) -> Tensor:
         """(N, 3) −∂E/∂x in units of `scale` per Å."""
         positions = graph.pos.detach().requires_grad_()
@@ -161,6 +169,10 @@ class DirectPotential(Potential):
         """Energies summed over atoms, forces (eV/Å) from their own head."""
         features = self.features(graph)
         return Prediction(self._energy(features, graph), self.scale * self.vector_readout(features))
+
+    def scalars(self, graph: Data) -> Tensor:
+        """(N,) the readout."""
+        return self.readout(self.features(graph)).squeeze(-1)
 
     def vectors(self, graph: Data) -> Tensor:
         """(N, 3) the vector head, in units of `scale` per Å."""

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import huber_loss, l1_loss, mse_loss
 from torch_geometric.data import Batch
 
 from study.graph import GraphSet
-from study.models.potential import MAX_ATOMIC_NUMBER, Potential, Prediction
-from study.tasks import Task, Term
-from study.tasks.pretext import build_pretext
+from study.models.potential import Potential, Prediction
+from study.tasks import Term
+from study.tasks.labelled import LOSSES, LabelledTask, element_counts, fitted_elements, rms
 
 if TYPE_CHECKING:
     from study.trial import EnergyForces as EnergyForcesSettings
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": l1_loss,
-    "l2": mse_loss,
-    "huber": huber_loss,
-}
 
 
 @dataclass(frozen=True)
@@ -55,20 +48,19 @@ class LabelStatistics:
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
         # A single frame has no spread; any unit will do for its energy then.
-        spread = _rms(energy - per_atom * sizes) or 1.0
-        spread_per_atom = _rms(energy / sizes - per_atom) or 1.0
-        rows, owner = graphs.atoms.rows(frames)
-        counts = torch.zeros(len(frames), MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
-        counts.index_put_((owner.cpu(), graphs.z[rows].cpu()), torch.ones(()).double(), True)  # noqa: FBT003
+        spread = rms(energy - per_atom * sizes) or 1.0
+        spread_per_atom = rms(energy / sizes - per_atom) or 1.0
+        counts = element_counts(graphs, frames)
         above = (energy - per_atom * sizes).cpu()
-        fitted = torch.linalg.lstsq(counts, above, driver="gelsd").solution
+        fitted = fitted_elements(counts, above)
+        rows, _ = graphs.atoms.rows(frames)
         return cls(
             float(per_atom),
             spread,
             spread_per_atom,
-            _rms(graphs.force[rows].double()),
+            rms(graphs.force[rows].double()),
             tuple((float(per_atom) + fitted).tolist()),
-            _rms(above - counts @ fitted) or 1.0,
+            rms(above - counts @ fitted) or 1.0,
         )
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
@@ -93,25 +85,16 @@ class LabelStatistics:
                 return self.energy_std
 
 
-class EnergyForces(Task):
-    """Weighted error of energy and forces, each in standard deviations of its labels.
-
-    An auxiliary pretext task shares all weights. With denoising this is Noisy Nodes
-    (arXiv:2106.07971), but that labels belong to the clean structures alone: energies and forces
-    do not stay the same when atoms move.
-    """
+class EnergyForces(LabelledTask):
+    """Weighted error of energy and forces, each in standard deviations of its labels."""
 
     def __init__(
         self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
     ) -> None:
-        self.settings = settings
-        self.graphs = graphs
-        self.statistics = statistics
+        super().__init__(settings, graphs)
+        self.settings, self.statistics = settings, statistics
         self.criterion = f"val_{settings.criterion}"
         real = partial(torch.tensor, dtype=graphs.pos.dtype, device=graphs.device)
-        self.auxiliary = (
-            build_pretext(settings.auxiliary.task, graphs) if settings.auxiliary else None
-        )
         self.units = real([statistics.energy_unit(settings), statistics.force_rms])
         self.weights = real([settings.energy_weight, settings.force_weight])
 
@@ -121,25 +104,7 @@ class EnergyForces(Task):
         batch.units, batch.weights = self.units, self.weights
         kind = self.settings.loss
         errors = Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)
-        return [errors, *self._auxiliary_terms(frames, generator, step)]
-
-    def _auxiliary_terms(
-        self, frames: Tensor, generator: torch.Generator, step: int
-    ) -> Iterator[Term]:
-        """Weighted terms, whose atoms are marked: so the network knows them from labelled ones."""
-        if self.auxiliary is None or self.settings.auxiliary is None:
-            return
-        for term in self.auxiliary.terms(frames, generator, step):
-            if "masked" not in term.batch:
-                term.batch.masked = torch.ones_like(term.batch.z)
-            yield replace(term, weight=self.settings.auxiliary.weight * term.weight)
-
-    def evaluate(
-        self, model: Potential, batches: list[Tensor], generator: torch.Generator
-    ) -> dict[str, float]:
-        """Errors on validation frames, in eV and Å."""
-        del generator
-        return {f"val_{name}": value for name, value in self.errors(model, batches).items()}
+        return [errors, *self.auxiliary_terms(frames, generator, step)]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Force (eV/Å per component) and energy (eV per atom, eV per frame) errors."""
@@ -167,13 +132,6 @@ class EnergyForces(Task):
             f"force {self.statistics.force_rms:.3g} eV/Å"
         )
 
-    def gather(self, frames: Tensor) -> Batch:
-        """A batch as the model sees it."""
-        batch = self.graphs.gather(frames)
-        if self.settings.mask_embedding == "zeros":
-            batch.masked = torch.zeros_like(batch.z)
-        return batch
-
     def _errors(
         self,
         model: Potential,
@@ -191,11 +149,11 @@ class EnergyForces(Task):
         per_frame = torch.cat(energy)
         per_atom, component = per_frame / torch.cat(sizes), torch.cat(force)
         return {
-            "force_rmse": _rms(component),
+            "force_rmse": rms(component),
             "force_mae": float(component.abs().mean()),
-            "energy_rmse": _rms(per_atom),
+            "energy_rmse": rms(per_atom),
             "energy_mae": float(per_atom.abs().mean()),
-            "frame_energy_rmse": _rms(per_frame),
+            "frame_energy_rmse": rms(per_frame),
         }
 
 
@@ -209,7 +167,3 @@ def weighted_errors(kind: str, model: Potential, batch: Batch) -> Tensor:
         penalty(predicted.forces / rms, batch.force / rms),
     ]
     return torch.dot(batch.weights, torch.stack(errors))
-
-
-def _rms(values: Tensor) -> float:
-    return float(values.square().mean().sqrt())

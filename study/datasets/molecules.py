@@ -1,0 +1,317 @@
+"""Molecules one by one, each with its properties: QM9, PCQM4Mv2, DES15K and their like.
+
+Formats, each as its set is published:
+
+- QM9 (doi:10.1038/sdata.2014.22): `dsgdb9nsd_NNNNNN.xyz` with a line of properties in Hartree,
+  Debye and Bohr, and numbers such as `6.3*^-6`; in a folder, or in `dsgdb9nsd.xyz.tar.bz2`.
+- An SDF with a table of the same order beside it: QM9's `gdb9.sdf` with `gdb9.sdf.csv`, in the
+  same units, and PCQM4Mv2's (arXiv:2103.09430) `pcqm4m-v2-train.sdf` with `data.csv`, in eV.
+- DES15K, DES370K and DES5M (doi:10.1038/s41597-021-00833-x): a csv with a dimer in each row,
+  interaction energies in kcal/mol.
+
+None of them has forces. Molecules of QM9 that failed its check of consistency are left out when
+its list of them, `uncharacterized.txt`, lies beside the file or folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import tarfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from study.datasets.conformers import VACUUM, box
+from study.elements import ATOMIC_NUMBERS
+from study.errors import UserError
+from study.frames import Frames
+from study.units import HARTREE, KCAL_PER_MOL
+
+QM9_UNITS = {
+    "mu": 1.0,
+    "alpha": 1.0,
+    "homo": HARTREE,
+    "lumo": HARTREE,
+    "gap": HARTREE,
+    "r2": 1.0,
+    "zpve": HARTREE,
+    "u0": HARTREE,
+    "u298": HARTREE,
+    "h298": HARTREE,
+    "g298": HARTREE,
+    "cv": 1.0,
+}
+"""The targets in the order of the xyz files, and the factor from there to `PROPERTIES`."""
+QM9_NAME = re.compile(r"dsgdb9nsd_(\d+)\.xyz")
+QM9_EXCLUDED = "uncharacterized.txt"
+TABLES = (
+    {name: (name, unit) for name, unit in QM9_UNITS.items()},
+    {"homolumogap": ("gap", 1.0)},
+)
+"""Columns of a table beside an SDF: QM9's, and PCQM4Mv2's; to property and factor."""
+DIMER_ENERGIES = ("cbs_CCSD(T)_all", "nn_CCSD(T)_all")
+"""Of a csv of dimers; the first that is there counts."""
+
+Molecule = tuple[list[str], list[float], dict[str, float]]
+"""Symbols (N), positions (3 N) Å, and properties in the units of `PROPERTIES`."""
+
+
+def read_qm9(path: Path) -> Frames:
+    """QM9's xyz files.
+
+    Args:
+        path: a folder of them, or a tar, plain, .gz or .bz2.
+    """
+    excluded = _excluded(path if path.is_dir() else path.parent)
+    found = (
+        _qm9_molecule(text, f"{path}: {name}")
+        for number, name, text in sorted(_qm9_texts(path))
+        if number not in excluded
+    )
+    return collected(found, path)
+
+
+def read_sdf(path: Path) -> Frames:
+    """The molecules of an SDF, plain, .gz or in a tar.gz, with the properties of its table."""
+    excluded = _excluded(path.parent) if path.name.startswith("gdb9.sdf") else frozenset()
+    with _text(path, ".sdf") as file:
+        rows = _table_of(path)
+        return collected(
+            (
+                (*_sdf_molecule(record, f"{path}: molecule {number} (from 0)"), row)
+                for number, (record, row) in enumerate(
+                    _together(_records(file), rows, f"{path}: must have a row of its table")
+                )
+                if number + 1 not in excluded
+            ),
+            path,
+        )
+
+
+def read_dimers(path: Path) -> Frames:
+    """A csv of dimers, plain or .gz; the rows of one `system_id` are a group."""
+    groups: list[str] = []
+
+    def molecules() -> Iterator[Molecule]:
+        with _text(path, ".csv") as file:
+            table = csv.DictReader(file)
+            names = table.fieldnames or ()
+            energy = next((name for name in DIMER_ENERGIES if name in names), "")
+            needed = {"elements", "xyz", "charge0", "charge1", "system_id"}
+            if not energy or not needed <= set(names):
+                raise UserError(
+                    f"{path}: must have the columns {', '.join(sorted(needed))}, and one of "
+                    f"{', '.join(DIMER_ENERGIES)}, but has {', '.join(names) or 'none'}"
+                )
+            for line, row in enumerate(table, start=2):
+                with _named(f"{path}:{line}"):
+                    groups.append(row["system_id"])
+                    yield (
+                        row["elements"].split(),
+                        [float(word) for word in row["xyz"].split()],
+                        {
+                            "interaction_energy": KCAL_PER_MOL * float(row[energy]),
+                            "charge": float(row["charge0"]) + float(row["charge1"]),
+                        },
+                    )
+
+    return collected(molecules(), path, lambda: groups)
+
+
+def holds_qm9(path: Path) -> bool:
+    """Whether it is a folder with QM9's xyz files."""
+    return path.is_dir() and any(QM9_NAME.fullmatch(file.name) for file in path.iterdir())
+
+
+def collected(
+    molecules: Iterable[Molecule], source: Path, groups: Callable[[], list[str]] | None = None
+) -> Frames:
+    """Molecules as frames without energy and forces, each in vacuum.
+
+    Args:
+        molecules: one after the other, so that millions fit into memory.
+        source: named in messages.
+        groups: names of the groups, asked for at the end; each is its own when left out.
+    """
+    numbers, positions, sizes = bytearray(), array("d"), array("q")
+    known: dict[str, array[float]] = {}
+    for count, (symbols, places, properties) in enumerate(molecules):
+        with _named(f"{source}: molecule {count} (from 0)"):
+            numbers += bytes(ATOMIC_NUMBERS[symbol] for symbol in symbols)
+        if len(places) != 3 * len(symbols) or not symbols:
+            raise UserError(
+                f"{source}: molecule {count} (from 0) must have three coordinates for each atom, "
+                f"but has {len(places)} for {len(symbols)}"
+            )
+        positions.extend(places)
+        sizes.append(len(symbols))
+        for name, value in properties.items():
+            column = known.setdefault(name, array("d"))
+            column.extend([np.nan] * (count - len(column)))
+            column.append(value)
+    if not sizes:
+        raise UserError(f"{source}: must hold a molecule, but holds none")
+    for column in known.values():
+        column.extend([np.nan] * (len(sizes) - len(column)))
+    offsets = np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))])
+    xyz = np.frombuffer(positions).reshape(-1, 3)
+    names = np.array(groups()) if groups else np.arange(len(sizes))
+    return Frames(
+        numbers=np.frombuffer(numbers, np.uint8),
+        positions=xyz,
+        forces=np.full(xyz.shape, np.nan),
+        offsets=offsets,
+        cells=np.stack([box(xyz[first:last]) for first, last in pairwise(offsets)]),
+        energies=np.full(len(sizes), np.nan),
+        groups=np.unique(names, return_inverse=True)[1],
+        origin={"labels": [], "vacuum_angstrom": VACUUM},
+        properties={name: np.frombuffer(column) for name, column in known.items()},
+    )
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say where something is that cannot be read."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError) as problem:
+        raise UserError(f"{where}: cannot be read ({type(problem).__name__}: {problem})") from None
+
+
+@contextmanager
+def _text(path: Path, suffix: str) -> Iterator[TextIO]:
+    """A file as text, or what a .gz or the first such member of a .tar.gz holds."""
+    try:
+        if ".tar" in path.suffixes:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    stream = archive.extractfile(member)
+                    if member.name.endswith(suffix) and stream:
+                        yield io.TextIOWrapper(stream)
+                        return
+            raise UserError(f"{path}: must hold a *{suffix}, but holds none")
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            yield file
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as problem:
+        what = str(problem).partition("\n")[0]
+        raise UserError(f"{path}: cannot be read ({what})") from None
+
+
+def _qm9_texts(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Number, name and content of each of QM9's files, as they come."""
+    if path.is_dir():
+        for file in path.iterdir():
+            if found := QM9_NAME.fullmatch(file.name):
+                yield int(found[1]), file.name, file.read_text()
+        return
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                found, stream = QM9_NAME.fullmatch(Path(member.name).name), None
+                if found and (stream := archive.extractfile(member)):
+                    yield int(found[1]), member.name, stream.read().decode()
+    except (tarfile.TarError, EOFError, UnicodeDecodeError) as problem:
+        what = str(problem).partition("\n")[0]
+        raise UserError(f"{path}: cannot be read ({what})") from None
+
+
+def _qm9_molecule(text: str, where: str) -> Molecule:
+    """Line 1 is the number of atoms, line 2 `gdb N`, three rotational constants, then targets."""
+    with _named(where):
+        lines = text.splitlines()
+        rows = [line.split() for line in lines[2 : 2 + int(lines[0])]]
+        targets = [_number(word) for word in lines[1].split()[5:]]
+        return (
+            [row[0] for row in rows],
+            [_number(word) for row in rows for word in row[1:4]],
+            {
+                name: unit * value
+                for (name, unit), value in zip(QM9_UNITS.items(), targets, strict=True)
+            },
+        )
+
+
+def _number(word: str) -> float:
+    return float(word.replace("*^", "e"))
+
+
+def _excluded(folder: Path) -> frozenset[int]:
+    """QM9's molecules, from 1, on its list of those that failed the check of consistency.
+
+    Nine lines of it are the head, and one the foot.
+    """
+    path = folder / QM9_EXCLUDED
+    if not path.is_file():
+        return frozenset()
+    with _named(str(path)):
+        return frozenset(
+            int(line.split()[0]) for line in path.read_text().splitlines()[9:-1] if line.strip()
+        )
+
+
+def _records(file: TextIO) -> Iterator[list[str]]:
+    """The lines of each molecule of an SDF."""
+    lines: list[str] = []
+    for line in file:
+        if line.startswith("$$$$"):
+            yield lines
+            lines = []
+        else:
+            lines.append(line)
+    if any(line.strip() for line in lines):
+        yield lines
+
+
+def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]:
+    """Of a molfile V2000: counts in columns of three, coordinates in columns of ten."""
+    with _named(where):
+        atoms = lines[4 : 4 + int(lines[3][:3])]
+        return (
+            [line[31:34].strip() for line in atoms],
+            [float(line[start : start + 10]) for line in atoms for start in (0, 10, 20)],
+        )
+
+
+def _table_of(path: Path) -> Iterator[dict[str, float]] | None:
+    """Properties of each molecule, from the csv beside an SDF; none if there is none."""
+    stem = path.name.partition(".sdf")[0]
+    beside = (f"{stem}.sdf.csv", f"{stem}.csv", "data.csv", "data.csv.gz")
+    table = next((path.parent / name for name in beside if (path.parent / name).is_file()), None)
+    return None if table is None else _rows(table)
+
+
+def _rows(table: Path) -> Iterator[dict[str, float]]:
+    with _text(table, ".csv") as file:
+        reader = csv.DictReader(file)
+        names = set(reader.fieldnames or ())
+        columns = next((known for known in TABLES if known.keys() <= names), None)
+        if columns is None:
+            raise UserError(
+                f"{table}: must have the columns of QM9 ({', '.join(QM9_UNITS)}) or of PCQM4Mv2 "
+                f"(homolumogap), but has {', '.join(sorted(names)) or 'none'}"
+            )
+        for line, row in enumerate(reader, start=2):
+            with _named(f"{table}:{line}"):
+                yield {
+                    name: unit * float(row[column] or "nan")
+                    for column, (name, unit) in columns.items()
+                }
+
+
+def _together(
+    records: Iterator[list[str]], rows: Iterator[dict[str, float]] | None, rule: str
+) -> Iterator[tuple[list[str], dict[str, float]]]:
+    """Each molecule with its row; more rows, of molecules without a structure, are left."""
+    for number, record in enumerate(records):
+        row: dict[str, float] | None = {} if rows is None else next(rows, None)
+        if row is None:
+            raise UserError(f"{rule} for each molecule, but has none for molecule {number}")
+        yield record, row

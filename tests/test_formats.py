@@ -1,0 +1,292 @@
+"""Published formats beyond the contract: lists of bad molecules, charges, archives, refusals."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.db
+import ase.io
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
+
+from study.data import settings_of
+from study.datasets import ase_file, hdf5, iso17, md17, molecules, oc20
+from study.datasets.splits import sizes_of, units_of
+from study.errors import UserError
+from study.units import KCAL_PER_MOL
+
+# The first molecule of QM9, methane, as in the file `dsgdb9nsd_000001.xyz`.
+METHANE = """\
+5
+gdb 1\t157.7118\t157.70997\t157.70699\t0.\t13.21\t-0.3877\t0.1171\t0.5048\t35.3641\t0.044749\t-40.47893\t-40.476062\t-40.475117\t-40.498597\t6.469\t
+C\t-0.0126981359\t 1.0858041578\t 0.0080009958\t-0.535689
+H\t 0.002150416\t-0.0060313176\t 0.0019761204\t 0.133921
+H\t 1.0117308433\t 1.4637511618\t 0.0002765748\t 0.133922
+H\t-0.540815069\t 1.4475266138\t-0.8766437152\t 0.133923
+H\t-0.5238136345\t 1.4379326443\t 9.06397294*^-1\t 0.133923
+1341.307\t1341.3284\t1341.365
+C\tC\t
+InChI=1S/CH4/h1H4\tInChI=1S/CH4/h1H4
+"""  # noqa: E501
+
+
+def head(bad: list[int]) -> str:
+    """QM9's list of molecules that failed: nine lines, the list, a line."""
+    rows = [f"  {number}  dsgdb9nsd  O=C" for number in bad]
+    return "\n".join([*("#" for _ in range(9)), *rows, f"{len(bad)} molecules"]) + "\n"
+
+
+@pytest.fixture
+def qm9(tmp_path: Path) -> Path:
+    folder = tmp_path / "qm9"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        text = METHANE.replace("gdb 1\t", f"gdb {number}\t")
+        (folder / f"dsgdb9nsd_{number:06d}.xyz").write_text(text)
+    return folder
+
+
+def test_methane_of_qm9_has_its_twelve_targets_in_their_units(qm9: Path) -> None:
+    frames = molecules.read_qm9(qm9)
+    found = {name: values[0] for name, values in frames.properties.items()}
+    # By hand: one Hartree is 27.2114 eV; the other units stay.
+    assert found == pytest.approx(
+        {
+            "mu": 0,
+            "alpha": 13.21,
+            "homo": -10.5498,
+            "lumo": 3.1864,
+            "gap": 13.7363,
+            "r2": 35.3641,
+            "zpve": 1.21768,
+            "u0": -1101.4877,
+            "u298": -1101.4098,
+            "h298": -1101.3841,
+            "g298": -1102.0230,
+            "cv": 6.469,
+        },
+        rel=1e-4,
+    )
+    assert frames.numbers[:5].tolist() == [6, 1, 1, 1, 1]
+    assert frames.positions[4].tolist() == [-0.5238136345, 1.4379326443, 0.906397294]
+    assert np.isnan(frames.forces).all()
+    assert np.isnan(frames.energies).all()
+
+
+def test_molecules_on_the_list_of_qm9_are_left_out_wherever_the_files_lie(qm9: Path) -> None:
+    assert len(molecules.read_qm9(qm9)) == 3
+    (qm9 / "uncharacterized.txt").write_text(head([2]))
+    assert len(molecules.read_qm9(qm9)) == 2
+    archive = qm9 / "dsgdb9nsd.xyz.tar.bz2"
+    with tarfile.open(archive, "w:bz2") as opened:
+        for file in sorted(qm9.glob("*.xyz"), reverse=True):
+            opened.add(file, file.name)
+    assert settings_of(archive)["name"] == "qm9_xyz"
+    packed = molecules.read_qm9(archive)
+    assert packed.content_hash() == molecules.read_qm9(qm9).content_hash()
+
+
+SDF = """\
+gdb_1
+     RDKit          3D
+
+  2  1  0  0  0  0  0  0  0  0999 V2000
+   -0.0127    1.0858    0.0080 C   0  0  0  0  0  0  0  0  0  0  0  0
+ -100.5000-1000.2500   12.1250 Cl  0  0
+  1  2  1  0
+M  END
+$$$$
+"""
+
+
+def test_an_sdf_is_read_by_columns_from_an_archive_with_the_gap_in_ev(tmp_path: Path) -> None:
+    archive = tmp_path / "pcqm4m-v2-train.sdf.tar.gz"
+    content = (2 * SDF).encode()
+    with tarfile.open(archive, "w:gz") as opened:
+        member = tarfile.TarInfo("pcqm4m-v2-train.sdf")
+        member.size = len(content)
+        opened.addfile(member, io.BytesIO(content))
+    # Molecules without a structure come after the others.
+    rows = "idx,smiles,homolumogap\n0,CCl,3.0476\n1,CCl,4.5\n2,O,\n"
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress(rows.encode()))
+    assert settings_of(archive)["name"] == "sdf_file"
+    frames = molecules.read_sdf(archive)
+    assert frames.numbers.tolist() == [6, 17] * 2
+    # Columns of ten may touch each other.
+    assert frames.positions[1].tolist() == [-100.5, -1000.25, 12.125]
+    assert frames.properties["gap"].tolist() == [3.0476, 4.5]
+    assert frames.labels == ("gap",)
+    (tmp_path / "data.csv.gz").unlink()
+    assert molecules.read_sdf(archive).labels == ()
+
+
+def test_dimers_of_a_system_are_a_group_and_keep_their_charge(tmp_path: Path) -> None:
+    path = tmp_path / "DES15K.csv"
+    path.write_text(
+        "system_id,charge0,charge1,elements,xyz,nn_CCSD(T)_all\n"
+        "7,0,1,H Na,0 0 0 0 0 2.5,-1.0\n3,-1,0,F H,0 0 0 0 0 1.5,-20\n7,0,1,H Na,0 0 0 0 0 3,-0.5\n"
+    )
+    frames = molecules.read_dimers(path)
+    assert frames.groups[0] == frames.groups[2] != frames.groups[1]
+    assert frames.properties["charge"].tolist() == [1, -1, 1]
+    energies = np.array([-1, -20, -0.5]) * KCAL_PER_MOL
+    np.testing.assert_allclose(frames.properties["interaction_energy"], energies)
+
+
+def test_iso17_keeps_its_split_and_names_a_wrong_id(tmp_path: Path) -> None:
+    for name, count in (("reference", 4), ("test_other", 2)):
+        with ase.db.connect(tmp_path / f"{name}.db") as database:
+            for number in range(count):
+                atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1 + number / 100]])
+                pairs = {"total_energy": -100.0 - number}
+                database.write(
+                    atoms, key_value_pairs=pairs, data={"atomic_forces": np.ones((2, 3))}
+                )
+    (tmp_path / "validation_ids.txt").write_text("4\n1\n")
+    frames = iso17.read_other(tmp_path)
+    assert frames.properties["part"].tolist() == [1, 0, 0, 1, 2, 2]
+    assert frames.energies.tolist() == [-100, -101, -102, -103, -100, -101]
+    assert sizes_of(frames).published == (2, 2, 2)
+    alone = ase_file.read(tmp_path / "reference.db")
+    assert alone.labels == ("energy", "forces")
+    (tmp_path / "validation_ids.txt").write_text("0\n")
+    with pytest.raises(UserError, match="must hold ids from 1 to 4"):
+        iso17.read_other(tmp_path)
+    with pytest.raises(UserError, match=r"test_within\.db: no such file"):
+        iso17.read_within(tmp_path)
+
+
+def test_frames_of_one_sum_formula_are_dealt_out_together(tmp_path: Path) -> None:
+    isomers = [Atoms("HCN"), Atoms("CNH"), Atoms("CO"), Atoms("NCH"), Atoms("H2")]
+    for number, atoms in enumerate(isomers):
+        atoms.positions[:, 0] = np.arange(len(atoms)) + number / 10
+    frames = ase_file.joined(isomers, tmp_path)
+    first, second, third, fourth, fifth = units_of(frames, "composition").tolist()
+    assert first == second == fourth
+    assert len({first, third, fifth}) == 3
+    assert sizes_of(frames).compositions == ((1, 2), (3, 1))
+
+
+def test_an_md22_xyz_is_in_kcal_per_mol(tmp_path: Path) -> None:
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1.0]])
+    atoms.info["Energy"] = -1000.0
+    atoms.new_array("forces", np.array([[0, 0, 23.0], [0, 0, -23.0]]))
+    path = tmp_path / "md22_hydroxyl.xyz"
+    with path.open("w") as file:
+        write_extxyz(file, [atoms, atoms], columns=["symbols", "positions", "forces"])
+    assert settings_of(path)["name"] == settings_of(tmp_path)["name"] == "md17_npz"
+    frames = md17.read(path)
+    # A kcal/mol is 0.0433641 eV.
+    np.testing.assert_allclose(frames.energies, -43.3641, rtol=1e-5)
+    np.testing.assert_allclose(frames.forces[0], [0, 0, 0.997374], rtol=1e-5)
+
+
+def test_the_charge_of_a_spice_molecule_is_that_of_its_smiles(tmp_path: Path) -> None:
+    smiles = {
+        "glycine": ("[H:1][N+:2]([H:3])[O-:4]", 0),
+        "calcium": ("[Ca+2:1]", 2),
+        "sulfate": ("[O-:1][S:2]([O-:3])=[O:4]", -2),
+        "silane": ("[SiH3-:1]", -1),
+    }
+    with h5py.File(tmp_path / "spice.hdf5", "w") as file:
+        for name, (text, _) in smiles.items():
+            group = file.create_group(name)
+            group["smiles"] = [text]
+            group["atomic_numbers"] = np.array([8])
+            group["conformations"] = np.zeros((1, 1, 3))
+            group["dft_total_energy"] = np.zeros(1)
+            group["dft_total_gradient"] = np.zeros((1, 1, 3))
+    frames = hdf5.read_spice(tmp_path / "spice.hdf5")
+    assert frames.properties["charge"].tolist() == [smiles[name][1] for name in sorted(smiles)]
+
+
+def short_qm9(folder: Path) -> Path:
+    (folder / "dsgdb9nsd_000001.xyz").write_text(METHANE.replace("6.469", ""))
+    return folder
+
+
+def strange_element(folder: Path) -> Path:
+    (folder / "dsgdb9nsd_000001.xyz").write_text(METHANE.replace("C\t-", "Q\t-"))
+    return folder
+
+
+def torn_archive(folder: Path) -> Path:
+    path = folder / "dsgdb9nsd.xyz.tar.bz2"
+    path.write_bytes(b"BZh91AY no archive")
+    return path
+
+
+def short_table(folder: Path) -> Path:
+    (folder / "a.sdf").write_text(SDF + SDF)
+    (folder / "a.csv").write_text("homolumogap\n3.0\n")
+    return folder / "a.sdf"
+
+
+def other_table(folder: Path) -> Path:
+    (folder / "a.sdf").write_text(SDF)
+    (folder / "a.csv").write_text("colour\nred\n")
+    return folder / "a.sdf"
+
+
+def torn_sdf(folder: Path) -> Path:
+    (folder / "a.sdf").write_text(SDF.replace("  2  1  0", "  3  1  0"))
+    return folder / "a.sdf"
+
+
+def other_csv(folder: Path) -> Path:
+    (folder / "a.csv").write_text("elements,xyz\n")
+    return folder / "a.csv"
+
+
+def torn_csv(folder: Path) -> Path:
+    names = "system_id,charge0,charge1,elements,xyz,cbs_CCSD(T)_all"
+    (folder / "a.csv").write_text(f"{names}\n1,0,0,H H,0 0 zero 0 0 1,-1\n")
+    return folder / "a.csv"
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "rule"),
+    [
+        (short_qm9, molecules.read_qm9, r"dsgdb9nsd_000001\.xyz: cannot be read"),
+        (strange_element, molecules.read_qm9, r"molecule 0 \(from 0\): cannot be read .*'Q'"),
+        (torn_archive, molecules.read_qm9, r"tar\.bz2: cannot be read"),
+        (short_table, molecules.read_sdf, "must have a row of its table for each molecule"),
+        (other_table, molecules.read_sdf, "must have the columns of QM9 .* but has colour"),
+        (torn_sdf, molecules.read_sdf, r"molecule 0 \(from 0\)"),
+        (other_csv, molecules.read_dimers, "must have the columns charge0, charge1"),
+        (torn_csv, molecules.read_dimers, r"a\.csv:2: cannot be read .*zero"),
+    ],
+)
+def test_what_cannot_be_read_is_named_in_a_line(
+    write: Callable[[Path], Path], read: Callable[[Path], object], rule: str, qm9: Path
+) -> None:
+    with pytest.raises(UserError, match=rule) as refused:
+        read(write(qm9))
+    assert "\n" not in str(refused.value)
+
+
+def test_pairs_of_oc20_must_belong_together(tmp_path: Path) -> None:
+    atoms = Atoms("Cu", cell=5 * np.eye(3), pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((1, 3)))
+    ase.io.write(tmp_path / "0.extxyz", [atoms, atoms])
+    with pytest.raises(UserError, match=r"must have a \.txt"):
+        oc20.read(tmp_path)
+    (tmp_path / "0.txt").write_text("random1,frame0,-3.0\n")
+    with pytest.raises(UserError, match=r"0\.txt: must have a line for each of 2 frames"):
+        oc20.read(tmp_path)
+    (tmp_path / "0.txt").write_text("random1,frame0,-3.0\nrandom1,frame1\n")
+    with pytest.raises(UserError, match=r"0\.txt:2: must be `system,frame,reference energy`"):
+        oc20.read(tmp_path)
+    (tmp_path / "0.txt").unlink()
+    (tmp_path / "0.txt.xz").write_bytes(lzma.compress(b"no,text")[:-8])
+    with pytest.raises(UserError, match=r"0\.txt\.xz: cannot be read"):
+        oc20.read(tmp_path)
