@@ -17,6 +17,7 @@ from study import teaching
 from study.errors import UserError
 from study.progress import progress_display
 from study.provenance import cores
+from study.published import SETS, bring
 
 if TYPE_CHECKING:
     from study.trial import Dataset
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tip3p(commands.add_parser("tip3p", help="simulate TIP3P water with OpenMM"))
     fetch = commands.add_parser("fetch", help="download a published data set")
     fetch.set_defaults(command=_fetch)
-    fetch.add_argument("name", choices=["rpbe"], help="RPBE-D3 water of Morawietz et al. 2016")
+    fetch.add_argument("name", metavar="NAME", help=f"rpbe, {', '.join(SETS)}")
     bring = commands.add_parser("import", help="read files of n2p2, ASE, DeePMD, GAMD, MD17, SPICE")
     bring.set_defaults(command=_import)
     bring.add_argument(
@@ -109,6 +110,9 @@ def _tip3p(chosen: argparse.Namespace) -> None:
 
 
 def _fetch(chosen: argparse.Namespace) -> None:
+    if chosen.name != "rpbe":
+        _fetch_published(chosen)
+        return
     from study.datasets import rpbe
     from study.trial import RPBEWater
 
@@ -116,6 +120,25 @@ def _fetch(chosen: argparse.Namespace) -> None:
         file = rpbe.fetch(chosen.out, lambda done, all_: progress(done // 10**6, all_ // 10**6))
     sys.stdout.write(f"file          {file}\n")
     _prepare(RPBEWater(name="rpbe_water"), chosen.out)
+
+
+def _fetch_published(chosen: argparse.Namespace) -> None:
+    """Download a set, and say how a space names it; the study that does so reads it."""
+    if chosen.name not in SETS:
+        raise UserError(f"{chosen.name}: must be one of rpbe, {', '.join(SETS)}")
+    published = SETS[chosen.name]
+    sizes = [source.size for source in published.sources if source.size]
+    known = f", {sum(sizes) / 1e6:.0f} MB" if sizes else ""
+    sys.stdout.write(f"set           {published.title}{known}\nlicence       {published.licence}\n")
+    for source in published.sources:
+        checked = f"MD5 {source.md5}" if source.md5 else "no published checksum known"
+        sys.stdout.write(f"file          {source.address} ({checked})\n")
+    sys.stdout.flush()
+    with progress_display(f"downloading {chosen.name}", "MB") as progress:
+        place = bring(
+            chosen.name, chosen.out, lambda done, all_: progress(done // 10**6, all_ // 10**6)
+        )
+    sys.stdout.write(f"in a space    dataset: {{name: {published.dataset}, path: {place}}}\n")
 
 
 def settings_of(file: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FOLDERS = ("deepmd_npy", "gamd_npz", "iso17_within", "iso17_other", "oc20_folder")
 """Data sets that are folders, by name; `EITHER` may be files as well."""
-EITHER = ("md17_npz", "qm9_xyz")
+EITHER = ("ani1_hdf5", "md17_npz", "qm9_xyz")
 
 
 def folder_of(dataset: Dataset, root: Path) -> Path:

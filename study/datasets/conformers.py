@@ -1,14 +1,18 @@
-"""Molecules in vacuum: conformers of one composition each, joined to frames."""
+"""Molecules in vacuum as frames: conformers of one composition each, or one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.elements import ATOMIC_NUMBERS
 from study.errors import UserError
 from study.frames import Frames
 
@@ -16,6 +20,10 @@ Array = NDArray[np.float64]
 
 VACUUM = 51.0
 """Å between a molecule and its periodic images: beyond any cutoff, so that they never meet."""
+
+
+Molecule = tuple[list[str], list[float], dict[str, float]]
+"""Symbols (N), positions (3 N) Å, and properties in the units of `PROPERTIES`."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +95,58 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
             name: np.concatenate([part.properties[name] for part in parts]) for name in names
         },
     )
+
+
+def collected(
+    molecules: Iterable[Molecule], source: Path, groups: Callable[[], list[str]] | None = None
+) -> Frames:
+    """Molecules as frames without energy and forces, each in vacuum.
+
+    Args:
+        molecules: one after the other, so that millions fit into memory.
+        source: named in messages.
+        groups: names of the groups, asked for at the end; each is its own when left out.
+    """
+    numbers, positions, sizes = bytearray(), array("d"), array("q")
+    known: dict[str, array[float]] = {}
+    for count, (symbols, places, properties) in enumerate(molecules):
+        with named(f"{source}: molecule {count} (from 0)"):
+            numbers += bytes(ATOMIC_NUMBERS[symbol] for symbol in symbols)
+        if len(places) != 3 * len(symbols) or not symbols:
+            raise UserError(
+                f"{source}: molecule {count} (from 0) must have three coordinates for each atom, "
+                f"but has {len(places)} for {len(symbols)}"
+            )
+        positions.extend(places)
+        sizes.append(len(symbols))
+        for name, value in properties.items():
+            column = known.setdefault(name, array("d"))
+            column.extend([np.nan] * (count - len(column)))
+            column.append(value)
+    if not sizes:
+        raise UserError(f"{source}: must hold a molecule, but holds none")
+    for column in known.values():
+        column.extend([np.nan] * (len(sizes) - len(column)))
+    offsets = np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))])
+    xyz = np.frombuffer(positions).reshape(-1, 3)
+    names = np.array(groups()) if groups else np.arange(len(sizes))
+    return Frames(
+        numbers=np.frombuffer(numbers, np.uint8),
+        positions=xyz,
+        forces=np.full(xyz.shape, np.nan),
+        offsets=offsets,
+        cells=np.stack([box(xyz[first:last]) for first, last in pairwise(offsets)]),
+        energies=np.full(len(sizes), np.nan),
+        groups=np.unique(names, return_inverse=True)[1],
+        origin={"labels": [], "vacuum_angstrom": VACUUM},
+        properties={name: np.frombuffer(column) for name, column in known.items()},
+    )
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say where something is that cannot be read."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError) as problem:
+        raise UserError(f"{where}: cannot be read ({type(problem).__name__}: {problem})") from None

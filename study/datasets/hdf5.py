@@ -70,8 +70,16 @@ def read(layout: Layout, path: Path) -> Frames:
     Raises:
         UserError: one line that names file, group and rule.
     """
-    with _opened(path) as file:
-        return joined(list(_conformers(layout, path, file)), path)
+    parts: list[Conformers] = []
+    for each in files_of(path):
+        with _opened(each) as file:
+            parts += _conformers(layout, each, file)
+    return joined(parts, path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the *.h5 of a folder, as ANI-1 has them."""
+    return sorted(path.glob("*.h5")) if path.is_dir() else [path]
 
 
 def kind_of(path: Path) -> str:

@@ -63,6 +63,8 @@ def kind_of(path: Path) -> str:
         return "qm9_xyz"
     if oc20.holds_pairs(path):
         return "oc20_folder"
+    if path.is_dir() and any(hdf5.files_of(path)):
+        return hdf5.kind_of(hdf5.files_of(path)[0])
     if path.is_dir():
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "

@@ -20,17 +20,12 @@ import gzip
 import io
 import re
 import tarfile
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
-from study.datasets.conformers import VACUUM, box
-from study.elements import ATOMIC_NUMBERS
+from study.datasets.conformers import Molecule, collected, named
 from study.errors import UserError
 from study.frames import Frames
 from study.units import HARTREE, KCAL_PER_MOL
@@ -59,9 +54,6 @@ TABLES = (
 """Columns of a table beside an SDF: QM9's, and PCQM4Mv2's; to property and factor."""
 DIMER_ENERGIES = ("cbs_CCSD(T)_all", "nn_CCSD(T)_all")
 """Of a csv of dimers; the first that is there counts."""
-
-Molecule = tuple[list[str], list[float], dict[str, float]]
-"""Symbols (N), positions (3 N) Å, and properties in the units of `PROPERTIES`."""
 
 
 def read_qm9(path: Path) -> Frames:
@@ -112,7 +104,7 @@ def read_dimers(path: Path) -> Frames:
                     f"{', '.join(DIMER_ENERGIES)}, but has {', '.join(names) or 'none'}"
                 )
             for line, row in enumerate(table, start=2):
-                with _named(f"{path}:{line}"):
+                with named(f"{path}:{line}"):
                     groups.append(row["system_id"])
                     yield (
                         row["elements"].split(),
@@ -129,61 +121,6 @@ def read_dimers(path: Path) -> Frames:
 def holds_qm9(path: Path) -> bool:
     """Whether it is a folder with QM9's xyz files."""
     return path.is_dir() and any(QM9_NAME.fullmatch(file.name) for file in path.iterdir())
-
-
-def collected(
-    molecules: Iterable[Molecule], source: Path, groups: Callable[[], list[str]] | None = None
-) -> Frames:
-    """Molecules as frames without energy and forces, each in vacuum.
-
-    Args:
-        molecules: one after the other, so that millions fit into memory.
-        source: named in messages.
-        groups: names of the groups, asked for at the end; each is its own when left out.
-    """
-    numbers, positions, sizes = bytearray(), array("d"), array("q")
-    known: dict[str, array[float]] = {}
-    for count, (symbols, places, properties) in enumerate(molecules):
-        with _named(f"{source}: molecule {count} (from 0)"):
-            numbers += bytes(ATOMIC_NUMBERS[symbol] for symbol in symbols)
-        if len(places) != 3 * len(symbols) or not symbols:
-            raise UserError(
-                f"{source}: molecule {count} (from 0) must have three coordinates for each atom, "
-                f"but has {len(places)} for {len(symbols)}"
-            )
-        positions.extend(places)
-        sizes.append(len(symbols))
-        for name, value in properties.items():
-            column = known.setdefault(name, array("d"))
-            column.extend([np.nan] * (count - len(column)))
-            column.append(value)
-    if not sizes:
-        raise UserError(f"{source}: must hold a molecule, but holds none")
-    for column in known.values():
-        column.extend([np.nan] * (len(sizes) - len(column)))
-    offsets = np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))])
-    xyz = np.frombuffer(positions).reshape(-1, 3)
-    names = np.array(groups()) if groups else np.arange(len(sizes))
-    return Frames(
-        numbers=np.frombuffer(numbers, np.uint8),
-        positions=xyz,
-        forces=np.full(xyz.shape, np.nan),
-        offsets=offsets,
-        cells=np.stack([box(xyz[first:last]) for first, last in pairwise(offsets)]),
-        energies=np.full(len(sizes), np.nan),
-        groups=np.unique(names, return_inverse=True)[1],
-        origin={"labels": [], "vacuum_angstrom": VACUUM},
-        properties={name: np.frombuffer(column) for name, column in known.items()},
-    )
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Say where something is that cannot be read."""
-    try:
-        yield
-    except (ValueError, KeyError, IndexError, TypeError) as problem:
-        raise UserError(f"{where}: cannot be read ({type(problem).__name__}: {problem})") from None
 
 
 @contextmanager
@@ -225,7 +162,7 @@ def _qm9_texts(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def _qm9_molecule(text: str, where: str) -> Molecule:
     """Line 1 is the number of atoms, line 2 `gdb N`, three rotational constants, then targets."""
-    with _named(where):
+    with named(where):
         lines = text.splitlines()
         rows = [line.split() for line in lines[2 : 2 + int(lines[0])]]
         targets = [_number(word) for word in lines[1].split()[5:]]
@@ -251,7 +188,7 @@ def _excluded(folder: Path) -> frozenset[int]:
     path = folder / QM9_EXCLUDED
     if not path.is_file():
         return frozenset()
-    with _named(str(path)):
+    with named(str(path)):
         return frozenset(
             int(line.split()[0]) for line in path.read_text().splitlines()[9:-1] if line.strip()
         )
@@ -272,7 +209,7 @@ def _records(file: TextIO) -> Iterator[list[str]]:
 
 def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]:
     """Of a molfile V2000: counts in columns of three, coordinates in columns of ten."""
-    with _named(where):
+    with named(where):
         atoms = lines[4 : 4 + int(lines[3][:3])]
         return (
             [line[31:34].strip() for line in atoms],
@@ -283,7 +220,8 @@ def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]
 def _table_of(path: Path) -> Iterator[dict[str, float]] | None:
     """Properties of each molecule, from the csv beside an SDF; none if there is none."""
     stem = path.name.partition(".sdf")[0]
-    beside = (f"{stem}.sdf.csv", f"{stem}.csv", "data.csv", "data.csv.gz")
+    official = "pcqm4m-v2/raw/data.csv.gz"
+    beside = (f"{stem}.sdf.csv", f"{stem}.csv", "data.csv", "data.csv.gz", official)
     table = next((path.parent / name for name in beside if (path.parent / name).is_file()), None)
     return None if table is None else _rows(table)
 
@@ -299,7 +237,7 @@ def _rows(table: Path) -> Iterator[dict[str, float]]:
                 f"(homolumogap), but has {', '.join(sorted(names)) or 'none'}"
             )
         for line, row in enumerate(reader, start=2):
-            with _named(f"{table}:{line}"):
+            with named(f"{table}:{line}"):
                 yield {
                     name: unit * float(row[column] or "nan")
                     for column, (name, unit) in columns.items()

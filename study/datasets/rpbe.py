@@ -8,19 +8,16 @@ by their number, atoms and mean energy. The hash of what came is recorded beside
 from __future__ import annotations
 
 import gzip
-import http.client
 import re
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from study import durable
+from study.download import CHUNK, receive
 from study.durable import rename, write_json, write_with
 from study.errors import UserError
 from study.frames import Frames
@@ -33,7 +30,6 @@ MEAN_ENERGY = -694.4713
 """eV/atom."""
 MEMBER = re.compile(r"input\.data[._-]RPBE[._-]?D3(\.gz)?", re.IGNORECASE)
 """Name of the file in the archive."""
-CHUNK = 1 << 20
 
 
 def archive_of(root: Path) -> Path:
@@ -62,7 +58,7 @@ def fetch(root: Path, progress: Callable[[int, int], None]) -> Path:
     archive, file = archive_of(root), file_of(root)
     if not file.exists():
         if not archive.exists():
-            _download(archive, progress)
+            rename(receive(ADDRESS, archive, int(SIZE), progress), archive)
         _check_size(archive)
         write_with(file, partial(_unpack, archive))
         _record(archive, file)
@@ -84,40 +80,6 @@ def check(frames: Frames) -> None:
             f" but this has {found[0]}, {found[1]} and {mean:.4f}; delete the folder `downloads` "
             "and fetch it again"
         )
-
-
-def _download(archive: Path, progress: Callable[[int, int], None]) -> None:
-    """Fetch the archive; a download that broke off goes on where it stopped."""
-    part = archive.with_name(f"{archive.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _receive(part, progress)
-    except (OSError, http.client.HTTPException) as problem:
-        if isinstance(problem, urllib.error.HTTPError):
-            part.unlink(missing_ok=True)  # a server that refuses will not go on with it either
-        reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
-        raise UserError(
-            f"{ADDRESS}: cannot be downloaded ({reason}); run again to go on, or download it by "
-            f"hand ({SIZE / 1e6:.1f} MB), put it at {archive}, and run this command again"
-        ) from None
-    durable.disk.sync(part)
-    rename(part, archive)
-
-
-def _receive(part: Path, progress: Callable[[int, int], None]) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-", "User-Agent": "pretraining-study"}
-    request = urllib.request.Request(ADDRESS, headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        resumed = answer.status == http.client.PARTIAL_CONTENT
-        have = have if resumed else 0
-        total = have + int(answer.headers["Content-Length"] or 0)
-        with part.open("ab" if resumed else "wb") as written:
-            while block := answer.read(CHUNK):
-                have += written.write(block)
-                progress(have, total)
-    if have != total:
-        raise OSError(f"got {have} of {total} bytes")
 
 
 def _check_size(archive: Path) -> None:

@@ -1,0 +1,235 @@
+"""Published data sets: where they are, what is known of their files, and how a space names them.
+
+Sizes and checksums are those that the publishers, or several independent users of the same file,
+state; where none are stated, none are here, and what came is recorded with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.download import Source, fetch
+from study.durable import remove, rename, write_json
+from study.errors import UserError
+
+GDML = "http://quantum-machine.org/gdml/data/npz"
+FIGSHARE = "https://ndownloader.figshare.com/files"
+MD17 = {
+    "aspirin": "md17_aspirin",
+    "azobenzene": "azobenzene_dft",
+    "benzene": "md17_benzene2017",
+    "ethanol": "md17_ethanol",
+    "malonaldehyde": "md17_malonaldehyde",
+    "naphthalene": "md17_naphthalene",
+    "paracetamol": "paracetamol_dft",
+    "salicylic": "md17_salicylic",
+    "toluene": "md17_toluene",
+    "uracil": "md17_uracil",
+}
+MD22 = {
+    "Ac-Ala3-NHMe": "md22_Ac-Ala3-NHMe",
+    "AT-AT": "md22_AT-AT",
+    "AT-AT-CG-CG": "md22_AT-AT-CG-CG",
+    "buckyball-catcher": "md22_buckyball-catcher",
+    "DHA": "md22_DHA",
+    "nanotube": "md22_dw_nanotube",
+    "stachyose": "md22_stachyose",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set that can be fetched.
+
+    Args:
+        title: what it is.
+        licence: its terms, or where they stand.
+        dataset: its name in a space.
+        path: of what a space names, below the set's folder.
+        sources: its files; none where no address is known to last.
+        archives: names of those files that are unpacked.
+    """
+
+    title: str
+    licence: str
+    dataset: str
+    path: str
+    sources: tuple[Source, ...]
+    archives: tuple[str, ...] = ()
+
+
+SETS = {
+    "qm9": Published(
+        "QM9, 133,885 molecules with 12 properties (doi:10.1038/sdata.2014.22)",
+        "CC0",
+        "qm9_xyz",
+        "dsgdb9nsd.xyz.tar.bz2",
+        (
+            Source(f"{FIGSHARE}/3195389", "dsgdb9nsd.xyz.tar.bz2"),
+            Source(f"{FIGSHARE}/3195404", "uncharacterized.txt"),
+        ),
+    ),
+    "pcqm4mv2": Published(
+        "PCQM4Mv2, 3,378,606 molecules with their gap (arXiv:2103.09430)",
+        "see https://ogb.stanford.edu/docs/lsc/pcqm4mv2/",
+        "sdf_file",
+        "pcqm4m-v2-train.sdf.tar.gz",
+        (
+            Source(
+                "http://ogb-data.stanford.edu/data/lsc/pcqm4m-v2-train.sdf.tar.gz",
+                "pcqm4m-v2-train.sdf.tar.gz",
+                1_559_712_928,
+                "fd72bce606e7ddf36c2a832badeec6ab",
+            ),
+            Source("http://ogb-data.stanford.edu/data/lsc/pcqm4m-v2.zip", "pcqm4m-v2.zip"),
+        ),
+        ("pcqm4m-v2.zip",),
+    ),
+    "rmd17": Published(
+        "rMD17, ten molecules of MD17 computed anew (arXiv:2007.09593)",
+        "see https://doi.org/10.6084/m9.figshare.12672038",
+        "md17_npz",
+        "rmd17/npz_data",
+        (Source(f"{FIGSHARE}/23950376", "rmd17.tar.bz2"),),
+        ("rmd17.tar.bz2",),
+    ),
+    "ani1": Published(
+        "ANI-1, 22 million conformers with energies (doi:10.1038/sdata.2017.193)",
+        "see https://doi.org/10.1038/sdata.2017.193",
+        "ani1_hdf5",
+        "ANI-1_release",
+        (Source(f"{FIGSHARE}/9057631", "ANI1_release.tar.gz"),),
+        ("ANI1_release.tar.gz",),
+    ),
+    "ani1x": Published(
+        "ANI-1x, 5 million conformers (doi:10.1038/s41597-020-0473-z)",
+        "see https://doi.org/10.1038/s41597-020-0473-z",
+        "ani1x_hdf5",
+        "ani1x-release.h5",
+        (
+            Source(
+                f"{FIGSHARE}/18112775",
+                "ani1x-release.h5",
+                md5="98090dd6679106da861f52bed825ffb7",
+            ),
+        ),
+    ),
+    "spice": Published(
+        "SPICE 2.0.1 (arXiv:2209.10702)",
+        "see https://zenodo.org/records/10975225",
+        "spice_hdf5",
+        "SPICE-2.0.1.hdf5",
+        (
+            Source(
+                "https://zenodo.org/records/10975225/files/SPICE-2.0.1.hdf5",
+                "SPICE-2.0.1.hdf5",
+                37_479_271_148,
+                "bfba2224b6540e1390a579569b475510",
+            ),
+        ),
+    ),
+    "iso17": Published(
+        "ISO17, dynamics of 129 isomers of C7O2H10 (arXiv:1706.08566)",
+        "see http://quantum-machine.org/datasets/",
+        "iso17_other",
+        "iso17",
+        (Source("http://quantum-machine.org/datasets/iso17.tar.gz", "iso17.tar.gz"),),
+        ("iso17.tar.gz",),
+    ),
+    "oc20_200k": Published(
+        "OC20, 200,000 frames of adsorption on slabs (arXiv:2010.09990)",
+        "CC BY 4.0",
+        "oc20_folder",
+        "s2ef_train_200K",
+        (
+            Source(
+                "https://dl.fbaipublicfiles.com/opencatalystproject/data/s2ef_train_200K.tar",
+                "s2ef_train_200K.tar",
+                md5="f8d0909c2623a393148435dede7d3a46",
+            ),
+        ),
+        ("s2ef_train_200K.tar",),
+    ),
+    "des15k": Published(
+        "DES15K, 14,651 dimers; in the supplement of doi:10.1038/s41597-021-00833-x",
+        "see https://doi.org/10.1038/s41597-021-00833-x",
+        "dimers_csv",
+        "DES15K.csv",
+        (),
+    ),
+} | {
+    f"{family}_{molecule}": Published(
+        f"{family.upper()}, {molecule} (http://www.sgdml.org/#datasets)",
+        "see http://www.sgdml.org/#datasets",
+        "md17_npz",
+        f"{file}.npz",
+        (Source(f"{GDML}/{file}.npz", f"{file}.npz"),),
+    )
+    for family, files in (("md17", MD17), ("md22", MD22))
+    for molecule, file in files.items()
+}
+"""By the name that `python -m study.data fetch` takes."""
+
+
+def bring(name: str, root: Path, progress: Callable[[int, int], None]) -> Path:
+    """Download and unpack a set, or what is still missing of that.
+
+    Args:
+        name: one of `SETS`.
+        root: folder of all work; downloads are in its `downloads`.
+        progress: told how many bytes of how many are there.
+
+    Returns:
+        What a space names.
+
+    Raises:
+        UserError: if a file cannot be had or is not the published one.
+    """
+    published, folder = SETS[name], root / "downloads" / name
+    place = folder / published.path
+    if not published.sources and not place.exists():
+        raise UserError(
+            f"{name}: no address that lasts is known for it; download it by hand "
+            f"({published.title}) and put it at {place}"
+        )
+    for source in published.sources:
+        record = folder / f"{source.name}.json"
+        if record.exists() and (folder / source.name).exists():
+            continue
+        file = fetch(source, folder, progress)
+        if source.name in published.archives:
+            _unpack(file, folder)
+        found = {"address": source.address, "size": file.stat().st_size, "sha256": _sha256(file)}
+        write_json(record, found)
+    if not place.exists():
+        raise UserError(f"{folder}: must hold {published.path} after unpacking, but does not")
+    return place
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack beside the archive; what has its name there was unpacked to its end."""
+    partial = folder / f"{archive.name}.unpacking"
+    remove(partial)
+    try:
+        shutil.unpack_archive(archive, partial, filter="data")
+    except (shutil.ReadError, tarfile.TarError, OSError, EOFError) as problem:
+        remove(partial)
+        if getattr(problem, "errno", None):
+            raise  # a full disk is no fault of the archive
+        raise UserError(
+            f"{archive}: cannot be unpacked ({problem}); delete it, and fetch it again"
+        ) from None
+    for part in partial.iterdir():
+        if not (folder / part.name).exists():
+            rename(part, folder / part.name)
+    remove(partial)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
