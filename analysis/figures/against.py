@@ -30,6 +30,14 @@ SCALES = {
     "noise": ("Noise scale (Å)", "noise scale"),
 }
 
+COUNTS = {
+    LABELS: ("Labelled frames in finetuning", "labels"),
+    "pretrain.frames": ("Frames in pretraining", "frames to pretrain on"),
+    "model.hidden": ("Width of the model", "width"),
+    "model.layers": ("Layers of the model", "depth"),
+}
+"""Settings against which errors may follow a power law."""
+
 
 def drawings(study: Study) -> list[Drawing]:
     """Those for which the study has two values or more."""
@@ -43,8 +51,12 @@ def drawings(study: Study) -> list[Drawing]:
             if swept[scale].nunique() > 1:
                 rows = pd.concat([bare, swept])
                 made += [_scale(rows, q, scale, str(family)) for q in (FORCE, ENERGY)]
-    if column(trials, LABELS).nunique() > 1:
-        made += [_labels(trials, quantity) for quantity in (FORCE, ENERGY)]
+    models = column(trials, "model.name").fillna("").astype(str)
+    for model, group in trials.groupby(models, sort=False):
+        name = str(model) if models.nunique() > 1 else ""
+        for setting in COUNTS:
+            if column(group, setting).nunique() > 1:
+                made += [_count(group, q, setting, name) for q in (FORCE, ENERGY)]
     for family, group in trials.groupby("family", sort=False):
         if group[group.scratch].arm.nunique() > 1 and group["compute"].notna().all():
             made.append(_compute(group, str(family)))
@@ -80,42 +92,57 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
     )
 
 
-def _labels(trials: pd.DataFrame, quantity: Quantity) -> Drawing:
-    labels = pd.to_numeric(column(trials, LABELS)).astype(float)
+def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -> Drawing:
+    label, words = COUNTS[setting]
+    at = pd.to_numeric(column(trials, setting)).astype(float)
+    if setting == LABELS:
+        at = at.fillna(trials.train_frames.astype(float))
     rows = trials.assign(
-        labels=labels.fillna(trials.train_frames.astype(float)),
+        at=at,
         value=trials[f"test_{quantity.name}"] * MILLI,
+        task=trials.task + _others(trials, setting),
     )
+    rows = rows[rows["at"].notna()]
     look = looks(list(rows.task.unique()), scratch=set(rows[rows.scratch].task))
     with styled() as (figure, axes):
         for task, group in rows.groupby("task", sort=False):
             arm = look[str(task)]
-            mean = group.groupby("labels").value.mean()
-            at = mean.index.to_numpy(dtype=float)
+            mean = group.groupby("at").value.mean()
+            places = mean.index.to_numpy(dtype=float)
             axes.plot(
-                at, mean.to_numpy(), arm.dash, color=arm.colour, marker=arm.marker, label=task
+                places, mean.to_numpy(), arm.dash, color=arm.colour, marker=arm.marker, label=task
             )
-            axes.plot(group["labels"], group.value, "o", color=arm.colour, mfc="none", ms=4)
+            axes.plot(group["at"], group.value, "o", color=arm.colour, mfc="none", ms=4)
         axes.set(xscale="log", yscale="log")
-        logarithmic(axes.xaxis, rows["labels"])
-        axes.set_xticks(sorted(rows["labels"].unique()))
+        logarithmic(axes.xaxis, rows["at"])
+        axes.set_xticks(sorted(rows["at"].unique()))
         logarithmic(axes.yaxis, rows.value)
-        axes.set(xlabel="Labelled frames in finetuning", ylabel=f"Test {in_words(quantity)}")
+        axes.set(xlabel=label, ylabel=f"Test {in_words(quantity)}")
         axes.legend(loc="best")
-    means = rows.groupby(["task", "labels"], sort=False).value.mean()
+    means = rows.groupby(["task", "at"], sort=False).value.mean()
     described = "; ".join(
-        f"{row['task']} with {row['labels']:g} {number(row['value'])}"
+        f"{row['task']} at {row['at']:g} {number(row['value'])}"
         for row in means.reset_index().to_dict("records")
     )
     return Drawing(
-        name=f"{quantity.name}_against_labels",
-        title=f"{quantity.label} against the number of labels",
+        name="_".join(filter(None, (quantity.name, "against", slug(words), slug(model)))),
+        title=f"{quantity.label} against {words}" + (f", {model}" if model else ""),
         caption="On test data, both axes logarithmic. Lines join means, open circles are seeds."
         f" {counts(rows)}",
         alt=f"Mean test {in_words(quantity)}: {described}.",
         figure=figure,
-        shown=rows[["task", "labels", "seed", "value"]],
+        shown=rows[["task", "at", "seed", "value"]],
     )
+
+
+def _others(trials: pd.DataFrame, setting: str) -> pd.Series[str]:
+    """What else varies of the counts, so that a line joins like with like."""
+    told = pd.Series("", trials.index)
+    for other, (_, words) in COUNTS.items():
+        values = pd.to_numeric(column(trials, other)).astype(float)
+        if other != setting and values.nunique() > 1:
+            told += [f", {words} {value:g}" if value == value else "" for value in values]
+    return told
 
 
 def _compute(trials: pd.DataFrame, family: str) -> Drawing:

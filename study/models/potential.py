@@ -91,8 +91,9 @@ class Potential(nn.Module):
             return 0
         if module in self.after_layers:
             return 1
-        layers = self.settings.layers
-        return layers - int(inner.partition(".")[0]) if module == "layers" else layers + 1
+        layers, number = self.settings.layers, inner.partition(".")[0]
+        numbered = module == "layers" and number.isdigit()
+        return max(layers - int(number), 1) if numbered else layers + 1
 
     def freeze_beyond(self, depth: int) -> None:
         """Let nothing learn that is further from the output; see `depth`."""

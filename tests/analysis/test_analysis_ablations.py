@@ -11,6 +11,7 @@ import pytest
 from analysis.arms import arms, compared, references
 from analysis.beside import beside, final
 from analysis.claims import NOT_RUN, OTHER_DATA, findings, findings_table
+from analysis.figures import against
 from analysis.gates import gates
 from analysis.load import Study
 from analysis.paper_tables import aggregate, data_efficiency, table1
@@ -224,6 +225,34 @@ def test_data_efficiency_has_the_slope_of_the_logarithms(
     table = data_efficiency(tabulate(*runs))
     assert table["labels"].tolist() == [2, 4, 8]
     assert table.slope.iloc[0] == pytest.approx(-1, abs=0.01)
+
+
+def test_errors_against_width_join_models_of_equal_depth(
+    tabulate: Tabulate, scratch: Build
+) -> None:
+    sizes = [(16, 2), (32, 2), (16, 4)]
+    runs = [
+        scratch(
+            10 * place + seed,
+            seed,
+            1 / width / depth,
+            **{"model.hidden": width, "model.layers": depth},
+        )
+        for place, (width, depth) in enumerate(sizes)
+        for seed in SEEDS
+    ]
+    drawn = {drawing.name: drawing for drawing in against.drawings(tabulate(*runs))}
+    assert {"force_rmse_against_width", "force_rmse_against_depth"} <= drawn.keys()
+    shown = drawn["force_rmse_against_width"].shown.groupby(["task", "at"]).value.mean()
+    assert shown.to_dict() == pytest.approx(
+        {
+            ("from scratch, depth 2", 16.0): 1000 / 32,
+            ("from scratch, depth 2", 32.0): 1000 / 64,
+            ("from scratch, depth 4", 16.0): 1000 / 64,
+        }
+    )
+    axes = drawn["force_rmse_against_width"].figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 @pytest.fixture
