@@ -41,6 +41,8 @@ class GNS(Network):
     """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
 
     name: Literal["gns"]
+    force_input: bool = False
+    """Take forces as input where a task gives them: `denoising` with `given: forces`."""
     layers: int = Field(default=10, ge=1, le=64)
     """Message-passing steps."""
     radial: Literal["distance", "bessel"] = "distance"
@@ -72,6 +74,8 @@ class ForceNet(Network):
     """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
 
     name: Literal["forcenet"]
+    force_input: bool = False
+    """Take forces as input where a task gives them: `denoising` with `given: forces`."""
     max_n: int = Field(default=3, ge=1, le=8)
     """Degrees of the spherical harmonics, counted as in the authors' code: l = 0 … max_n - 1."""
     frequencies: int = Field(default=50, ge=1, le=128)
@@ -129,6 +133,8 @@ class EquivariantTransformer(AttentionNetwork):
     """Equivariant transformer of TorchMD-NET (arXiv:2202.02541); forces are a gradient."""
 
     name: Literal["equivariant_transformer"]
+    force_input: bool = False
+    """Take forces as input where a task gives them: `denoising` with `given: forces`."""
     vector_output: Literal["gradient", "head"] = "gradient"
     """Per-atom vectors of pretext tasks: −∂E/∂x, or an equivariant head as in arXiv:2206.00133."""
 
@@ -137,6 +143,8 @@ class SE3Transformer(Network):
     """SE(3)-Transformer (arXiv:2006.10503); forces are a gradient."""
 
     name: Literal["se3_transformer"]
+    force_input: bool = False
+    """Take forces as input where a task gives them: `denoising` with `given: forces`."""
     hidden: int = Field(default=16, ge=1, le=512)
     """Channels of each degree; the cost grows with their square."""
     layers: int = Field(default=3, ge=1, le=64)

@@ -50,6 +50,13 @@ class Denoising(Config):
     conditioned: bool = False
     """Divide what the network puts out by the frame's scale over `noise_scale`
     (arXiv:2006.09011, technique 3), so that it need not guess how noisy a frame is."""
+    corrupted: float = Field(default=1.0, gt=0, le=1)
+    """Probability of an atom to be pushed; the others stay, and nothing is asked of them."""
+    given: Literal["nothing", "forces"] = "nothing"
+    """Tell the network the forces on the pushed atoms before the push, which name the structure
+    to find if it is no equilibrium (arXiv:2403.09549); the model needs `force_input: true`."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Of squares over a batch to its training loss; the sum as in the code of arXiv:2303.02216."""
     center: bool = False
     """Subtract each frame's mean push, as arXiv:2206.00133 does."""
     placebo: bool = False
@@ -61,7 +68,10 @@ class Denoising(Config):
         scale = f"{self.noise_scale:g}"
         if self.lowest_scale is not None:
             scale = f"{self.lowest_scale:g}–{scale}" + " conditioned" * self.conditioned
-        return f"denoising {scale}" + " placebo" * self.placebo
+        if self.corrupted < 1:
+            scale += f" of {self.corrupted:g} of the atoms"
+        told = " given forces" * (self.given == "forces")
+        return f"denoising {scale}{told}" + " placebo" * self.placebo
 
     @model_validator(mode="after")
     def _scales_are_in_order(self) -> Self:
@@ -70,6 +80,8 @@ class Denoising(Config):
                 "`lowest_scale < noise_scale` must hold, but got "
                 f"{self.lowest_scale} and {self.noise_scale}"
             )
+        if self.center and self.corrupted < 1:
+            raise ValueError("`center` pushes every atom, so `corrupted` must be 1")
         if self.conditioned and self.lowest_scale is None:
             raise ValueError("`conditioned` needs a `lowest_scale`, but got none")
         return self

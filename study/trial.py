@@ -219,6 +219,18 @@ class Trial(Config):
         return self
 
     @model_validator(mode="after")
+    def _given_forces_are_taken(self) -> Self:
+        tasks = _pretexts("finetune", self.finetune)
+        tasks += _pretexts("pretrain", self.pretrain) if self.pretrain else []
+        for place, task in tasks:
+            if _gives_forces(task) and not getattr(self.model, "force_input", False):
+                raise ValueError(
+                    f"`{place}.given` must be nothing, or the model one with `force_input: true`, "
+                    f"but got forces and {self.model.name}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _layers_that_learn_exist(self) -> Self:
         depth, layers = self.finetune.trainable_depth, self.model.layers
         if depth is not None and depth > layers:
@@ -299,6 +311,8 @@ def _check_published(name: str, stage: Stage, place: str, published: tuple[int, 
 
 def _check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -> None:
     needed = stage.task.labels if isinstance(stage.task, LABELLED) else ()
+    if any(_gives_forces(task) for _, task in _pretexts(name, stage)):
+        needed = tuple(dict.fromkeys((*needed, "forces")))
     missing = [label for label in needed if label not in labels]
     if missing:
         raise ValueError(
@@ -307,9 +321,13 @@ def _check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) 
         )
 
 
+def _gives_forces(task: Denoising | Masking | OwnTask) -> bool:
+    return isinstance(task, Denoising) and task.given == "forces"
+
+
 def _check_masks(name: str, stage: Stage, waters: int) -> None:
-    for place, masking in _masks(name, stage):
-        if masking.within != "water":
+    for place, masking in _pretexts(name, stage):
+        if not isinstance(masking, Masking) or masking.within != "water":
             continue
         if waters == 0:
             raise ValueError(
@@ -323,18 +341,14 @@ def _check_masks(name: str, stage: Stage, waters: int) -> None:
             )
 
 
-def _masks(name: str, stage: Stage) -> list[tuple[str, Masking]]:
-    """Every masking of a stage, with its place."""
+def _pretexts(name: str, stage: Stage) -> list[tuple[str, Denoising | Masking | OwnTask]]:
+    """Every pretext task of a stage, with its place."""
     task, place = stage.task, f"{name}.task"
-    parts: list[Denoising | Masking | OwnTask] = []
     match task:
         case Mixed():
-            parts = [part.task for part in task.tasks]
+            return [(place, part.task) for part in task.tasks]
         case EnergyForces() | Scalar():
-            place, parts = (
-                f"{place}.auxiliary.task",
-                [task.auxiliary.task] if task.auxiliary else [],
-            )
+            auxiliary = task.auxiliary
+            return [(f"{place}.auxiliary.task", auxiliary.task)] if auxiliary else []
         case _:
-            parts = [task]
-    return [(place, part) for part in parts if isinstance(part, Masking)]
+            return [(place, task)]

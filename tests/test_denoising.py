@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,15 +12,27 @@ from torch_geometric.data import Batch
 
 from study.frames import Frames
 from study.graph import GraphSet
+from study.models import build_model
 from study.models.potential import Potential
+from study.models.symmetry import random_rotation, rotate
 from study.seeding import seeded
 from study.tasks.denoising import Denoising
 from study.tasks.pretext import build_pretext
+from study.trial import GNS, EquivariantTransformer, ForceNet, Model, SE3Transformer, Trial
 from study.trial import Denoising as Settings
 from study.trial import Masking as MaskingSettings
 from study.trial import Mixed as MixedSettings
 
 CHOSEN = torch.tensor([3, 0, 1])
+
+TAKING_FORCES: dict[str, Model] = {
+    "equivariant_transformer": EquivariantTransformer(
+        name="equivariant_transformer", hidden=8, layers=2, heads=2, force_input=True
+    ),
+    "se3_transformer": SE3Transformer(name="se3_transformer", hidden=4, layers=2, force_input=True),
+    "gns": GNS(name="gns", hidden=8, layers=2, force_input=True),
+    "forcenet": ForceNet(name="forcenet", hidden=8, layers=2, force_input=True),
+}
 
 
 class Pointing(Potential):
@@ -207,3 +221,59 @@ def test_conditioned_denoising_divides_the_output_by_the_scale(graphs: GraphSet)
 def test_scales_that_make_no_range_are_refused(settings: dict[str, object], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         Settings.model_validate({"name": "denoising", **settings})
+
+
+def test_errors_count_pushed_atoms_alone(graphs: GraphSet) -> None:
+    task = denoising(graphs, noise_scale=0.3, corrupted=0.25)
+    noisy, clean = task.example(CHOSEN, seeded(5)), graphs.gather(CHOSEN)
+    moved = (noisy.graph.pos != clean.pos).any(dim=1)
+    assert torch.equal(moved, noisy.pushed.squeeze(-1) == 1)
+    assert 0 < moved.sum() < len(moved) / 2
+    off = torch.zeros_like(clean.pos)
+    off[~moved] = 7.0
+    off[moved.nonzero()[0]] = 2.0
+    guess, expected = Pointing(noisy.targets + off), 4 / float(moved.sum())
+    assert task.loss(guess, CHOSEN, seeded(5)).item() == pytest.approx(expected)
+    assert task.evaluate(guess, [CHOSEN], seeded(5))["val_loss"] == pytest.approx(expected)
+    summed = denoising(graphs, noise_scale=0.3, corrupted=0.25, reduction="sum")
+    assert summed.loss(guess, CHOSEN, seeded(5)).item() == pytest.approx(12)
+
+
+def test_a_sum_over_all_atoms_is_the_mean_times_their_components(graphs: GraphSet) -> None:
+    guess = Pointing(torch.zeros(72, 3, dtype=torch.float64))
+    mean, total = (
+        denoising(graphs, reduction=kind).loss(guess, CHOSEN, seeded(0)) for kind in ("mean", "sum")
+    )
+    torch.testing.assert_close(total, 216 * mean)
+
+
+def test_pushed_atoms_come_with_the_forces_before_the_push(graphs: GraphSet) -> None:
+    task = denoising(graphs, corrupted=0.5, given="forces")
+    noisy = task.example(CHOSEN, seeded(1))
+    expected = noisy.pushed * graphs.gather(CHOSEN).force
+    assert torch.equal(noisy.graph.given_force, expected)
+    assert expected.abs().sum() > 0
+    assert "given_force" not in denoising(graphs).example(CHOSEN, seeded(1)).graph
+
+
+@pytest.mark.parametrize("name", TAKING_FORCES)
+def test_given_forces_matter_and_turn_with_the_atoms(name: str, graphs: GraphSet) -> None:
+    model = build_model(TAKING_FORCES[name], seed=0).double().eval()
+    graph = denoising(graphs, given="forces").example(CHOSEN, seeded(1)).graph
+    told = model.vectors(graph).detach()
+    if model.equivariant:
+        turn = random_rotation(seeded(2)).to(graph.pos)
+        turned = rotate(graph, turn)
+        turned.given_force = graph.given_force @ turn.T
+        torch.testing.assert_close(model.vectors(turned).detach(), told @ turn.T)
+    del graph.given_force
+    assert (model.vectors(graph).detach() - told).abs().max() > 1e-6
+
+
+def test_forces_are_given_to_models_that_take_them_alone(tiny: Callable[..., Trial]) -> None:
+    task = {"name": "denoising", "given": "forces"}
+    with pytest.raises(ValueError, match=r"`pretrain\.task\.given` must be nothing, or the model"):
+        tiny(pretrain__task=task)
+    with pytest.raises(ValueError, match=r"`finetune\.task\.auxiliary\.task\.given` must be"):
+        tiny(finetune__task={"name": "energy_forces", "auxiliary": {"task": task}})
+    assert tiny(pretrain__task=task, model={"name": "gns", "force_input": True}).pretrain

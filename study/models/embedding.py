@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.models.potential import MAX_ATOMIC_NUMBER
+from study.models.radial import distances
 
 
 class AtomEmbedding(nn.Module):
@@ -28,3 +29,28 @@ class AtomEmbedding(nn.Module):
         elements = graph.z.new_zeros(graph.z.shape) if self.species_blind else graph.z
         features = self.species(elements)
         return features + self.mask(graph.masked.long()) if "masked" in graph else features
+
+
+class ForceEmbedding(nn.Module):
+    """What a graph's `given_force` (N, 3), eV/Å, adds to features (arXiv:2403.09549).
+
+    Without it nothing is added, so that networks also work where forces are to be found. Weights
+    start small, as the authors' do, for pretraining to meet forces gently.
+
+    Args:
+        hidden: F.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.sizes = nn.Linear(1, hidden, bias=False)
+        self.directions = nn.Linear(1, hidden, bias=False)
+        for linear in (self.sizes, self.directions):
+            nn.init.uniform_(linear.weight, -0.001, 0.001)
+
+    def forward(self, graph: Data) -> tuple[Tensor, Tensor] | None:
+        """Scalars (N, F) from lengths, and vectors (N, 3, F), if there are forces."""
+        if "given_force" not in graph:
+            return None
+        force = graph.given_force
+        return self.sizes(distances(force)), self.directions(force[..., None])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
-from study.models.embedding import AtomEmbedding
+from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.initial import initialize
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 from study.models.radial import distances, edge_weights, exponential_basis, fade, lengths
@@ -128,6 +128,7 @@ class EquivariantTransformer(ConservativePotential):
             self.gate = GatedBlock(hidden, hidden)
             self.vector_gate = nn.Linear(hidden, hidden)
             self.vector_readout = nn.Linear(hidden, 1, bias=False)
+        self.force = ForceEmbedding(hidden) if settings.force_input else None
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """(N,) energies of the atoms, in units of `scale`."""
@@ -150,6 +151,9 @@ class EquivariantTransformer(ConservativePotential):
         directions = edges / distance
         scalars = self._meet_neighbors(graph, self.embedding(graph), weight, self._basis(distance))
         vectors = scalars.new_zeros(len(scalars), 3, scalars.shape[1])
+        given = self.force(graph) if self.force else None
+        if given is not None:
+            scalars, vectors = scalars + given[0], vectors + given[1]
         # Atoms attend to themselves, over an edge without length and direction.
         atoms = torch.arange(len(scalars), device=scalars.device)
         edge_index = torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1)

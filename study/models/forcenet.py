@@ -141,6 +141,7 @@ class ForceNet(DirectPotential):
         self.readout = nn.Sequential(nn.Linear(hidden, 1))
         self.vector_readout = decoder(hidden, settings.norm, 3)
         initialize(self, settings.init)
+        self.force = nn.Linear(3, hidden, bias=False) if settings.force_input else None
 
     def features(self, graph: Data) -> Tensor:
         """(N, F) output features, before the heads."""
@@ -149,6 +150,8 @@ class ForceNet(DirectPotential):
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         basis = self.basis(vectors, distance, self._elements(graph)[graph.edge_index])
         features: Tensor = self.embedding(graph)
+        if self.force is not None and "given_force" in graph:
+            features = features + self.force(graph.given_force)
         for layer in self.layers:
             assert isinstance(layer, Layer)
             filters = weight * layer.filters(features, basis, graph.edge_index)

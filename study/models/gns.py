@@ -146,6 +146,7 @@ class GNS(DirectPotential):
         self.readout = mlp(hidden, hidden, 1, style)
         self.vector_readout = mlp(hidden, hidden, 3, style)
         initialize(self, settings.init if settings.activation == "relu" else "fan_in")
+        self.force = nn.Linear(3, hidden, bias=False) if settings.force_input else None
 
     def features(self, graph: Data) -> Tensor:
         """(N, F) node states after the last step."""
@@ -153,6 +154,8 @@ class GNS(DirectPotential):
         distance = distances(vectors)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         nodes: Tensor = self.encode_node(self.embedding(graph))
+        if self.force is not None and "given_force" in graph:
+            nodes = nodes + self.force(graph.given_force)
         edges = self.encode_edge(self._describe(vectors, distance))
         for layer in self.layers:
             assert isinstance(layer, Layer)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
-from study.models.embedding import AtomEmbedding
+from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.harmonics import spherical_harmonics
 from study.models.initial import initialize
 from study.models.potential import ConservativePotential
@@ -203,7 +203,8 @@ class SE3Transformer(ConservativePotential):
         self.settings = settings
         hidden, heads, basis = settings.hidden, settings.heads, settings.basis
         everything = list(range(settings.degrees))
-        degrees = [[0], *[everything] * (settings.layers - 1), [0]]
+        first = [0, 1] if settings.force_input else [0]
+        degrees = [first, *[everything] * (settings.layers - 1), [0]]
         self.embedding = AtomEmbedding(hidden)
         self.layers = nn.ModuleList(
             Layer(inputs, outputs, hidden, heads, basis)
@@ -211,6 +212,7 @@ class SE3Transformer(ConservativePotential):
         )
         self.readout = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
         initialize(self, "xavier")
+        self.force = ForceEmbedding(hidden) if settings.force_input else None
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """(N,) energies of the atoms, in units of `scale`."""
@@ -225,10 +227,22 @@ class SE3Transformer(ConservativePotential):
             math.sqrt(4 * math.pi) * harmonics[:, degree**2 : (degree + 1) ** 2]
             for degree in range(highest)
         ]
-        features = {0: self.embedding(graph).unsqueeze(-1)}
+        features = self._enter(graph)
         for layer in self.layers:
             features = layer(features, graph.edge_index, basis, weight, by_degree)
         return self.readout(features[0].squeeze(-1)).squeeze(-1)
+
+    def _enter(self, graph: Data) -> dict[int, Tensor]:
+        """Elements, and vectors of given forces, which are zero where none are given."""
+        scalars = self.embedding(graph)
+        if self.force is None:
+            return {0: scalars.unsqueeze(-1)}
+        given = self.force(graph)
+        if given is None:
+            return {0: scalars.unsqueeze(-1), 1: scalars.new_zeros(*scalars.shape, 3)}
+        # Harmonics of degree 1 are y, z and x, in this order.
+        vectors = given[1].transpose(1, 2)[..., [1, 2, 0]]
+        return {0: (scalars + given[0]).unsqueeze(-1), 1: vectors}
 
 
 def _mix(linear: nn.Module, features: Tensor) -> Tensor:
