@@ -93,7 +93,7 @@ def _check(subject: own.Model | own.Task | own.DataSet) -> int:
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
         sys.stdout.write(f"        {problem}\n" if problem else "")
     if isinstance(subject, own.DataSet) and not failed:
-        from study.inspection import warnings
+        from study.doubts import warnings
 
         for line in warnings(subject.build()):
             sys.stdout.write(f"warning {line}\n")

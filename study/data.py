@@ -11,13 +11,14 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from study import teaching
 from study.errors import UserError
 from study.progress import progress_display
 from study.provenance import cores
 from study.published import SETS, bring
+from study.sizes import SplitBy
 
 if TYPE_CHECKING:
     from study.trial import Dataset
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (inspect, divide, export):
         command.add_argument("set", type=Path, metavar="SET")
     divide.add_argument("folder", type=Path, help="for the three files; must not exist yet")
-    divide.add_argument("--by", choices=["trajectory", "frame"], default="trajectory")
+    divide.add_argument("--by", choices=get_args(SplitBy), default="trajectory")
     divide.add_argument("--test", type=float, default=0.1, help="fraction (default: 0.1)")
     divide.add_argument("--validation", type=float, default=0.1, help="of the rest (default: 0.1)")
     divide.add_argument("--seed", type=int, default=0, help="that of a trial gives its split")
@@ -177,7 +178,8 @@ def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
 
 def _inspect(chosen: argparse.Namespace) -> None:
     from study.datasets.imported import read_set
-    from study.inspection import summary, warnings
+    from study.doubts import warnings
+    from study.inspection import summary
 
     frames = read_set(chosen.set)
     rows = summary(frames)

@@ -1,4 +1,4 @@
-"""What a data set holds, in words, and what looks wrong with it."""
+"""What a data set holds, in words."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import vesin
 from numpy.typing import NDArray
 
-from study.datasets.sanity import closest_atoms
-from study.datasets.splits import units_of
+from study.datasets.conformers import in_vacuum
+from study.datasets.splits import sizes_of, units_of
 from study.elements import MASSES, SYMBOLS
 from study.frames import Frames
+from study.properties import PROPERTIES
 
 GRAMS_PER_CM3 = 1.66053906660
 """g/cm³ in one u/Å³ (CODATA 2018)."""
@@ -19,107 +20,72 @@ FRAMES_FOR_DISTANCES = 20
 """Frames, evenly spread, in which molecules are told apart."""
 REACH = 3.0
 """Å, how far molecules look for their hydrogens and for each other."""
-USUAL_FORCES = (0.05, 5.0)
-"""eV/Å, root mean square per component of thermal structures; other units fall outside."""
-BOHR_CONTACT = 1.3
-"""Å; every bond of hydrogen is shorter, and longer than this if it is in Bohr."""
-SMALL_MOVE = 0.1
-"""Å per component; over moves of that size forces hardly change."""
-ENOUGH_MOVES = 5
-"""Pairs of neighbouring frames, to judge by."""
-ALIKE = 0.9
-"""Correlation of energies with the work of forces, above which their ratio means something."""
-UNIT_FACTORS = {
-    "energies are in kcal/mol and forces in eV/Å": 23.06,
-    "energies are in kJ/mol and forces in eV/Å": 96.49,
-    "energies are in Hartree and forces in eV/Å": 0.03675,
-    "energies are in eV and forces in Hartree/Bohr": 51.42,
-    "forces are the gradient, not its negative": -1.0,
-}
-TOO_CLOSE = 0.5
-"""Å; no two nuclei of real structures are nearer, H-H bonds have 0.74."""
 
 
 def summary(frames: Frames) -> dict[str, str]:
     """Property → value with unit."""
-    per_atom = frames.energies / frames.sizes
-    norms, edges = np.linalg.norm(frames.forces, axis=1), np.linalg.norm(frames.cells, axis=2)
+    alone = in_vacuum(frames)
+    periodic = frames.select(np.flatnonzero(~alone))
     rows = {
         "frames": f"{len(frames)} in {len(np.unique(frames.groups))} groups",
         "atoms per frame": _span(frames.sizes, "d"),
         "atoms in all": _composition(frames),
-        "box edges": f"{_span(edges, '.4f')} Å",
-        "box angles": f"{_span(_angles(frames.cells), '.2f')}°",
-        "density": _density(frames),
-        "energy": f"{per_atom.mean():.5f} eV/atom, deviation {per_atom.std():.5f}",
-        "force component": f"{_force_size(frames):.4f} eV/Å root mean square",
-        "largest force": f"{norms.max():.3f} eV/Å",
+        "in vacuum": f"{alone.sum()} frames" if alone.any() else "",
+        **(_box_rows(periodic) if len(periodic) else {}),
+        **_label_rows(frames),
         "labels": ", ".join(frames.origin.get("labels", [])),
-        "repeated frames": str(_copies(frames)),
+        "repeated frames": str(copies(frames)),
         "nearest contacts": _contacts(frames),
     }
     return {name: value for name, value in rows.items() if value} | _distance_rows(frames)
 
 
-def warnings(frames: Frames) -> list[str]:
-    """What looks wrong, one line each."""
-    found, (low, high), size = [], USUAL_FORCES, _force_size(frames)
-    if not low < size < high:
-        found.append(
-            f"the root mean square force component is {size:.3g} eV/Å, outside {low} to {high}: "
-            "are forces and positions in eV/Å and Å?"
-        )
-    if copies := _copies(frames):
-        found.append(f"{copies} frames repeat an earlier one; a split keeps equal frames together")
-    closest = closest_atoms(frames)
-    close = np.flatnonzero(closest < TOO_CLOSE)
-    if len(close):
-        found.append(
-            f"{len(close)} frames have atoms closer than {TOO_CLOSE} Å; frame {close[0]} (from 0): "
-            f"{closest[close[0]]:.3f} Å"
-            + ("; are positions in nm?" if len(close) == len(frames) else "")
-        )
-    if 1 in frames.numbers and closest.min() > BOHR_CONTACT:
-        found.append(
-            f"no atom is nearer than {BOHR_CONTACT} Å to another, though there is hydrogen, whose "
-            "bonds have about 1 Å: are positions in Bohr?"
-        )
-    found += _mismatched_labels(frames)
-    if len(np.unique(frames.groups)) == 1 < len(frames):
-        found.append("all frames are one group: only `split: {by: frame}` can divide them")
-    return found
+def _box_rows(frames: Frames) -> dict[str, str]:
+    edges = np.linalg.norm(frames.cells, axis=2)
+    return {
+        "box edges": f"{_span(edges, '.4f')} Å",
+        "box angles": f"{_span(_angles(frames.cells), '.2f')}°",
+        "density": _density(frames),
+    }
 
 
-def _mismatched_labels(frames: Frames) -> list[str]:
-    """Where a frame follows closely on another, its energy must fall by the work of the forces."""
-    works, changes = [], []
-    for index in range(1, len(frames)):
-        before, after = (slice(*frames.offsets[i : i + 2]) for i in (index - 1, index))
-        same = np.array_equal(frames.numbers[before], frames.numbers[after])
-        if not same or not np.allclose(frames.cells[index - 1], frames.cells[index]):
-            continue
-        move = frames.positions[after] - frames.positions[before]
-        move -= np.round(move @ np.linalg.inv(frames.cells[index])) @ frames.cells[index]
-        if 0 < np.sqrt(np.mean(move**2)) < SMALL_MOVE:
-            mean_force = (frames.forces[before] + frames.forces[after]) / 2
-            works.append(float(np.sum(mean_force * move)))
-            changes.append(float(frames.energies[index] - frames.energies[index - 1]))
-    work, change = np.array(works), np.array(changes)
-    if len(work) < ENOUGH_MOVES or not np.any(work) or not np.any(change):
-        return []
-    factor = -np.sum(work * change) / np.sum(work**2)
-    alike = -np.sum(work * change) / np.sqrt(np.sum(work**2) * np.sum(change**2))
-    if abs(alike) < ALIKE or 0.5 < factor < 2:
-        return []
-    known = [name for name, value in UNIT_FACTORS.items() if abs(factor / value - 1) < 0.3]
-    guess = f", as when {known[0]}" if known else ""
-    return [
-        f"between neighbouring frames energies change by {factor:.3g} times the work of the forces"
-        f"{guess}: do their units belong together?"
-    ]
+def _label_rows(frames: Frames) -> dict[str, str]:
+    """What the frames are labelled with, each in its unit."""
+    rows = {"labelled with": ", ".join(frames.labels) or "nothing"}
+    if "energy" in frames.labels:
+        per_atom = frames.energies / frames.sizes
+        rows["energy"] = f"{per_atom.mean():.5f} eV/atom, deviation {per_atom.std():.5f}"
+        elements, left = fitted_elements(frames, frames.energies)
+        named = [f"{SYMBOLS[number - 1]} {value:.3f}" for number, value in elements.items()]
+        rows["energy of elements"] = f"{', '.join(named)} eV, fitted; {left:.4f} eV/frame is left"
+    if "forces" in frames.labels:
+        norms = np.linalg.norm(frames.forces, axis=1)
+        rows["force component"] = f"{force_size(frames):.4f} eV/Å root mean square"
+        rows["largest force"] = f"{norms.max():.3f} eV/Å"
+    for name, values in frames.properties.items():
+        known = values[np.isfinite(values)]
+        if len(known):
+            some = "" if len(known) == len(values) else f", known of {len(known)} frames"
+            spread = f"mean {known.mean():.5g}, deviation {known.std():.5g}"
+            rows[name] = f"{_span(known, '.5g')} {PROPERTIES[name].unit}, {spread}{some}"
+    return rows
 
 
-def _copies(frames: Frames) -> int:
+def fitted_elements(frames: Frames, values: NDArray[np.float64]) -> tuple[dict[int, float], float]:
+    """Value of each element by least squares, and the root mean square of what is left."""
+    kinds, kind = np.unique(frames.numbers, return_inverse=True)
+    counts = np.zeros((len(frames), len(kinds)))
+    np.add.at(counts, (np.repeat(np.arange(len(frames)), frames.sizes), kind), 1.0)
+    known = np.isfinite(values)
+    mean = (values[known] / frames.sizes[known]).mean()
+    # The nearest to the mean per atom, where frames cannot tell elements apart.
+    off = np.linalg.lstsq(counts[known], values[known] - mean * frames.sizes[known])[0]
+    left = values[known] - counts[known] @ (mean + off)
+    found = {int(number): float(mean + value) for number, value in zip(kinds, off, strict=True)}
+    return found, float(np.sqrt(np.mean(left**2)))
+
+
+def copies(frames: Frames) -> int:
     """Frames that repeat an earlier one."""
     return len(frames) - len(np.unique(units_of(frames, "frame")))
 
@@ -156,7 +122,8 @@ def _neighbours(frames: Frames, index: int) -> tuple[NDArray[Any], NDArray[Any],
     return first, second, lengths
 
 
-def _force_size(frames: Frames) -> float:
+def force_size(frames: Frames) -> float:
+    """Root mean square per component, eV/Å."""
     return float(np.sqrt(np.mean(frames.forces**2)))
 
 
@@ -189,8 +156,8 @@ def _density(frames: Frames) -> str:
 
 
 def _distance_rows(frames: Frames) -> dict[str, str]:
-    """Rows that only sets with O and H have."""
-    if not {1, 8} <= set(np.unique(frames.numbers).tolist()):
+    """Rows that only sets of water have."""
+    if not sizes_of(frames).waters:
         return {}
     shown = _shown(frames)
     distances = [_distances(frames, index) for index in shown]

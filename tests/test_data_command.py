@@ -20,9 +20,10 @@ from rich.console import Console
 
 from study.data import main
 from study.datasets import imported, rpbe
+from study.doubts import warnings
 from study.errors import UserError
 from study.frames import Frames, read_header
-from study.inspection import summary, warnings
+from study.inspection import summary
 from study.plan import Plan
 from study.space import load_space
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from study.data import main
 from study.datasets.imported import read_set
 from study.datasets.splits import split
+from study.doubts import warnings
 from study.errors import UserError
 from study.frames import Frames
-from study.inspection import summary, warnings
+from study.inspection import summary
 from study.trial import Split
 
 HARTREE, BOHR = 27.211386245988, 0.529177210903

@@ -7,6 +7,7 @@ import io
 import lzma
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ase.db
@@ -21,7 +22,9 @@ from ase.io.extxyz import write_extxyz
 from study.data import settings_of
 from study.datasets import ase_file, hdf5, iso17, md17, molecules, oc20
 from study.datasets.splits import sizes_of, units_of
+from study.doubts import warnings
 from study.errors import UserError
+from study.inspection import summary
 from study.units import KCAL_PER_MOL
 
 # The first molecule of QM9, methane, as in the file `dsgdb9nsd_000001.xyz`.
@@ -290,3 +293,56 @@ def test_pairs_of_oc20_must_belong_together(tmp_path: Path) -> None:
     (tmp_path / "0.txt.xz").write_bytes(lzma.compress(b"no,text")[:-8])
     with pytest.raises(UserError, match=r"0\.txt\.xz: cannot be read"):
         oc20.read(tmp_path)
+
+
+def test_inspect_tells_of_molecules_their_properties_and_what_no_model_sees(qm9: Path) -> None:
+    frames = molecules.read_qm9(qm9)
+    rows = summary(frames)
+    assert rows["in vacuum"] == "3 frames"
+    assert not {"box edges", "density", "energy", "largest force"} & rows.keys()
+    assert rows["homo"].startswith("-10.55 eV, mean")
+    assert "cal/mol/K" in rows["cv"]
+    assert not any("Hartree" in line for line in warnings(frames))
+    strange = {"charge": np.array([0.0, 1.0, -1.0]), "gap": frames.properties["gap"] / 27.2}
+    found = warnings(replace(frames, properties=strange))
+    assert any("2 frames have a total charge other than 0" in line for line in found)
+    assert any("half of `gap` is below 1.0 eV" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"),
+    [(1.0, ""), (1 / 27.2114, "Hartree"), (23.0605, "kcal/mol"), (96.4853, "kJ/mol")],
+)
+def test_inspect_knows_the_unit_of_total_energies_without_forces(
+    factor: float, unit: str, tmp_path: Path
+) -> None:
+    # Total energies of atoms (Hartree, from any textbook on DFT) and bonds of some eV.
+    atoms = {"H": -0.5, "C": -37.8, "O": -75.1}
+    made = []
+    for number, formula in enumerate(["CH4", "H2O", "CO", "CO2", "C2H6", "CH3OH"]):
+        molecule = Atoms(formula)
+        molecule.positions[:, 0] = 1.1 * np.arange(len(molecule))
+        total = sum(27.2114 * atoms[symbol] for symbol in molecule.get_chemical_symbols())
+        energy = factor * (total - 4.0 * len(molecule) + number)
+        molecule.calc = SinglePointCalculator(molecule, energy=energy)
+        made.append(molecule)
+    frames = ase_file.joined(made, tmp_path)
+    elements = summary(frames)["energy of elements"]
+    assert elements.startswith("H ")
+    found = [line for line in warnings(frames) if "looks like" in line]
+    assert found == ([f"`energy` looks like a total energy in {unit}, not in eV"] if unit else [])
+
+
+def test_inspect_compares_forces_and_energies_of_molecules_too(tmp_path: Path) -> None:
+    made = []
+    for number in range(12):
+        length = 1.0 + 0.01 * number
+        molecule = Atoms("OH", [[0, 0, 0], [0, 0, length]])
+        # A spring of 40 eV/Å², with energies in kcal/mol.
+        pull = 40 * (length - 1.2)
+        forces = [[0, 0, pull], [0, 0, -pull]]
+        energy = 23.06 * 20 * (length - 1.2) ** 2
+        molecule.calc = SinglePointCalculator(molecule, energy=energy, forces=forces)
+        made.append(molecule)
+    found = warnings(ase_file.joined(made, tmp_path))
+    assert any("energies are in kcal/mol and forces in eV/Å" in line for line in found)
