@@ -49,7 +49,7 @@ PACKAGE = __name__.partition(".")[0]
 
 
 class Model(Network):
-    """Settings of a model; `cutoff`, `hidden` and `layers` are there already."""
+    """Settings of a model; `cutoff`, `hidden`, `layers` and `max_neighbors` are there already."""
 
     name: str
 
