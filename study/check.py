@@ -66,15 +66,20 @@ def examine(subject: own.Model | own.Task | own.DataSet) -> Iterator[tuple[str, 
             return data_contract.examine(subject.build)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check; 0 if all is well, 1 if something is not, 2 if there is nothing to check."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m study.check",
         description=__doc__,
         epilog="Exit codes: 0 all is well, 1 a check failed, 2 nothing to check.",
     )
-    parser.add_argument("code", help="a Python file, or the name of an installed module")
-    chosen = parser.parse_args(arguments)
+    made.add_argument("code", help="a Python file, or the name of an installed module")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check; 0 if all is well, 1 if something is not, 2 if there is nothing to check."""
+    chosen = parser().parse_args(arguments)
     try:
         found = subjects(chosen.code)
     except UserError as error:

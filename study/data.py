@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         chosen.command(chosen)
     except UserError as error:
@@ -44,9 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m study.data", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m study.data", description=__doc__)
+    commands = made.add_subparsers(required=True)
     _add_tip3p(commands.add_parser("tip3p", help="simulate TIP3P water with OpenMM"))
     fetch = commands.add_parser("fetch", help="download a published data set")
     fetch.set_defaults(command=_fetch)
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     divide.add_argument("--seed", type=int, default=0, help="that of a trial gives its split")
     export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
     export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
-    return parser
+    return made
 
 
 def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:

@@ -33,7 +33,7 @@ def examine(place: Place) -> Iterator[tuple[str, Finding]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Examine; 0 if a study can run here, 1 if not."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     place = Place(chosen.out.resolve(), chosen.tracking_uri, chosen.address)
     started, states = time.monotonic(), []
     for name, finding in examine(place):
@@ -53,18 +53,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if "failed" in states else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m study.doctor",
         description=__doc__,
         epilog="Exit codes: 0 ready, perhaps with warnings; 1 a check failed.",
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
     add("--tracking-uri", help="MLflow server (default: a database in --out)")
     add("--address", help="Ray cluster (default: this machine)")
     add("--json", action="store_true", help="print one JSON line per check")
-    return parser
+    return made
 
 
 if __name__ == "__main__":

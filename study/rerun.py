@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if it diverged; 2 for what the user can mend; 130 after Ctrl-C. Whatever makes the
         trial fail is raised.
     """
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         return _rerun(chosen)
     except UserError as error:
@@ -39,16 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m study.rerun",
         description=__doc__,
         epilog="Exit codes: 0 completed, 1 diverged or failed, 2 bad input, 130 interrupted.",
     )
-    parser.add_argument("study", type=Path, help="its folder, such as runs/studies/NAME")
-    parser.add_argument("number", type=int, help="of the trial, as `python -m study.status` says")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    return parser
+    made.add_argument("study", type=Path, help="its folder, such as runs/studies/NAME")
+    made.add_argument("number", type=int, help="of the trial, as `python -m study.status` says")
+    made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    return made
 
 
 def _rerun(chosen: argparse.Namespace) -> int:

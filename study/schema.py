@@ -284,12 +284,17 @@ def text() -> str:
     return json.dumps(space_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m study.schema", description=__doc__)
+    made.add_argument("--out", type=Path, default=FILE, help=f"default: {FILE.name} with spaces")
+    made.add_argument("--check", action="store_true", help="write nothing; 1 if it is outdated")
+    return made
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the schema, or say that the file is not what it would be."""
-    parser = argparse.ArgumentParser(prog="python -m study.schema", description=__doc__)
-    parser.add_argument("--out", type=Path, default=FILE, help=f"default: {FILE.name} with spaces")
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if it is outdated")
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     if not chosen.check:
         write_bytes(chosen.out, text().encode())
         return 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from jsonschema import Draft7Validator
 from optuna.trial import FixedTrial
 
 from study.errors import UserError
+from study.plan import Plan
 from study.schema import FILE, HEAD, main, text
 from study.space import SHIPPED, load_space
 from study.yaml_file import read_yaml
@@ -170,6 +172,22 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
             1e-7,
             1e-4,
         )
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_space_says_what_it_costs(path: Path, profile: str, tmp_path: Path) -> None:
+    (said,) = re.findall(rf"^# Cost, {profile}: (\d+) trials(.*)", path.read_text(), re.MULTILINE)
+    plan = Plan(load_space(str(path), profile), tmp_path, "any", "")
+    assert int(said[0]) == plan.trials
+    if pretrainings := re.search(r"(\d+) pretrainings", said[1]):
+        assert int(pretrainings[1]) == len(plan.pretrainings)
+    hours = re.search(r"about ([\d.]+) core-hours", said[1])
+    if any(dataset.sizes is None for dataset in plan.datasets):
+        assert hours is None
+    else:
+        assert hours is not None
+        assert float(hours[1]) == pytest.approx(plan.seconds / 3600, rel=0.3)
 
 
 BAD = [
