@@ -36,7 +36,7 @@ def export(
     from analysis.predictions import read_predictions
     from analysis.runs import read_runs
 
-    facts = _study_json(Path(study) / "study.json")
+    facts = study_json(Path(study) / "study.json")
     if not facts and (tracking_uri is None or out is None):
         raise UserError(
             f"no study.json in {study}; name a study's folder,"
@@ -50,7 +50,8 @@ def export(
     return folder
 
 
-def _study_json(path: Path) -> dict[str, str]:
+def study_json(path: Path) -> dict[str, str]:
+    """Where MLflow has a study, by its `study.json`; empty if there is none."""
     if not path.is_file():
         return {}
     try:

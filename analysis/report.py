@@ -20,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the report")
+    parser.add_argument(
+        "--log", action="store_true", help="also log the report to the studies' runs in MLflow"
+    )
     given = parser.parse_args(arguments)
 
     from analysis.page import write_report
@@ -27,7 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, several = given.studies[0], len(given.studies) > 1
     out = given.out or (first.parent.parent if several else first) / "report"
     try:
-        sys.stdout.write(f"{write_report(given.studies, out)}\n")
+        page = write_report(given.studies, out)
+        sys.stdout.write(f"{page}\n")
+        if given.log:
+            from analysis.publish import publish
+
+            for study in given.studies:
+                publish(study, page)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -29,6 +29,9 @@ BATCH = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow's UI open on the runs; by default it opens on traces of language models."""
 
+NOTE = "mlflow.note.content"
+"""Tag of a description, in Markdown."""
+
 TERMINAL = {
     "completed": "FINISHED",
     "stopped": "FINISHED",
@@ -88,6 +91,8 @@ class StudyRuns:
         self.study_run = parents[0].info.run_id if parents else self._create_study(experiment)
         self.active = not parents or parents[0].info.status == "RUNNING"
         """This run of the study has changed something, or a killed one has not ended its run."""
+        if self.active:
+            self._log_space()
 
     def plan(self, planned: Planned) -> None:
         """What a trial's run will say of its place in the plan."""
@@ -188,11 +193,16 @@ class StudyRuns:
         run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         return str(run.info.run_id)
 
+    def _log_space(self) -> None:
+        """The space as it is run, for who opens the study's page."""
+        self.client.log_dict(self.study_run, json.loads(self.tags[Tag.SPACE]), "space.yaml")
+
     def _activate(self) -> None:
         """Reopen the parent run; its tags follow a study that was extended."""
         if not self.active:
             for name, value in self.tags.items():
                 self.client.set_tag(self.study_run, name, value)
+            self._log_space()
             self.client.update_run(self.study_run, status="RUNNING")
             self.active = True
 
@@ -202,6 +212,7 @@ class StudyRuns:
             Tag.KEY: work.key,
             Tag.DATA: work.data_hash,
             "mlflow.parentRunId": self.study_run,
+            NOTE: _description(work, number),
         }
         if number is not None:
             tags[Tag.NUMBER] = str(number)
@@ -248,6 +259,16 @@ def _common_tags(kind: str) -> dict[str, str]:
         Tag.PACKAGES: json.dumps(provenance.packages()),
         Tag.HARDWARE: json.dumps(provenance.hardware()),
     }
+
+
+def _description(work: Work, number: int | None) -> str:
+    """What a run is, in a few words."""
+    trial, stage = work.trial, work.training
+    data = trial.dataset_of(stage).label
+    what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."
+    if work.pretraining is not None:
+        what += f" Starts from the run of *{work.pretraining.label}*."
+    return what + (f" Trial {number} of the study." if number is not None else "")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -113,12 +113,19 @@ def blocks(value: Any) -> Iterator[dict[str, Any]]:
             yield from blocks(child)
 
 
-def keep(settings: Any, root: Path) -> None:
-    """Put the files that settings name beside the results, where every worker finds them."""
+def keep(settings: Any, root: Path, kept_in: Path | None = None) -> None:
+    """Put the files that settings name beside the results, where every worker finds them.
+
+    Args:
+        settings: JSON.
+        root: folder of all work.
+        kept_in: folder of all work that has them already.
+    """
     for block in blocks(settings):
         kept = _kept(block["sha256"], root)
+        source = _kept(block["sha256"], kept_in) if kept_in else Path(block["code"])
         if is_file(block["code"]) and not kept.exists():
-            write_bytes(kept, Path(block["code"]).read_bytes())
+            write_bytes(kept, source.read_bytes())
 
 
 def _kept(sha256: str, root: Path) -> Path:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
-        if chosen.structures is None:
+        if chosen.log or chosen.register:
+            _log(chosen)
+        if chosen.structures is None and not (chosen.log or chosen.register):
             _predict_test_frames(chosen)
-        else:
+        if chosen.structures is not None:
             _predict_structures(chosen)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -44,18 +46,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m study.predict",
         description=__doc__,
         epilog="Exit codes: 0 done, 2 bad input, 130 interrupted. In Python, "
         "`study.calculator.StudyCalculator` is an ASE calculator.",
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
     add("structures", type=Path, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
     add("--out", type=Path, help="write structures, energies and forces here, in extxyz")
     add("--export", type=Path, help="write the model as a torch.export program (conservative ones)")
+    add("--log", action="store_true", help="log the model to its run in MLflow")
+    add("--register", metavar="NAME", help="log it, as a new version of this registered model")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add(
         "--precision",
@@ -64,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: float32, as in training",
     )
     add("--json", action="store_true", help="print one JSON line per structure")
-    return parser
+    return made
 
 
 def _predict_test_frames(chosen: argparse.Namespace) -> None:
@@ -72,6 +77,20 @@ def _predict_test_frames(chosen: argparse.Namespace) -> None:
 
     paths = predict_study(chosen.model, chosen.device)
     sys.stdout.write(f"predictions of {len(paths)} trials\n")
+
+
+def _log(chosen: argparse.Namespace) -> None:
+    from study.study_folder import StudyFolder
+    from study.trained import find_trained
+
+    folder = chosen.model.expanduser().resolve()
+    if not (folder / "study.json").exists():
+        raise UserError(f"{chosen.model}: --log and --register take the folder of a study")
+    trained = find_trained(folder)
+    from study.registry import log_model
+
+    uri = log_model(trained, StudyFolder(folder.parent.parent, folder.name), chosen.register)
+    sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
 
 
 def _predict_structures(chosen: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Show one study or all; 0 is success, 2 something the user can mend."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         _show(chosen)
     except UserError as error:
@@ -34,19 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m study.status",
         description=__doc__,
         epilog="Exit codes: 0 shown, 2 no such study.",
     )
-    parser.add_argument("study", nargs="?", help="name or folder of a study; all when left out")
-    parser.add_argument(
+    made.add_argument("study", nargs="?", help="name or folder of a study; all when left out")
+    made.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)"
     )
-    parser.add_argument("--all", action="store_true", help="list every trial, not just the open")
-    parser.add_argument("--json", action="store_true", help="print JSON, one line per study")
-    return parser
+    made.add_argument("--all", action="store_true", help="list every trial, not just the open")
+    made.add_argument("--json", action="store_true", help="print JSON, one line per study")
+    return made
 
 
 def _show(chosen: argparse.Namespace) -> None:
@@ -137,6 +138,8 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     if state.best is not None:
         trial = state.best
         console.print(f"  best       {_best(state)}, trial {trial.number} ({trial.label})")
+    if state.audit[1]:
+        console.print("  audit      {} of {} stopped trials finished".format(*state.audit))
     console.print(f"  compute    {duration(state.compute)} in finished trials")
     console.print(f"  last news  {_ago(state.quiet)}")
     shown = [t for t in state.trials if every or t.status not in (*OVER, "failed")]

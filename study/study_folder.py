@@ -128,6 +128,10 @@ class StudyFolder:
                 return self.root / "data" / str(name)
         raise UserError(f"{self.path}: knows no data set {content[:12]}; run the study again")
 
+    def tracking_uri(self) -> str:
+        """Of MLflow, without a password."""
+        return str((self._read() or {}).get("tracking_uri", ""))
+
     def command(self) -> str:
         """That ran the study last; empty if nobody wrote it down."""
         return str((self._read() or {}).get("command", ""))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from study import options
 from study.durable import is_locked
 from study.journal import Entry, Journal
 from study.plan import Plan
 from study.study_folder import StudyFolder
-from study.work import LOG, Work
+from study.work import LOG, Work, load_outcome
 
 LINES = 5
 """Of a log that are shown."""
@@ -67,6 +69,7 @@ class StudyState:
         quiet: seconds since the journal's last news.
         trials: all that are planned so far.
         compute: spent on finished trials, s.
+        audit: of the stopped trials that shall be finished, how many are, and how many there are.
     """
 
     plan: Plan = field(repr=False)
@@ -77,6 +80,7 @@ class StudyState:
     quiet: float
     trials: list[TrialState]
     compute: float
+    audit: tuple[int, int] = (0, 0)
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -101,7 +105,8 @@ class StudyState:
         search = self.plan.space.settings.search
         enough = len(self.trials) >= (search.trials if search else self.total)
         if self.done == len(self.trials) and enough:
-            return "done"
+            finished, asked = self.audit
+            return "done" if finished == asked else "interrupted"
         return "failed" if enough and self._all_ended else "interrupted"
 
     @property
@@ -142,7 +147,21 @@ def study_state(root: Path, name: str) -> StudyState:
         time.time() - written,
         trials,
         sum(result.metrics.get("seconds", 0.0) for result in results),
+        _audit(plan, folder.command(), entries),
     )
+
+
+def _audit(plan: Plan, command: str, entries: dict[int, Entry]) -> tuple[int, int]:
+    """How many trials of the audit that the study's command asks for are finished, of how many."""
+    words = shlex.split(command)
+    size = options.parser().parse_known_args(words[3:])[0].audit if "--audit" in words else None
+    if not size:
+        return 0, 0
+    from study.search import audit_of
+
+    sample = audit_of(plan, entries, size).sample
+    outcomes = [load_outcome(planned.work.folder(plan.root)) for planned in sample]
+    return sum(outcome is not None for outcome in outcomes), len(sample)
 
 
 def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:

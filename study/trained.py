@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Batch, Data
 
+from study import own_settings
 from study.checkpoint import load_tensors
-from study.durable import DamagedFileError
+from study.durable import DamagedFileError, read_hashed, write_bytes, write_json
 from study.errors import UserError
 from study.frames import Frames, read_header
 from study.graph import GraphSet
@@ -29,6 +31,9 @@ from study.work import Work, load_outcome
 if TYPE_CHECKING:
     from ase import Atoms
 
+PORTABLE = "model.json"
+"""In a folder with one model: what it is."""
+
 Precision = Literal["float32", "float64"]
 
 
@@ -39,7 +44,7 @@ class Trained:
     Args:
         work: the trial.
         weights: their file.
-        root: folder of all work.
+        root: folder of all work, or of this trial alone; see `save_portable`.
     """
 
     work: Work
@@ -59,6 +64,9 @@ class Trained:
     @cached_property
     def elements(self) -> set[int]:
         """Atomic numbers in the data it was trained on; empty if they are not there any more."""
+        portable = _read_portable(self.root)
+        if portable:
+            return set(portable["elements"])
         for header in (self.root / "data").glob("*/frames.json"):
             if read_header(header.parent)["content_hash"] == self.work.data_hash:
                 numbers = np.load(header.parent / "numbers.npy", allow_pickle=False)
@@ -145,6 +153,8 @@ def find_trained(place: Path) -> Trained:
         UserError: if there is none.
     """
     place = place.expanduser().resolve()
+    if portable := _read_portable(place):
+        return Trained(Work.from_json(portable["work"]), place / portable["weights"], place)
     if (place / "journal.jsonl").exists():
         return _best_of(place)
     folder = place.parent if place.suffix == ".safetensors" else place
@@ -163,13 +173,37 @@ def find_trained(place: Path) -> Trained:
     )
 
 
+def save_portable(trained: Trained, folder: Path) -> None:
+    """Write all that `find_trained` needs of a model into a folder of its own."""
+    settings = trained.work.to_json()
+    content = {
+        "work": settings,
+        "weights": trained.weights.name,
+        "elements": sorted(trained.elements),
+    }
+    write_json(folder / PORTABLE, content)
+    write_bytes(folder / trained.weights.name, read_hashed(trained.weights))
+    own_settings.keep(settings, folder, kept_in=trained.root)
+
+
+def _read_portable(folder: Path) -> dict[str, Any]:
+    """What a folder with one model says of it; empty if it is none."""
+    path = folder / PORTABLE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
 def _best_of(study: Path) -> Trained:
-    """The completed trial with the lowest validation error; test errors decide nothing."""
+    """The completed trial with the lowest validation error; test errors decide nothing.
+
+    A trial that was stopped early stays out, though an audit may have finished it.
+    """
     root = study.parent.parent
     metric = StudyFolder(root, study.name).recorded_space().settings.metric
     errors: dict[float, Work] = {}
-    for work in _works(study / "journal.jsonl"):
-        outcome = load_outcome(work.folder(root))
+    for entry in Journal(study / "journal.jsonl", "").entries().values():
+        work = entry.planned.work
+        stopped = entry.result is not None and entry.result.status == "stopped"
+        outcome = None if stopped else load_outcome(work.folder(root))
         if outcome is not None and outcome.result.status == "completed":
             chosen = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
             errors.setdefault(chosen.metrics[metric], work)

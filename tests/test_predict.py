@@ -20,6 +20,7 @@ from study.errors import UserError
 from study.frames import Frames
 from study.journal import Journal
 from study.predict import main
+from study.records import WorkResult
 from study.study_folder import StudyFolder
 from study.trained import TrainedPotential, find_trained
 from study.work import Outcome, Work, load_outcome
@@ -227,6 +228,13 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
         np.testing.assert_array_equal(found["frames"], test)
         off = found["forces"] - found["predicted_forces"]
         assert rms(off) == pytest.approx(outcome.result.metrics["test_force_rmse"], rel=1e-6)
+
+
+def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: StudyFolder) -> None:
+    best = find_trained(copied.path).work
+    # An audit has finished it, so its folder has an outcome.
+    Journal(copied.journal, "val_force_rmse").ended(best, WorkResult("stopped"))
+    assert find_trained(copied.path).work.key != best.key
 
 
 def change_journal(study: StudyFolder, old: str, new: str) -> None:

@@ -127,6 +127,24 @@ def test_the_command_that_continues_is_shown_until_the_study_is_done(
     )
 
 
+def test_a_study_is_not_done_before_its_audit_is(
+    copied: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, journal = more_work(copied), journal_of(copied)
+    journal.recorded(work, EpochRecord("finetune", 1, {"val_force_rmse": 0.3}))
+    journal.ended(work, WorkResult("stopped", "worse than others"))
+    space, command = copied.recorded_space(), "python -m study.run --space ratio.yaml"
+    copied.write(space, "", {}, command)
+    assert study_state(copied.root, copied.name).word == "done"
+    copied.write(space, "", {}, f"{command} --audit 3")
+    seen = shown(capsys, str(copied.path))
+    assert "0 of 1 stopped trials finished" in seen
+    assert "Go on with:" in seen
+    finished = work_of(copied, 0).folder(copied.root)
+    shutil.copytree(finished, work.folder(copied.root))
+    assert study_state(copied.root, copied.name).word == "done"
+
+
 def test_json_holds_every_trial(
     small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

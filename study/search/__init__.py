@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from study.conductor import EarlyStop, Proposals
-from study.journal import Journal
+from study.journal import Entry, Journal
 from study.plan import Plan
 from study.search.asha import Asha
 from study.search.audit import Audit
@@ -41,6 +41,11 @@ def build_search(
 
 def build_audit(plan: Plan, journal: Journal) -> Audit:
     """The plan's sample of what was stopped early, as the journal knows it."""
+    return audit_of(plan, journal.entries(), plan.audit)
+
+
+def audit_of(plan: Plan, entries: Mapping[int, Entry], size: int) -> Audit:
+    """A sample of so many of the trials that were stopped early."""
     settings = plan.space.settings
     seed = settings.search.seed if settings.search else settings.seeds[0]
-    return Audit(plan.name, seed, journal.entries(), plan.audit)
+    return Audit(plan.name, seed, entries, size)

@@ -93,7 +93,8 @@ class Mini:
         """What `python -m study.run` does; any failure of the driver leaves it."""
         with locked(self.folder.lock, "busy"), self._replaced():
             study = self.folder.write(self.space, "sqlite:///nowhere.db", {})
-            tracker = Inline("sqlite:///nowhere.db", NAME, self.root, {Tag.KEY: study})
+            tags = {Tag.KEY: study, Tag.SPACE: "{}"}
+            tracker = Inline("sqlite:///nowhere.db", NAME, self.root, tags)
             tracker.open()
             tracker.lag = self.lag
             status = "KILLED"
