@@ -20,10 +20,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from study.data import settings_of
-from study.datasets import ase_file, hdf5, iso17, md17, molecules, oc20
+from study.datasets import ase_file, hdf5, imported, iso17, md17, molecules, oc20
 from study.datasets.splits import sizes_of, units_of
 from study.doubts import warnings
 from study.errors import UserError
+from study.frames import Frames
 from study.inspection import summary
 from study.units import KCAL_PER_MOL
 
@@ -346,3 +347,13 @@ def test_inspect_compares_forces_and_energies_of_molecules_too(tmp_path: Path) -
         made.append(molecule)
     found = warnings(ase_file.joined(made, tmp_path))
     assert any("energies are in kcal/mol and forces in eV/Å" in line for line in found)
+
+
+def test_another_table_beside_it_makes_another_set(tmp_path: Path) -> None:
+    file = tmp_path / "a.sdf"
+    file.write_text(SDF)
+    folders = []
+    for gap in ("3.0", "4.0"):
+        (tmp_path / "a.csv").write_text(f"homolumogap\n{gap}\n")
+        folders.append(imported.bring_in("sdf_file", file, tmp_path / "store"))
+    assert [Frames.load(folder).properties["gap"].tolist() for folder in folders] == [[3.0], [4.0]]

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from study.datasets import ase_file, deepmd, gamd, hdf5, iso17, md17, molecules, n2p2, oc20
 from study.durable import locked, remove, rename
 from study.errors import UserError
@@ -98,7 +100,8 @@ def folder_of(name: str, file: Path, store: Path) -> Path:
     Raises:
         UserError: if it cannot be read.
     """
-    return store / f"{name}-{digest([source_hash(file), READER_VERSION])[:12]}"
+    beside = [file_hash(each) for each in molecules.read_beside(name, file)]
+    return store / f"{name}-{digest([source_hash(file), *beside, READER_VERSION])[:12]}"
 
 
 def bring_in(
@@ -226,4 +229,8 @@ def _checked(frames: Frames, source: Path) -> Frames:
     from study.datasets.splits import sizes_of
 
     check(frames, source)
-    return replace(frames, origin=frames.origin | {"sizes": asdict(sizes_of(frames))})
+    remarks = list(frames.origin.get("labels", []))
+    if "charge" in frames.labels and np.nan_to_num(frames.properties["charge"]).any():
+        remarks.append("charges that no model sees")
+    sizes = asdict(sizes_of(frames))
+    return replace(frames, origin=frames.origin | {"sizes": sizes, "labels": remarks})

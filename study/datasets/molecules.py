@@ -75,7 +75,8 @@ def read_sdf(path: Path) -> Frames:
     """The molecules of an SDF, plain, .gz or in a tar.gz, with the properties of its table."""
     excluded = _excluded(path.parent) if path.name.startswith("gdb9.sdf") else frozenset()
     with _text(path, ".sdf") as file:
-        rows = _table_of(path)
+        table = _table_of(path)
+        rows = None if table is None else _rows(table)
         return collected(
             (
                 (*_sdf_molecule(record, f"{path}: molecule {number} (from 0)"), row)
@@ -116,6 +117,14 @@ def read_dimers(path: Path) -> Frames:
                     )
 
     return collected(molecules(), path, lambda: groups)
+
+
+def read_beside(name: str, path: Path) -> list[Path]:
+    """The files beside one of `qm9_xyz` or `sdf_file` that are read with it."""
+    if path.is_dir() or name not in ("qm9_xyz", "sdf_file"):
+        return []
+    table, excluded = _table_of(path) if name == "sdf_file" else None, path.parent / QM9_EXCLUDED
+    return [file for file in (table, excluded) if file is not None and file.is_file()]
 
 
 def holds_qm9(path: Path) -> bool:
@@ -217,13 +226,12 @@ def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]
         )
 
 
-def _table_of(path: Path) -> Iterator[dict[str, float]] | None:
-    """Properties of each molecule, from the csv beside an SDF; none if there is none."""
+def _table_of(path: Path) -> Path | None:
+    """The csv beside an SDF; none if there is none."""
     stem = path.name.partition(".sdf")[0]
     official = "pcqm4m-v2/raw/data.csv.gz"
     beside = (f"{stem}.sdf.csv", f"{stem}.csv", "data.csv", "data.csv.gz", official)
-    table = next((path.parent / name for name in beside if (path.parent / name).is_file()), None)
-    return None if table is None else _rows(table)
+    return next((path.parent / name for name in beside if (path.parent / name).is_file()), None)
 
 
 def _rows(table: Path) -> Iterator[dict[str, float]]:

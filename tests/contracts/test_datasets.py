@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from study.data import settings_of
 from study.dataset_settings import Shipped
 from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
+from study.datasets.ase_file import write
 from study.datasets.sanity import check
 from study.datasets.splits import sizes_of as counted
 from study.datasets.splits import split
@@ -468,6 +469,18 @@ def test_rpbe_water_that_was_never_fetched_says_how_to(tmp_path: Path) -> None:
     dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": "rpbe_water"})
     with pytest.raises(UserError, match=r"python -m study\.data fetch rpbe --out"):
         prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+
+
+def test_charges_that_no_model_sees_reach_the_plan(water: Frames, tmp_path: Path) -> None:
+    for charge, remark in ((0.0, ""), (1.0, "charges that no model sees")):
+        charges = np.where(np.arange(len(water)) == 3, charge, 0.0)
+        path = tmp_path / f"{charge}.extxyz"
+        write(replace(water, properties={"charge": charges}), path)
+        dataset: Dataset = TypeAdapter(Dataset).validate_python(
+            {"name": "ase_file", "path": str(path)}
+        )
+        prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+        assert remark_on(dataset, tmp_path) == remark
 
 
 def test_labels_that_a_file_declares_reach_the_plan(water: Frames, tmp_path: Path) -> None:
