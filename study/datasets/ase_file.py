@@ -99,7 +99,7 @@ def structures(frames: Frames) -> list[Atoms]:
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    made, alone = [], in_vacuum(frames)
+    made, alone, labelled = [], in_vacuum(frames), frames.labels
     for index, group in enumerate(frames.groups.tolist()):
         atoms = slice(*frames.offsets[index : index + 2])
         known = {name: values[index] for name, values in frames.properties.items()}
@@ -112,7 +112,7 @@ def structures(frames: Frames) -> list[Atoms]:
         if not alone[index]:
             structure.cell, structure.pbc = frames.cells[index], True
         labels = {"energy": frames.energies[index], "forces": frames.forces[atoms]}
-        labels = {name: value for name, value in labels.items() if name in frames.labels}
+        labels = {name: value for name, value in labels.items() if name in labelled}
         if labels:
             structure.calc = SinglePointCalculator(structure, **labels)  # type: ignore[no-untyped-call]
         made.append(structure)
