@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class StudyFolder:
         Raises:
             UserError: naming each difference.
         """
+        self._check_place()
         before = self._read()
         if before is None:
             return
@@ -67,6 +69,23 @@ class StudyFolder:
         changes = differences(without_places(before["space"]), without_places(space.resolved()))
         if changes:
             raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
+
+    def _check_place(self) -> None:
+        """Refuse a folder that someone else could have prepared.
+
+        Raises:
+            UserError: if it belongs to another user, or is a link to somewhere else.
+        """
+        if not self.path.resolve().is_relative_to((self.root / "studies").resolve()):
+            raise UserError(
+                f"{self.path}: is a link to {self.path.resolve()}; remove it, or choose a --name"
+            )
+        for place in (self.path, self.path / "study.json", self.journal):
+            if place.exists() and place.stat().st_uid != os.geteuid():
+                raise UserError(
+                    f"{place}: belongs to user {place.stat().st_uid}, not to you; choose another "
+                    "--name or --out, or have it given to you with chown"
+                )
 
     def check_data(self, data: dict[str, str]) -> None:
         """Refuse to continue a study whose data set has changed.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from study.errors import UserError
 
@@ -73,7 +74,8 @@ def read_yaml(path: Path) -> Block:
         content = path.read_bytes()
         if len(content) > LARGEST_FILE:
             raise UserError(f"{path}: larger than {LARGEST_FILE} bytes; this is no search space")
-        node = yaml.compose(content.decode(), Loader=_Loader)
+        text = content.decode()
+        node = yaml.compose(text, Loader=_Loader)
     except OSError as problem:
         raise UserError(f"{path}: cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
@@ -83,8 +85,11 @@ def read_yaml(path: Path) -> Block:
         raise UserError(f"{path}:{line}: not valid YAML: {problem.problem}") from None
     except RecursionError:
         raise UserError(f"{path}: nested deeper than {DEEPEST_NESTING} levels") from None
-    except yaml.YAMLError as problem:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(problem).split())}") from None
+    except ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        raise UserError(
+            f"{path}:{line}: character #x{problem.character:04x} is not allowed; remove it"
+        ) from None
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}:1: must be a mapping of keys such as `trial:`, but got no key")
     value: Block = _value(node, path, 1)

@@ -21,6 +21,7 @@ from study.pipeline import perform
 from study.records import Tag
 from study.space import load_space
 from study.work import Work, load_outcome
+from tests.faults.cluster import LocalCluster
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -337,6 +338,22 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
     for worker in workers:
         worker.kill()
     assert driver.wait(timeout=120) == 0
+    assert_complete(tmp_path, "grid-quick", undisturbed)
+
+
+def test_a_study_on_a_cluster_survives_the_loss_of_a_node(
+    out: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(out / "data", tmp_path / "data")
+    with LocalCluster() as cluster:
+        driver = subprocess.Popen(
+            [*command(tmp_path, "grid", GRID), "--address", cluster.address],
+            stdout=subprocess.DEVNULL,
+            env=cluster.environment,
+        )
+        wait_for(underway(tmp_path, "grid-quick"), 120)
+        cluster.kill_node()
+        assert driver.wait(timeout=240) == 0
     assert_complete(tmp_path, "grid-quick", undisturbed)
 
 
