@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ TERMINAL = {
 
 @dataclass
 class _Run:
-    """A child run: what it had when it was opened, and what is still to be written."""
+    """A child run: what it had when it was opened, and the points still to be written."""
 
     run_id: str
     last_step: int = 0
@@ -50,6 +50,7 @@ class _Run:
     described: bool = False
     complete: bool = False
     ended: bool = False
+    points: list[Any] = field(default_factory=list)
 
 
 class StudyRuns:
@@ -76,6 +77,7 @@ class StudyRuns:
         self.experiment_id = self._experiment(experiment, artifacts)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
+        self._unwritten: dict[str, _Run] = {}
         existing = self._existing()
         self.runs = {
             run.data.tags[Tag.KEY]: self._known(run)
@@ -112,7 +114,7 @@ class StudyRuns:
             run.described = True
 
     def record(self, key: str, record: EpochRecord, now: int) -> None:
-        """Log an epoch that the run does not have yet.
+        """Log an epoch that the run does not have yet, now or together with others by `flush`.
 
         Args:
             key: of the work.
@@ -123,14 +125,25 @@ class StudyRuns:
         if run.complete or record.epoch <= run.last_step:
             return
         prefixed = {f"{record.stage}/{name}": value for name, value in record.metrics.items()}
-        self._log_metrics(run.run_id, prefixed, record.epoch, now)
+        # An epoch is never divided: the last one that the server has is taken as whole.
+        if len(run.points) + len(prefixed) > BATCH:
+            self._flush(run)
+        run.points += _points(prefixed, record.epoch, now)
         run.last_step = record.epoch
+        self._unwritten[key] = run
+
+    def flush(self) -> None:
+        """Write all epochs that were recorded."""
+        for key, run in list(self._unwritten.items()):
+            self._flush(run)
+            del self._unwritten[key]
 
     def end(self, work: Work, result: WorkResult, now: int) -> None:
         """Log final metrics and the weights, and end the run; `now` as in `record`."""
         run = self.runs[work.key]
         if run.complete:
             return
+        self._flush(run)
         new = {name: value for name, value in result.metrics.items() if name not in run.logged}
         self._log_metrics(run.run_id, new, run.last_step, now)
         outcome = load_outcome(work.folder(self.root))
@@ -148,6 +161,7 @@ class StudyRuns:
         """End the parent run, and as KILLED all that were begun and did not end."""
         if not self.active:
             return
+        self.flush()
         for run in self.runs.values():
             if not run.complete and not run.ended:
                 self.client.set_terminated(run.run_id, "KILLED")
@@ -242,11 +256,20 @@ class StudyRuns:
         self.client.log_dict(run_id, work.settings, "trial.json")
 
     def _log_metrics(self, run_id: str, metrics: dict[str, float], step: int, now: int) -> None:
-        from mlflow.entities import Metric
-
-        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        points = _points(metrics, step, now)
         for first in range(0, len(points), BATCH):
             self.client.log_batch(run_id, metrics=points[first : first + BATCH])
+
+    def _flush(self, run: _Run) -> None:
+        if run.points:
+            self.client.log_batch(run.run_id, metrics=run.points)
+            run.points = []
+
+
+def _points(metrics: dict[str, float], step: int, now: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, now, step) for name, value in metrics.items()]
 
 
 def _common_tags(kind: str) -> dict[str, str]:

@@ -25,8 +25,10 @@ from study.mlflow_runs import StudyRuns, create_database, is_local, without_pass
 from study.records import EpochRecord, WorkResult
 from study.work import Work
 
-PATIENCE = 60.0
-"""Seconds that the end of a study waits for a slow tracking server."""
+PATIENCE = 150.0
+"""Seconds that a study waits at its beginning for a locked database, at its end for MLflow."""
+HURRY = 25.0
+"""The same at the end of a study that was interrupted."""
 
 
 def require_reachable(uri: str) -> None:
@@ -67,7 +69,7 @@ class Tracker:
         self.problem = ""
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._opened = threading.Event()
-        self._closing = threading.Event()
+        self._deadline = math.inf
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
 
     def open(self) -> None:
@@ -113,14 +115,14 @@ class Tracker:
         """
         self._tasks.put(lambda: self.runs.close(status))
         self._tasks.put(None)
-        self._closing.set()
-        self._thread.join(PATIENCE)
+        patience = PATIENCE if status == "FINISHED" else HURRY
+        self._deadline = time.monotonic() + patience
+        self._thread.join(patience + 5)
         return not self._thread.is_alive() and not self.problem
 
     def _write(self) -> None:
         try:
-            with first_touch(self.uri):
-                self.runs = StudyRuns(self.uri, self.experiment, self.root, self.tags, self.trials)
+            self._connect()
         except Exception as problem:
             self.problem = _one_line(problem, self.uri)
             return
@@ -129,18 +131,34 @@ class Tracker:
         # After a task that could not be done nothing else is: a later run of the study finds the
         # last step of each run, and must not find gaps before it.
         while (task := self._tasks.get()) is not None and self._done(task):
-            pass
+            # Epochs that came while MLflow was slow go to it together.
+            if self._tasks.empty() and not self._done(self.runs.flush):
+                break
+
+    def _connect(self) -> None:
+        """A database that another program has locked is waited for."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with first_touch(self.uri):
+                    self.runs = StudyRuns(
+                        self.uri, self.experiment, self.root, self.tags, self.trials
+                    )
+            except Exception as problem:
+                busy = is_local(self.uri) and "database is locked" in str(problem)
+                if not busy or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def _done(self, task: Callable[[], None]) -> bool:
         """Repeat until it works, or the study has ended and patience with it."""
-        pause, deadline = 0.5, math.inf
+        pause = 0.5
         while True:
             try:
                 task()
             except Exception as problem:
-                if self._closing.is_set():
-                    deadline = min(deadline, time.monotonic() + PATIENCE / 2)
-                if time.monotonic() > deadline:
+                if time.monotonic() > self._deadline:
                     self.problem = _one_line(problem, self.uri)
                     return False
                 time.sleep(pause)

@@ -3,11 +3,14 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
+from sqlite3 import OperationalError
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from study import mlflow_runs, tracking
 from study.conductor import Planned
 from study.durable import write_hashed
 from study.errors import UserError
@@ -270,3 +273,48 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
         runs(uri, "stopped")["trial"].info.run_id, "finetune/val_force_rmse"
     )
     assert sorted(point.step for point in points) == list(range(1, 200))
+
+
+def test_a_locked_database_is_waited_for(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, locked = tracking.StudyRuns, iter([True, True])
+
+    def runs(*arguments: Any) -> Any:
+        if next(locked, False):
+            raise OperationalError("database is locked")
+        return real(*arguments)
+
+    monkeypatch.setattr(tracking, "StudyRuns", runs)
+    tracker = Tracker(uri, "locked", tmp_path, STUDY)
+    tracker.open()
+    tracker.wait()
+    assert tracker.close("FINISHED")
+    assert next(locked, None) is None
+
+
+def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
+    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_ = opened(uri, "batches", tmp_path).runs
+    runs_.start(work, 0)
+    real, sizes = runs_.client.log_batch, list[int]()
+
+    def counted(run_id: str, **points: Any) -> None:
+        sizes.append(len(points["metrics"]))
+        real(run_id, **points)
+
+    monkeypatch.setattr(runs_.client, "log_batch", counted)
+    for epoch in range(1, 1501):
+        runs_.record(work.key, record(epoch), 0)
+    runs_.flush()
+    runs_.flush()
+    each = len(record(1).metrics)
+    # No epoch is divided between two calls.
+    assert all(size % each == 0 for size in sizes)
+    assert sum(sizes) == 1500 * each
+    assert len(sizes) == math.ceil(1500 / (mlflow_runs.BATCH // each))
+    history = runs_.client.get_metric_history(
+        runs(uri, "batches")["trial"].info.run_id, "finetune/val_force_rmse"
+    )
+    assert sorted(point.step for point in history) == list(range(1, 1501))

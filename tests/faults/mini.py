@@ -229,6 +229,8 @@ class Inline(Tracker):
 
     def _put(self, task: Callable[[], None]) -> None:
         self.late.append(task)
+        if not self.lag:
+            self.late.append(self.runs.flush)
         self._catch_up(self.lag)
 
     def _catch_up(self, lag: int) -> None:

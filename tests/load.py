@@ -1,0 +1,237 @@
+"""Many trials, many points, many reruns: what a study costs besides its training.
+
+`python -m tests.load trials|points|reruns` prints measured figures beside their limits, and exits 1
+if one is exceeded. Trials go through real Ray, journal and MLflow, but train nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from study import tune
+from study.conductor import Conductor, Planned
+from study.durable import write_hashed
+from study.journal import Journal
+from study.records import EpochRecord, Tag, WorkResult
+from study.search.grid import Grid
+from study.signals import Ending
+from study.space import Resources
+from study.tracking import Tracker
+from study.trial import Trial
+from study.work import Outcome, Work, save_outcome
+
+METRIC, EPOCHS, SLOTS = "val_force_rmse", 3, 2
+MIB = 2**20
+FRAMES = {"data": Path("frames")}
+Figure = tuple[str, float, float]
+"""What, measured, at most."""
+
+
+def trial(seed: int, epochs: int = EPOCHS) -> Work:
+    settings = {
+        "dataset": {"name": "tip3p_water"},
+        "model": {"name": "egnn"},
+        "finetune": {"task": {"name": "energy_forces"}, "epochs": epochs, "batch_size": 2},
+        "seed": seed,
+    }
+    return Work("trial", Trial.model_validate(settings), "data")
+
+
+def record(epoch: int) -> EpochRecord:
+    names = (METRIC, "val_force_mae", "val_energy_rmse", "val_energy_mae", "train_loss", "lr")
+    metrics = dict.fromkeys((*names, "grad_norm", "cpu_seconds"), 1 / epoch)
+    return EpochRecord("finetune", epoch, metrics | {"seconds": float(epoch), "flops": 1e9})
+
+
+def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
+    """Stands for `study.tune._perform`: everything but training."""
+    work = Work.from_json(config["work"])
+    history = [record(epoch) for epoch in range(1, EPOCHS + 1)]
+    for each in history:
+        tune.tune.report({"record": json.dumps(asdict(each)), "told": []})
+    folder, result = work.folder(Path(root)), WorkResult("completed", metrics={"test": 1.0})
+    weights = write_hashed(folder, "weights", ".safetensors", bytes(1000))
+    save_outcome(folder, Outcome(result, history, weights))
+    tune.tune.report({"result": json.dumps(asdict(result)), "told": []})
+
+
+class Times:
+    """When trials ended, and the driver's memory then."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.memory: list[int] = []
+
+    def planned(self, planned: Planned) -> None:
+        """Nothing to note."""
+
+    def started(self, work: Work, number: int | None) -> None:
+        """Nothing to note."""
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """Nothing to note."""
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """Note it."""
+        del work, result
+        self.ends.append(time.monotonic())
+        self.memory.append(psutil.Process().memory_info().rss)
+
+
+def trials(root: Path, count: int) -> list[Figure]:
+    """Through Ray, by warm workers."""
+    works, times = [trial(seed) for seed in range(count)], Times()
+    journal = Journal(root / "journal.jsonl", METRIC)
+    tracker = _tracker(root)
+    observers = [journal, tracker, times]
+    conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
+    tune._perform = idle
+    tune.connect(Resources(gpus=0), cpus=SLOTS)
+    tune.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
+    tune.disconnect()
+    behind = time.monotonic()
+    assert tracker.close("FINISHED"), tracker.problem
+    state = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    tenth, ends = max(1, count // 10), times.ends
+    # The first trials start the workers.
+    first = (ends[2 * tenth] - ends[tenth]) / tenth
+    last = (ends[-1] - ends[-1 - tenth]) / tenth
+    return [
+        ("seconds per trial", (ends[-1] - ends[tenth]) / (count - tenth - 1), 0.12),
+        ("last tenth against the second", last / first, 1.5),
+        ("driver's growth, MB", (times.memory[-1] - times.memory[tenth]) / MIB, 100),
+        ("state per trial, KB", state / count / 1024, 40),
+        ("seconds until MLflow has all", time.monotonic() - behind, math.inf),
+    ]
+
+
+def points(root: Path, count: int) -> list[Figure]:
+    """Into MLflow and out of it to Parquet."""
+    epochs = 1000
+    runs = math.ceil(count / (epochs * len(record(1).metrics)))
+    tracker = _tracker(root)
+    began = time.monotonic()
+    for seed in range(runs):
+        work = trial(seed, epochs)
+        tracker.started(work, seed)
+        for epoch in range(1, epochs + 1):
+            tracker.recorded(work, record(epoch))
+        tracker.ended(work, WorkResult("completed"))
+    told = time.monotonic() - began
+    while tracker._tasks.qsize():
+        time.sleep(0.1)
+    assert tracker.close("FINISHED"), tracker.problem
+    logged = time.monotonic() - began
+    folder = root / "studies" / "load"
+    folder.mkdir(parents=True)
+    study = {"experiment": "load", "tracking_uri": f"sqlite:///{root}/mlflow.db", "name": "load"}
+    (folder / "study.json").write_text(json.dumps(study))
+    began = time.monotonic()
+    peak = _peak_of(["analysis.export", str(folder)])
+    exported = time.monotonic() - began
+    return [
+        ("seconds that training waited", told, 1.0),
+        ("seconds to log", logged, 100),
+        ("seconds to export", exported, 15),
+        ("memory of the export, MB", peak / MIB, 1200),
+    ]
+
+
+def reruns(root: Path, count: int) -> list[Figure]:
+    """Of a finished study."""
+    space = root / "load.yaml"
+    space.write_text(SPACE)
+    command = [sys.executable, "-m", "study.run", "--space", str(space), "--out", str(root / "r")]
+    subprocess.run(command, check=True, capture_output=True)
+    before, slowest = _contents(root / "r"), 0.0
+    for _ in range(count):
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        slowest = max(slowest, time.monotonic() - began)
+    changed = before ^ _contents(root / "r")
+    return [("seconds of the slowest", slowest, 2.0), ("files changed", float(len(changed)), 0)]
+
+
+SPACE = """\
+question: What does a rerun cost?
+seeds: [0]
+trial:
+  dataset: {name: tip3p_water, molecules: 8, trajectories: 3, frames: 2}
+  model: {name: egnn, hidden: 8, layers: 2}
+  finetune:
+    task: {name: energy_forces}
+    epochs: 1
+    batch_size: 2
+profiles: {quick: }
+"""
+
+
+def _tracker(root: Path) -> Tracker:
+    tags = {Tag.KEY: "load", Tag.SPACE: "{}"}
+    tracker = Tracker(f"sqlite:///{root}/mlflow.db", "load", root, tags)
+    tracker.open()
+    tracker.wait()
+    return tracker
+
+
+def _contents(root: Path) -> set[tuple[str, int, int]]:
+    return {
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.endswith("lock")
+    }
+
+
+def _peak_of(module: list[str]) -> int:
+    """Largest memory of a command, bytes."""
+    running = psutil.Popen([sys.executable, "-m", *module], stdout=subprocess.DEVNULL)
+    peak = 0
+    while running.poll() is None:
+        peak = max(peak, running.memory_info().rss)
+        time.sleep(0.05)
+    assert running.returncode == 0
+    return peak
+
+
+PARTS: dict[str, tuple[Callable[[Path, int], list[Figure]], int]] = {
+    "trials": (trials, 1000),
+    "points": (points, 1_000_000),
+    "reruns": (reruns, 50),
+}
+
+
+def main() -> int:
+    """Measure, and compare with the limits."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--count", type=int, help="default: 1000 trials, 1e6 points, 50 reruns")
+    chosen = parser.parse_args()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    measure, usual = PARTS[chosen.part]
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), chosen.count or usual)
+    for what, measured, most in figures:
+        limit = "" if math.isinf(most) else f" (at most {most:g})"
+        verdict = "  EXCEEDED" if measured > most else ""
+        sys.stdout.write(f"{what}: {measured:.3g}{limit}{verdict}\n")
+    return int(any(measured > most for _, measured, most in figures))
+
+
+if __name__ == "__main__":
+    # Workers must find `idle` by the name of this module.
+    from tests import load
+
+    sys.exit(load.main())
