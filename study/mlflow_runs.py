@@ -71,7 +71,7 @@ class StudyRuns:
         from mlflow import MlflowClient
 
         for talkative in ("mlflow", "alembic"):
-            logging.getLogger(talkative).setLevel(logging.ERROR)
+            logging.getLogger(talkative).setLevel(logging.CRITICAL)
         self.client, self.root, self.tags = MlflowClient(tracking_uri=uri), root, tags
         artifacts = (root / "artifacts").resolve().as_uri() if is_local(uri) else None
         self.experiment_id = self._experiment(experiment, artifacts)
@@ -309,8 +309,8 @@ def create_database(path: Path) -> None:
     """Make all tables of a new database file; what is killed meanwhile leaves one of no use."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.CRITICAL)
     artifacts = (path.parent / "artifacts").resolve().as_uri()
     store: Any = SqlAlchemyStore
     store(f"sqlite:///{path}", artifacts).engine.dispose()

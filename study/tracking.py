@@ -191,7 +191,7 @@ def _require_database(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
     except sqlite3.Error as problem:
         raise UserError(

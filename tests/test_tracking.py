@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
-from sqlite3 import OperationalError
 from typing import Any
 
 import pytest
@@ -282,7 +284,7 @@ def test_a_locked_database_is_waited_for(
 
     def runs(*arguments: Any) -> Any:
         if next(locked, False):
-            raise OperationalError("database is locked")
+            raise sqlite3.OperationalError("database is locked")
         return real(*arguments)
 
     monkeypatch.setattr(tracking, "StudyRuns", runs)
@@ -318,3 +320,19 @@ def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
         runs(uri, "batches")["trial"].info.run_id, "finetune/val_force_rmse"
     )
     assert sorted(point.step for point in history) == list(range(1, 1501))
+
+
+def test_a_database_whose_writer_was_killed_is_usable(tmp_path: Path) -> None:
+    writing, left = tmp_path / "writing", tmp_path / "left"
+    writing.mkdir()
+    with closing(sqlite3.connect(writing / "mlflow.db")) as database:
+        database.execute("CREATE TABLE points (value TEXT)")
+        database.commit()
+        database.execute("PRAGMA cache_size = 1")
+        database.executemany("INSERT INTO points VALUES (?)", [("x" * 500,)] * 1000)
+        # As a killed process leaves it: half of a transaction, and the journal that undoes it.
+        shutil.copytree(writing, left)
+    assert (left / "mlflow.db-journal").stat().st_size > 0
+    require_reachable(f"sqlite:///{left}/mlflow.db")
+    with closing(sqlite3.connect(left / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM points").fetchone() == (0,)
