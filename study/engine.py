@@ -23,10 +23,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch._inductor import standalone_compile
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.standalone_compile import CompiledArtifact
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch_geometric.data import Batch
@@ -35,6 +36,8 @@ from study.durable import DamagedFileError, discard, read_hashed, write_hashed
 from study.identity import code_version, digest, own_version
 from study.models.potential import Potential
 from study.tasks import Penalty, Term
+
+aten = torch.ops.aten
 
 CONSTANT = ("units", "weights")
 """Tensors of a batch whose sizes are the same for all batches."""
@@ -154,10 +157,67 @@ def _compile(model: Potential, term: Term) -> Program:
     fixed = [_fake(mode, weights, None) for weights in _weights(model)]
     varying = {name: _fake(mode, tensor, axes.get(name)) for name, tensor in batch.items()}
     graph, used = _trace(model, term, [*fixed, *varying.values()])
-    with inductor.patch(compile_threads=torch.get_num_threads()):
+    options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
+    if next(model.parameters()).device.type == "cpu":
+        options["post_grad_custom_post_pass"] = FastProducts()
+    with inductor.patch(options):
         code = standalone_compile(graph, [*fixed, *varying.values()], dynamic_shapes="from_graph")
     symbols: list[Any] = [varying[name].shape[axis] for name, axis in axes.items()]
     return Program(code, Layout(used, sizes.produce_guards_expression(symbols) or "True"))
+
+
+class FastProducts(CustomGraphPass):
+    """Gives products of matrices the form in which CPUs do them fastest.
+
+    Inductor accumulates a product into what it is added to, for which that is copied first; here it
+    is added afterwards, by the next elementwise kernel. And oneDNN multiplies faster by weights
+    whose columns are contiguous, not their rows.
+    """
+
+    def __call__(self, graph: Graph) -> None:
+        """Change the graph in place."""
+        for node in graph.find_nodes(op="call_function", target=aten.addmm.default):
+            self._split(graph, node)
+        turned: dict[Node, Node] = {}
+        for node in graph.find_nodes(op="call_function", target=aten.mm.default):
+            left, right = node.args
+            if _fixed(right) and not _fixed(left) and right.meta["val"].is_contiguous():
+                if right not in turned:
+                    turned[right] = self._turn(graph, node, right)
+                node.args = (left, turned[right])
+
+    def uuid(self) -> str:
+        """For inductor's cache."""
+        return code_version()
+
+    def _split(self, graph: Graph, node: Node) -> None:
+        summand, left, right = node.args
+        if node.kwargs:
+            return
+        with graph.inserting_before(node):
+            product = _call(graph, aten.mm.default, left, right)
+            total = _call(graph, aten.add.Tensor, product, summand)
+        node.replace_all_uses_with(total)
+        graph.erase_node(node)
+
+    def _turn(self, graph: Graph, before: Node, weights: Node) -> Node:
+        with graph.inserting_before(before):
+            turned = _call(graph, aten.permute.default, weights, [1, 0])
+            copied = _call(graph, aten.clone.default, turned, memory_format=torch.contiguous_format)
+            return _call(graph, aten.permute.default, copied, [1, 0])
+
+
+def _fixed(node: Node) -> bool:
+    """Whether all batches have the same shape here, as weights do."""
+    return all(isinstance(size, int) for size in node.meta["val"].shape)
+
+
+def _call(graph: Graph, target: Any, *args: Any, **options: Any) -> Node:
+    """A node with the shape of what it gives."""
+    node = graph.call_function(target, args, options)
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in args]
+    node.meta["val"] = target(*values, **options)
+    return node
 
 
 def _trace(

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from study import engine
 from study.engine import Engine
@@ -26,6 +29,8 @@ from study.tasks.pretext import build_pretext
 from study.training import COMPILED_FROM, compiles, fit
 from study.trial import EGNN, GNS, Denoising, ForceNet, Masking, Mixed, Model, Stage
 from study.trial import EnergyForces as EnergyForcesSettings
+
+aten = torch.ops.aten
 
 MODELS: dict[str, Model] = {
     "egnn": EGNN(name="egnn", hidden=8, layers=2, basis=4),
@@ -231,3 +236,24 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
     assert not compiles(stage, model_of("egnn"), 100)
     with pytest.raises(UserError, match="g\\+\\+"):
         compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)
+
+
+def test_products_take_their_fastest_form_and_keep_their_values() -> None:
+    shapes = ((7, 4), (4, 3), (3,))
+    inputs = [torch.randn(shape, generator=seeded(0), dtype=torch.float64) for shape in shapes]
+
+    def act(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        return torch.addmm(bias, rows, weights) @ weights.T + rows @ weights @ weights.T
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    axes = (0, None, None)
+    fakes = [engine._fake(mode, value, axis) for value, axis in zip(inputs, axes, strict=True)]
+    traced = make_fx(act, tracing_mode="symbolic")(*fakes)
+    engine.FastProducts()(traced.graph)
+    traced.recompile()
+    torch.testing.assert_close(traced(*inputs), act(*inputs))
+    assert not traced.graph.find_nodes(op="call_function", target=aten.addmm.default)
+    products = traced.graph.find_nodes(op="call_function", target=aten.mm.default)
+    assert len(products) == 4
+    # Columns of the right factor are contiguous in all of them.
+    assert all(product.args[1].meta["val"].stride()[0] == 1 for product in products)
