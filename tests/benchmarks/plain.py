@@ -1,7 +1,8 @@
 """The same trials without us: a loop of Optuna's, or Ray Tune with MLflow's callback.
 
 Run as `python -m tests.benchmarks.plain optuna|ray STUDY`, where STUDY is a JSON file with the
-trials, the folder of the frames and a folder to write to. Prints the seconds spent in training.
+trials, the folder of the frames and a folder to write to. Prints the seconds spent in training,
+wall and processor time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 METRIC = "val_force_rmse"
+COMPUTE = ("compute", "compute_cpu")
+"""Seconds of both stages of a trial, wall and processor time."""
 
 
 def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float], Any]]:
@@ -41,24 +44,25 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     splits = split(loaded, settings.split, settings.seed)
     parts = [indices(part, graphs.device) for part in (splits.train, splits.validation)]
     model = build_model(settings.model, settings.seed)
-    spent = 0.0
+    spent = cpu_spent = 0.0
     if settings.pretrain is not None:
         task = build_pretext(settings.pretrain.task, graphs)
         history = list(fit(model, task, settings.pretrain, *parts, settings.seed))
-        spent = history[-1]["seconds"]
+        spent, cpu_spent = history[-1]["seconds"], history[-1]["cpu_seconds"]
     model.silence()
     statistics = LabelStatistics.fit(graphs, parts[0])
     statistics.apply(model, settings.finetune.task)
     task = EnergyForces(settings.finetune.task, graphs, statistics)
     for metrics in fit(model, task, settings.finetune, *parts, settings.seed):
-        yield metrics | {"compute": spent + metrics["seconds"]}, model
+        compute = spent + metrics["seconds"], cpu_spent + metrics["cpu_seconds"]
+        yield metrics | dict(zip(COMPUTE, compute, strict=True)), model
 
 
-def with_optuna(trials: list[dict[str, Any]], frames: str) -> float:
-    """One trial after the other in this process, in memory; seconds of training."""
+def with_optuna(trials: list[dict[str, Any]], frames: str) -> list[dict[str, float]]:
+    """One trial after the other in this process, in memory; the last metrics of each."""
     import optuna
 
-    spent = []
+    last = []
 
     def objective(trial: optuna.Trial) -> float:
         number = trial.suggest_categorical("trial", list(range(len(trials))))
@@ -66,16 +70,16 @@ def with_optuna(trials: list[dict[str, Any]], frames: str) -> float:
         for epoch, (metrics, _) in enumerate(train(trials[number], frames)):
             trial.report(metrics[METRIC], epoch)
             best = min(best, metrics[METRIC])
-        spent.append(metrics["compute"])
+        last.append(metrics)
         return best
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.GridSampler({"trial": list(range(len(trials)))})
     optuna.create_study(sampler=sampler).optimize(objective, n_trials=len(trials))
-    return sum(spent)
+    return last
 
 
-def with_ray(trials: list[dict[str, Any]], frames: str, folder: str) -> float:
+def with_ray(trials: list[dict[str, Any]], frames: str, folder: str) -> list[dict[str, float]]:
     """One worker of Ray Tune; metrics and a checkpoint of each epoch go to MLflow's database."""
     import ray
     from ray import tune
@@ -92,9 +96,9 @@ def with_ray(trials: list[dict[str, Any]], frames: str, folder: str) -> float:
         run_config=tune.RunConfig(storage_path=folder, callbacks=[callback], verbose=0),
     )
     results = tuner.fit()
-    spent = sum(result.metrics["compute"] for result in results)
+    last = [result.metrics for result in results]
     ray.shutdown()
-    return float(spent)
+    return last
 
 
 def _trainable(config: dict[str, Any]) -> None:
@@ -115,10 +119,11 @@ def main() -> None:
     chosen = parser.parse_args()
     study = json.loads(chosen.study.read_text())
     if chosen.how == "optuna":
-        spent = with_optuna(study["trials"], study["frames"])
+        last = with_optuna(study["trials"], study["frames"])
     else:
-        spent = with_ray(study["trials"], study["frames"], study["folder"])
-    sys.stdout.write(json.dumps({"compute": spent}) + "\n")
+        last = with_ray(study["trials"], study["frames"], study["folder"])
+    spent = {name: float(sum(metrics[name] for metrics in last)) for name in COMPUTE}
+    sys.stdout.write(json.dumps(spent) + "\n")
 
 
 if __name__ == "__main__":

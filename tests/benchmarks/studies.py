@@ -2,10 +2,12 @@
 
 All three run the same trials one after the other on one core. What their time exceeds the training
 by is overhead: once per study, per trial, and per epoch, told apart by studies of several sizes.
+Processor time, of all processes that a study starts, says the same on a busy machine.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -19,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from study.datasets import prepare
 from study.space import load_space
@@ -45,6 +49,8 @@ SHORT, LONG = 4, 24
 """Trials of a study, and epochs of a trial: their differences give the overhead of each."""
 HEAVY = "import mlflow, optuna, ray.tune, torch_geometric"
 """Read once before anything is timed, so that nobody pays for cold disks."""
+PR_SET_CHILD_SUBREAPER, PATIENCE = 36, 20.0
+"""Of Linux, and seconds that processes left behind are waited for."""
 LONG_TRIAL, ITS_EPOCHS = 300.0, 50
 """Seconds and epochs of the trial whose share of overhead is stated."""
 
@@ -70,18 +76,19 @@ class Cost:
 
     Args:
         wall: from start to end of its process.
-        cpu: of that process and its children, as far as they were waited for.
-        compute: spent in training.
+        cpu: processor time of that process and all that it started.
+        compute: spent in training, wall time.
+        compute_cpu: the same, processor time.
     """
 
     wall: float
     cpu: float
     compute: float
+    compute_cpu: float
 
-    @property
-    def overhead(self) -> float:
-        """Seconds that are not training."""
-        return self.wall - self.compute
+    def overhead(self, clock: str) -> float:
+        """Seconds that are not training, by `wall` or `cpu` time."""
+        return self.cpu - self.compute_cpu if clock == "cpu" else self.wall - self.compute
 
 
 SHAPES = {
@@ -103,13 +110,15 @@ def measure(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
         subprocess.run([sys.executable, "-c", HEAVY], check=True)
         for _ in range(rounds):
             for shape, meant in SHAPES.items():
-                for system in SYSTEMS:
+                # Ray's trials would have a pretraining each, as Optuna's do.
+                for system in list(SYSTEMS)[: 2 if meant.pretrained else None]:
                     cost = _run(system, meant, folder, frames)
                     costs[system][shape].append(cost)
                     say(
                         f"{SYSTEMS[system]}, {meant.trials} trials of {meant.epochs} epochs"
-                        f"{', one pretraining' * meant.pretrained}: {cost.wall:.1f} s, of which "
-                        f"{cost.compute:.1f} s training"
+                        f"{', one pretraining' * meant.pretrained}: {cost.cpu:.1f} s of "
+                        f"processors, of which {cost.compute_cpu:.1f} s training; "
+                        f"{cost.wall:.1f} s in all"
                     )
     return {system: _summary(found) for system, found in costs.items()} | {"store": _saved(costs)}
 
@@ -138,19 +147,24 @@ def _run(system: str, shape: Shape, folder: Path, frames: Path) -> Cost:
             shutil.copytree(frames, out / "data" / frames.name)
             options = ["--space", str(space.path), "--profile", "quick", "--out", str(out)]
             wall, cpu, _ = _time(["study.run", *options, "--max-concurrent", "1", "--quiet"])
-            return Cost(wall, cpu, _compute(out))
+            return Cost(wall, cpu, *_compute(out))
         trials = [trial.model_dump(mode="json") for trial in space.grid()]
         study = {"trials": trials, "frames": str(frames), "folder": str(out)}
         (out / "study.json").write_text(json.dumps(study))
         wall, cpu, said = _time(["tests.benchmarks.plain", system, str(out / "study.json")])
-        return Cost(wall, cpu, float(json.loads(said.splitlines()[-1])["compute"]))
+        spent = json.loads(said.splitlines()[-1])
+        return Cost(wall, cpu, spent["compute"], spent["compute_cpu"])
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
 
 def _time(module: list[str]) -> tuple[float, float, str]:
-    """Wall and CPU seconds of a Python module, and what it printed."""
+    """Wall and CPU seconds of a Python module and all it starts, and what it printed."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    others = set(psutil.Process().children())
+    if sys.platform == "linux":
+        # What a process leaves behind, as Ray's do, becomes a child of this one.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", *module],
@@ -159,30 +173,40 @@ def _time(module: list[str]) -> tuple[float, float, str]:
         text=True,
         check=False,
     )
-    wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = time.monotonic() - started
+    psutil.wait_procs(set(psutil.Process().children()) - others, timeout=PATIENCE)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{' '.join(module)} failed:\n{done.stderr[-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall, cpu, done.stdout
 
 
-def _compute(out: Path) -> float:
-    """Seconds of training in all work of a folder."""
+def _compute(out: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of training in all work of a folder."""
     results = [json.loads(path.read_text()) for path in out.glob("work/*/result.json")]
-    return sum(result["history"][-1]["metrics"]["seconds"] for result in results)
+    last = [result["history"][-1]["metrics"] for result in results]
+    return sum(each["seconds"] for each in last), sum(each["cpu_seconds"] for each in last)
 
 
 def _summary(costs: dict[str, list[Cost]]) -> dict[str, Any]:
-    """Overhead once per study, per trial and per epoch, by the differences of the shapes."""
+    """Overhead once per study, per trial and per epoch, by each clock."""
+    recorded = {shape: [asdict(cost) for cost in found] for shape, found in costs.items()}
+    return {"costs": recorded} | {clock: _overhead(costs, clock) for clock in ("cpu", "wall")}
+
+
+def _overhead(costs: dict[str, list[Cost]], clock: str) -> dict[str, float]:
+    """By the differences of the shapes."""
     middle = {
-        shape: statistics.median(cost.overhead for cost in found) for shape, found in costs.items()
+        shape: statistics.median(cost.overhead(clock) for cost in found)
+        for shape, found in costs.items()
+        if found
     }
     per_epoch = (middle["many long"] - middle["many short"]) / (MANY * (LONG - SHORT))
     slope = (middle["many short"] - middle["few short"]) / (MANY - FEW)
     per_trial = slope - SHORT * per_epoch
     spent = per_trial + ITS_EPOCHS * per_epoch
     return {
-        "costs": {shape: [asdict(cost) for cost in found] for shape, found in costs.items()},
         "overhead_once": middle["few short"] - FEW * slope,
         "overhead_per_trial": per_trial,
         "overhead_per_epoch": per_epoch,
@@ -193,7 +217,7 @@ def _summary(costs: dict[str, list[Cost]]) -> dict[str, Any]:
 def _saved(costs: dict[str, dict[str, list[Cost]]]) -> dict[str, float]:
     """Training of trials that share a pretraining, with our store and without."""
     ours, plain = (
-        statistics.median(cost.compute for cost in costs[system]["pretrained"])
+        statistics.median(cost.compute_cpu for cost in costs[system]["pretrained"])
         for system in ("ours", "optuna")
     )
     return {"trials": MANY, "ours": ours, "plain": plain, "saved": 1 - ours / plain}
