@@ -35,7 +35,10 @@ OF_TREATMENT = ("pretrain", "transfer")
 """Beginnings of settings that only pretrained trials have."""
 NAMED = {
     "pretrain",
-    *(f"{PRETEXT}{name}" for name in ("name", "masking_ratio", "noise_scale", "placebo", "atom")),
+    *(
+        f"{PRETEXT}{name}"
+        for name in ("name", "masking_ratio", "noise_scale", "placebo", "atom", "within")
+    ),
     f"{PRETEXT}tasks",
 }
 """Settings that an arm's name tells anyway."""

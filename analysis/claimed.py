@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.arms import column
 from analysis.beside import competitors
-from analysis.labels import EPOCHS, LABELS
+from analysis.labels import EPOCHS, LABELS, OTHER_DATA, missing
 from analysis.load import Study
 from analysis.statistics import FEWEST, Change, Claim, change_of, paired_change
 from analysis.tables import by_seed, finetuning
@@ -52,6 +52,12 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
         mixed = kept.task.str.contains(" + ", regex=False)
         kept = kept[kept.scratch if scratch else (names == selector["task"]) & ~mixed]
     kept = kept[kept.placebo == selector.get("placebo", False)]
+    kept = kept[kept.auxiliary == ""]  # No claim is of tasks beside finetuning.
+    for name, (setting, usual) in USUAL.items():
+        values = column(kept, setting)
+        same = [missing(value) or equal(value, selector.get(name, usual)) for value in values]
+        kept = kept[np.array(same, dtype=bool)]
+    kept = kept[column(kept, f"{OTHER_DATA}name").isna().to_numpy(dtype=bool)]
     for name, setting in SETTINGS.items():
         if name in selector:
             same = [equal(value, selector[name]) for value in column(kept, setting)]
@@ -67,8 +73,13 @@ SETTINGS = {
     "dataset": "dataset.name",
     "ratio": "ratio",
     "noise": "noise",
-    "atom": "pretrain.task.atom",
 }
+USUAL = {
+    "within": ("pretrain.task.within", "water"),
+    "atom": ("pretrain.task.atom", "hydrogen"),
+    "flexible": ("dataset.flexible", False),
+}
+"""Settings that have the papers' value unless a claim names another, as far as trials have them."""
 
 
 def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.DataFrame:

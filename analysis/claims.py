@@ -14,6 +14,7 @@ import yaml
 
 from analysis.arms import column, compared
 from analysis.claimed import Statement, chosen, compared_as, equal, measured
+from analysis.labels import data_label
 from analysis.load import Study
 from analysis.statistics import (
     CONTRADICTED,
@@ -29,6 +30,7 @@ from analysis.statistics import (
     seeds_needed,
 )
 from analysis.training_curves import begun
+from analysis.words import listed
 
 FILE = Path(__file__).parent / "claims.yaml"
 NOT_RUN, OTHER_DATA = "not run", "different data"
@@ -127,15 +129,13 @@ def reading(trials: pd.DataFrame) -> str:
     """Which side trials took where the paper's text, its released code and sense disagree."""
     others = []
     for rule in _content()["readings"]:
-        concerned = trials[column(trials, "model.name").isin(rule.get("models", MODELS))]
+        names = column(trials, "model.name")
+        concerned = trials[names.isin(rule["models"])] if "models" in rule else trials
         used = column(concerned, rule["setting"]).dropna().unique()
         source = "paper" if "paper" in rule else "released"
         if any(equal(value, rule[source]) for value in used):
             others.append(f"{rule['setting']} {rule[source]} ({source})")
     return f"corrected, but {', '.join(others)}" if others else "corrected"
-
-
-MODELS = ("egnn", "gns", "forcenet")
 
 
 @cache
@@ -177,10 +177,9 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
     assert statement.arm is not None
     reason = ""
     mine = chosen(trials, statement.arm)
-    for name in _content()["stand_ins"].get(statement.arm.get("dataset"), ()):
-        if mine.empty:
-            mine = chosen(trials, statement.arm | {"dataset": name})
-            reason = f"{name.replace('_', ' ')} in place of {statement.arm['dataset']}"
+    if mine.empty:
+        mine = _elsewhere(statement.arm, trials)
+        reason = f"{listed(mine.data.unique())} in place of {_wanted(statement.arm)}"
     if mine.empty:
         return None
     base = Finding(
@@ -198,6 +197,19 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
     if change is None:
         return None
     return _resting_on(replace(base, change=change), behind)
+
+
+def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
+    """Such arms on other data, where any may stand in; data of another claim may not."""
+    excluded = _content()["stand_ins"].get(arm.get("dataset"))
+    if excluded is None:
+        return trials[:0]
+    others = trials[~trials["dataset.name"].isin(excluded)]
+    return chosen(others, {name: value for name, value in arm.items() if name != "dataset"})
+
+
+def _wanted(arm: dict[str, Any]) -> str:
+    return data_label({"dataset.name": arm.get("dataset")})
 
 
 def _divergence(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:

@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 
 from analysis.arms import excluded
+from analysis.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.load import Study
 from analysis.tables import (
     ENERGY,
     FORCE,
     FRAME_ENERGY,
     Quantity,
-    cost,
     pretext,
     results,
-    reuse,
 )
-from analysis.words import NONE, duration, interval, number, percent, spread
+from analysis.words import NONE, duration, energy, interval, number, operations, percent, spread
+from study.records import SPENT
 
 
 @dataclass(frozen=True)
@@ -120,31 +120,45 @@ def excluded_grid(study: Study) -> Grid:
 
 
 def cost_grid(study: Study) -> Grid:
-    """Compute per stage."""
+    """What each stage took, the whole study, and what was saved; a column only if it is known."""
     table = cost(study)
+    known = [name for name in SPENT if table[name].notna().any()]
+    columns = [Column("Stage", numeric=False), Column("Runs"), Column("Median")]
+    columns += [Column(SPENT_WORDS[name]) for name in known]
     rows = [
-        [
-            Cell(row.stage),
-            Cell(str(row.pieces)),
-            Cell(duration(row["median"])),
-            Cell(duration(row.seconds)),
-        ]
+        [Cell(row.stage), Cell(str(row.pieces)), Cell(duration(row["median"])), *_spent(row, known)]
         for _, row in table.iterrows()
     ]
-    total = [
-        Cell("total"),
-        Cell(str(table.pieces.sum())),
-        Cell(""),
-        Cell(duration(table.seconds.sum())),
-    ]
-    columns = [Column("Stage", numeric=False), Column("Runs"), Column("Median"), Column("Compute")]
-    return Grid(columns, [*rows, total], foot=1)
+    total = table[known].sum(skipna=False)
+    rows.append([Cell("total"), Cell(str(table.pieces.sum())), Cell(""), *_spent(total, known)])
+    foot = 1
+    for what, saved in (
+        ("saved by sharing pretrainings", saved_by_sharing(study)),
+        ("saved by stopping early", saved_by_stopping(study)),
+    ):
+        if saved["seconds"] > 0:
+            rows.append([Cell(what), Cell(""), Cell(""), *_spent(pd.Series(saved), known)])
+            foot += 1
+    return Grid(columns, rows, foot=foot)
+
+
+SPENT_WORDS = {
+    "seconds": "Wall time",
+    "cpu_seconds": "Processor time",
+    "flops": "Operations",
+    "energy_joule": "Energy",
+}
+
+
+def _spent(row: pd.Series[Any], names: Sequence[str]) -> list[Cell]:
+    words = {"flops": operations, "energy_joule": energy}
+    return [Cell(words.get(name, duration)(float(row[name]))) for name in names]
 
 
 def reuse_grid(study: Study) -> Grid | None:
     """Pretrainings that served several trials or went on from others; None if none did."""
     table = reuse(study)
-    shared = table[table.saved > 0]
+    shared = table[table.saved_seconds > 0]
     if shared.empty:
         return None
     rows = [
@@ -154,7 +168,7 @@ def reuse_grid(study: Study) -> Grid | None:
             Cell(_plain(row.seed)),
             Cell(str(row.trials)),
             Cell(duration(row.seconds)),
-            Cell(duration(row.saved)),
+            Cell(duration(row.saved_seconds)),
         ]
         for _, row in shared.iterrows()
     ]

@@ -63,7 +63,9 @@ def task_label(row: Row, prefix: str = PRETEXT) -> str:
     for size in ("masking_ratio", "noise_scale"):
         value: Any = row.get(prefix + size)
         told += "" if missing(value) else f" {float(value):g}"
-    told += " oxygen" * (row.get(f"{prefix}atom") == "oxygen")
+    told += " bonds" * (row.get(f"{prefix}within") == "bonds")
+    atom = row.get(f"{prefix}atom")
+    told += "" if missing(atom) or atom == "hydrogen" else f" {atom}"
     return told + " placebo" * truth(row.get(f"{prefix}placebo"))
 
 

@@ -16,8 +16,10 @@ from analysis import ablation_grids, grids
 from analysis.arms import compared, excluded, is_search
 from analysis.beside import beside, final
 from analysis.claims import NOT_RUN, Finding, findings, findings_table
+from analysis.cost import reuse, saved_by_sharing, saved_by_stopping
 from analysis.figures import against, changes, curves, parity, search
-from analysis.figures.style import Drawing, save, slug
+from analysis.figures.style import Drawing, files, slug
+from analysis.folder import ReportFolder
 from analysis.load import Study, load
 from analysis.paper_tables import data_efficiency, table1
 from analysis.predictions import by_element
@@ -29,12 +31,9 @@ from analysis.tables import (
     early_errors,
     final_errors,
     is_ablation,
-    reuse,
-    saved_by_stopping,
 )
 from analysis.training_curves import convergence, stability
 from analysis.words import duration, headline, listed, number
-from study.durable import write_bytes
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -51,6 +50,8 @@ MOST_TRIALS = 200
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write the page, its figures as SVG and PDF with their values as CSV, and `claims.csv`.
 
+    What an earlier report wrote into the folder goes, if it is not written anew.
+
     Args:
         folders: of the studies; each holds `tables/`.
         out: folder of the report.
@@ -60,8 +61,9 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     """
     studies = [load(folder / "tables") for folder in folders]
     found = findings(studies)
+    report = ReportFolder(out)
     parts = [
-        _part(study, folder, _figures(study, out, several=len(studies) > 1))
+        _part(study, folder, _figures(study, report, several=len(studies) > 1))
         for study, folder in zip(studies, folders, strict=True)
     ]
     page = TEMPLATES.get_template("report.html.jinja").render(
@@ -70,12 +72,13 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         several=len(studies) > 1,
         **_claims(found),
     )
-    write_bytes(out / "claims.csv", findings_table(found).to_csv(index=False).encode())
-    write_bytes(out / "report.html", page.encode())
-    return out / "report.html"
+    report.write("claims.csv", findings_table(found).to_csv(index=False).encode())
+    path = report.write("report.html", page.encode())
+    report.close()
+    return path
 
 
-def _figures(study: Study, out: Path, *, several: bool) -> list[dict[str, str]]:
+def _figures(study: Study, out: ReportFolder, *, several: bool) -> list[dict[str, str]]:
     """Save the figures; of several studies each has its prefix, for its files and its ids."""
     prefix = f"{slug(study.name)}-" if several else ""
     made: list[Drawing] = [drawing for module in FIGURES for drawing in module.drawings(study)]
@@ -85,10 +88,18 @@ def _figures(study: Study, out: Path, *, several: bool) -> list[dict[str, str]]:
             "name": drawing.name,
             "title": drawing.title,
             "caption": drawing.caption,
-            "svg": Markup(save(drawing, out)),
+            "svg": Markup(_saved(drawing, out)),
         }
         for drawing in named
     ]
+
+
+def _saved(drawing: Drawing, out: ReportFolder) -> str:
+    """Write the files of a figure; its SVG element."""
+    made = files(drawing)
+    for ending, content in made.items():
+        out.write(f"{drawing.name}.{ending}", content)
+    return made["svg"].decode()
 
 
 def _claims(found: Sequence[Finding]) -> dict[str, Any]:
@@ -180,14 +191,16 @@ def _progress(study: Study) -> str:
 
 
 def _sharing(study: Study) -> str:
+    """How many trials pretrainings served, and what sharing them and stopping early saved."""
     table = reuse(study)
-    stopping = saved_by_stopping(study)
+    stopping = saved_by_stopping(study)["seconds"]
     told = f" Stopping early saved {duration(stopping)} of finetuning." if stopping else ""
     if table.empty:
         return told.strip()
-    saved, spent = table.saved.sum(), study.trials.seconds.sum() + table.seconds.sum()
+    saved = saved_by_sharing(study)["seconds"]
+    spent = study.trials.seconds.sum() + table.seconds.sum()
     uses = f"{len(table)} pretrainings served {table.trials.sum()} trials"
-    if not saved:
+    if not saved > 0:
         return f"{uses}; none was shared, so sharing saved nothing here.{told}"
     return (
         f"{uses}. Sharing them saved {duration(saved)}:"

@@ -13,10 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import (
-    arms,
     column,
     compared,
-    is_search,
     references,
     varying,
 )
@@ -181,57 +179,6 @@ def differing(study: Study) -> list[str]:
     if RATIO not in names and TASK in own and trials[TASK].nunique(dropna=False) > 1:
         names.append(TASK)
     return sorted({*names, *varying(pretrained, own)})
-
-
-def cost(study: Study) -> pd.DataFrame:
-    """Compute of each stage: pieces of work, total and median seconds."""
-    pretrainings = study.pretrainings.assign(seconds=_own_seconds(study.pretrainings))
-    stages = {"pretraining": pretrainings, "finetuning": study.trials}
-    stages |= {"audit": study.audits} if len(study.audits) else {}
-    rows = [
-        {
-            "stage": stage,
-            "pieces": len(work),
-            "seconds": work.seconds.sum(),
-            "median": work.seconds.median() if len(work) else np.nan,
-        }
-        for stage, work in stages.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def reuse(study: Study) -> pd.DataFrame:
-    """Per pretraining: how many trials started from it, its seconds, and those that saved.
-
-    The seconds of one that went on where a shorter one ended are those after that.
-    """
-    uses = study.trials.pretraining.value_counts()
-    names = arms(study).drop_duplicates("pretraining").set_index("pretraining").pretext
-    table = study.pretrainings.reindex(columns=["key", "whole", "seed", "status", "seconds"])
-    table["task"] = table.key.map(names)
-    table["trials"] = [int(uses.get(key, 0)) for key in table.key]
-    alone = table.seconds.fillna(0).astype(float)
-    table["seconds"] = _own_seconds(table)
-    table["saved"] = alone * table.trials.clip(lower=1) - table.seconds.fillna(0)
-    return table
-
-
-def _own_seconds(pretrainings: pd.DataFrame) -> pd.Series:
-    """Of each pretraining, without those of a shorter one that it went on from."""
-    seconds = pretrainings.seconds.astype(float)
-    shared = pretrainings.key.where(pretrainings.whole.isna(), pretrainings.whole)
-    return seconds - seconds.sort_values().groupby(shared).shift().fillna(0)
-
-
-def saved_by_stopping(study: Study) -> float:
-    """Seconds that the stopped trials would still have taken, at their own pace."""
-    stopped = study.trials[study.trials.status == "stopped"]
-    if stopped.empty or not is_search(study):
-        return 0.0
-    curves = study.curves[study.curves.stage == "finetune"]
-    done = stopped.run_id.map(curves.groupby("run_id").epoch.max()).astype(float)
-    epochs = pd.to_numeric(stopped["finetune.epochs"]).astype(float)
-    return float((stopped.seconds.astype(float) * (epochs / done - 1)).sum())
 
 
 def _rows(q: Quantity, trials: pd.DataFrame) -> list[dict[str, object]]:

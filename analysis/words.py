@@ -28,6 +28,7 @@ MOST_ARMS = 8
 """A headline with more is no headline; the tables have them all."""
 NONE = "–"
 """Stands where there is no number."""
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,25 @@ def duration(seconds: float) -> str:
         return f"{number(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def operations(flops: float) -> str:
+    """Floating point operations."""
+    return _prefixed(flops, "FLOP")
+
+
+def energy(joules: float) -> str:
+    """Joules, in kWh from a tenth of one on."""
+    if joules >= 3.6e5:
+        return f"{number(joules / 3.6e6)} kWh"
+    return _prefixed(joules, "J")
+
+
+def _prefixed(value: float, unit: str) -> str:
+    if pd.isna(value):
+        return NONE
+    power = min(max(0, math.floor(math.log10(value) / 3)), len(PREFIXES) - 1) if value > 0 else 0
+    return f"{number(value / 1000**power)} {PREFIXES[power]}{unit}"
 
 
 def signed(text: str) -> str:

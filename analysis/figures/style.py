@@ -10,7 +10,6 @@ from hashlib import sha256
 from html import escape
 from io import BytesIO, StringIO
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -23,7 +22,6 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullL
 
 from analysis.tables import Quantity
 from analysis.words import listed
-from study.durable import write_bytes
 
 INK = "#010203"
 """Stands for the colour of the text around the figure, so that it follows a dark page."""
@@ -158,10 +156,10 @@ def _pdf(drawing: Drawing) -> bytes:
     return content.getvalue()
 
 
-def save(drawing: Drawing, folder: Path) -> str:
-    """Write `NAME.svg`, `.pdf` and the plotted values as `.csv`; return the SVG element."""
-    element = svg(drawing)
-    write_bytes(folder / f"{drawing.name}.svg", f"{element}\n".encode())
-    write_bytes(folder / f"{drawing.name}.pdf", _pdf(drawing))
-    write_bytes(folder / f"{drawing.name}.csv", drawing.shown.to_csv(index=False).encode())
-    return element
+def files(drawing: Drawing) -> dict[str, bytes]:
+    """Ending → content: the figure as SVG and PDF, and the plotted values as CSV."""
+    return {
+        "svg": f"{svg(drawing)}\n".encode(),
+        "pdf": _pdf(drawing),
+        "csv": drawing.shown.to_csv(index=False).encode(),
+    }

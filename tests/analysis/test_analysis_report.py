@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -105,7 +107,44 @@ def test_the_same_tables_give_the_same_report(tmp_path: Path) -> None:
         for p in write_report([tmp_path], tmp_path / "report").parent.iterdir()
     }
     assert first == again
-    assert {Path(name).suffix for name in first} == {".html", ".svg", ".pdf", ".csv"}
+    assert {Path(name).suffix for name in first} == {".html", ".svg", ".pdf", ".csv", ".json"}
+
+
+def test_a_report_leaves_its_own_files_and_those_of_others(
+    tabulate: Tabulate, scratch: Build, masked: Build, tmp_path: Path
+) -> None:
+    runs = [scratch(seed, seed, 0.1) for seed in range(3)]
+    two = [masked(10 * n + seed, seed, n / 4, 0.1) for n in (1, 2) for seed in range(3)]
+    tabulate(*runs, *two)
+    folder = write_report([tmp_path], tmp_path / "report").parent
+    stale = folder / "force_rmse_against_ratio.csv"
+    changed = folder / "force_rmse_against_ratio.svg"
+    assert stale.is_file()
+    changed.write_text("edited by hand")
+    foreign = folder / "notes.txt"
+    foreign.write_text("mine")
+    tabulate(*runs)
+    write_report([tmp_path], folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == set(json.loads((folder / "files.json").read_text())) | {
+        "files.json",
+        foreign.name,
+        changed.name,
+    }
+    assert "report.html" in names
+
+
+def test_a_manifest_cannot_name_files_elsewhere(
+    tabulate: Tabulate, scratch: Build, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("x")
+    (tmp_path / "report").mkdir()
+    named = {"../other.csv": hashlib.sha256(b"x").hexdigest()}
+    (tmp_path / "report" / "files.json").write_text(json.dumps(named))
+    tabulate(scratch(0, 0, 0.1))
+    write_report([tmp_path], tmp_path / "report")
+    assert other.is_file()
 
 
 @pytest.mark.usefixtures("ablation")
