@@ -17,7 +17,7 @@ from analysis.arms import compared, excluded, is_search
 from analysis.beside import beside, final
 from analysis.claims import NOT_RUN, Finding, findings, findings_table
 from analysis.cost import reuse, saved_by_sharing, saved_by_stopping
-from analysis.figures import against, changes, curves, parity, search
+from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.folder import ReportFolder
 from analysis.load import Study, load
@@ -42,7 +42,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-FIGURES = (changes, against, curves, search, parity)
+FIGURES = (changes, against, curves, learning, search, parity)
 MOST_TRIALS = 200
 """Trials that the page lists; the table holds them all."""
 

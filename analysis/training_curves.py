@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.arms import arms, column, compared, is_search, references
+from analysis.arms import arms, compared, is_search, references
 from analysis.load import Study, remembered
-from analysis.statistics import change_of, fisher, paired_change, proportion_interval
+from analysis.statistics import Change, fisher, paired_change, proportion_interval
 from analysis.tables import CHANGE, FORCE, by_seed, finetuning, judged
 
 TARGETS = (2.0, 1.5, 1.2, 1.0)
@@ -21,39 +21,53 @@ COLLAPSED = 0.95
 """A final error above this share of the trivial one is a collapse: nothing was learnt."""
 
 
-def convergence(study: Study) -> pd.DataFrame:
-    """Epochs that each arm takes to the final error of its reference, times `TARGETS`.
+@remembered
+def arrivals(study: Study) -> pd.DataFrame:
+    """When each trial gets to the final error of its arm's reference, times `TARGETS`.
 
-    The first crossing of the validation force error is interpolated in its logarithm; seeds that
-    never get there are censored, and enter no ratio.
+    The first crossing of the validation force error is interpolated in its logarithm.
 
     Returns:
-        A row per arm and target: arm, task, target, epochs (median over seeds that got there),
-        seconds (the same, pretraining included), reached, n, and the change of epochs against the
-        reference, as `CHANGE`; `speedup` is how many times fewer epochs; `total` the same in
-        measured compute of both stages.
+        A row per trial and target: arm, task, family, reference, run_id, seed, target, epochs and
+        seconds (measured compute, pretraining included); infinite for one that never gets there.
     """
     trials, curves = compared(study), finetuning(study)
     wide = curves[curves.metric == METRIC].pivot(index="epoch", columns="run_id", values="value")
     pairs = references(trials)
-    rows = []
+    rows: list[dict[str, object]] = []
     for arm, group in trials.groupby("arm", sort=False):
         reference = pairs.get(str(arm), str(arm))
-        other = trials[trials.arm == reference]
-        goal = wide.reindex(columns=other.run_id).ffill().iloc[-1:].median(axis=1)
-        for target in TARGETS:
-            if len(goal):
-                limit = target * float(goal.iloc[0])
-                rows.append(_speed(str(arm), group, other, wide, limit) | {"target": target})
-    table = pd.DataFrame(rows)
+        others = trials[trials.arm == reference].run_id
+        ends = wide.reindex(columns=others).ffill().iloc[-1:].median(axis=1).dropna()
+        for trial in group.to_dict("records"):
+            for end in ends:
+                rows += _arrivals(trial | {"reference": reference}, wide, float(end))
+    return pd.DataFrame(rows)
+
+
+def convergence(study: Study) -> pd.DataFrame:
+    """Epochs that each arm takes to the final error of its reference, times `TARGETS`.
+
+    Seeds that never get there are censored, and enter no ratio.
+
+    Returns:
+        A row per arm and target: arm, task, family, reference, target, epochs and seconds (medians
+        over seeds), reached, n, and the change of epochs against the reference, as `CHANGE`;
+        `speedup` is how many times fewer epochs, `total` the same in compute of both stages.
+    """
+    table = arrivals(study)
     if table.empty:
         return table
+    groups = dict(list(table.groupby(["arm", "target"], sort=False)))
+    rows = pd.DataFrame(
+        [_speed(group, groups[group.reference.iloc[0], key[1]]) for key, group in groups.items()]
+    )
     told = [
-        pd.DataFrame(judged(list(rows.change_)), rows.index)
-        for _, rows in table[table.arm != table.reference].groupby("target")
+        pd.DataFrame(judged(list(some.change_)), some.index)
+        for _, some in rows[rows.arm != rows.reference].groupby("target")
     ]
     judgements = pd.concat(told) if told else pd.DataFrame(columns=CHANGE)
-    return table.drop(columns="change_").join(judgements)
+    return rows.drop(columns="change_").join(judgements)
 
 
 def learning_area(study: Study, share: float = 1.0) -> pd.DataFrame:
@@ -123,45 +137,44 @@ def first_below(errors: NDArray[np.float64], limit: float) -> float:
     return at + float((before - math.log(limit)) / (before - after))
 
 
-def _speed(
-    arm: str, group: pd.DataFrame, other: pd.DataFrame, wide: pd.DataFrame, limit: float
-) -> dict[str, object]:
-    mine, theirs = (_reached(rows, wide, limit) for rows in (group, other))
-    both = pd.concat([mine, theirs], axis=1, join="inner", keys=["mine", "theirs"])
-    finite = both[np.isfinite(both).all(axis=1)]
-    change = change_of([float(x) for x in np.log(finite.mine / finite.theirs)])
-    spent = _seconds(group, mine), _seconds(other, theirs)
-    return {
-        "arm": arm,
-        "task": group.task.iloc[0],
-        "family": group.family.iloc[0],
-        "reference": other.arm.iloc[0],
-        "epochs": float(np.median(mine)) if len(mine) else math.nan,
-        "seconds": spent[0],
-        "reached": int(np.isfinite(mine).sum()),
+def _arrivals(trial: dict[Any, Any], wide: pd.DataFrame, end: float) -> list[dict[str, object]]:
+    if trial["run_id"] not in wide:
+        return []
+    errors = wide[trial["run_id"]].dropna().to_numpy(dtype=float)
+    before = float(trial["pretrain_compute"])
+    pace = (float(trial["compute"]) - before) / float(trial.get("finetune.epochs", math.nan))
+    kept = {name: trial[name] for name in ("arm", "task", "family", "reference", "run_id", "seed")}
+    epochs = {target: first_below(errors, target * end) for target in TARGETS}
+    return [
+        kept | {"target": target, "epochs": at, "seconds": before + pace * at}
+        for target, at in epochs.items()
+    ]
+
+
+def _speed(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object]:
+    changes = {name: _ratio(mine, theirs, name) for name in ("epochs", "seconds")}
+    fewer = {name: 1 / (1 + c.percent / 100) if c.n else math.nan for name, c in changes.items()}
+    first = mine.iloc[0]
+    return {name: first[name] for name in ("arm", "task", "family", "reference", "target")} | {
+        "epochs": _median(mine.epochs),
+        "seconds": _median(mine.seconds),
+        "reached": int(np.isfinite(mine.epochs).sum()),
         "n": len(mine),
-        "speedup": 1 / (1 + change.percent / 100) if change.n else math.nan,
-        "total": spent[1] / spent[0] if spent[0] else math.nan,
-        "change_": change,
+        "speedup": fewer["epochs"],
+        "total": fewer["seconds"],
+        "change_": changes["epochs"],
     }
 
 
-def _reached(trials: pd.DataFrame, wide: pd.DataFrame, limit: float) -> pd.Series[float]:
-    epochs = {
-        seed: first_below(wide[run].dropna().to_numpy(dtype=float), limit)
-        for seed, run in zip(trials.seed, trials.run_id, strict=True)
-        if run in wide
-    }
-    return pd.Series(epochs, dtype=float)
+def _ratio(mine: pd.DataFrame, theirs: pd.DataFrame, name: str) -> Change:
+    """Change seed by seed, of those that get there in both."""
+    finite = (rows[np.isfinite(rows[name].astype(float))] for rows in (mine, theirs))
+    return paired_change(*(by_seed(rows, name) for rows in finite))
 
 
-def _seconds(trials: pd.DataFrame, reached: pd.Series[float]) -> float:
-    """Median compute to the target: pretraining, and finetuning up to the crossing."""
-    known = trials.drop_duplicates("seed").set_index("seed").reindex(reached.index)
-    pace = known["compute"] - known.pretrain_compute
-    pace /= pd.to_numeric(column(known, "finetune.epochs")).astype(float)
-    spent = (known.pretrain_compute + pace * reached).to_numpy(dtype=float)
-    return float(np.median(spent)) if len(spent) else math.nan
+def _median(values: pd.Series[float]) -> float:
+    """As `numpy`'s, which knows infinity."""
+    return float(np.median(values.to_numpy(dtype=float)))
 
 
 def _steadiness(trial: dict[Any, Any], wide: dict[str, pd.DataFrame]) -> dict[str, object]:

@@ -1,0 +1,207 @@
+"""How fast arms learn, and how steadily."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures.style import (
+    COLOURS,
+    MARKERS,
+    Drawing,
+    counts,
+    logarithmic,
+    looks,
+    slug,
+    styled,
+)
+from analysis.load import Study
+from analysis.tables import is_ablation
+from analysis.training_curves import arrivals, stability, steadiness
+from analysis.words import number
+
+MOST_ARMS = 9
+"""As many as colours and markers tell apart."""
+MOST_ROWS = 30
+WIDTH = 26
+"""Letters of an arm's name on a line."""
+STEADINESS = {
+    "roughness": "roughness: s.d. of its steps, last half",
+    "fluctuation": "fluctuation: s.d. about a line, after the first third",
+}
+RATES = {"diverged": "diverged", "collapsed": "collapsed"}
+
+
+def drawings(study: Study) -> list[Drawing]:
+    """Speed for each family of arms; steadiness of all arms."""
+    if not is_ablation(study):
+        return []
+    rows = arrivals(study)
+    made: list[Drawing | None] = [
+        _speed(rows[rows.family == family], str(family), *how)
+        for family in (rows.family.unique() if len(rows) else [])
+        if rows[rows.family == family].arm.nunique() > 1
+        for how in (("epochs", "Finetuning epochs"), ("minutes", "Compute of both stages (min)"))
+    ]
+    if len(steadiness(study)):
+        made += [_steadiness(study), _spikes(study), _rates(study)]
+    return [drawing for drawing in made if drawing is not None]
+
+
+def _speed(rows: pd.DataFrame, family: str, name: str, label: str) -> Drawing:
+    """Epochs or compute against the error to be reached."""
+    rows = rows.assign(minutes=rows.seconds / 60)
+    rows = rows[rows.arm.isin(rows.arm.unique()[:MOST_ARMS])]
+    targets = sorted(rows.target.unique(), reverse=True)
+    look = looks(list(rows.arm.unique()), scratch=set(rows[rows.task == "from scratch"].arm))
+    never = int((~np.isfinite(rows.epochs.astype(float))).sum())
+    told = []
+    with styled() as (figure, axes):
+        for arm, group in rows.groupby("arm", sort=False):
+            shown = look[str(arm)]
+            medians = group.groupby("target")[name].median().reindex(targets)
+            drawn = medians.where(np.isfinite(medians))
+            at = np.arange(len(targets), dtype=float)
+            axes.plot(
+                at,
+                drawn.to_numpy(dtype=float),
+                shown.dash,
+                color=shown.colour,
+                marker=shown.marker,
+                label=str(arm).removesuffix(f", {family}"),
+            )
+            places = group.target.map({target: place for place, target in enumerate(targets)})
+            finite = np.isfinite(group[name].astype(float))
+            axes.plot(
+                places[finite], group[name][finite], "o", color=shown.colour, mfc="none", ms=4
+            )
+            told.append(f"{arm} {', '.join(number(value) for value in medians)}")
+        axes.set_xticks(range(len(targets)), [f"{target:g} ×" for target in targets])
+        axes.set(xlabel="Error to reach, in final errors of the reference", ylabel=label)
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best")
+    what = label[:1].lower() + label[1:]
+    names = ", ".join(f"{target:g} ×" for target in targets)
+    return Drawing(
+        name="_".join(filter(None, (f"speed_{name}", slug(family)))),
+        title=f"{label.partition(' (')[0]} to an error" + (f", {family}" if family else ""),
+        caption="Until the validation force error first is so many times the median final one of"
+        " the reference. Markers are medians over seeds, those that never get there counted as"
+        f" infinite; open circles are seeds. {never} of {len(rows)} crossings never came."
+        f" {counts(rows)}",
+        alt=f"Median {what} to {names}: {'; '.join(told)} (∞: never).",
+        figure=figure,
+        shown=rows[["arm", "seed", "target", name]],
+    )
+
+
+def _steadiness(study: Study) -> Drawing | None:
+    return _by_arm(
+        steadiness(study),
+        STEADINESS,
+        name="steadiness",
+        title="How smooth validation curves are",
+        label="Standard deviation of ln(validation force error)",
+        caption="Roughness is that of the curve's steps over the last half of finetuning,"
+        " fluctuation that about a straight line after the first third",
+    )
+
+
+def _spikes(study: Study) -> Drawing | None:
+    return _by_arm(
+        steadiness(study),
+        {"spikes": "spikes"},
+        name="gradient_spikes",
+        title="Spikes of the gradient",
+        label="99th percentile of the gradient's norm over its median",
+        caption="Of the norms of all epochs, each the mean over its steps; 1 is no spike at all",
+    )
+
+
+def _by_arm(
+    rows: pd.DataFrame, kinds: Mapping[str, str], *, name: str, title: str, label: str, caption: str
+) -> Drawing | None:
+    """Seeds as open circles and medians, arm by arm."""
+    for kind in kinds:
+        rows = rows[np.isfinite(rows[kind].astype(float)) & (rows[kind] > 0)]
+    arms = list(rows.arm.unique()[:MOST_ROWS])
+    rows = rows[rows.arm.isin(arms)]
+    if rows.empty:
+        return None
+    with styled(_height(arms, len(kinds))) as (figure, axes):
+        for place, (kind, words) in enumerate(kinds.items()):
+            offset = 0.5 * ((place + 0.5) / len(kinds) - 0.5)
+            at = np.array([arms.index(arm) + offset for arm in rows.arm])
+            axes.plot(rows[kind], at, "o", color=COLOURS[place], mfc="none", ms=4)
+            medians = rows.groupby("arm")[kind].median().reindex(arms)
+            marks = np.arange(len(arms)) + offset
+            axes.plot(medians, marks, MARKERS[place], color=COLOURS[place], label=words, ls="none")
+        axes.set_xscale("log")
+        logarithmic(axes.xaxis, pd.concat([rows[kind] for kind in kinds]))
+        _name_rows(axes, arms)
+        axes.set_xlabel(label)
+        if len(kinds) > 1:
+            figure.legend(loc="outside upper left")
+    table = rows.groupby("arm", sort=False)[[*kinds]].median().reset_index()
+    told = "; ".join(
+        f"{row['arm']} {', '.join(f'{kind} {number(row[kind])}' for kind in kinds)}"
+        for row in table.to_dict("records")
+    )
+    return Drawing(
+        name=name,
+        title=title,
+        caption=f"{caption}. Markers are medians over seeds, open circles seeds. {counts(rows)}",
+        alt=f"{title}, medians: {told}.",
+        figure=figure,
+        shown=rows[["arm", "seed", *kinds]],
+    )
+
+
+def _rates(study: Study) -> Drawing | None:
+    """Left out where nothing went wrong."""
+    rows = stability(study).head(MOST_ROWS)
+    if not rows[[*RATES]].to_numpy().any():
+        return None
+    arms = list(rows.arm)
+    shown = pd.DataFrame({"arm": rows.arm, "n": rows.n})
+    with styled(_height(arms, len(RATES))) as (figure, axes):
+        for place, kind in enumerate(RATES):
+            at = np.arange(len(arms)) + 0.5 * ((place + 0.5) / len(RATES) - 0.5)
+            shown[f"{kind} (%)"] = rate = 100 * rows[kind].astype(float) / rows.n
+            colour = COLOURS[place]
+            axes.hlines(at, rows[f"{kind}_low"], rows[f"{kind}_high"], color=colour, linewidth=1.4)
+            axes.plot(rate, at, MARKERS[place], color=colour, label=RATES[kind], linestyle="none")
+        axes.set_xlim(-2, 102)
+        _name_rows(axes, arms)
+        axes.set_xlabel("Share of trials (%)")
+        figure.legend(loc="outside upper left", ncols=2)
+    told = "; ".join(
+        f"{row['arm']} {row['diverged']} diverged and {row['collapsed']} collapsed of {row['n']}"
+        for row in rows.to_dict("records")
+    )
+    return Drawing(
+        name="failures",
+        title="Trials that diverged or collapsed",
+        caption="Collapsed are those whose test force error is above 95 % of predicting zero force."
+        " Lines are Clopper and Pearson's 95 % intervals."
+        f" n = {rows.n.min()} to {rows.n.max()} trials per arm.",
+        alt=f"{told}.",
+        figure=figure,
+        shown=shown,
+    )
+
+
+def _height(arms: Sequence[str], kinds: int) -> float:
+    lines = max(fill(arm, WIDTH).count("\n") + 1 for arm in arms)
+    return 1.5 + 0.16 * len(arms) * max(kinds + 1, lines)
+
+
+def _name_rows(axes: Axes, arms: Sequence[str]) -> None:
+    axes.set_yticks(range(len(arms)), [fill(arm, WIDTH) for arm in arms])
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
