@@ -384,8 +384,15 @@ def test_studies_that_share_their_work_are_told_together(
     assert [f.study for f in found] == ["one, two"]
 
 
-def test_gates_hold_fail_or_are_not_tested(extended: Study) -> None:
-    found = {gate.rule: gate for gate in gates([extended])}
+def test_gates_hold_fail_or_are_not_tested(tabulate: Tabulate, scratch: Build) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 1000) for seed in SEEDS]
+    for epochs, share in ((6, 0.8), (8, 1.2)):  # The rule is of half as many more.
+        length = {"finetune.epochs": epochs}
+        runs += [
+            scratch(10 * epochs + seed, seed, share * (0.1 + seed / 1000), **length)
+            for seed in SEEDS
+        ]
+    found = {gate.rule: gate for gate in gates([tabulate(*runs)])}
     longer = found["scratch with 1.5 times the epochs is better than scratch"]
     assert longer.holds
     assert longer.found.startswith("6 against 4 epochs: −20.0 %")
