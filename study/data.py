@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from study import teaching
-from study.errors import UserError
+from study.errors import UserError, of_disk
 from study.progress import progress_display
 from study.provenance import cores
 from study.published import SETS, bring
@@ -35,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"{place}{error.strerror or error}\n")
+        sys.stderr.write(f"{of_disk(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run again to go on from what is there\n")

@@ -13,3 +13,9 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def of_disk(problem: OSError) -> str:
+    """What the system refused to do, and with which file, in a line."""
+    place = f"{problem.filename}: " if problem.filename else ""
+    return f"{place}{problem.strerror or problem}"

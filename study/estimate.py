@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from study.sizes import Sizes
 from study.trial import Stage, Trial
 
@@ -26,6 +24,9 @@ AGAINST_EGNN = {
 """What a step of a model costs, with the width and layers of an EGNN: mean over 32 × 3 and
 128 × 5, 4 and 16 frames of 81 atoms. Between these it differs by up to a half."""
 
+MOST_NEIGHBOURS = 1e4
+"""Of an atom, whatever the cutoff, so that a wrong one does not make an estimate infinite."""
+
 VALIDATION_SHARE = 0.35
 """Cost of a frame in validation relative to training."""
 
@@ -40,7 +41,7 @@ def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     train, validation, _ = sizes.shares(trial.split)
     train = min(train, stage.frames or train)
     frames = train + VALIDATION_SHARE * validation
-    neighbours = min(sizes.density * 4 / 3 * math.pi * model.cutoff**3, 1e4)
+    neighbours = min(sizes.neighbours(model.cutoff), MOST_NEIGHBOURS)
     per_frame = sizes.atoms * neighbours * (PER_EDGE + PER_EDGE_AND_FEATURE * model.hidden)
     steps = frames / stage.batch_size
     of_egnn = stage.epochs * model.layers * (steps * STEP_OVERHEAD + frames * per_frame)

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import UserError
+from study.errors import UserError, of_disk
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"{place}{error.strerror or error}\n")
+        sys.stderr.write(f"{of_disk(error)}\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import options
-from study.errors import UserError
+from study.errors import UserError, of_disk
 from study.signals import UNFINISHED, Ending, heeded
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return MISUSE
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(
-            f"{place}{error.strerror or error}; mend that and run the same command again, it goes "
-            "on from what is done\n"
+            f"{of_disk(error)}; mend that and run the same command again, it goes on from what is "
+            "done\n"
         )
         return MISUSE
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -26,9 +27,11 @@ class Sizes:
         compositions: frames of one sum formula.
         atoms: mean per frame.
         waters: water molecules in the smallest frame; 0 if some frame holds anything else.
-        density: atoms per Å³.
+        density: atoms per Å³, vacuum left out.
         labels: what the frames are labelled with, such as energy and forces.
         published: frames that train, validate and test in the split it was published with.
+        others: other atoms in an atom's frame, mean over atoms, if all frames are molecules in
+            vacuum; None if some are periodic.
     """
 
     groups: Histogram
@@ -39,6 +42,7 @@ class Sizes:
     density: float
     labels: tuple[str, ...] = ("energy", "forces")
     published: tuple[int, ...] = (0, 0, 0)
+    others: float | None = None
 
     @property
     def frames(self) -> int:
@@ -58,6 +62,11 @@ class Sizes:
             counts, frames_each = split.counts(units), self.frames / units
         train, validation, test = (count * frames_each for count in counts)
         return train, validation, test
+
+    def neighbours(self, cutoff: float) -> float:
+        """About how many atoms are nearer than `cutoff`, Å, to an atom: no more than there are."""
+        evenly = self.density * 4 / 3 * math.pi * cutoff**3
+        return evenly if self.others is None else min(evenly, self.others)
 
     def fewest_frames(self, by: SplitBy, units: int) -> int:
         """Frames in the smallest `units` units: no split with so many has fewer."""

@@ -220,6 +220,34 @@ def water_folder(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.fixture
+def space_file(tmp_path: Path) -> Path:
+    """A space with two ratios and two seeds, as a user writes it."""
+    path = tmp_path / "ratio.yaml"
+    path.write_text(
+        """\
+question: Which ratio?
+seeds: [0, 1]
+trial:
+  dataset: {name: tip3p_water, molecules: 32, trajectories: 10, frames: 100}
+  model: {name: egnn, hidden: 32, layers: 3}
+  pretrain:
+    task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}
+    epochs: 5
+    batch_size: 8
+  finetune:
+    task: {name: energy_forces}
+    epochs: 20
+    batch_size: 2
+profiles:
+  quick:
+  longer:
+    trial: {finetune: {epochs: 40}, pretrain: {task: {masking_ratio: {choice: [0.9]}}}}
+"""
+    )
+    return path
+
+
 SMALL_SPACE = f"""\
 question: Does masking help?
 seeds: [0, 1]

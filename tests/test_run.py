@@ -22,33 +22,7 @@ from study.space import Space, load_space
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
 
-SPACE = """\
-question: Which ratio?
-seeds: [0, 1]
-trial:
-  dataset: {name: tip3p_water, molecules: 32, trajectories: 10, frames: 100}
-  model: {name: egnn, hidden: 32, layers: 3}
-  pretrain:
-    task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}
-    epochs: 5
-    batch_size: 8
-  finetune:
-    task: {name: energy_forces}
-    epochs: 20
-    batch_size: 2
-profiles:
-  quick:
-"""
-ARMS = SPACE.replace(
-    "trial:\n", "trial:\n  choice:\n    - {pretrain: null, finetune: {epochs: 30}}\n    - {}\n"
-)
-
-
-@pytest.fixture
-def space_file(tmp_path: Path) -> Path:
-    path = tmp_path / "ratio.yaml"
-    path.write_text(SPACE)
-    return path
+ARMS = "trial:\n  choice:\n    - {pretrain: null, finetune: {epochs: 30}}\n    - {}\n"
 
 
 def with_changes(path: Path, *changes: str) -> Space:
@@ -78,7 +52,7 @@ def test_set_replaces_values_and_holes(space_file: Path) -> None:
 
 
 def test_set_reaches_every_arm_and_switches_nothing_on(space_file: Path) -> None:
-    space_file.write_text(ARMS)
+    space_file.write_text(space_file.read_text().replace("trial:\n", ARMS, 1))
     trials = with_changes(space_file, "trial.finetune.epochs=7", "trial.pretrain.epochs=2").grid()
     assert {trial.finetune.epochs for trial in trials} == {7}
     assert {trial.pretrain.epochs for trial in trials if trial.pretrain} == {2}
@@ -126,13 +100,13 @@ def test_bad_options_are_answered_in_a_line_and_write_nothing(
 def test_trials_of_a_search_can_be_chosen(
     space_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space_file.write_text("search: {trials: 9}\n" + SPACE)
+    space_file.write_text("search: {trials: 9}\n" + space_file.read_text())
     assert answer(space_file, "--trials", "4", "--dry-run") == 0
     assert "4 proposed by Optuna" in capsys.readouterr().out
 
 
 def test_an_audit_is_part_of_the_plan(space_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    space_file.write_text("search: {trials: 9}\nearly_stopping: {}\n" + SPACE)
+    space_file.write_text("search: {trials: 9}\nearly_stopping: {}\n" + space_file.read_text())
     assert answer(space_file, "--audit", "2", "--dry-run") == 0
     assert "audit    finishes 2 stopped trials" in capsys.readouterr().out
     assert answer(space_file, "--audit", "0", "--dry-run") == 2

@@ -18,33 +18,7 @@ from study.schema import FILE, HEAD, main, text
 from study.space import SHIPPED, load_space
 from study.yaml_file import read_yaml
 
-SPACE = """\
-question: Which ratio?
-seeds: [0, 1]
-trial:
-  dataset: {name: tip3p_water, molecules: 32, trajectories: 10, frames: 100}
-  model: {name: egnn, hidden: 32, layers: 3}
-  pretrain:
-    task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}
-    epochs: 5
-    batch_size: 8
-  finetune:
-    task: {name: energy_forces}
-    epochs: 20
-    batch_size: 2
-profiles:
-  quick:
-  longer:
-    trial: {finetune: {epochs: 40}, pretrain: {task: {masking_ratio: {choice: [0.9]}}}}
-"""
 WATER = "name: tip3p_water, molecules: 32, trajectories: 10, frames: 100"
-
-
-@pytest.fixture
-def space_file(tmp_path: Path) -> Path:
-    path = tmp_path / "ratio.yaml"
-    path.write_text(SPACE)
-    return path
 
 
 def edited(space_file: Path, old: str, new: str) -> str:
@@ -112,6 +86,21 @@ def test_a_choice_beside_other_keys_lays_each_option_over_them(space_file: Path)
         (True, 20, 2e-3, 8),
     ]
     assert len({trial.dataset for trial in trials}) == 1
+
+
+@pytest.mark.parametrize("key", ["epochs: 20", "batch_size: 2"])
+@pytest.mark.parametrize("range_", ["{uniform: [1, 10]}", "{loguniform: [1.5, 10]}"])
+def test_whole_numbers_are_not_drawn_from_a_range_of_real_ones(
+    space_file: Path, key: str, range_: str
+) -> None:
+    edited(space_file, "seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}")
+    name = key.partition(":")[0]
+    edited(space_file, f"    {key}\n", f"    {name}: {range_}\n")
+    line = space_file.read_text().splitlines().index(f"    {name}: {range_}") + 1
+    where = f"{space_file}:{line}: trial.finetune.{name}: must be a whole number, but got "
+    problems = refusals(str(space_file))
+    assert len(problems) == 2  # Neither end will do.
+    assert all(problem.startswith(where) for problem in problems)
 
 
 def test_problems_in_an_option_have_its_line(space_file: Path) -> None:

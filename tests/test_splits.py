@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from study.datasets import ase_file
 from study.datasets.splits import Splits, sizes_of, split, units_of
 from study.errors import UserError
 from study.frames import Frames
+from study.graph import GraphSet
 from study.trial import Split
 
 BY_FRAME, BY_TRAJECTORY = Split(by="frame"), Split(by="trajectory")
@@ -186,3 +188,28 @@ def test_a_split_is_stored_under_its_hash_and_only_once(tmp_path: Path) -> None:
     parts.save(tmp_path)
     assert path.stat().st_mtime_ns == written
     assert json.loads(path.read_text()) == {"train": [2, 0], "validation": [3], "test": [1]}
+
+
+@pytest.mark.parametrize("cutoff", [2.0, 3.4, 5.0, 10.0])
+@pytest.mark.parametrize("largest", [5, 99])
+def test_the_neighbours_of_molecules_are_estimated_about_as_they_are_counted(
+    cutoff: float, largest: int
+) -> None:
+    molecules = ase_file.g2()
+    molecules = molecules.select(
+        np.flatnonzero((molecules.sizes > 2) & (molecules.sizes <= largest))
+    )
+    edges = GraphSet.build(molecules, cutoff).edge_index.shape[1]
+    estimated = sizes_of(molecules).neighbours(cutoff)
+    assert estimated == pytest.approx(edges / len(molecules.numbers), rel=0.5)
+    if cutoff == 10:
+        assert estimated * len(molecules.numbers) == pytest.approx(edges)
+
+
+def test_vacuum_around_a_molecule_has_no_neighbours(water: Frames) -> None:
+    molecules = ase_file.g2()
+    wider = replace(molecules, cells=2 * molecules.cells)
+    assert sizes_of(wider).density == pytest.approx(sizes_of(molecules).density)
+    periodic = sizes_of(water)
+    assert periodic.others is None
+    assert periodic.density == pytest.approx(len(water.numbers) / np.linalg.det(water.cells).sum())

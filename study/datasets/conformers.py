@@ -61,13 +61,16 @@ def box(positions: Array) -> Array:
     return cells
 
 
+def extents(frames: Frames) -> Array:
+    """(frames, 3) Å, from the first to the last atom along each axis."""
+    starts, positions = frames.offsets[:-1], frames.positions
+    spans: Array = np.maximum.reduceat(positions, starts) - np.minimum.reduceat(positions, starts)
+    return spans
+
+
 def in_vacuum(frames: Frames) -> NDArray[np.bool_]:
     """(frames,) whether the cell is that of `box`: a molecule, which is not periodic."""
-    starts = frames.offsets[:-1]
-    extent = np.maximum.reduceat(frames.positions, starts) - np.minimum.reduceat(
-        frames.positions, starts
-    )
-    off = frames.cells - (extent + VACUUM)[:, None] * np.eye(3)
+    off = frames.cells - (extents(frames) + VACUUM)[:, None] * np.eye(3)
     return np.asarray(np.abs(off).max(axis=(1, 2)) < 1e-6)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from study.datasets.conformers import VACUUM, in_vacuum
+from study.datasets.conformers import extents, in_vacuum
 from study.durable import write_json
 from study.errors import UserError
 from study.frames import Frames
@@ -112,17 +112,21 @@ def sizes_of(frames: Frames) -> Sizes:
         for by in ("trajectory", "frame", "composition")
     )
     parts = frames.properties.get("part", np.empty(0))
-    # A molecule with three Å around it; the vacuum beyond says nothing of its neighbours.
-    cells = frames.cells - in_vacuum(frames)[:, None, None] * (VACUUM - 3) * np.eye(3)
+    # A molecule fills its cell up to three Å around it; the vacuum beyond has no neighbours.
+    filled = np.prod(extents(frames) + 3, axis=1)
+    volume = np.minimum(np.abs(np.linalg.det(frames.cells)), filled).sum()
     return Sizes(
         groups=groups,
         copies=copies,
         compositions=compositions,
         atoms=float(frames.sizes.mean()),
         waters=int(oxygens.min()) if water.all() else 0,
-        density=float(len(frames.numbers) / np.abs(np.linalg.det(cells)).sum()),
+        density=float(len(frames.numbers) / volume),
         labels=frames.labels,
         published=tuple(int((parts == number).sum()) for number in PARTS),
+        others=float(frames.sizes @ (frames.sizes - 1) / len(frames.numbers))
+        if in_vacuum(frames).all()
+        else None,
     )
 
 
