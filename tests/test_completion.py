@@ -44,10 +44,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["study.ru"], ["study.run"]),
         (["study.run", "--sp"], ["--space"]),
         (["study.run", "--space", "masking_r"], ["masking_ratio"]),
-        (
-            ["study.run", "--space", "m"],
-            ["mask_vs_denoise", "masking_ratio", "masking_search", "mine.yaml"],
-        ),
+        (["study.run", "--space", "mask"], ["mask_vs_denoise", "masking_ratio", "masking_search"]),
+        (["study.run", "--space", "min"], ["mine.yaml"]),
         (["study.run", "--space", "x", "--profile", "q"], ["quick"]),
         (["study.status", ""], ["runs/studies/masking-quick"]),
         (["study.predict", "runs/studies/m"], ["runs/studies/masking-quick"]),
