@@ -13,7 +13,17 @@ from pathlib import Path
 
 COMMANDS = {
     name: name
-    for name in ("status", "predict", "rerun", "data", "doctor", "check", "schema", "completion")
+    for name in (
+        "status",
+        "predict",
+        "dynamics",
+        "rerun",
+        "data",
+        "doctor",
+        "check",
+        "schema",
+        "completion",
+    )
 } | {"run": "options"}
 """Modules of this package that are commands, and the modules that know their options."""
 PYTHONS = ("python", "python3")
@@ -43,7 +53,7 @@ _{package}_complete() {{
     *) case "$word" in
          -*) COMPREPLY=($(compgen -W "$(_{package}_words "$command")" -- "$word")) ;;
          *) case "$command" in
-              {package}.status|{package}.rerun|{package}.predict)
+              {package}.status|{package}.rerun|{package}.predict|{package}.dynamics)
                 COMPREPLY=($(compgen -d -- "${{word:-runs/studies/}}")) ;;
             esac ;;
        esac ;;

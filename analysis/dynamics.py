@@ -1,0 +1,106 @@
+"""Draw the energies of dynamics: `python -m analysis.dynamics nve.csv`.
+
+Beside the table of `python -m study.dynamics` comes its figure as SVG and PDF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.style import COLOURS, INK, Drawing, files, slug, styled
+from analysis.words import number
+from study.durable import write_bytes
+from study.errors import UserError, of_disk
+
+COLUMNS = ("time", "total", "kinetic", "potential", "total_per_atom")
+"""ps, eV, eV, eV, eV per atom."""
+MOST_POINTS = 1000
+"""More along a line cannot be seen."""
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The table of a run.
+
+    Raises:
+        UserError: if it is none.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as problem:
+        what = " ".join(str(problem).split())
+        raise UserError(f"{path}: not a table that `study.dynamics` wrote: {what}") from None
+    wrong = [
+        name
+        for name in COLUMNS
+        if name not in table or not np.isfinite(pd.to_numeric(table[name], errors="coerce")).all()
+    ]
+    if wrong or len(table) < 2:
+        raise UserError(
+            f"{path}: must have two rows or more with numbers as {', '.join(COLUMNS)}; run "
+            "`python -m study.dynamics` again"
+        )
+    return table
+
+
+def drawing(table: pd.DataFrame, name: str) -> Drawing:
+    """Changes of kinetic, potential and total energy, per atom.
+
+    Args:
+        table: as `read` gives.
+        name: of the figure's files.
+    """
+    atoms = round(float((table.total / table.total_per_atom).median()))
+    parts = ("potential", "kinetic", "total")
+    shown = pd.DataFrame({"time": table.time}).assign(
+        **{part: 1000 * (table[part] - table[part].iloc[0]) / atoms for part in parts}
+    )
+    drift = float(np.polyfit(shown.time, shown.total, 1)[0])
+    with styled() as (figure, axes):
+        thinned = shown.iloc[:: -(-len(shown) // MOST_POINTS)]
+        for part, colour in zip(parts, (*COLOURS[:2], INK), strict=True):
+            axes.plot(thinned.time, thinned[part], color=colour, label=part, linewidth=1.2)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(parts))
+        axes.set(xlabel="Time (ps)", ylabel="Change of energy (meV/atom)")
+    told = (
+        f"the total drifts by {number(drift)} meV/atom/ps, while the kinetic energy varies by "
+        f"{number(float(np.ptp(shown.kinetic)))} meV/atom"
+    )
+    return Drawing(
+        name=name,
+        title="Energy in dynamics at constant energy",
+        caption=f"Changes since the start, {atoms} atoms; {told}.",
+        alt=f"Potential, kinetic and total energy against time: {told}.",
+        figure=figure,
+        shown=shown,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw; 0 is success, 2 something the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.dynamics", description=__doc__)
+    parser.add_argument("table", type=Path, help="*.csv of `python -m study.dynamics`")
+    given = parser.parse_args(arguments)
+    try:
+        made = drawing(read(given.table), slug(given.table.stem))
+        content = files(made)
+        for ending in ("pdf", "svg"):
+            written = given.table.with_suffix(f".{ending}")
+            write_bytes(written, content[ending])
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"{of_disk(error)}\n")
+        return 2
+    sys.stdout.write(f"{made.caption}\n{written}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
