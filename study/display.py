@@ -26,6 +26,9 @@ from study.work import Work
 MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
 """Units that read better by the thousandth."""
 
+REFRESHED = 2.0
+"""Seconds between two looks of the live table: with twenty rows one takes 12 ms of a core."""
+
 PLAIN_EVERY = 30.0
 """Seconds between progress lines off a terminal."""
 
@@ -101,7 +104,9 @@ class Display:
         self.reused, self.saved, self.shared = 0, 0.0, set[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
         self.started_at = self.spoke_at = time.monotonic()
-        self.live = Live(console=console, refresh_per_second=1, get_renderable=self._render)
+        self.live = Live(
+            console=console, refresh_per_second=1 / REFRESHED, get_renderable=self._render
+        )
 
     def __enter__(self) -> Display:
         """Begin to show."""
