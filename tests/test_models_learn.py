@@ -24,6 +24,7 @@ from study.trial import (
     ForceNet,
     Model,
     SchNet,
+    SE3Transformer,
     Stage,
     ViSNet,
 )
@@ -37,10 +38,11 @@ SMALL: dict[str, Model] = {
     "equivariant_transformer": EquivariantTransformer(
         name="equivariant_transformer", hidden=16, layers=2, basis=8, heads=2
     ),
+    "se3_transformer": SE3Transformer(name="se3_transformer", hidden=8, layers=2),
 }
 TRAINING = {"epochs": 25, "batch_size": 4, "lr": 0.002}
 QUICK = {"epochs": 8, "batch_size": 4, "lr": 0.01}
-FAST = ("schnet", "visnet", "equivariant_transformer")
+FAST = ("schnet", "visnet", "equivariant_transformer", "se3_transformer")
 """Models that learn fast, but whose steps take longer: a third of the epochs is enough."""
 COPIES = 6
 FRAMES = 12

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from study.calculator import StudyCalculator
 from study.datasets.splits import split
+from study.durable import append_json, read_json_lines
 from study.errors import UserError
 from study.frames import Frames
 from study.journal import Journal
@@ -239,12 +240,11 @@ def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: Stu
 
 def change_journal(study: StudyFolder, old: str, new: str) -> None:
     """As another version of the code would have written it."""
-    events = [json.loads(line) for line in study.journal.read_text().splitlines()]
+    events = [json.dumps(event) for event in read_json_lines(study.journal)]
+    assert any(old in event for event in events)
+    study.journal.unlink()
     for event in events:
-        event.pop("digest", None)
-    text = "".join(f"{json.dumps(event)}\n" for event in events)
-    assert old in text
-    study.journal.write_text(text.replace(old, new))
+        append_json(study.journal, json.loads(event.replace(old, new)))
 
 
 def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
