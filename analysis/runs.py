@@ -107,7 +107,8 @@ def _client_runs(client: MlflowClient, experiment_id: str) -> Iterable[Run]:
 def _read_sqlite(path: Path, experiment: str) -> list[Run]:
     if not path.is_file():
         raise UserError(f"no MLflow database at {path}")
-    address = f"file:{quote(str(path))}?mode=ro"
+    # Not read-only: SQLite may have to roll back what a killed writer left half done.
+    address = f"file:{quote(str(path))}?mode=rw"
     try:
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database:
             return _query(database, experiment)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from study.durable import is_locked
 from study.finding import GIB, Finding, Place, ok
@@ -118,7 +119,7 @@ def _database(place: Place) -> Finding:
     if place.tracking_uri or not path.exists():
         return ok("not there yet" if not place.tracking_uri else "not used")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
             (count,) = database.execute("SELECT COUNT(*) FROM runs").fetchone()
     except sqlite3.Error as problem:
         return Finding(

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +79,20 @@ def test_runs_of_a_database_are_counted(tmp_path: Path) -> None:
         database.execute("INSERT INTO runs VALUES (1)")
     database.close()
     assert found("MLflow database", tmp_path) == Finding("ok", "1 runs")
+
+
+def test_a_database_whose_writer_was_killed_is_well(tmp_path: Path) -> None:
+    writing, left = tmp_path / "writing", tmp_path / "left"
+    writing.mkdir()
+    with closing(sqlite3.connect(writing / "mlflow.db")) as database:
+        database.execute("CREATE TABLE runs (id TEXT)")
+        database.execute("INSERT INTO runs VALUES ('whole')")
+        database.commit()
+        database.execute("PRAGMA cache_size = 1")
+        database.executemany("INSERT INTO runs VALUES (?)", [("x" * 500,)] * 1000)
+        shutil.copytree(writing, left)
+    assert (left / "mlflow.db-journal").stat().st_size > 0
+    assert found("MLflow database", left) == Finding("ok", "1 runs")
 
 
 def test_a_gpu_that_torch_cannot_use_is_found(

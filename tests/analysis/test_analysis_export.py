@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -277,3 +280,19 @@ def test_a_failed_export_leaves_the_old_tables(
         )
     assert load(tmp_path).name == exported.name
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_what_a_killed_writer_left_half_done_is_rolled_back(store: str, tmp_path: Path) -> None:
+    writing, left = tmp_path / "writing", tmp_path / "left"
+    writing.mkdir()
+    shutil.copy(store.removeprefix("sqlite:///"), writing / "mlflow.db")
+    with closing(sqlite3.connect(writing / "mlflow.db")) as database:
+        database.execute("PRAGMA cache_size = 1")
+        rows = [(str(place), "x" * 500, "active") for place in range(1000)]
+        database.execute("UPDATE runs SET status = 'KILLED'")
+        insert = "INSERT INTO experiments (name, artifact_location, lifecycle_stage)"
+        database.executemany(f"{insert} VALUES (?, ?, ?)", rows)
+        # As a killed process leaves it: half of a transaction, and the journal that undoes it.
+        shutil.copytree(writing, left)
+    assert (left / "mlflow.db-journal").stat().st_size > 0
+    assert read_runs(f"sqlite:///{left}/mlflow.db", EXPERIMENT) == read_runs(store, EXPERIMENT)
