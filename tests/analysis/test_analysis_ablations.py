@@ -399,3 +399,20 @@ def test_gates_hold_fail_or_are_not_tested(tabulate: Tabulate, scratch: Build) -
     collapse = found["collapse shows at energy weight 0.1, and not at 0.001"]
     assert not collapse.holds
     assert collapse.found == "no study here tests it"
+
+
+def test_the_start_is_judged_at_the_most_labels(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = []
+    for place, (labels, share) in enumerate(((16, 1.5), (100, 0.8))):
+        few = {"finetune.frames": labels}
+        for seed in SEEDS:
+            error = 0.1 + seed / 1000
+            runs.append(scratch(10 * place + seed, seed, error, **few))
+            mine = share * error * (1 + seed / 1000)
+            runs.append(masked(100 + 10 * place + seed, seed, 0.9, mine, **few))
+    rule = "EGNN, TIP3P, masking 0.9: the first force error's interval lies below scratch"
+    (gate,) = [gate for gate in gates([tabulate(*runs)]) if gate.rule == rule]
+    assert gate.holds
+    assert gate.found.startswith("−19.9 %")
