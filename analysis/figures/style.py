@@ -16,11 +16,11 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.tables import Quantity
 from analysis.words import listed
 
 INK = "#010203"
@@ -90,11 +90,6 @@ def counts(rows: pd.DataFrame) -> str:
     return f"n = {listed(f'{n} ({arm})' for arm, n in of_arm.items())}."
 
 
-def in_words(quantity: Quantity) -> str:
-    """An error as an axis names it."""
-    return f"{quantity.label.lower().replace('rmse', 'RMSE')} ({quantity.unit})"
-
-
 def looks(arms: list[str], scratch: set[str]) -> dict[str, Look]:
     """Ink and circles for training from scratch, colours and other markers for the rest."""
     plain = cycle(zip(COLOURS, MARKERS, strict=True))
@@ -108,6 +103,8 @@ def looks(arms: list[str], scratch: set[str]) -> dict[str, Look]:
 def styled(height: float = SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure of one panel, `height` in inches; settings hold only inside."""
     settings: Any = {
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
         "font.family": "sans-serif",
         "font.size": 10,
         "svg.fonttype": "none",
@@ -134,6 +131,9 @@ def styled(height: float = SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
         figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
+        # Laid out once, here: each saving would do so twice again, which takes most of its time.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def svg(drawing: Drawing) -> str:
@@ -141,7 +141,7 @@ def svg(drawing: Drawing) -> str:
     text = StringIO()
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "none"}):
-        drawing.figure.savefig(text, format="svg", transparent=True, metadata=none)
+        FigureCanvasSVG(drawing.figure).print_svg(text, metadata=none)  # type: ignore[no-untyped-call]
     element = text.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
     element = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{drawing.name}-", element)
@@ -152,7 +152,7 @@ def _pdf(drawing: Drawing) -> bytes:
     content = BytesIO()
     none = dict.fromkeys(("Creator", "Producer", "CreationDate"))
     with mpl.rc_context({"pdf.fonttype": 42}):
-        drawing.figure.savefig(content, format="pdf", transparent=True, metadata=none)
+        FigureCanvasPdf(drawing.figure).print_pdf(content, metadata=none)  # type: ignore[no-untyped-call]
     return content.getvalue()
 
 
