@@ -19,8 +19,9 @@ from analysis.arms import column, compared
 from analysis.beside import final
 from analysis.labels import EPOCHS, LABELS, SCRATCH
 from analysis.load import Study, load
+from analysis.quantities import FORCE, MILLI, lead
 from analysis.statistics import Change, paired_change
-from analysis.tables import FORCE, MILLI, by_seed, early_errors, pretext
+from analysis.tables import by_seed, early_errors, pretext
 from analysis.training_curves import COLLAPSED
 from analysis.words import interval, number, percent
 from study.errors import UserError
@@ -54,6 +55,7 @@ def gates(studies: Sequence[Study]) -> list[Gate]:
         found = [
             Gate(rule, study.name, holds=holds, found=numbers)
             for study in studies
+            if lead(study) == FORCE
             for holds, numbers in check(study)
         ]
         told += found or [Gate(rule, "", holds=False, found="no study here tests it")]
@@ -115,6 +117,13 @@ def _ratios_start(study: Study) -> Check:
 
 
 def _collapse(study: Study) -> Check:
+    """Whether the heavier weight of the energy ends near zero force.
+
+    It does not hold at 0.1, where force errors stay far from it (0.2 to 0.3 of the trivial error),
+    also without clipping and without the silent start. At 10, in the same units, EGNN does end
+    there (1.00 after six epochs): the number that the rule was measured with is of another scale.
+    Which one is unknown, so the rule stays as it was stated.
+    """
     trials = compared(study)
     weights = pd.to_numeric(column(trials, WEIGHT))
     if {0.001, 0.1} <= set(weights.dropna()):
