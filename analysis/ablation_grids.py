@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.beside import KINDS
 from analysis.claims import Finding
 from analysis.grids import Cell, Column, Grid, change_cell
-from analysis.tables import FORCE
+from analysis.quantities import Quantity
 from analysis.words import NONE, interval, number, percent, spread
 
 
@@ -89,10 +89,10 @@ def stability_grid(table: pd.DataFrame) -> Grid:
     return Grid(columns, rows)
 
 
-def label_grid(table: pd.DataFrame) -> Grid:
+def label_grid(quantity: Quantity, table: pd.DataFrame) -> Grid:
     """Error against the number of labels."""
     columns = [Column("Trained", numeric=False), Column("Labels"), Column("n")]
-    columns += [Column(FORCE.label, FORCE.unit), Column("change", "95 % interval")]
+    columns += [Column(quantity.label, quantity.unit), Column("change", "95 % interval")]
     columns += [Column("Slope", "ln error / ln labels")]
     rows = [
         [

@@ -28,6 +28,7 @@ from analysis.labels import (
     task_label,
 )
 from analysis.load import Study, remembered
+from analysis.quantities import quantities
 
 KIND = ("model.name", "dataset.name", "dataset.path")
 """What decides which other settings there are."""
@@ -44,8 +45,6 @@ NAMED = {
 """Settings that an arm's name tells anyway."""
 MANY = 3
 """More settings than this in an arm's name are hard to read."""
-ERRORS = ("force_rmse", "energy_rmse", "frame_energy_rmse")
-"""Test errors that a trial needs to enter a mean."""
 
 
 @remembered
@@ -129,7 +128,8 @@ def excluded(study: Study) -> pd.DataFrame:
     """Work that enters no mean: kind, number, key, arm, seed, status, reason."""
     unfinished = study.pretrainings[study.pretrainings.status != "completed"]
     work = pd.concat([unfinished, arms(study)], ignore_index=True)
-    work["reason"] = [_why(row) for row in work.to_dict("records")]
+    errors = _errors(study)
+    work["reason"] = [_why(row, errors) for row in work.to_dict("records")]
     columns = ["kind", "number", "key", "arm", "seed", "status", "reason"]
     return work[work.reason != ""].reindex(columns=columns).reset_index(drop=True)
 
@@ -138,7 +138,9 @@ def excluded(study: Study) -> pd.DataFrame:
 def included(study: Study) -> pd.DataFrame:
     """Trials that enter the means, from scratch first, then by task, ratio, noise and seed."""
     trials = arms(study)
-    kept = trials[np.array([_why(row) == "" for row in trials.to_dict("records")], dtype=bool)]
+    errors = _errors(study)
+    good = [_why(row, errors) == "" for row in trials.to_dict("records")]
+    kept = trials[np.array(good, dtype=bool)]
     first = kept.assign(order=~kept.scratch, length=column(kept, EPOCHS))
     by = ["order", "placebo", "ratio", "noise", "family", "length", "arm"]
     by += ["seed"] if "seed" in kept else []
@@ -291,11 +293,17 @@ def _texts(values: Sequence[str], frame: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(values, frame.index, dtype="str")
 
 
-def _why(trial: dict[Any, Any]) -> str:
+def _errors(study: Study) -> list[str]:
+    """Test errors that a trial needs to enter a mean."""
+    return [f"test_{q.name}" for q in quantities(study)]
+
+
+def _why(trial: dict[Any, Any], errors: Sequence[str]) -> str:
     """Why a trial enters no mean; empty if it does."""
     if trial["status"] == "completed":
-        bad = [name for name in ERRORS if not np.isfinite(trial[f"test_{name}"])]
-        return f"completed, but without a finite test {bad[0]}" if bad else ""
+        bad = [name for name in errors if not np.isfinite(trial[name])]
+        what = bad[0].removeprefix("test_") if bad else ""
+        return f"completed, but without a finite test {what}" if bad else ""
     given = trial["reason"] if isinstance(trial["reason"], str) else ""
     return given or REASONS.get(trial["status"], "no reason was recorded")
 

@@ -14,8 +14,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from analysis.quantities import Quantity
 from analysis.statistics import Change, change_of, paired_change
-from analysis.tables import CHANGE, MILLI, Quantity, by_seed, judged
+from analysis.tables import CHANGE, by_seed, judged
 
 ALIKE = 0.1
 """Steps or compute that differ by less than this fraction count as equal."""
@@ -54,7 +55,7 @@ def beside(values: pd.DataFrame) -> pd.DataFrame:
 
 def final(trials: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     """Trials with the test error as `value`, in the unit of the quantity."""
-    return trials.assign(value=trials[f"test_{quantity.name}"] * MILLI)
+    return trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
 
 
 def competitors(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, Change]]:

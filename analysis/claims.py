@@ -16,6 +16,7 @@ from analysis.arms import column, compared
 from analysis.claimed import Statement, chosen, compared_as, equal, measured
 from analysis.labels import data_label
 from analysis.load import Study
+from analysis.quantities import quantities
 from analysis.statistics import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -175,6 +176,8 @@ def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
 def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Finding | None:
     """The change without its verdict; none if the study has no such arms."""
     assert statement.arm is not None
+    if statement.quantity not in {q.name for q in quantities(study)}:
+        return None
     reason = ""
     mine = chosen(trials, statement.arm)
     if mine.empty:

@@ -11,14 +11,8 @@ import pandas as pd
 from analysis.arms import excluded
 from analysis.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.load import Study
-from analysis.tables import (
-    ENERGY,
-    FORCE,
-    FRAME_ENERGY,
-    Quantity,
-    pretext,
-    results,
-)
+from analysis.quantities import Quantity, charted
+from analysis.tables import pretext, results
 from analysis.words import NONE, duration, energy, interval, number, operations, percent, spread
 from study.records import SPENT
 
@@ -60,7 +54,7 @@ def error_grid(errors: pd.DataFrame, quantities: Sequence[Quantity]) -> Grid:
     columns = [Column("Trained", numeric=False), Column("n")]
     for q in quantities:
         columns += [Column(q.label, q.unit)]
-        columns += [Column("change", "95 % interval")] if q != FRAME_ENERGY else []
+        columns += [Column("change", "95 % interval")] if not q.per_frame else []
     rows = [_arm(group, quantities) for _, group in errors.groupby("arm", sort=False)]
     trivial = [_trivial(errors, q) for q in quantities]
     foot = [cell for cells in trivial for cell in cells]
@@ -94,11 +88,11 @@ def result_grid(study: Study) -> Grid:
     columns = [Column("Trial")]
     columns += [Column(short(n), numeric=_is_number(table[n])) for n in settings]
     columns += [Column("Status", numeric=False)]
-    columns += [Column(q.label, q.unit) for q in (FORCE, ENERGY)] + [Column("Compute")]
+    columns += [Column(q.label, q.unit) for q in charted(study)] + [Column("Compute")]
     rows = []
     for _, row in table.iterrows():
         cells = [_plain(row[name]) for name in ("number", *settings, "status")]
-        cells += [number(row[f"{q.label} ({q.unit})"]) for q in (FORCE, ENERGY)]
+        cells += [number(row[f"{q.label} ({q.unit})"]) for q in charted(study)]
         rows.append([Cell(text) for text in (*cells, duration(row.seconds))])
     return Grid(columns, rows)
 
@@ -190,7 +184,7 @@ def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
     for q in quantities:
         row = by_name[q.name]
         cells.append(Cell(spread(row["mean"], row["std"])))
-        if q != FRAME_ENERGY:
+        if not q.per_frame:
             cells.append(change_cell(row))
     return cells
 
@@ -207,7 +201,7 @@ def change_cell(row: pd.Series[Any]) -> Cell:
 
 def _trivial(errors: pd.DataFrame, quantity: Quantity) -> list[Cell]:
     value = errors[errors.quantity == quantity.name].trivial.mean()
-    return [Cell(number(value))] + ([Cell("")] if quantity != FRAME_ENERGY else [])
+    return [Cell(number(value))] + ([Cell("")] if not quantity.per_frame else [])
 
 
 def _is_number(column: pd.Series[float]) -> bool:

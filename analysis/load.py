@@ -28,6 +28,7 @@ class Study:
         name: as the user calls it.
         facts: its row of `studies.parquet`; space, packages and hardware parsed.
         settings: columns of `trials` that are configuration.
+        units: of those columns of `trials` that have one.
         trials: one row per trial, in the order of the plan.
         pretrainings: one row per pretraining, with the same columns.
         curves: key, run_id, stage, epoch, metric, value; one row per value.
@@ -38,6 +39,7 @@ class Study:
     name: str
     facts: dict[str, Any]
     settings: tuple[str, ...]
+    units: dict[str, str]
     trials: pd.DataFrame
     pretrainings: pd.DataFrame
     curves: pd.DataFrame
@@ -70,6 +72,7 @@ def load(folder: Path) -> Study:
         name=facts["name"],
         facts=facts,
         settings=tuple(f.name for f in work.schema if f.metadata[b"role"] == b"setting"),
+        units={f.name: f.metadata[b"unit"].decode() for f in work.schema if b"unit" in f.metadata},
         trials=kinds["trial"],
         pretrainings=kinds["pretrain"],
         curves=tables["curves"].to_pandas(types_mapper=DTYPES.get),

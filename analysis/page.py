@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,9 @@ from analysis.folder import ReportFolder
 from analysis.load import Study, load
 from analysis.paper_tables import data_efficiency, table1
 from analysis.predictions import by_element
+from analysis.quantities import FORCE, charted, lead, quantities
 from analysis.search import audit
-from analysis.tables import (
-    ENERGY,
-    FORCE,
-    QUANTITIES,
-    early_errors,
-    final_errors,
-    is_ablation,
-)
+from analysis.tables import early_errors, final_errors, is_ablation
 from analysis.training_curves import convergence, stability
 from analysis.words import duration, headline, listed, number
 
@@ -117,6 +112,8 @@ def _part(study: Study, folder: Path, figures: list[dict[str, str]]) -> dict[str
     """What the page shows of one study."""
     return _results(study) | {
         "study": study,
+        "error": lead(study).error,
+        "forces": lead(study) == FORCE,
         "headline": headline(study),
         "progress": _progress(study),
         "figures": figures,
@@ -143,11 +140,11 @@ def _results(study: Study) -> dict[str, Any]:
         return empty
     many = is_ablation(study)
     tables: dict[str, tuple[Callable[[Any], grids.Grid], Sized]] = {
-        "beside": (ablation_grids.beside_grid, beside(final(trials, FORCE))),
+        "beside": (ablation_grids.beside_grid, beside(final(trials, lead(study)))),
         "table1": (ablation_grids.table1_grid, table1(study)),
         "speed": (ablation_grids.convergence_grid, convergence(study) if many else []),
         "steady": (ablation_grids.stability_grid, stability(study)),
-        "labels": (ablation_grids.label_grid, data_efficiency(study)),
+        "labels": (partial(ablation_grids.label_grid, lead(study)), data_efficiency(study)),
         "elements": (ablation_grids.element_grid, by_element(study)),
     }
     made = {name: grid(table) if len(table) else None for name, (grid, table) in tables.items()}
@@ -157,8 +154,8 @@ def _results(study: Study) -> dict[str, Any]:
         | made
         | {
             "compared": many,
-            "final": grids.error_grid(final_errors(study), QUANTITIES),
-            "early": grids.error_grid(early, (FORCE, ENERGY)) if many and len(early) else None,
+            "final": grids.error_grid(final_errors(study), quantities(study)),
+            "early": grids.error_grid(early, charted(study)) if many and len(early) else None,
             "pretext": pretext if pretext.rows else None,
         }
     )

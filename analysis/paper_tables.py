@@ -9,19 +9,20 @@ from scipy import stats
 from analysis.arms import column, compared
 from analysis.labels import LABELS
 from analysis.load import Study
+from analysis.quantities import FORCE, lead, quantities
 from analysis.statistics import LEVEL, interquartile_mean
-from analysis.tables import FORCE, MILLI, Quantity, final_errors
+from analysis.tables import final_errors
 
 
 def table1(study: Study) -> pd.DataFrame:
     """Table 1 of arXiv:2402.15921: a row per model, data set and pretrained arm.
 
-    Empty for a study of one model and data set. Columns: model, dataset, task, n, and for force and
-    energy (of a whole frame, as the paper) the mean and s.d. of scratch and pretrained in meV/Å and
-    meV, change in %, low, high, verdict.
+    Empty for a study of one model and data set, or without forces. Columns: model, dataset, task,
+    n, and for force and energy (of a whole frame, as the paper) the mean and s.d. of scratch and
+    pretrained in meV/Å and meV, change in %, low, high, verdict.
     """
     trials = compared(study).drop_duplicates("arm").set_index("arm")
-    if len(trials[["model", "data"]].drop_duplicates()) < 2:
+    if FORCE not in quantities(study) or len(trials[["model", "data"]].drop_duplicates()) < 2:
         return pd.DataFrame()
     errors = final_errors(study)
     tables = {name: rows.set_index("arm") for name, rows in errors.groupby("quantity")}
@@ -57,7 +58,7 @@ def aggregate(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def data_efficiency(study: Study, quantity: Quantity = FORCE) -> pd.DataFrame:
+def data_efficiency(study: Study) -> pd.DataFrame:
     """Test error against the number of labelled frames: a row per task and number.
 
     Columns: task, labels, n, mean, std, change against scratch with the same labels (as
@@ -69,11 +70,11 @@ def data_efficiency(study: Study, quantity: Quantity = FORCE) -> pd.DataFrame:
     if seen.nunique() < 2:
         return pd.DataFrame()
     of_arm = seen.groupby(trials.arm).first()
-    errors = final_errors(study)
+    errors, quantity = final_errors(study), lead(study)
     table = errors[errors.quantity == quantity.name].assign(
         labels=lambda rows: rows.arm.map(of_arm)
     )
-    values = trials.assign(labels=seen, value=trials[f"test_{quantity.name}"] * MILLI)
+    values = trials.assign(labels=seen, value=trials[f"test_{quantity.name}"] * quantity.scale)
     slopes = {task: _slope(group) for task, group in values.groupby("task")}
     for place, name in enumerate(("slope", "slope_low", "slope_high")):
         table[name] = [slopes[task][place] for task in table.task]

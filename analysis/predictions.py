@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from analysis.arms import compared
 from analysis.load import Study
+from analysis.quantities import MILLI
 from analysis.runs import Run
-from analysis.tables import MILLI
 from study.errors import UserError
 from study.records import Tag
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis.arms import arms, column, proposed, varying
 from analysis.load import Study
+from analysis.quantities import quantity_of
 from analysis.statistics import proportion_interval
-from analysis.tables import MILLI
 
 FEWEST_TRIALS = 8
 """Below this many proposals in a branch nothing is said of what mattered."""
@@ -27,13 +27,14 @@ MOST_TRIALS = 200
 def timeline(study: Study) -> pd.DataFrame:
     """Every trial: number, arm, task, status, begin and end in minutes, epochs, value.
 
-    `value` is the best of the study's metric so far, in thousandths of its unit; `proposed` tells
+    `value` is the best of the study's metric so far, in the unit of `quantity_of`; `proposed` tells
     Optuna's proposals from what was repeated afterwards.
     """
     trials = arms(study)
     curves = study.curves[study.curves.stage == "finetune"]
     of_metric = curves[curves.metric == metric_of(study)].groupby("run_id")
     started = trials.start_time.min()
+    scale = quantity_of(study, metric_of(study)).scale
     minutes = {
         name: (trials[name] - started).dt.total_seconds() / 60
         for name in ("start_time", "end_time")
@@ -48,7 +49,7 @@ def timeline(study: Study) -> pd.DataFrame:
             "begin": minutes["start_time"],
             "end": minutes["end_time"],
             "epochs": trials.run_id.map(of_metric.epoch.max()),
-            "value": trials.run_id.map(of_metric.value.min()) * MILLI,
+            "value": trials.run_id.map(of_metric.value.min()) * scale,
             "seconds": trials.total_seconds,
             "proposed": trials.number.isin(proposed(study).number),
         }

@@ -6,7 +6,6 @@ Only completed trials with finite test errors enter a mean; the rest is listed, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,11 @@ from analysis.arms import (
 )
 from analysis.labels import RATIO, TASK
 from analysis.load import Study, remembered
+from analysis.quantities import Quantity, quantities
 from analysis.statistics import Change, holm, paired_change, verdict
 
-MILLI = 1000
-"""Tables and figures show meV; records hold eV."""
 CHANGE = ["pairs", "change", "low", "high", "p", "adjusted", "spread", "effect", "verdict"]
 """Columns of a comparison: see `Change`; `adjusted` is p after Holm's correction."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """An error that is reported.
-
-    Args:
-        name: metric without `test_` or `val_`.
-        label: in words.
-        unit: of the tables and figures.
-    """
-
-    name: str
-    label: str
-    unit: str
-
-
-FORCE = Quantity("force_rmse", "Force RMSE", "meV/Å")
-ENERGY = Quantity("energy_rmse", "Energy RMSE", "meV/atom")
-FRAME_ENERGY = Quantity("frame_energy_rmse", "Energy RMSE", "meV/frame")
-QUANTITIES = (FORCE, ENERGY, FRAME_ENERGY)
 
 
 def is_ablation(study: Study) -> bool:
@@ -62,8 +39,13 @@ def final_errors(study: Study) -> pd.DataFrame:
     reference, pairs, change in % with its 95 % interval, p, effect size and verdict.
     """
     trials = compared(study)
-    values = {q.name: trials[f"test_{q.name}"] * MILLI for q in QUANTITIES}
-    return compare(trials.assign(**values), QUANTITIES)
+    told = quantities(study)
+    values = {
+        f"{part}{q.name}": trials[f"{of}_{q.name}"] * q.scale
+        for q in told
+        for part, of in (("", "test"), ("trivial_", "trivial"))
+    }
+    return compare(trials.assign(**values), told)
 
 
 @remembered
@@ -71,13 +53,14 @@ def early_errors(study: Study) -> pd.DataFrame:
     """The same at the first evaluation in finetuning, on validation data."""
     trials = compared(study)
     curves = finetuning(study)
-    names = [f"val_{q.name}" for q in QUANTITIES]
+    told = quantities(study)
+    names = [f"val_{q.name}" for q in told]
     first = curves[curves.epoch == curves[curves.metric.isin(names)].epoch.min()]
     wide = first.pivot(index="run_id", columns="metric", values="value").reindex(columns=names)
-    values = wide.reindex(trials.run_id).reset_index(drop=True) * MILLI
-    named = {q.name: values[f"val_{q.name}"] for q in QUANTITIES}
-    unknown = {f"trivial_{q.name}": np.nan for q in QUANTITIES}  # Known of the test data only.
-    return compare(trials.assign(**named, **unknown), QUANTITIES)
+    values = wide.reindex(trials.run_id).reset_index(drop=True)
+    named = {q.name: values[f"val_{q.name}"] * q.scale for q in told}
+    unknown = {f"trivial_{q.name}": np.nan for q in told}  # Known of the test data only.
+    return compare(trials.assign(**named, **unknown), told)
 
 
 def compare(trials: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
@@ -164,8 +147,8 @@ def results(study: Study) -> pd.DataFrame:
     """Every trial of any study: the settings that vary, status, final errors, seconds."""
     trials = study.trials
     table = trials[["number", *differing(study), "status"]].copy()
-    for q in QUANTITIES:
-        table[f"{q.label} ({q.unit})"] = trials[f"test_{q.name}"] * MILLI
+    for q in quantities(study):
+        table[f"{q.label} ({q.unit})"] = trials[f"test_{q.name}"] * q.scale
     table["seconds"] = trials.seconds
     return table.sort_values("number", kind="stable").reset_index(drop=True)
 
@@ -209,5 +192,5 @@ def _summary(q: Quantity, group: pd.DataFrame) -> dict[str, Any]:
         "n": len(group),
         "mean": group[q.name].mean(),
         "std": group[q.name].std(),
-        "trivial": group[f"trivial_{q.name}"].mean() * MILLI,
+        "trivial": group[f"trivial_{q.name}"].mean(),
     }

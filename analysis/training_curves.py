@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from analysis.arms import arms, compared, is_search, references
 from analysis.load import Study, remembered
+from analysis.quantities import lead
 from analysis.statistics import Change, fisher, paired_change, proportion_interval
-from analysis.tables import CHANGE, FORCE, by_seed, finetuning, judged
+from analysis.tables import CHANGE, by_seed, finetuning, judged
 
 TARGETS = (2.0, 1.5, 1.2, 1.0)
 """Errors to be reached, in final medians of the reference."""
-METRIC = f"val_{FORCE.name}"
 COLLAPSED = 0.95
 """A final error above this share of the trivial one is a collapse: nothing was learnt."""
 
@@ -25,14 +25,15 @@ COLLAPSED = 0.95
 def arrivals(study: Study) -> pd.DataFrame:
     """When each trial gets to the final error of its arm's reference, times `TARGETS`.
 
-    The first crossing of the validation force error is interpolated in its logarithm.
+    The first crossing of the validation error is interpolated in its logarithm.
 
     Returns:
         A row per trial and target: arm, task, family, reference, run_id, seed, target, epochs and
         seconds (measured compute, pretraining included); infinite for one that never gets there.
     """
     trials, curves = compared(study), finetuning(study)
-    wide = curves[curves.metric == METRIC].pivot(index="epoch", columns="run_id", values="value")
+    metric = f"val_{lead(study).name}"
+    wide = curves[curves.metric == metric].pivot(index="epoch", columns="run_id", values="value")
     pairs = references(trials)
     rows: list[dict[str, object]] = []
     for arm, group in trials.groupby("arm", sort=False):
@@ -71,12 +72,12 @@ def convergence(study: Study) -> pd.DataFrame:
 
 
 def learning_area(study: Study, share: float = 1.0) -> pd.DataFrame:
-    """Mean of ln(validation force error) over the first `share` of finetuning, by run.
+    """Mean of ln(validation error) over the first `share` of finetuning, by run.
 
     Its exponential is the geometric mean of the error while training; early gains count.
     """
     curves = finetuning(study)
-    rows = curves[(curves.metric == METRIC) & (curves.value > 0)]
+    rows = curves[(curves.metric == f"val_{lead(study).name}") & (curves.value > 0)]
     rows = rows[rows.epoch <= share * rows.groupby("run_id").epoch.transform("max")]
     table = rows.assign(log=np.log(rows.value)).groupby(["arm", "run_id", "seed"], sort=False)
     return table.log.mean().reset_index()
@@ -88,7 +89,7 @@ def stability(study: Study) -> pd.DataFrame:
 
     Returns:
         A row per arm: arm, n, diverged and collapsed (counts with Clopper–Pearson ends in %),
-        roughness (s.d. of the steps of ln validation force error over the last half),
+        roughness (s.d. of the steps of ln validation error over the last half),
         fluctuation (s.d. of ln error about its trend after the first third), spikes (99th
         percentile over median of the gradient norm): medians over seeds; against the reference
         change of roughness as `CHANGE`, and fisher, the p of fewer divergences.
@@ -113,11 +114,14 @@ def begun(study: Study) -> pd.DataFrame:
 def steadiness(study: Study) -> pd.DataFrame:
     """The columns of `stability` for each trial of `begun`, with run_id and seed."""
     curves = study.curves[study.curves.stage == "finetune"]
+    judged_by = lead(study).name
     wide = {
         name: curves[curves.metric == name].pivot(index="epoch", columns="run_id", values="value")
-        for name in (METRIC, "grad_norm")
+        for name in (f"val_{judged_by}", "grad_norm")
     }
-    return pd.DataFrame([_steadiness(row, wide) for row in begun(study).to_dict("records")])
+    return pd.DataFrame(
+        [_steadiness(row, wide, judged_by) for row in begun(study).to_dict("records")]
+    )
 
 
 def first_below(errors: NDArray[np.float64], limit: float) -> float:
@@ -177,21 +181,23 @@ def _median(values: pd.Series[float]) -> float:
     return float(np.median(values.to_numpy(dtype=float)))
 
 
-def _steadiness(trial: dict[Any, Any], wide: dict[str, pd.DataFrame]) -> dict[str, object]:
+def _steadiness(
+    trial: dict[Any, Any], wide: dict[str, pd.DataFrame], error: str
+) -> dict[str, object]:
     run = trial["run_id"]
     errors, norms = (
         table[run].dropna().to_numpy(dtype=float) if run in table else np.empty(0)
         for table in wide.values()
     )
     logs = np.log(errors[errors > 0])
-    limit = COLLAPSED * trial["trivial_force_rmse"]
+    limit = COLLAPSED * trial[f"trivial_{error}"]
     return {
         "run_id": run,
         "arm": trial["arm"],
         "family": trial["family"],
         "seed": trial["seed"],
         "diverged": trial["status"] == "diverged",
-        "collapsed": trial["status"] == "completed" and trial["test_force_rmse"] >= limit,
+        "collapsed": trial["status"] == "completed" and trial[f"test_{error}"] >= limit,
         "roughness": _spread(np.diff(logs[len(logs) // 2 :])),
         "fluctuation": _about_trend(logs[len(logs) // 3 :]),
         "spikes": float(np.quantile(norms, 0.99) / np.median(norms)) if len(norms) else math.nan,

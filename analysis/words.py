@@ -13,16 +13,9 @@ from analysis.beside import beside
 from analysis.beside import final as final_values
 from analysis.labels import SCRATCH
 from analysis.load import Study
+from analysis.quantities import FORCE, Quantity, charted, lead
 from analysis.statistics import FEWEST, NEGLIGIBLE, TOO_FEW, seeds_needed
-from analysis.tables import (
-    ENERGY,
-    FORCE,
-    MILLI,
-    Quantity,
-    early_errors,
-    final_errors,
-    finetuning,
-)
+from analysis.tables import early_errors, final_errors, finetuning
 
 MOST_ARMS = 8
 """A headline with more is no headline; the tables have them all."""
@@ -122,24 +115,23 @@ def headline(study: Study) -> Headline:
         return Headline("No trial has completed yet, so there is nothing to report.")
     if is_search(study):
         return _best(study)
-    final, early = final_errors(study), early_errors(study)
+    final, early, main = final_errors(study), early_errors(study), lead(study)
     if final.pairs.isna().all():
         return _best(study)
     if final.pairs.max() == 0:
         return Headline(f"No seed has completed both with pretraining and {SCRATCH} yet.")
     details = (
-        ("Final force error", _changes(final, FORCE)),
-        ("Final energy error", _changes(final, ENERGY)),
-        ("Force error at the first evaluation", _changes(early, FORCE)),
+        *((f"Final {_error(q, study)}", _changes(final, q)) for q in charted(study)),
+        (f"{_capital(_error(main, study))} at the first evaluation", _changes(early, main)),
     )
     told = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
-    remarks = (_competitors(study), _seeds_wanted(final))
-    return Headline(_answer(final), " ".join(filter(None, remarks)), told)
+    remarks = (_competitors(study), _seeds_wanted(final, main))
+    return Headline(_answer(final, main), " ".join(filter(None, remarks)), told)
 
 
-def _answer(final: pd.DataFrame) -> str:
+def _answer(final: pd.DataFrame, main: Quantity) -> str:
     """What the arms that were pretrained, or else all arms with a reference, show."""
-    rows = final[(final.quantity == FORCE.name) & final.verdict.notna()]
+    rows = final[(final.quantity == main.name) & final.verdict.notna()]
     asked = ~rows.control.astype(bool)
     rows = rows[asked] if asked.any() else rows
     pretrained = ~rows.scratch.astype(bool)
@@ -148,22 +140,24 @@ def _answer(final: pd.DataFrame) -> str:
         subject = "Another setting"
     lower, higher = (listed(rows[rows.verdict == said].arm) for said in ("lower", "higher"))
     if lower or higher:
-        told = [f"lowered the final force error: {lower}"] if lower else []
-        told += [f"raised {'it' if lower else 'the final force error'}: {higher}"] if higher else []
+        told = [f"lowered the final {main.error}: {lower}"] if lower else []
+        told += (
+            [f"raised {'it' if lower else f'the final {main.error}'}: {higher}"] if higher else []
+        )
         return f"{subject} {listed(told)}."
     if set(rows.verdict) == {"no difference"}:
-        return f"{subject} changed the final force error by less than {NEGLIGIBLE:g} %."
+        return f"{subject} changed the final {main.error} by less than {NEGLIGIBLE:g} %."
     if set(rows.verdict) == {TOO_FEW}:
         return (
-            f"Too few seeds to tell whether {subject.lower()} changes the final force error:"
+            f"Too few seeds to tell whether {subject.lower()} changes the final {main.error}:"
             f" at most {rows.pairs.max():g} per arm, and at least {FEWEST} are needed."
         )
-    return f"These seeds cannot tell whether {subject.lower()} changes the final force error."
+    return f"These seeds cannot tell whether {subject.lower()} changes the final {main.error}."
 
 
 def _competitors(study: Study) -> str:
     """How arms that beat scratch stand against what else they have to beat."""
-    table = beside(final_values(compared(study), FORCE))
+    table = beside(final_values(compared(study), lead(study)))
     better = table[(table.kind == "scratch") & (table.verdict == "lower")].arm
     rows = table[table.arm.isin(better) & (table.kind != "scratch")]
     told = [
@@ -174,14 +168,24 @@ def _competitors(study: Study) -> str:
     return f"Against {listed(told)}." if told else ""
 
 
-def _seeds_wanted(final: pd.DataFrame) -> str:
+def _seeds_wanted(final: pd.DataFrame, main: Quantity) -> str:
     """How many seeds would tell of a small change, for the arm that needs most."""
-    rows = final[(final.quantity == FORCE.name) & (final.verdict == "cannot tell")]
+    rows = final[(final.quantity == main.name) & (final.verdict == "cannot tell")]
     wanted = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
     known = [n for n in wanted if n is not None]
     if not known:
         return ""
     return f"To find a change of {NEGLIGIBLE:g} % where these cannot tell takes {max(known)} seeds."
+
+
+def _error(quantity: Quantity, study: Study) -> str:
+    """What it is an error of, and which one where the study tells several of it."""
+    alike = [q for q in charted(study) if q.error == quantity.error]
+    return quantity.error if len(alike) < 2 else quantity.in_sentence
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
@@ -198,7 +202,8 @@ def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
 
 def _best(study: Study) -> Headline:
     """Of a search or a baseline: best in validation among the settings with most seeds."""
-    metric = study.facts["space"].get("metric", f"val_{FORCE.name}")
+    main = lead(study)
+    metric = study.facts["space"].get("metric", f"val_{main.name}")
     curves = _curves(study)
     lowest = curves[curves.metric == metric].groupby(["arm", "run_id"]).value.min()
     arms = lowest.groupby("arm").agg(["mean", "count"])
@@ -207,14 +212,15 @@ def _best(study: Study) -> Headline:
         return Headline("The completed trials have no validation errors to choose between them.")
     best = str(chosen.idxmin())
     trials = included(study).query("arm == @best")
-    trivial = MILLI * trials[f"trivial_{FORCE.name}"].mean()
-    errors = MILLI * trials[f"test_{FORCE.name}"]
-    unit = FORCE.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
+    trivial = main.scale * trials[f"trivial_{main.name}"].mean()
+    errors = main.scale * trials[f"test_{main.name}"]
+    unit = main.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
     subject = f"The best of {len(arms)} settings has a" if len(arms) > 1 else "The"
     verb = "of" if len(arms) > 1 else "is"
+    trivially = "zero force" if main == FORCE else "the mean"
     return Headline(
-        f"{subject} test force RMSE {verb} {spread(errors.mean(), errors.std())} {unit};"
-        f" predicting zero force gives {number(trivial)}.",
+        f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit};"
+        f" predicting {trivially} gives {number(trivial)}.",
         details=(("Best in validation", [(best, f"n = {len(errors)}")]),),
     )
 

@@ -14,7 +14,6 @@ from analysis.figures.style import (
     Drawing,
     Look,
     counts,
-    in_words,
     logarithmic,
     looks,
     slug,
@@ -22,7 +21,7 @@ from analysis.figures.style import (
 )
 from analysis.labels import LABELS
 from analysis.load import Study
-from analysis.tables import ENERGY, FORCE, MILLI, Quantity
+from analysis.quantities import Quantity, charted, lead
 from analysis.words import number
 
 SCALES = {
@@ -50,34 +49,34 @@ def drawings(study: Study) -> list[Drawing]:
             swept = group[group[scale].notna() & ~group.placebo]
             if swept[scale].nunique() > 1:
                 rows = pd.concat([bare, swept])
-                made += [_scale(rows, q, scale, str(family)) for q in (FORCE, ENERGY)]
+                made += [_scale(rows, q, scale, str(family)) for q in charted(study)]
     models = column(trials, "model.name").fillna("").astype(str)
     for model, group in trials.groupby(models, sort=False):
         name = str(model) if models.nunique() > 1 else ""
         for setting in COUNTS:
             if column(group, setting).nunique() > 1:
-                made += [_count(group, q, setting, name) for q in (FORCE, ENERGY)]
+                made += [_count(group, q, setting, name) for q in charted(study)]
     for family, group in trials.groupby("family", sort=False):
         if group[group.scratch].arm.nunique() > 1 and group["compute"].notna().all():
-            made.append(_compute(group, str(family)))
+            made.append(_compute(group, lead(study), str(family)))
     return made
 
 
 def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) -> Drawing:
-    rows = trials.assign(value=trials[f"test_{quantity.name}"] * MILLI)
+    rows = trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
     label, words = SCALES[scale]
     look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
     with styled() as (figure, axes):
         for arm, group in rows.groupby("arm", sort=False):
             draw = _baseline if group.scratch.iloc[0] else _points
             draw(axes, group, scale, str(arm), look[str(arm)])
-        axes.set(xlabel=label, ylabel=f"Test {in_words(quantity)}")
+        axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
         if scale == "ratio":
             axes.set_xlim(-0.05, 1.05)
         axes.margins(y=0.12)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(loc="best")
-    trivial = number(rows[f"trivial_{quantity.name}"].mean() * MILLI)
+    trivial = number(rows[f"trivial_{quantity.name}"].mean() * quantity.scale)
     means = rows.groupby("arm", sort=False).value.mean()
     described = "; ".join(f"{arm} {number(mean)}" for arm, mean in means.items())
     return Drawing(
@@ -86,7 +85,7 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
         caption="On test data, after finetuning. Large markers are means, open circles seeds; line"
         " and band are training from scratch, mean ± standard deviation, its seeds drawn at 0."
         f" The trivial predictor has {trivial} {quantity.unit}. {counts(rows)}",
-        alt=f"Mean test {in_words(quantity)}: {described}; trivial predictor {trivial}.",
+        alt=f"Mean test {quantity.in_words}: {described}; trivial predictor {trivial}.",
         figure=figure,
         shown=rows[["arm", scale, "seed", "value"]],
     )
@@ -99,7 +98,7 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         at = at.fillna(trials.train_frames.astype(float))
     rows = trials.assign(
         at=at,
-        value=trials[f"test_{quantity.name}"] * MILLI,
+        value=trials[f"test_{quantity.name}"] * quantity.scale,
         task=trials.task + _others(trials, setting),
     )
     rows = rows[rows["at"].notna()]
@@ -117,7 +116,7 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         logarithmic(axes.xaxis, rows["at"])
         axes.set_xticks(sorted(rows["at"].unique()))
         logarithmic(axes.yaxis, rows.value)
-        axes.set(xlabel=label, ylabel=f"Test {in_words(quantity)}")
+        axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
         axes.legend(loc="best")
     means = rows.groupby(["task", "at"], sort=False).value.mean()
     described = "; ".join(
@@ -129,7 +128,7 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         title=f"{quantity.label} against {words}" + (f", {model}" if model else ""),
         caption="On test data, both axes logarithmic. Lines join means, open circles are seeds."
         f" {counts(rows)}",
-        alt=f"Mean test {in_words(quantity)}: {described}.",
+        alt=f"Mean test {quantity.in_words}: {described}.",
         figure=figure,
         shown=rows[["task", "at", "seed", "value"]],
     )
@@ -145,8 +144,10 @@ def _others(trials: pd.DataFrame, setting: str) -> pd.Series[str]:
     return told
 
 
-def _compute(trials: pd.DataFrame, family: str) -> Drawing:
-    rows = trials.assign(value=trials.test_force_rmse * MILLI, minutes=trials["compute"] / 60)
+def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
+    rows = trials.assign(
+        value=trials[f"test_{quantity.name}"] * quantity.scale, minutes=trials["compute"] / 60
+    )
     look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
     means = rows.groupby("arm", sort=False).agg(
         scratch=("scratch", "first"),
@@ -169,7 +170,7 @@ def _compute(trials: pd.DataFrame, family: str) -> Drawing:
                 elinewidth=1,
                 label=str(name).removesuffix(f", {family}"),
             )
-        axes.set(xlabel="Compute of both stages (min)", ylabel=f"Test {in_words(FORCE)}")
+        axes.set(xlabel="Compute of both stages (min)", ylabel=f"Test {quantity.in_words}")
         axes.set_xlim(left=0)
         axes.margins(0.08, 0.12)
         axes.legend(loc="best")
@@ -181,10 +182,10 @@ def _compute(trials: pd.DataFrame, family: str) -> Drawing:
         name="_".join(filter(None, ("compute", slug(family)))),
         title="Error against compute" + (f", {family}" if family else ""),
         caption="Compute of pretraining and finetuning, measured as epochs times the study's median"
-        " time of such an epoch; mean ± standard deviation of the test force error."
+        " time of such an epoch; mean ± standard deviation of the test error."
         " What lies below the dashed line of training from scratch is worth its compute."
         f" {counts(rows)}",
-        alt=f"Mean test {in_words(FORCE)}: {described}.",
+        alt=f"Mean test {quantity.in_words}: {described}.",
         figure=figure,
         shown=rows[["arm", "seed", "minutes", "value"]],
     )

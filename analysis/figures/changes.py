@@ -12,8 +12,9 @@ from analysis.arms import compared
 from analysis.beside import KINDS, beside, final
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, styled
 from analysis.load import Study
+from analysis.quantities import Quantity, lead
 from analysis.statistics import NEGLIGIBLE
-from analysis.tables import FORCE, early_errors, final_errors
+from analysis.tables import early_errors, final_errors
 from analysis.words import interval, percent
 
 MOST_ROWS = 40
@@ -25,30 +26,33 @@ LIMIT = 100.0
 
 def drawings(study: Study) -> list[Drawing]:
     """Every arm against its competitors; the start against the end of finetuning."""
-    against = beside(final(compared(study), FORCE))
+    main = lead(study)
+    against = beside(final(compared(study), main))
     made = []
     if len(against):
         made.append(
             _forest(
+                main,
                 against,
                 "kind",
                 KINDS,
                 name="changes",
-                title="Change of the final force error, arm by arm",
+                title=f"Change of the final {main.error}, arm by arm",
                 caption="Against each of what pretraining has to beat",
             )
         )
     ends = {"first evaluation": early_errors(study), "final": final_errors(study)}
     rows = pd.concat([table.assign(when=when) for when, table in ends.items()])
-    rows = rows[(rows.quantity == FORCE.name) & (rows.pairs > 1)]
+    rows = rows[(rows.quantity == main.name) & (rows.pairs > 1)]
     if len(rows):
         made.append(
             _forest(
+                main,
                 rows,
                 "when",
                 list(ends),
                 name="start_and_end",
-                title="Force error at the first evaluation and at the end",
+                title=f"First and final {main.error}",
                 caption="Against each arm's reference, on validation data at first and test data"
                 " at the end",
             )
@@ -57,7 +61,14 @@ def drawings(study: Study) -> list[Drawing]:
 
 
 def _forest(
-    rows: pd.DataFrame, by: str, kinds: Sequence[str], *, name: str, title: str, caption: str
+    quantity: Quantity,
+    rows: pd.DataFrame,
+    by: str,
+    kinds: Sequence[str],
+    *,
+    name: str,
+    title: str,
+    caption: str,
 ) -> Drawing:
     arms = list(rows.arm.unique()[:MOST_ROWS])
     shown = [kind for kind in kinds if kind in set(rows[by])]
@@ -82,7 +93,7 @@ def _forest(
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
-        axes.set_xlabel("Change of the force RMSE (%)")
+        axes.set_xlabel(f"Change of the {quantity.in_sentence} (%)")
         figure.legend(loc="outside upper left", ncols=2)
     n = sorted(rows.pairs.dropna().astype(int).unique())
     told = "; ".join(

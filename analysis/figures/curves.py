@@ -16,14 +16,14 @@ from analysis.figures.style import (
     Drawing,
     Look,
     counts,
-    in_words,
     logarithmic,
     looks,
     slug,
     styled,
 )
 from analysis.load import Study
-from analysis.tables import ENERGY, FORCE, MILLI, Quantity, finetuning, pretraining
+from analysis.quantities import Quantity, charted
+from analysis.tables import finetuning, pretraining
 from analysis.words import number
 
 MOST_EPOCHS = 400
@@ -48,7 +48,7 @@ def drawings(study: Study) -> list[Drawing]:
         names = list(group.arm.unique()[:MOST_ARMS])
         look = looks(names, scratch=set(group[group.scratch].arm))
         of_family = rows[rows.arm.isin(names)]
-        made += [_errors(of_family, quantity, look, str(family)) for quantity in (FORCE, ENERGY)]
+        made += [_errors(of_family, quantity, look, str(family)) for quantity in charted(study)]
         made += [_pretext(losses[losses.family.isin(group.family)], str(family))]
     return [drawing for drawing in made if drawing is not None]
 
@@ -59,13 +59,13 @@ def _errors(
     rows = rows[(rows.metric == f"val_{quantity.name}") & np.isfinite(rows.value)]
     if rows.empty:
         return None
-    rows = _thinned(rows.assign(value=rows.value * MILLI))
+    rows = _thinned(rows.assign(value=rows.value * quantity.scale))
     with styled() as (figure, axes):
         _lines(axes, rows, look, family)
         axes.set_yscale("log")
         logarithmic(axes.yaxis, rows.value)
         axes.legend(loc="upper right")
-        axes.set(xlabel="Finetuning epoch", ylabel=f"Validation {in_words(quantity)}")
+        axes.set(xlabel="Finetuning epoch", ylabel=f"Validation {quantity.in_words}")
     title = f"{quantity.label} during finetuning" + (f", {family}" if family else "")
     return Drawing(
         name="_".join(filter(None, (quantity.name, "curves", slug(family)))),

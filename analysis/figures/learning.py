@@ -89,7 +89,7 @@ def _speed(rows: pd.DataFrame, family: str, name: str, label: str) -> Drawing:
     return Drawing(
         name="_".join(filter(None, (f"speed_{name}", slug(family)))),
         title=f"{label.partition(' (')[0]} to an error" + (f", {family}" if family else ""),
-        caption="Until the validation force error first is so many times the median final one of"
+        caption="Until the validation error first is so many times the median final one of"
         " the reference. Markers are medians over seeds, those that never get there counted as"
         f" infinite; open circles are seeds. {never} of {len(rows)} crossings never came."
         f" {counts(rows)}",
@@ -105,7 +105,7 @@ def _steadiness(study: Study) -> Drawing | None:
         STEADINESS,
         name="steadiness",
         title="How smooth validation curves are",
-        label="Standard deviation of ln(validation force error)",
+        label="Standard deviation of ln(validation error)",
         caption="Roughness is that of the curve's steps over the last half of finetuning,"
         " fluctuation that about a straight line after the first third",
     )
@@ -186,7 +186,7 @@ def _rates(study: Study) -> Drawing | None:
     return Drawing(
         name="failures",
         title="Trials that diverged or collapsed",
-        caption="Collapsed are those whose test force error is above 95 % of predicting zero force."
+        caption="Collapsed are those whose test error is above 95 % of the trivial predictor's."
         " Lines are Clopper and Pearson's 95 % intervals."
         f" n = {rows.n.min()} to {rows.n.max()} trials per arm.",
         alt=f"{told}.",

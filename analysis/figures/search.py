@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from analysis.arms import is_search
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, logarithmic, styled
 from analysis.load import Study
+from analysis.quantities import quantity_of
 from analysis.search import importances, metric_of, pareto, timeline
 from analysis.words import number, percent
 
@@ -122,5 +123,4 @@ def _states(axes: Axes, rows: pd.DataFrame, at: str) -> None:
 
 
 def _label(study: Study) -> str:
-    unit = "meV/Å" if "force" in metric_of(study) else "meV/atom"
-    return f"Validation {metric_of(study).removeprefix('val_').replace('_', ' ')} ({unit})"
+    return f"Validation {quantity_of(study, metric_of(study)).in_words}"

@@ -16,10 +16,10 @@ from analysis.figures import against
 from analysis.gates import gates
 from analysis.load import Study
 from analysis.paper_tables import aggregate, data_efficiency, table1
+from analysis.quantities import FORCE
 from analysis.runs import Point, Run
 from analysis.search import audit, importances, pareto, timeline
 from analysis.statistics import NULL, TOO_FEW
-from analysis.tables import FORCE
 from analysis.training_curves import convergence, first_below, learning_area, stability
 from study.mlflow_runs import flat
 from study.space import load_space
