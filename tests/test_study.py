@@ -294,9 +294,9 @@ def undisturbed(
 
 def test_a_study_that_is_told_to_end_writes_checkpoints_and_says_so(out: Path) -> None:
     driver = started(out, "grid")
-    wait_for(underway(out, "grid-quick"), 60)
+    wait_for(underway(out, "grid-quick"), 180)
     driver.terminate()
-    assert driver.wait(60) == 130
+    assert driver.wait(180) == 130
     runs = runs_of(out, "grid-quick")
     assert set(runs[runs.status == ""].state) == {"KILLED"}
 
@@ -305,7 +305,7 @@ def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     out: Path, undisturbed: Path
 ) -> None:
     driver = started(out, "grid")
-    wait_for(underway(out, "grid-quick"), 60)
+    wait_for(underway(out, "grid-quick"), 180)
     driver.kill()
     driver.wait()
     done = subprocess.run(command(out, "grid", GRID), capture_output=True, text=True, check=False)
@@ -330,7 +330,7 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
 ) -> None:
     shutil.copytree(out / "data", tmp_path / "data")
     driver = started(tmp_path, "grid")
-    wait_for(underway(tmp_path, "grid-quick"), 60)
+    wait_for(underway(tmp_path, "grid-quick"), 180)
     family = psutil.Process(driver.pid).children(recursive=True)
     assert_only_this_machine_can_connect(family)
     workers = [process for process in family if "ImplicitFunc" in " ".join(process.cmdline())]
@@ -351,7 +351,7 @@ def test_a_study_on_a_cluster_survives_the_loss_of_a_node(
             stdout=subprocess.DEVNULL,
             env=cluster.environment,
         )
-        wait_for(underway(tmp_path, "grid-quick"), 120)
+        wait_for(underway(tmp_path, "grid-quick"), 180)
         cluster.kill_node()
         assert driver.wait(timeout=240) == 0
     assert_complete(tmp_path, "grid-quick", undisturbed)
