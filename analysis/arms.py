@@ -10,12 +10,14 @@ import pandas as pd
 
 from analysis.labels import (
     AUXILIARY,
+    CONTENT,
     EPOCHS,
     NOISE,
     OTHER_DATA,
     PRETEXT,
     RATIO,
     SCRATCH,
+    START,
     TASK,
     Row,
     auxiliary_label,
@@ -23,9 +25,9 @@ from analysis.labels import (
     missing,
     model_label,
     other_data_label,
+    pretext_label,
     short_words,
     spelled,
-    task_label,
 )
 from analysis.load import Study, remembered
 from analysis.quantities import quantities
@@ -41,6 +43,8 @@ NAMED = {
         for name in ("name", "masking_ratio", "noise_scale", "placebo", "atom", "within")
     ),
     f"{PRETEXT}tasks",
+    START,
+    CONTENT,
 }
 """Settings that an arm's name tells anyway."""
 MANY = 3
@@ -92,7 +96,7 @@ def arms(study: Study) -> pd.DataFrame:
 
 
 LABELLED = {
-    "pretext": task_label,
+    "pretext": pretext_label,
     "auxiliary": auxiliary_label,
     "model": model_label,
     "data": data_label,

@@ -16,6 +16,10 @@ OTHER_DATA = "pretrain.dataset."
 AUXILIARY = "finetune.task.auxiliary."
 """Settings of a pretext task that goes on while finetuning."""
 TASK = f"{PRETEXT}name"
+START = "pretrain.from"
+"""Folder of the work that a trial starts from."""
+CONTENT = "pretrain.sha256"
+"""SHA-256 of the weights in there."""
 RATIO = f"{PRETEXT}masking_ratio"
 NOISE = f"{PRETEXT}noise_scale"
 LABELS = "finetune.frames"
@@ -67,6 +71,15 @@ def task_label(row: Row, prefix: str = PRETEXT) -> str:
     atom = row.get(f"{prefix}atom")
     told += "" if missing(atom) or atom == "hydrogen" else f" {atom}"
     return told + " placebo" * truth(row.get(f"{prefix}placebo"))
+
+
+def pretext_label(row: Row) -> str:
+    """Of how a trial was pretrained, or of the work that it starts from; empty if neither."""
+    start = row.get(START)
+    if missing(start):
+        return task_label(row)
+    # Folders elsewhere may have the same name.
+    return f"from {PurePath(str(start)).name} ({str(row.get(CONTENT))[:8]})"
 
 
 def auxiliary_label(row: Row) -> str:

@@ -14,13 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import ablation_grids, grids
-from analysis.arms import compared, excluded, is_search
+from analysis.arms import column, compared, excluded, is_search
 from analysis.beside import beside, final
 from analysis.claims import NOT_RUN, Finding, findings, findings_table
 from analysis.cost import reuse, saved_by_sharing, saved_by_stopping
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.folder import ReportFolder
+from analysis.labels import START
 from analysis.load import Study, load
 from analysis.paper_tables import data_efficiency, table1
 from analysis.predictions import by_element
@@ -192,6 +193,9 @@ def _sharing(study: Study) -> str:
     table = reuse(study)
     stopping = saved_by_stopping(study)["seconds"]
     told = f" Stopping early saved {duration(stopping)} of finetuning." if stopping else ""
+    before = column(study.pretrainings, START).notna().sum()
+    if before:
+        told += f" {before} of the pretrainings were done before; what they cost is not counted."
     if table.empty:
         return told.strip()
     saved = saved_by_sharing(study)["seconds"]

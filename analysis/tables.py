@@ -17,7 +17,7 @@ from analysis.arms import (
     references,
     varying,
 )
-from analysis.labels import RATIO, TASK
+from analysis.labels import RATIO, START, TASK
 from analysis.load import Study, remembered
 from analysis.quantities import Quantity, quantities
 from analysis.statistics import Change, holm, paired_change, verdict
@@ -161,6 +161,7 @@ def differing(study: Study) -> list[str]:
     names = varying(trials, [name for name in study.settings if name not in {*own, "pretrain"}])
     if RATIO not in names and TASK in own and trials[TASK].nunique(dropna=False) > 1:
         names.append(TASK)
+    names += [START] if START in own else []
     return sorted({*names, *varying(pretrained, own)})
 
 

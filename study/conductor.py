@@ -205,7 +205,7 @@ class Conductor:
             reason = f"early, after {record.epoch} epochs of finetuning"
             self.end(key, WorkResult("stopped", reason))
             return True
-        if record.epoch < running.work.training.epochs and (self.put_off or self._has_spent()):
+        if record.epoch < running.work.epochs and (self.put_off or self._has_spent()):
             # It goes on from its checkpoint, which was written before this report.
             self.paused(key)
             self.put_off = True
@@ -321,7 +321,7 @@ class Conductor:
         sharing = self.sharing.get(done.whole.key, [])
         if done in sharing:
             sharing.remove(done)
-            sharing.sort(key=lambda work: work.training.epochs)
+            sharing.sort(key=lambda work: work.epochs)
             self.ready.extend(_Running(work, None) for work in sharing[:1])
 
     def _known_outcome(self, work: Work) -> Outcome | None:

@@ -69,7 +69,8 @@ class _Line:
     @property
     def left(self) -> float:
         """Expected compute still to come, as a share of `expected`."""
-        return 1 - self.epoch / self.epochs if self.status == "running" else 0.0
+        running = self.status == "running" and self.epochs > 0
+        return 1 - self.epoch / self.epochs if running else 0.0
 
 
 class Display:
@@ -125,8 +126,8 @@ class Display:
     def started(self, work: Work, number: int | None) -> None:
         """A new line."""
         del number
-        stage = work.training
-        self.lines[work.key] = _Line(work, self.seconds_of(work.trial, stage), stage.epochs)
+        seconds = 0.0 if work.start else self.seconds_of(work.trial, work.training)
+        self.lines[work.key] = _Line(work, seconds, work.epochs)
         if work.pretraining is not None:
             self._note_shared(work.pretraining.key)
 
@@ -269,7 +270,7 @@ class JsonLines:
 
     def started(self, work: Work, number: int | None) -> None:
         """Work has begun, or was found finished."""
-        say("started", work, number=number, stage=work.stage, epochs=work.training.epochs)
+        say("started", work, number=number, stage=work.stage, epochs=work.epochs)
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """An epoch is done; its metrics are in eV and Å."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from study.config import OWN, SHIPPED
 from study.yaml_file import Block
 
 KINDS = {
@@ -57,12 +56,17 @@ def explain(
 def _line(
     details: ErrorDetails, kind: type[BaseModel], value: Block, path: Path, place: tuple[str, ...]
 ) -> str:
-    place_in = tuple(key for key in details["loc"] if key not in (SHIPPED.tag, OWN.tag))
+    place_in = tuple(key for key in details["loc"] if not _is_tag(key))
     loc = (*place_in, *_mentioned(details))
     keys, line = _locate(loc, value)
     name = ".".join((*place, *keys)) or "the space"
     known = _known_keys(details["loc"], kind)
     return f"{path}:{line}: {name}: {_rule(details, known)}"
+
+
+def _is_tag(key: int | str) -> bool:
+    """Whether a part of a location is no key, but the kind of a block."""
+    return isinstance(key, str) and key.startswith("<")
 
 
 def _mentioned(details: ErrorDetails) -> tuple[str, ...]:
@@ -135,13 +139,14 @@ def _known_keys(loc: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
     owner: type[BaseModel] | None = kind
     options: list[type[BaseModel]] = []
     for key in loc[:-1]:
-        tagged = [option for option in options if _name_of(option) == key]
+        tagged = [option for option in options if key in (_name_of(option), f"<{option.__name__}>")]
         if tagged:
             owner = tagged[0]
         elif owner is not None and key in owner.model_fields:
             options = _classes(owner.model_fields[str(key)].annotation)
             owner = options[0] if len(options) == 1 else None
-    return list(owner.model_fields) if owner else []
+    fields = owner.model_fields.items() if owner else ()
+    return [info.alias or name for name, info in fields]
 
 
 def _classes(annotation: Any) -> list[type[BaseModel]]:

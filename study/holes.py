@@ -35,7 +35,8 @@ class Proposer(Protocol):
 def overlaid(base: Block, over: Block) -> Block:
     """`base` with the keys of `over` on top, block by block.
 
-    Holes and blocks of another `name` are replaced as a whole: they share no keys worth keeping.
+    Holes and blocks of another `name`, or of which one has a `from`, are replaced as a whole: they
+    share no keys worth keeping.
     """
     merged = Block(dict(base), base.lines | over.lines)
     for key, value in over.items():
@@ -49,7 +50,8 @@ def overlaid(base: Block, over: Block) -> Block:
 
 def _replaces(old: Block, new: Block) -> bool:
     other_name = "name" in new and new["name"] != old.get("name")
-    return other_name or hole_of(old) is not None or hole_of(new) is not None
+    other_start = ("from" in new) != ("from" in old)
+    return other_name or other_start or hole_of(old) is not None or hole_of(new) is not None
 
 
 def spread(value: Any) -> Any:

@@ -55,14 +55,14 @@ def own_version(thing: object) -> str:
 
 
 def without_places(settings: Any) -> Any:
-    """JSON settings whose own code is known by its content, wherever it lies."""
+    """JSON settings whose own code and weights are known by their content, wherever they lie."""
     if isinstance(settings, list):
         return [without_places(each) for each in settings]
     if not isinstance(settings, dict):
         return settings
-    placed = {"code", "sha256"} <= settings.keys()
+    known = "sha256" in settings
     return {
         name: without_places(value)
         for name, value in settings.items()
-        if not (placed and name == "code")
+        if not (known and name in ("code", "from"))
     }

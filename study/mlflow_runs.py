@@ -234,7 +234,8 @@ class StudyRuns:
             tags[Tag.EXEMPT] = str(self.exempt[work.key])
         if work.pretraining is not None:
             tags[Tag.PRETRAINING] = work.pretraining.key
-        if work.kind == "pretrain" and work.training.schedule_epochs is not None:
+        shares = work.kind == "pretrain" and not work.start
+        if shares and work.training.schedule_epochs is not None:
             tags[Tag.WHOLE] = work.whole.key
         # The answer to an earlier try may have been lost on its way.
         same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"
@@ -286,6 +287,8 @@ def _common_tags(kind: str) -> dict[str, str]:
 
 def _description(work: Work, number: int | None) -> str:
     """What a run is, in a few words."""
+    if work.start:
+        return f"**{work.label}**: done before; what it cost is not counted here."
     trial, stage = work.trial, work.training
     data = trial.dataset_of(stage).label
     what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."

@@ -20,6 +20,7 @@ from study.cost import epoch_flops
 from study.datasets.splits import split
 from study.durable import make_folder, write_bytes
 from study.errors import UserError
+from study.finished import find_start
 from study.frames import Frames
 from study.graph import GraphSet, indices
 from study.identity import code_version
@@ -46,7 +47,7 @@ from study.work import (
 )
 
 if TYPE_CHECKING:
-    from study.trial import Stage
+    from study.trial import Pretrained, Stage
 
 
 def perform(
@@ -89,6 +90,9 @@ def perform(
         if ending():
             raise PausedError
         history: list[EpochRecord] = []
+        if work.start is not None:
+            save_outcome(folder, _taken_over(work, work.start, root, device))
+            return
         try:
             setup = _set_up(work, root, frames, device)
             train = setup.train(work.trial.seed, checkpoints, root / "compiled", ending)
@@ -99,7 +103,7 @@ def perform(
             weights = save_tensors(folder, "weights", setup.model.state_dict())
         except DivergenceError as problem:
             result, weights = WorkResult("diverged", str(problem)), None
-        save_outcome(folder, Outcome(result, history, weights))
+        save_outcome(folder, Outcome(result, history, weights, work.settings))
         delete_checkpoints(folder)
 
 
@@ -127,6 +131,36 @@ def attempt(
         with suppress(OSError):
             write_bytes(folder / LOG, traceback.format_exc().encode())
     yield result
+
+
+def _taken_over(work: Work, start: Pretrained, root: Path, device: str) -> Outcome:
+    """The outcome of a pretraining that was done before; it costs nothing here.
+
+    Raises:
+        UserError: if the weights are not those that the work is named by, or do not fit the model.
+    """
+    from study.own_settings import realized
+
+    found = find_start(start.place)
+    if found.sha256 != start.sha256:
+        raise UserError(
+            f"{start.place}: its weights are not those that this study began with; bring them back"
+        )
+    trial = realized(work.trial, root)
+    model = build_model(trial.model, trial.seed)
+    weights = load_tensors(found.weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise UserError(f"{found.weights}: does not fit the model ({reason})") from None
+    kept = save_tensors(work.folder(root), "weights", weights)
+    facts: dict[str, str | int] = {
+        "parameters": sum(values.numel() for values in model.parameters()),
+        "device": torch.cuda.get_device_name(device) if device == "cuda" else "cpu",
+    }
+    result = WorkResult("completed", metrics=dict.fromkeys(SPENT, 0.0), facts=facts)
+    return Outcome(result, [], kept, work.settings)
 
 
 def _failure(problem: Exception, device: str) -> WorkResult:
@@ -230,7 +264,7 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
         model.take_over(weights, readout=trial.transfer == "all")
     if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
         model.silence()
-    stage = trial.pretrain if work.kind == "pretrain" else trial.finetune
+    stage = trial.pretraining if work.kind == "pretrain" else trial.finetune
     assert stage is not None
     depth = trial.finetune.trainable_depth
     if work.kind == "trial" and depth is not None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
 from study.errors import UserError
 from study.estimate import duration, stage_seconds
+from study.finished import RESULT
 from study.frames import read_header, verified_header
 from study.identity import digest
 from study.provenance import cores, gpus
@@ -22,9 +23,6 @@ from study.space import Space
 from study.study_folder import StudyFolder
 from study.trial import Dataset, Stage, Trial
 from study.work import Work
-
-RESULT = "result.json"
-"""In the folder of finished work."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Plan:
     @cached_property
     def typical(self) -> Trial:
         """A trial that stands for the proposals of a search."""
-        pretrained = [trial for trial in self.space.samples if trial.pretrain is not None]
+        pretrained = [trial for trial in self.space.samples if trial.pretraining is not None]
         return (pretrained or self.space.samples)[0]
 
     @property
@@ -120,7 +118,7 @@ class Plan:
         unique = {
             digest([_pretraining_of(trial)]): trial
             for trial in self.grid
-            if trial.pretrain is not None
+            if trial.pretraining is not None
         }
         return list(unique.values())
 
@@ -128,10 +126,10 @@ class Plan:
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
         work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
-        work += [(trial, trial.pretrain) for trial in self._longest_pretrainings]
+        work += [(trial, trial.pretraining) for trial in self._longest_pretrainings]
         proposals = self.trials - len(self.grid)
         work += [(self.typical, self.typical.finetune)] * proposals
-        work += [(self.typical, self.typical.pretrain)] * proposals
+        work += [(self.typical, self.typical.pretraining)] * proposals
         return [(trial, stage) for trial, stage in work if stage is not None]
 
     @property
@@ -234,9 +232,11 @@ class Plan:
         console.print(f"  trials   {self._trials_in_words()}{self._done_in_words()}")
         lengths = sorted({trial.finetune.epochs for trial in self.space.samples})
         stages = f"{' or '.join(map(str, lengths))} epochs finetuning"
-        if typical.pretrain is not None:
-            stages = f"{typical.pretrain.epochs} epochs pretraining ({self._shared()}), {stages}"
+        if typical.pretraining is not None:
+            stages = f"{typical.pretraining.epochs} epochs pretraining ({self._shared()}), {stages}"
         console.print(f"  stages   {stages}")
+        for name in dict.fromkeys(trial.start.name for trial in self.space.samples if trial.start):
+            console.print(f"  start    {name}, done before; what it cost is not counted")
         if self.audit:
             console.print(f"  audit    finishes {self.audit} stopped trials, drawn at random")
         for dataset in self.datasets:
@@ -300,11 +300,11 @@ class Plan:
 
 
 def _pretraining_epochs(trial: Trial) -> int:
-    return trial.pretrain.epochs if trial.pretrain else 0
+    return trial.pretraining.epochs if trial.pretraining else 0
 
 
 def _pretraining_of(trial: Trial) -> dict[str, Any]:
     """The settings that a pretraining depends on."""
-    elsewhere = trial.pretrain is not None and trial.pretrain.dataset is not None
+    elsewhere = len(trial.datasets) > 1
     exclude = {"finetune", "transfer"} | ({"dataset"} if elsewhere else set())
     return trial.model_dump(exclude=exclude, mode="json")

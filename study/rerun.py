@@ -82,7 +82,7 @@ def _perform(work: Work, study: StudyFolder, device: str, threads: int) -> None:
         sys.stdout.write(f"{part.label}\n  {part.folder(study.root)}\n")
         for record in perform(part, study.root, frames, device):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
-            sys.stdout.write(f"  epoch {record.epoch}/{part.training.epochs}: {values}\n")
+            sys.stdout.write(f"  epoch {record.epoch}/{part.epochs}: {values}\n")
             sys.stdout.flush()
 
 

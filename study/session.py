@@ -148,7 +148,8 @@ class Session:
     def _seconds(self, trials: Iterable[Work]) -> float:
         """Expected compute of trials and their pretrainings, as if nothing of it was done."""
         pieces: dict[str, float] = {}
-        for piece in (piece for trial in trials for piece in (trial, trial.pretraining) if piece):
+        stages = (piece for trial in trials for piece in (trial, trial.pretraining) if piece)
+        for piece in (piece for piece in stages if not piece.start):
             seconds = self.plan.seconds_of(piece.trial, piece.training)
             pieces[piece.whole.key] = max(pieces.get(piece.whole.key, 0.0), seconds)
         return sum(pieces.values())

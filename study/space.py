@@ -16,6 +16,7 @@ from study.changes import changed, of_command_line
 from study.config import Config
 from study.errors import UserError
 from study.explain import explain
+from study.finished import problems_of_starts, with_hashes
 from study.holes import (
     Proposer,
     combinations,
@@ -224,6 +225,7 @@ def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]]
         content = changed(content, changes)
         if "trial" in content:
             content["trial"] = own_settings.completed(content["trial"], path, ("trial",))
+            content["trial"] = with_hashes(content["trial"], path)
         return parse_space(path, profile, content)
     except UserError as error:
         raise of_command_line(error.problems, str(path)) from None
@@ -248,6 +250,10 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
                 f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
                 f"measures, but got {settings.metric}"
             )
+    against = list(dict.fromkeys(problems_of_starts(space.samples)))
+    if against:
+        place = f"{path}:{space.body.lines['pretrain']}: trial.pretrain"
+        raise UserError(*(f"{place}: {problem}" for problem in against))
     return space
 
 

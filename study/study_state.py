@@ -180,7 +180,7 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
         work.label,
         status,
         epoch,
-        shown.training.epochs,
+        shown.epochs,
         values[-1] if values else None,
         min(values, default=None),
         reason,
@@ -196,4 +196,4 @@ def _newest_epoch(work: Work, root: Path) -> int:
     """By the names of the checkpoints: a worker may delete them at any moment."""
     names = [path.name for path in work.checkpoints(root).glob("epoch-*.safetensors")]
     newest = max((int(name.split("-")[1]) for name in names), default=0)
-    return min(newest, work.training.epochs)
+    return min(newest, work.epochs)

@@ -21,6 +21,8 @@ MOST_ARMS = 30
 KIND = ("model.name", "dataset.name", "dataset.path")
 """What decides which other settings there are."""
 
+TOLD = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
+"""Settings that a label tells anyway."""
 OWN = ("pretrain", "transfer")
 """What distinguishes an arm from its baseline."""
 
@@ -116,7 +118,7 @@ def _tell_apart(found: list[Arm]) -> None:
     """
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
-        if name in ("pretrain", "model.name") or name.startswith("pretrain.task."):
+        if name in TOLD or name.startswith("pretrain.task."):
             continue
         kinds: dict[tuple[Any, ...], Counter[str]] = {}
         for arm in found:

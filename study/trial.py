@@ -6,9 +6,10 @@ Nothing here imports torch, so that a bad space is answered at once. The classes
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from study.config import Config
 from study.dataset_settings import (
@@ -84,6 +85,7 @@ __all__ = [
     "OwnDataset",
     "OwnModel",
     "OwnTask",
+    "Pretrained",
     "Pretraining",
     "RPBEWater",
     "SDFile",
@@ -171,6 +173,35 @@ class Pretraining(Stage):
     """Frames to pretrain on, split like the others; those of the trial when left out."""
 
 
+class Pretrained(Config):
+    """A first stage that was done before, perhaps elsewhere; what it cost is not counted."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    place: str = Field(alias="from", min_length=1)
+    """Folder of finished work of this program, `work/pretrain-…` or `work/trial-…`, relative to
+    the current folder; every worker must see it."""
+    sha256: str | None = None
+    """Of its weights; filled in when left out."""
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return PurePath(self.place).name
+
+
+def _first_stage(value: Any) -> str:
+    """Tag of the class that a block of settings is of."""
+    done = "from" in value if isinstance(value, dict) else isinstance(value, Pretrained)
+    return "<Pretrained>" if done else "<Pretraining>"
+
+
+FirstStage = Annotated[
+    Annotated[Pretraining, Tag("<Pretraining>")] | Annotated[Pretrained, Tag("<Pretrained>")],
+    Discriminator(_first_stage),
+]
+
+
 class Finetuning(Stage):
     """The second stage, on labels: energies and forces, or another number."""
 
@@ -194,8 +225,8 @@ class Trial(Config):
     dataset: Dataset
     split: Split = Split()
     model: Model
-    pretrain: Pretraining | None = None
-    """First stage, without labels; none trains from scratch."""
+    pretrain: FirstStage | None = None
+    """First stage, without labels, to be done or done before; none trains from scratch."""
     finetune: Finetuning
     """Second stage, on labels."""
     transfer: Literal["body", "all"] = "body"
@@ -205,7 +236,7 @@ class Trial(Config):
 
     @model_validator(mode="after")
     def _stages_have_their_tasks(self) -> Self:
-        first = self.pretrain
+        first = self.pretraining
         if first and isinstance(first.task, LABELLED) and first.dataset is None:
             raise ValueError(
                 "`pretrain.task` must work without labels, or have other ones to learn in "
@@ -221,7 +252,7 @@ class Trial(Config):
     @model_validator(mode="after")
     def _given_forces_are_taken(self) -> Self:
         tasks = _pretexts("finetune", self.finetune)
-        tasks += _pretexts("pretrain", self.pretrain) if self.pretrain else []
+        tasks += _pretexts("pretrain", self.pretraining) if self.pretraining else []
         for place, task in tasks:
             if _gives_forces(task) and not getattr(self.model, "force_input", False):
                 raise ValueError(
@@ -241,9 +272,19 @@ class Trial(Config):
         return self
 
     @property
+    def pretraining(self) -> Pretraining | None:
+        """The first stage, if it is to be done."""
+        return self.pretrain if isinstance(self.pretrain, Pretraining) else None
+
+    @property
+    def start(self) -> Pretrained | None:
+        """The first stage, if it was done before."""
+        return self.pretrain if isinstance(self.pretrain, Pretrained) else None
+
+    @property
     def datasets(self) -> tuple[Dataset, ...]:
         """What it trains on: one data set, or one for each stage."""
-        own = self.pretrain.dataset if self.pretrain else None
+        own = self.pretraining.dataset if self.pretraining else None
         return (self.dataset,) if own is None else (self.dataset, own)
 
     def dataset_of(self, stage: Stage) -> Dataset:
@@ -266,10 +307,10 @@ class Trial(Config):
         Raises:
             ValueError: naming the key to change.
         """
-        if self.pretrain is not None:
-            own = self.pretrain.dataset is not None
+        if self.pretraining is not None:
+            own = self.pretraining.dataset is not None
             place = "pretrain.dataset" if own else "dataset"
-            self._check_stage("pretrain", self.pretrain, place, pretraining if own else sizes)
+            self._check_stage("pretrain", self.pretraining, place, pretraining if own else sizes)
         self._check_stage("finetune", self.finetune, "dataset", sizes)
 
     def _check_stage(self, name: str, stage: Stage, place: str, sizes: Sizes | None) -> None:

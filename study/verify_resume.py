@@ -104,8 +104,8 @@ def _short(trial: Trial) -> Trial:
         return stage.model_copy(update=cut)
 
     changes: dict[str, Any] = {"split": Split(by="frame"), "finetune": short(trial.finetune)}
-    if trial.pretrain is not None:
-        changes["pretrain"] = short(trial.pretrain)
+    if trial.pretraining is not None:
+        changes["pretrain"] = short(trial.pretraining)
     return trial.model_copy(update=changes)
 
 

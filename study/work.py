@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from study.checkpoint import newest_state
-from study.durable import DamagedFileError, read_hashed, write_json
+from study.durable import write_json
 from study.errors import UserError
+from study.finished import RESULT, load_result
 from study.identity import code_version, digest, without_places
 from study.records import EpochRecord, StageName, WorkResult
 
 if TYPE_CHECKING:
-    from study.trial import Stage, Trial
+    from study.trial import Pretrained, Stage, Trial
 
 Kind = Literal["pretrain", "trial"]
 
@@ -55,17 +56,31 @@ class Work:
 
     @property
     def training(self) -> Stage:
-        """The settings of the stage it runs."""
-        stage = self.trial.pretrain if self.kind == "pretrain" else self.trial.finetune
+        """The settings of the stage it runs.
+
+        Raises:
+            ValueError: if it runs none; see `start`.
+        """
+        stage = self.trial.pretraining if self.kind == "pretrain" else self.trial.finetune
         if stage is None:
-            raise ValueError("a pretraining must have `pretrain` settings, but got none")
+            raise ValueError("a pretraining must have settings of a stage, but got none")
         return stage
+
+    @property
+    def start(self) -> Pretrained | None:
+        """Where to take the weights from of a pretraining that was done before."""
+        return self.trial.start if self.kind == "pretrain" else None
+
+    @property
+    def epochs(self) -> int:
+        """Of the stage it runs."""
+        return 0 if self.start else self.training.epochs
 
     @property
     def label(self) -> str:
         """The work in a few words."""
-        pretrain = self.trial.pretrain
-        arm = pretrain.task.label if pretrain else "scratch"
+        pretrain, start = self.trial.pretraining, self.trial.start
+        arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
         if pretrain and pretrain.dataset:
             arm += f" on {pretrain.dataset.name}"
         stage = "pretrain " * (self.kind == "pretrain")
@@ -85,8 +100,10 @@ class Work:
 
         All that begin it share its checkpoints: a longer one goes on where a shorter one ended.
         """
+        if self.kind == "trial" or self.start:
+            return self
         schedule = self.training.schedule_epochs
-        if self.kind == "trial" or schedule in (None, self.training.epochs):
+        if schedule in (None, self.training.epochs):
             return self
         longest = self.training.model_copy(update={"epochs": schedule})
         return replace(self, trial=self.trial.model_copy(update={"pretrain": longest}))
@@ -95,6 +112,8 @@ class Work:
     def settings(self) -> dict[str, Any]:
         """What of the trial's settings this work depends on."""
         everything = self.trial.model_dump(mode="json")
+        if self.start:
+            return {key: everything[key] for key in ("model", "pretrain")}
         if self.kind == "pretrain":
             settings = {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
             own = settings["pretrain"].pop("dataset")
@@ -116,7 +135,7 @@ class Work:
                 "kind": self.kind,
                 "settings": settings,
                 "pretraining": self.pretraining.key if self.pretraining else None,
-                "data": self.data_hash,
+                "data": None if self.start else self.data_hash,
                 "code": self.code,
             }
         )
@@ -166,11 +185,13 @@ class Outcome:
         result: how it ended.
         history: one record per epoch.
         weights: file of the selected weights; none if it diverged.
+        settings: that the work depended on; empty if nobody wrote them down.
     """
 
     result: WorkResult
     history: list[EpochRecord]
     weights: Path | None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def known_history(work: Work, root: Path) -> list[EpochRecord]:
@@ -191,8 +212,9 @@ def save_outcome(folder: Path, outcome: Outcome) -> None:
         "result": asdict(outcome.result),
         "history": [asdict(record) for record in outcome.history],
         "weights": outcome.weights.name if outcome.weights else None,
+        "settings": outcome.settings,
     }
-    write_json(folder / "result.json", value | {"digest": digest(value)})
+    write_json(folder / RESULT, value | {"digest": digest(value)})
 
 
 def save_oversized(folder: Path, result: WorkResult, size: Mapping[str, Any]) -> None:
@@ -221,20 +243,12 @@ def load_outcome(folder: Path) -> Outcome | None:
     Raises:
         OSError: if the file is there and cannot be read, which is no reason to do the work again.
     """
-    try:
-        value = json.loads((folder / "result.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
+    value = load_result(folder)
+    if value is None:
         return None
     weights = folder / value["weights"] if value["weights"] else None
-    try:
-        if weights is not None:
-            read_hashed(weights)
-    except DamagedFileError:
-        return None
     history = [EpochRecord(**record) for record in value["history"]]
-    return Outcome(WorkResult(**value["result"]), history, weights)
+    return Outcome(WorkResult(**value["result"]), history, weights, value.get("settings", {}))
 
 
 def require_weights(work: Work, root: Path) -> Path:
