@@ -97,6 +97,7 @@ def other_data_label(row: Row) -> str:
     if row[f"{OTHER_DATA}name"] != row.get("dataset.name"):
         return told
     own = {str(key).removeprefix(OTHER_DATA): key for key in row if str(key).startswith(OTHER_DATA)}
+    own.pop("path", None)
     unlike = [name for name, key in own.items() if _differ(row[key], row.get(f"dataset.{name}"))]
     listed = ", ".join(setting_label(words_of(name), row[own[name]]) for name in unlike)
     return f"{told} ({listed})" if listed else told

@@ -195,7 +195,7 @@ def _sharing(study: Study) -> str:
     told = f" Stopping early saved {duration(stopping)} of finetuning." if stopping else ""
     before = column(study.pretrainings, START).notna().sum()
     if before:
-        told += f" {before} of the pretrainings were done before; what they cost is not counted."
+        told += f" What was done before, {before} of the pretrainings, is not counted."
     if table.empty:
         return told.strip()
     saved = saved_by_sharing(study)["seconds"]
