@@ -151,7 +151,7 @@ def svg(drawing: Drawing) -> str:
 def _pdf(drawing: Drawing) -> bytes:
     content = BytesIO()
     none = dict.fromkeys(("Creator", "Producer", "CreationDate"))
-    with mpl.rc_context({"pdf.fonttype": 42}):
+    with mpl.rc_context({"pdf.fonttype": 3}):
         FigureCanvasPdf(drawing.figure).print_pdf(content, metadata=none)  # type: ignore[no-untyped-call]
     return content.getvalue()
 
