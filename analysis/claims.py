@@ -207,7 +207,7 @@ def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     excluded = _content()["stand_ins"].get(arm.get("dataset"))
     if excluded is None:
         return trials[:0]
-    others = trials[~trials["dataset.name"].isin(excluded)]
+    others = trials[~column(trials, "dataset.name").isin(excluded)]
     return chosen(others, {name: value for name, value in arm.items() if name != "dataset"})
 
 
