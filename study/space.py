@@ -16,7 +16,6 @@ from study.changes import changed, of_command_line
 from study.config import Config
 from study.errors import UserError
 from study.explain import explain
-from study.finished import problems_of_starts, with_hashes
 from study.holes import (
     Proposer,
     combinations,
@@ -30,6 +29,7 @@ from study.holes import (
     variants,
 )
 from study.identity import digest
+from study.starts import problems_of_starts, with_hashes
 from study.task_settings import ENERGY_FORCES_ERRORS, SCALAR_ERRORS
 from study.trial import Trial
 from study.yaml_file import Block, as_block, read_yaml

@@ -1,0 +1,93 @@
+"""Finished work that the trials of a space start from, `pretrain: {from: ...}`.
+
+Nothing here imports torch, so that a bad one is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from study.errors import UserError
+from study.finished import Start, find_start
+from study.holes import HOLES, hole_of
+from study.identity import without_places
+from study.trial import Trial
+from study.yaml_file import NO_LINE, Block
+
+
+def with_hashes(value: Any, file: Path, place: tuple[str, ...] = ("trial",)) -> Any:
+    """A trial with holes in which every `pretrain: {from: ...}` has the hash of its weights.
+
+    Args:
+        value: a part of it.
+        file: the space.
+        place: the keys above.
+
+    Raises:
+        UserError: if there are no weights, or not those of the hash that the space says.
+    """
+    if isinstance(value, list):
+        return [with_hashes(each, file, place) for each in value]
+    if not isinstance(value, Block):
+        return value
+    if place == ("trial", "pretrain") and "from" in value:
+        return _with_hash(value, file)
+    if place not in (("trial",), ("trial", "pretrain")):
+        return value
+    children = {
+        key: with_hashes(child, file, place if key in HOLES else (*place, key))
+        for key, child in value.items()
+    }
+    return Block(children, value.lines)
+
+
+def _with_hash(block: Block, file: Path) -> Block:
+    where = f"{file}:{block.lines['from']}: trial.pretrain.from: "
+    if hole_of(block["from"]):
+        raise UserError(
+            f"{where}is no hole; make a choice of whole blocks, "
+            "{choice: [{from: ...}, {from: ...}]}"
+        )
+    if not isinstance(block["from"], str):
+        return block
+    try:
+        start = find_start(block["from"])
+    except UserError as error:
+        raise UserError(*(where + problem for problem in error.problems)) from None
+    if block.get("sha256", start.sha256) != start.sha256:
+        raise UserError(
+            f"{where}the weights of {block['from']} have the SHA-256 {start.sha256}, not that "
+            "which the space says"
+        )
+    # A worker has another current folder, perhaps.
+    known = {"from": str(start.folder), "sha256": start.sha256}
+    return Block({**block, **known}, {"sha256": NO_LINE} | block.lines)
+
+
+def problems_of_starts(trials: Sequence[Trial]) -> Iterator[str]:
+    """What speaks against the weights that trials start from; a line each."""
+    starts: dict[str, Start] = {}
+    for trial in trials:
+        if trial.start is None:
+            continue
+        place = trial.start.place
+        start = starts.setdefault(place, find_start(place))
+        here = without_places(trial.model.model_dump(mode="json"))
+        there = without_places(start.settings["model"])
+        unlike = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+        if unlike:
+            told = " and ".join(
+                f"{key} {here.get(key)} against {there.get(key)}" for key in unlike[:4]
+            )
+            yield (
+                f"`trial.model` must be that of {place}, but differs: {told}; set the same, or "
+                "name other work"
+            )
+        dataset = without_places(trial.dataset.model_dump(mode="json"))
+        if start.labelled and dataset == without_places(start.settings["dataset"]):
+            yield (
+                f"{place} has learned the labels of `trial.dataset`, perhaps of test frames; name "
+                "a pretraining, or work on other data"
+            )
