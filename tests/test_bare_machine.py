@@ -61,11 +61,15 @@ print(json.dumps(history))
 """
 
 
+def _needs(package: str) -> set[str]:
+    lines = map(Requirement, requires(package) or [])
+    return {line.name for line in lines if "extra" not in str(line.marker)}
+
+
 def all_but_torch() -> list[str]:
     """Top-level modules of all that we need beside torch, torch-geometric and numpy."""
-    names = {Requirement(line).name for line in requires("pretraining-study") or []}
-    # Torch needs these two itself.
-    names -= {"torch", "torch-geometric", "numpy", "filelock", "jinja2"}
+    names = _needs("pretraining-study") - {"torch", "torch-geometric", "numpy"}
+    names -= _needs("torch") | _needs("torch-geometric")
     return sorted({"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names)
 
 
