@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.figures.style import COLOURS, INK, Drawing, files, slug, styled
 from analysis.words import number
 from study.durable import write_bytes
-from study.errors import UserError, of_disk
+from study.errors import UserError, exit_code
 
 COLUMNS = ("time", "total", "kinetic", "potential", "total_per_atom")
 """ps, eV, eV, eV, eV per atom."""
@@ -86,20 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.dynamics", description=__doc__)
     parser.add_argument("table", type=Path, help="*.csv of `python -m study.dynamics`")
     given = parser.parse_args(arguments)
-    try:
-        made = drawing(read(given.table), slug(given.table.stem))
-        content = files(made)
-        for ending in ("pdf", "svg"):
-            written = given.table.with_suffix(f".{ending}")
-            write_bytes(written, content[ending])
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"{of_disk(error)}\n")
-        return 2
-    sys.stdout.write(f"{made.caption}\n{written}\n")
-    return 0
+    return exit_code(lambda: _draw(given.table))
+
+
+def _draw(table: Path) -> None:
+    """Write the figure beside its table."""
+    made = drawing(read(table), slug(table.stem))
+    content = files(made)
+    for ending in ("pdf", "svg"):
+        write_bytes(table.with_suffix(f".{ending}"), content[ending])
+    sys.stdout.write(f"{made.caption}\n{table.with_suffix('.svg')}\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from study import teaching
-from study.errors import UserError, of_disk
+from study.errors import UserError, exit_code
 from study.progress import progress_display
 from study.provenance import cores
 from study.published import SETS, bring
@@ -29,18 +29,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
     chosen = parser().parse_args(arguments)
-    try:
-        chosen.command(chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"{of_disk(error)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run again to go on from what is there\n")
-        return 130
-    return 0
+    interrupted = "interrupted; run again to go on from what is there\n"
+    return exit_code(lambda: chosen.command(chosen), interrupted)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError, of_disk
+from study.errors import UserError, exit_code
 from study.progress import progress_display
 
 if TYPE_CHECKING:
@@ -119,17 +119,7 @@ def steadiness(moments: Sequence[Moment], atoms: int) -> Steadiness:
 def main(arguments: list[str] | None = None) -> int:
     """Run the dynamics; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
     chosen = parser().parse_args(arguments)
-    try:
-        _run(chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"{of_disk(error)}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: _run(chosen))
 
 
 def parser() -> argparse.ArgumentParser:

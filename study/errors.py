@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """Something the user can mend: shown as it is, one line per problem, exit code 2.
@@ -19,3 +22,27 @@ def of_disk(problem: OSError) -> str:
     """What the system refused to do, and with which file, in a line."""
     place = f"{problem.filename}: " if problem.filename else ""
     return f"{place}{problem.strerror or problem}"
+
+
+def exit_code(command: Callable[[], object], interrupted: str = "") -> int:
+    """Do what a command line asks for; what the user can mend goes to the standard error.
+
+    Args:
+        command: does it.
+        interrupted: what Ctrl-C leaves to say.
+
+    Returns:
+        0 for success, 2 for something the user can mend, 130 for Ctrl-C.
+    """
+    try:
+        command()
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"{of_disk(error)}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(interrupted)
+        return 130
+    return 0

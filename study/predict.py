@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import UserError, of_disk
+from study.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,22 +27,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Predict; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
     chosen = parser().parse_args(arguments)
-    try:
-        if chosen.log or chosen.register:
-            _log(chosen)
-        if chosen.structures is None and not (chosen.log or chosen.register):
-            _predict_test_frames(chosen)
-        if chosen.structures is not None:
-            _predict_structures(chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"{of_disk(error)}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: _run(chosen))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +54,15 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="print one JSON line per structure")
     return made
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    if chosen.log or chosen.register:
+        _log(chosen)
+    if chosen.structures is None and not (chosen.log or chosen.register):
+        _predict_test_frames(chosen)
+    if chosen.structures is not None:
+        _predict_structures(chosen)
 
 
 def _predict_test_frames(chosen: argparse.Namespace) -> None:
