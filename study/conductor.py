@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from study.checkpoint import delete_checkpoints
+from study.finished import RESULT
 from study.records import EpochRecord, WorkResult
 from study.work import (
     OUT_OF_MEMORY,
@@ -334,7 +335,7 @@ class Conductor:
             # A crash right after the end of the work leaves some.
             delete_checkpoints(folder)
             return outcome
-        if (folder / "result.json").exists():
+        if (folder / RESULT).exists():
             logger.warning("%s: result or weights are damaged; the work is done again", folder)
         oversized = load_oversized(folder, self.size)
         return Outcome(oversized, known_history(work, self.root), None) if oversized else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from study.errors import in_a_line
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models.potential import Potential
@@ -283,7 +284,7 @@ def outcome(check: Callable[[Any], str], subject: Any) -> str:
     try:
         return check(subject)
     except Exception as problem:
-        return " ".join(f"{type(problem).__name__}: {problem}".split())
+        return in_a_line(problem)
 
 
 def _lively(build: Callable[[], Potential]) -> Potential:

@@ -24,6 +24,11 @@ def of_disk(problem: OSError) -> str:
     return f"{place}{problem.strerror or problem}"
 
 
+def in_a_line(problem: Exception) -> str:
+    """Kind and message of what code of others has raised."""
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
 def exit_code(command: Callable[[], object], interrupted: str = "") -> int:
     """Do what a command line asks for; what the user can mend goes to the standard error.
 

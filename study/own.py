@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, get_args
 
 from study import dataset_settings, model_settings, task_settings
 from study.config import Config
-from study.errors import UserError
+from study.errors import UserError, in_a_line
 from study.identity import OWN_CODE, digest
 from study.model_settings import Network
 
@@ -146,7 +146,7 @@ def _imported(code: str) -> tuple[ModuleType, str]:
     # Whatever the user's code raises is the answer.
     except Exception as problem:
         raise UserError(
-            f"{code}: {_one_line(problem)}; name a Python file, *.py, or an installed module"
+            f"{code}: {in_a_line(problem)}; name a Python file, *.py, or an installed module"
         ) from None
     package = code.partition(".")[0]
     OWN_CODE[package] = _version_of(package)
@@ -183,7 +183,7 @@ def _run(code: str, content: bytes) -> ModuleType:
     # Whatever the user's file raises is the answer.
     except Exception as problem:
         sys.modules.pop(name, None)
-        raise UserError(f"{code}: {_one_line(problem)}") from None
+        raise UserError(f"{code}: {in_a_line(problem)}") from None
     OWN_CODE[name] = sha256
     return module
 
@@ -207,10 +207,6 @@ def _require_whole(parsed: ast.Module, code: str) -> None:
                     f"{code}:{node.lineno}: must be one whole file, but imports {name}, which is "
                     "no installed package; move it into the file, or install it"
                 )
-
-
-def _one_line(problem: Exception) -> str:
-    return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 def find(code: str, name: str, base: Kind) -> Kind:

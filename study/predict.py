@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import UserError, exit_code
+from study.errors import UserError, exit_code, in_a_line
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -130,7 +130,7 @@ def read_structures(path: Path) -> list[Atoms]:
             structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
     # ASE's readers raise whatever a malformed file makes them stumble over.
     except Exception as problem:
-        what = " ".join(f"{type(problem).__name__}: {problem}".split())
+        what = in_a_line(problem)
         raise UserError(f"{path}: not readable by ASE: {what}") from None
     if not structures:
         raise UserError(f"{path}: must hold a structure, but holds none")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from study.datasets.conformers import box, in_vacuum
 from study.durable import write_with
-from study.errors import UserError
+from study.errors import UserError, in_a_line
 from study.frames import Frames
 from study.properties import PROPERTIES
 
@@ -160,7 +160,7 @@ def checked(path: Path) -> Iterator[Atoms]:
         raise
     # ASE's readers raise whatever a malformed file makes them stumble over.
     except Exception as problem:
-        what = " ".join(f"{type(problem).__name__}: {problem}".split())
+        what = in_a_line(problem)
         raise UserError(
             f"{path}: frame {number + 1} (from 0) not readable by ASE: {what}"
         ) from None

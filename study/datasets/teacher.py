@@ -28,7 +28,7 @@ from study.datasets import ase_file
 from study.datasets.conformers import box, in_vacuum
 from study.datasets.workers import end_with_parent
 from study.durable import DamagedFileError, discard, locked, read_hashed, remove, write_hashed
-from study.errors import UserError
+from study.errors import UserError, in_a_line
 from study.frames import Frames
 from study.identity import digest
 from study.properties import GIVEN
@@ -211,7 +211,7 @@ def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms
             raise
         # Calculators raise whatever their programs do.
         except Exception as problem:
-            what = " ".join(f"{type(problem).__name__}: {problem}".split())
+            what = in_a_line(problem)
             raise UserError(
                 f"structure {number} (from 0), {structure.get_chemical_formula()}: {teacher} fails "  # type: ignore[no-untyped-call]
                 f"({what}); leave it out"
