@@ -47,6 +47,8 @@ NAMED = {
     CONTENT,
 }
 """Settings that an arm's name tells anyway."""
+REFERRED = ("arm", "number", "family", "setting", "scratch", EPOCHS, *KIND)
+"""Columns that decide what an arm is compared with."""
 MANY = 3
 """More settings than this in an arm's name are hard to read."""
 
@@ -179,7 +181,7 @@ def references(trials: pd.DataFrame) -> dict[str, str]:
     A pretrained arm's is scratch of the same setting; that of a longer training from scratch is
     the shortest; without scratch, the first arm of the same model and data set.
     """
-    first = trials.drop_duplicates("arm").sort_values("number")
+    first = only(trials, REFERRED).drop_duplicates("arm").sort_values("number")
     found = {}
     for arm in first.to_dict("records"):
         scratch = first[first.scratch & (first.family == arm["family"])]
@@ -191,6 +193,11 @@ def references(trials: pd.DataFrame) -> dict[str, str]:
         if len(same) and same.arm.iloc[0] != arm["arm"]:
             found[str(arm["arm"])] = str(same.arm.iloc[0])
     return found
+
+
+def only(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Those of the columns that there are; selecting rows is slow with a hundred others."""
+    return frame[[name for name in names if name in frame]]
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:

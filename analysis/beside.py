@@ -14,6 +14,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from analysis.arms import only
 from analysis.quantities import Quantity
 from analysis.statistics import Change, change_of, paired_change
 from analysis.tables import CHANGE, by_seed, judged
@@ -21,6 +22,11 @@ from analysis.tables import CHANGE, by_seed, judged
 ALIKE = 0.1
 """Steps or compute that differ by less than this fraction count as equal."""
 KINDS = ("scratch", "equal steps", "equal compute", "placebo")
+NEEDED = (
+    *("arm", "family", "setting", "variant", "task", "scratch", "placebo", "seed"),
+    *("value", "steps", "compute"),
+)
+"""Columns of trials that comparisons look at."""
 
 
 def beside(values: pd.DataFrame) -> pd.DataFrame:
@@ -35,6 +41,7 @@ def beside(values: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, object]] = []
     changes = []
+    values = only(values, NEEDED)
     for arm, group in values[~values.scratch & ~values.placebo].groupby("arm", sort=False):
         first = group.iloc[0]
         for kind, (reference, share, change) in competitors(str(arm), values).items():
@@ -60,6 +67,7 @@ def final(trials: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 
 def competitors(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, Change]]:
     """For an arm, each of `KINDS` there is: reference, its share of the arm's compute, change."""
+    values = only(values, NEEDED)
     group = values[values.arm == arm]
     scratch = values[values.scratch & (values.family == group.family.iloc[0])]
     found = {}

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.arms import column
 from analysis.beside import competitors
-from analysis.labels import EPOCHS, LABELS, OTHER_DATA, missing
+from analysis.labels import EPOCHS, LABELS, OTHER_DATA
 from analysis.load import Study
 from analysis.statistics import FEWEST, Change, Claim, change_of, paired_change
 from analysis.tables import by_seed, finetuning
@@ -45,27 +46,37 @@ class Statement:
 
 def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
     """Trials of the arms that a claim is about."""
-    kept: pd.DataFrame = trials
+    conditions = [
+        trials.placebo == selector.get("placebo", False),
+        trials.auxiliary == "",  # No claim is of tasks beside finetuning.
+        column(trials, f"{OTHER_DATA}name").isna(),
+    ]
     if "task" in selector:
-        scratch = selector["task"] == "scratch"
-        names = kept.task.str.split().str[0]
-        mixed = kept.task.str.contains(" + ", regex=False)
-        kept = kept[kept.scratch if scratch else (names == selector["task"]) & ~mixed]
-    kept = kept[kept.placebo == selector.get("placebo", False)]
-    kept = kept[kept.auxiliary == ""]  # No claim is of tasks beside finetuning.
+        conditions.append(_does(trials, selector["task"]))
     for name, (setting, usual) in USUAL.items():
-        values = column(kept, setting)
-        same = [missing(value) or equal(value, selector.get(name, usual)) for value in values]
-        kept = kept[np.array(same, dtype=bool)]
-    kept = kept[column(kept, f"{OTHER_DATA}name").isna().to_numpy(dtype=bool)]
+        unset = column(trials, setting).isna()
+        conditions.append(unset | _have(trials, setting, selector.get(name, usual)))
     for name, setting in SETTINGS.items():
         if name in selector:
-            same = [equal(value, selector[name]) for value in column(kept, setting)]
-            kept = kept[np.array(same, dtype=bool)]
+            conditions.append(_have(trials, setting, selector[name]))
+    fits = np.logical_and.reduce([np.asarray(holds, dtype=bool) for holds in conditions])
+    kept: pd.DataFrame = trials[fits]
     if selector.get("longer") and len(kept):
         shortest = kept.groupby("family")[EPOCHS].transform("min")
         kept = kept[kept[EPOCHS] > shortest]
     return kept
+
+
+def _does(trials: pd.DataFrame, task: str) -> NDArray[np.bool_]:
+    """Whether trials were pretrained by a task, alone; or by none, for `scratch`."""
+    if task == "scratch":
+        return np.asarray(trials.scratch, dtype=bool)
+    alone = [" + " not in told and told.split()[:1] == [task] for told in trials.task]
+    return np.array(alone, dtype=bool)
+
+
+def _have(trials: pd.DataFrame, setting: str, wanted: Any) -> NDArray[np.bool_]:
+    return np.array([equal(value, wanted) for value in column(trials, setting)], dtype=bool)
 
 
 SETTINGS = {

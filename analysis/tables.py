@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import (
+    REFERRED,
     column,
     compared,
+    only,
     references,
     varying,
 )
@@ -68,7 +70,9 @@ def compare(trials: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFram
 
     Holm's correction is over the arms that were pretrained, and over the controls apart.
     """
-    rows = [row for q in quantities for row in _rows(q, trials)]
+    shown = [f"{part}{q.name}" for q in quantities for part in ("", "trivial_")]
+    narrow = only(trials, [*REFERRED, "seed", "task", "ratio", "placebo", *shown])
+    rows = [row for q in quantities for row in _rows(q, narrow)]
     columns = [
         "quantity",
         "unit",

@@ -235,6 +235,8 @@ def test_the_large_file_is_read_in_seconds_with_its_known_totals() -> None:
     np.testing.assert_array_equal(frames.sizes, counts)
     np.testing.assert_allclose(frames.energies / frames.sizes, energies * HARTREE, rtol=1e-14)
     np.testing.assert_allclose(frames.forces.std(), forces.std() * HARTREE_PER_BOHR, rtol=1e-12)
+    # That of the published set, whose labels these stand in for.
+    assert np.sqrt(np.mean(frames.forces**2)) == pytest.approx(1.225, rel=0.05)
     assert len(np.unique(frames.groups)) == 200
     assert frames.origin["labels"] == ["RPBE-D3-NNP(not DFT)"]
 

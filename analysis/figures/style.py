@@ -132,7 +132,9 @@ def styled(height: float = SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
         # Laid out once, here: each saving would do so twice again, which takes most of its time.
-        figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
         figure.set_layout_engine("none")
 
 

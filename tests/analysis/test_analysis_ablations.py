@@ -416,3 +416,43 @@ def test_the_start_is_judged_at_the_most_labels(
     (gate,) = [gate for gate in gates([tabulate(*runs)]) if gate.rule == rule]
     assert gate.holds
     assert gate.found.startswith("−19.9 %")
+
+
+@pytest.mark.parametrize(
+    ("settings", "water", "force", "holds"),
+    [
+        ({"dataset.name": "tip3p_water"}, "TIP3P", 0.6, True),
+        ({"dataset.name": "tip3p_water"}, "TIP3P", 0.7, False),
+        ({"dataset.name": "rpbe_water"}, "RPBE-D3", 1.17, True),
+        ({"dataset.name": "n2p2_file", "dataset.path": "w.data"}, "RPBE-D3", 1.28, True),
+        # In Hartree/Bohr read as eV/Å, and by a factor of two.
+        ({"dataset.name": "rpbe_water"}, "RPBE-D3", 1.225 / 51.42, False),
+        ({"dataset.name": "rpbe_water"}, "RPBE-D3", 2.45, False),
+    ],
+)
+def test_forces_of_another_unit_are_noticed(
+    settings: dict[str, object],
+    water: str,
+    force: float,
+    holds: bool,  # noqa: FBT001  # one column of the table above
+    tabulate: Tabulate,
+    scratch: Build,
+) -> None:
+    runs = [scratch(seed, seed, 0.1, **settings) for seed in SEEDS]
+    for run in runs:
+        run.points.append(Point("trivial_force_rmse", 0, force))
+    found = {gate.rule: gate for gate in gates([tabulate(*runs)]) if " forces of " in gate.rule}
+    mine = found.pop(f"the forces of {water} water have the size of the paper's, ±5 %")
+    assert mine.holds == holds
+    # RPBE-D3 water must be fetched; TIP3P water is always asked for.
+    assert [gate.found for gate in found.values()] == ["no study here tests it"] * (
+        water == "RPBE-D3"
+    )
+
+
+def test_forces_of_flexible_water_are_not_those_of_the_paper(
+    tabulate: Tabulate, scratch: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1, **{"dataset.flexible": True}) for seed in SEEDS]
+    found = [gate.found for gate in gates([tabulate(*runs)]) if " forces of " in gate.rule]
+    assert found == ["no study here tests it"]
