@@ -19,7 +19,7 @@ from analysis.arms import (
     references,
     varying,
 )
-from analysis.labels import RATIO, START, TASK
+from analysis.labels import AUXILIARY, AUXILIARY_TASK, RATIO, START, TASK
 from analysis.load import Study, remembered
 from analysis.quantities import Quantity, quantities
 from analysis.statistics import Change, holm, paired_change, verdict
@@ -162,7 +162,14 @@ def differing(study: Study) -> list[str]:
     trials = study.trials
     pretrained = trials[column(trials, TASK).notna()]
     own = [name for name in study.settings if name.startswith("pretrain.") and name != RATIO]
-    names = varying(trials, [name for name in study.settings if name not in {*own, "pretrain"}])
+    beside = [name for name in study.settings if name.startswith(AUXILIARY)]
+    names = varying(
+        trials, [name for name in study.settings if name not in {*own, *beside, "pretrain"}]
+    )
+    helped = trials[column(trials, AUXILIARY_TASK).notna()]
+    names += varying(helped, beside)
+    if 0 < len(helped) < len(trials) and AUXILIARY_TASK not in names:
+        names.append(AUXILIARY_TASK)
     if RATIO not in names and TASK in own and trials[TASK].nunique(dropna=False) > 1:
         names.append(TASK)
     names += [START] if START in own else []

@@ -14,6 +14,7 @@ from analysis.figures.style import (
     Drawing,
     Look,
     counts,
+    legend,
     logarithmic,
     looks,
     slug,
@@ -47,9 +48,11 @@ def drawings(study: Study) -> list[Drawing]:
         bare = bare[bare.setting == bare.setting.iloc[0]] if len(bare) else bare
         for scale in SCALES:
             swept = group[group[scale].notna() & ~group.placebo]
-            if swept[scale].nunique() > 1:
-                rows = pd.concat([bare, swept])
-                made += [_scale(rows, q, scale, str(family)) for q in charted(study)]
+            for auxiliary, some in swept.groupby("auxiliary", sort=False):
+                if some[scale].nunique() > 1:
+                    rows = pd.concat([bare, some])
+                    told = ", ".join(filter(None, (str(family), str(auxiliary))))
+                    made += [_scale(rows, q, scale, told) for q in charted(study)]
     models = column(trials, "model.name").fillna("").astype(str)
     for model, group in trials.groupby(models, sort=False):
         name = str(model) if models.nunique() > 1 else ""
@@ -66,16 +69,18 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
     rows = trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
     label, words = SCALES[scale]
     look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
+    alone = rows.groupby(scale).arm.nunique().max() == 1  # Then the axis tells arms apart.
     with styled() as (figure, axes):
         for arm, group in rows.groupby("arm", sort=False):
-            draw = _baseline if group.scratch.iloc[0] else _points
-            draw(axes, group, scale, str(arm), look[str(arm)])
+            if group.scratch.iloc[0]:
+                _baseline(axes, group, str(arm), look[str(arm)])
+            else:
+                _points(axes, group, scale, None if alone else str(arm), look[str(arm)])
         axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
         if scale == "ratio":
             axes.set_xlim(-0.05, 1.05)
         axes.margins(y=0.12)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="best")
+        legend(axes)
     trivial = number(rows[f"trivial_{quantity.name}"].mean() * quantity.scale)
     means = rows.groupby("arm", sort=False).value.mean()
     described = "; ".join(f"{arm} {number(mean)}" for arm, mean in means.items())
@@ -117,7 +122,7 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         axes.set_xticks(sorted(rows["at"].unique()))
         logarithmic(axes.yaxis, rows.value)
         axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
-        axes.legend(loc="best")
+        legend(axes)
     means = rows.groupby(["task", "at"], sort=False).value.mean()
     described = "; ".join(
         f"{row['task']} at {row['at']:g} {number(row['value'])}"
@@ -173,7 +178,7 @@ def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
         axes.set(xlabel="Compute of both stages (min)", ylabel=f"Test {quantity.in_words}")
         axes.set_xlim(left=0)
         axes.margins(0.08, 0.12)
-        axes.legend(loc="best")
+        legend(axes)
     described = "; ".join(
         f"{name} {number(mean.value)} after {number(mean.minutes)} min"
         for name, mean in means.iterrows()
@@ -191,15 +196,13 @@ def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
     )
 
 
-def _points(axes: Axes, group: pd.DataFrame, scale: str, name: str, arm: Look) -> None:
+def _points(axes: Axes, group: pd.DataFrame, scale: str, name: str | None, arm: Look) -> None:
     at, mean = group[scale].iloc[0], group.value.mean()
-    label = None if f" {at:g}" in name else name  # The axis says it.
     _seeds(axes, group[scale], group, arm)
-    axes.plot([at], [mean], arm.marker, color=arm.colour, markersize=8, label=label)
+    axes.plot([at], [mean], arm.marker, color=arm.colour, markersize=8, label=name)
 
 
-def _baseline(axes: Axes, group: pd.DataFrame, scale: str, name: str, arm: Look) -> None:
-    del scale
+def _baseline(axes: Axes, group: pd.DataFrame, name: str, arm: Look) -> None:
     mean, std = group.value.mean(), group.value.std()
     if np.isfinite(std):
         axes.axhspan(mean - std, mean + std, color=arm.colour, alpha=0.1, linewidth=0)

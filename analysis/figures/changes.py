@@ -93,7 +93,7 @@ def _forest(
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
-        axes.set_xlabel(f"Change of the {quantity.in_sentence} (%)")
+        axes.set_xlabel(f"Change of the {quantity.in_sentence} (%)", loc="right")
         figure.legend(loc="outside upper left", ncols=2)
     n = sorted(rows.pairs.dropna().astype(int).unique())
     told = "; ".join(

@@ -16,6 +16,7 @@ from analysis.figures.style import (
     Drawing,
     Look,
     counts,
+    legend,
     logarithmic,
     looks,
     slug,
@@ -64,7 +65,7 @@ def _errors(
         _lines(axes, rows, look, family)
         axes.set_yscale("log")
         logarithmic(axes.yaxis, rows.value)
-        axes.legend(loc="upper right")
+        legend(axes)
         axes.set(xlabel="Finetuning epoch", ylabel=f"Validation {quantity.in_words}")
     title = f"{quantity.label} during finetuning" + (f", {family}" if family else "")
     return Drawing(

@@ -14,6 +14,7 @@ from analysis.figures.style import (
     MARKERS,
     Drawing,
     counts,
+    legend,
     logarithmic,
     looks,
     slug,
@@ -83,7 +84,7 @@ def _speed(rows: pd.DataFrame, family: str, name: str, label: str) -> Drawing:
         axes.set_xticks(range(len(targets)), [f"{target:g} ×" for target in targets])
         axes.set(xlabel="Error to reach, in final errors of the reference", ylabel=label)
         axes.set_ylim(bottom=0)
-        axes.legend(loc="best")
+        legend(axes)
     what = label[:1].lower() + label[1:]
     names = ", ".join(f"{target:g} ×" for target in targets)
     return Drawing(
@@ -143,7 +144,7 @@ def _by_arm(
         axes.set_xscale("log")
         logarithmic(axes.xaxis, pd.concat([rows[kind] for kind in kinds]))
         _name_rows(axes, arms)
-        axes.set_xlabel(label)
+        axes.set_xlabel(label, loc="right")
         if len(kinds) > 1:
             figure.legend(loc="outside upper left")
     table = rows.groupby("arm", sort=False)[[*kinds]].median().reset_index()
@@ -177,7 +178,7 @@ def _rates(study: Study) -> Drawing | None:
             axes.plot(rate, at, MARKERS[place], color=colour, label=RATES[kind], linestyle="none")
         axes.set_xlim(-2, 102)
         _name_rows(axes, arms)
-        axes.set_xlabel("Share of trials (%)")
+        axes.set_xlabel("Share of trials (%)", loc="right")
         figure.legend(loc="outside upper left", ncols=2)
     told = "; ".join(
         f"{row['arm']} {row['diverged']} diverged and {row['collapsed']} collapsed of {row['n']}"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.arms import is_search
-from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, logarithmic, styled
+from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled
 from analysis.load import Study
 from analysis.quantities import quantity_of
 from analysis.search import importances, metric_of, pareto, timeline
@@ -39,7 +39,7 @@ def _timeline(study: Study) -> Drawing | None:
         axes.set_yscale("log")
         logarithmic(axes.yaxis, rows.value)
         axes.set(xlabel="Time since the study began (min)", ylabel=_label(study))
-        axes.legend(loc="upper right")
+        legend(axes)
     counts = rows.status.value_counts()
     told = ", ".join(f"{n} {status}" for status, n in counts.items())
     return Drawing(
@@ -71,7 +71,7 @@ def _pareto(study: Study) -> Drawing | None:
         axes.set_yscale("log")
         logarithmic(axes.yaxis, rows.value)
         axes.set(xlabel="Compute of both stages (min)", ylabel=_label(study), xlim=(0, None))
-        axes.legend(loc="best")
+        legend(axes)
     told = "; ".join(
         f"{row['arm']}: {number(row['value'])} after {number(row['seconds'] / 60)} min"
         for row in front.to_dict("records")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from hashlib import sha256
 from html import escape
 from io import BytesIO, StringIO
 from itertools import cycle
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -32,6 +34,12 @@ SIZE = (4.7, 3.5)
 """Inches; small enough that its text can be read on a phone."""
 LONGEST = 60
 """Letters that a text gives to a file's name."""
+SHORT, FEW = 32, 6
+"""Letters of the longest name, and names, for which there is room within the axes."""
+LETTERS = 68
+"""Of a legend's name on a line above the axes."""
+LINE = 0.19
+"""Inches that a line of the legend takes."""
 MOST_LINES = 8
 """Thin lines per arm, one for each seed; more hide each other and make the page heavy."""
 
@@ -97,6 +105,23 @@ def looks(arms: list[str], scratch: set[str]) -> dict[str, Look]:
     return {
         arm: Look(INK, "o", next(bare)) if arm in scratch else Look(*next(plain)) for arm in arms
     }
+
+
+def legend(axes: Axes) -> None:
+    """Inside where there is room; above the axes, in a higher figure, if names are long or many."""
+    handles, names = axes.get_legend_handles_labels()
+    longest = max(map(len, names), default=0)
+    if longest <= SHORT and len(names) <= FEW:
+        if names:
+            axes.legend(loc="best")
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    folded = [fill(name, LETTERS) for name in names]
+    columns = 2 if longest <= LETTERS // 2 else 1
+    lines = sum(name.count("\n") + 1 for name in folded) / columns
+    figure.set_figheight(figure.get_figheight() + LINE * math.ceil(lines))
+    figure.legend(handles, folded, loc="outside upper left", ncols=columns)
 
 
 @contextmanager

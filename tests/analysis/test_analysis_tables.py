@@ -12,6 +12,7 @@ from analysis.cost import cost, reuse
 from analysis.load import Study
 from analysis.runs import Point, Run
 from analysis.tables import (
+    differing,
     early_errors,
     final_errors,
     is_ablation,
@@ -178,3 +179,15 @@ def test_a_search_is_judged_by_validation(tabulate: Callable[..., Study], masked
     lucky.points[:] = [p._replace(value=1e-3) if "test" in p.metric else p for p in lucky.points]
     found = headline(tabulate(*trials, lucky, search={"trials": 12}))
     assert found.details == (("Best in validation", [("masking 0.05", "n = 1")]),)
+
+
+def test_settings_of_a_task_that_some_trials_lack_tell_only_what_it_is(
+    tabulate: Callable[..., Study], scratch: Build
+) -> None:
+    beside = {"name": "denoising", "noise_scale": 0.1, "center": False}
+    named = {f"finetune.task.auxiliary.task.{name}": value for name, value in beside.items()}
+    runs = [scratch(0, 0, 0.1), scratch(1, 0, 0.1, **named)]
+    assert differing(tabulate(*runs)) == ["finetune.task.auxiliary.task.name"]
+    wider = named | {"finetune.task.auxiliary.task.noise_scale": 0.2}
+    found = differing(tabulate(*runs, scratch(2, 0, 0.1, **wider)))
+    assert found == [f"finetune.task.auxiliary.task.{name}" for name in ("name", "noise_scale")]

@@ -1,0 +1,75 @@
+"""Figures can be read, however long the names of arms are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+
+from analysis.figures import against, changes, curves, learning
+from analysis.load import Study
+from analysis.runs import Run
+
+Build = Callable[..., Run]
+Tabulate = Callable[..., Study]
+SEEDS = range(3)
+AUXILIARY = "finetune.task.auxiliary."
+
+
+@pytest.fixture
+def noisy(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) -> Study:
+    """Nine arms, most of them pretrained by masking and trained beside denoising."""
+    beside = {f"{AUXILIARY}task.name": "denoising", f"{AUXILIARY}weight": 0.01}
+    beside |= {f"{AUXILIARY}task.noise_scale": 0.125}
+    runs = [pretrained(seed, ratio, 0.3) for seed in SEEDS for ratio in (0.25, 0.5, 0.9)]
+    for seed in SEEDS:
+        error = 0.1 * (1 + seed / 50)
+        runs += [scratch(seed, seed, error), scratch(10 + seed, seed, error, **beside)]
+        runs += [scratch(20 + seed, seed, error, **{"finetune.epochs": 8})]
+        for place, ratio in enumerate((0.25, 0.5, 0.9)):
+            runs += [
+                masked(30 + 10 * place + seed, seed, ratio, error * (1 - ratio / 4)),
+                masked(60 + 10 * place + seed, seed, ratio, error * (1 - ratio / 3), **beside),
+            ]
+    return tabulate(*runs)
+
+
+def test_no_text_is_cut_off_or_hidden(noisy: Study) -> None:
+    legends = 0
+    for drawing in [
+        d for draw in (against, changes, curves, learning) for d in draw.drawings(noisy)
+    ]:
+        (axes,) = drawing.figure.axes
+        numbers, canvas = ticks(axes), drawing.figure.bbox
+        others = {*axes.get_xticklabels(), *axes.get_yticklabels()} - {*numbers}
+        for text in {*drawing.figure.findobj(Text)} - others:
+            if text.get_visible() and text.get_text():
+                box = text.get_window_extent()
+                assert canvas.x0 <= box.x0 < box.x1 <= canvas.x1, (drawing.name, text.get_text())
+        for legend in filter(None, (axes.get_legend(), *drawing.figure.legends)):
+            legends += 1
+            box = legend.get_window_extent()
+            hidden = [t.get_text() for t in numbers if box.overlaps(t.get_window_extent())]
+            assert not hidden, (drawing.name, hidden)
+    assert legends > 6
+
+
+def ticks(axes: Axes) -> list[Text]:
+    """Numbers and names beside the axes that are within their limits."""
+    return [
+        label
+        for axis in (axes.xaxis, axes.yaxis)
+        for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+        if min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
+    ]
+
+
+def test_a_sweep_does_not_mix_what_else_differs(noisy: Study) -> None:
+    sweeps = [d.shown for d in against.drawings(noisy) if "against_ratio" in d.name]
+    assert len(sweeps) == 4  # Force and energy, with and without the auxiliary task.
+    for shown in sweeps:
+        swept = shown[np.isfinite(shown.ratio)]
+        assert (swept.groupby("ratio").arm.nunique() == 1).all()
