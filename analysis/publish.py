@@ -41,18 +41,19 @@ def publish(study: Path, page: Path) -> str:
         run = runs[0]
         for file in (page, claims):
             client.log_artifact(run.info.run_id, str(file), "report")
-        client.set_tag(
-            run.info.run_id, NOTE, _note(run.data.tags[Tag.QUESTION], claims, facts["experiment"])
-        )
+        client.set_tag(run.info.run_id, NOTE, _note(run.data.tags, claims, facts["experiment"]))
     except MlflowException as problem:
         reason = str(problem).splitlines()[0]
         raise UserError(f"{uri}: does not take the report ({reason})") from None
     return str(run.info.run_id)
 
 
-def _note(question: str, claims: Path, study: str) -> str:
-    """Question and verdicts, in Markdown."""
+def _note(tags: dict[str, str], claims: Path, study: str) -> str:
+    """Question, verdicts and the best model, in Markdown."""
     with claims.open(newline="") as opened:
         verdicts = [row for row in csv.DictReader(opened) if row["study"] == study]
     lines = [f"- {row['claim']}: **{row['verdict']}**" for row in verdicts]
-    return "\n".join([question, "", *lines, "", "The whole report is among the artifacts."])
+    told = ["", "The whole report is among the artifacts."]
+    if Tag.MODEL in tags:
+        told += ["", f"The best model: `mlflow.pyfunc.load_model({tags[Tag.MODEL]!r})`"]
+    return "\n".join([tags[Tag.QUESTION], "", *lines, *told])

@@ -149,6 +149,23 @@ def fill(value: Any, proposer: Proposer, name: str = "") -> Any:
     return value
 
 
+def listed(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Name of each hole, as `fill` tells it, and what may fill it."""
+    hole = hole_of(value)
+    if hole:
+        kind, content = hole
+        if kind == "choice":
+            labels = ["null" if label is None else str(label) for label in _labels(content)]
+            yield name, ", ".join(labels)
+            for label, option in zip(labels, content, strict=True):
+                yield from listed(option, f"{name}.{label}")
+        else:
+            yield name, f"{content[0]} to {content[1]}{', log' * (kind == 'loguniform')}"
+    elif isinstance(value, Block):
+        for key, child in value.items():
+            yield from listed(child, f"{name}.{key}".lstrip("."))
+
+
 def _labels(options: list[Any]) -> list[Any]:
     """Scalars stand for themselves, blocks for their name if it is unique, else their place."""
     names = [option.get("name") if isinstance(option, Block) else None for option in options]

@@ -167,6 +167,11 @@ class StudyRuns:
                 self.client.set_terminated(run.run_id, "KILLED")
         self.client.set_terminated(self.study_run, status)
 
+    def state(self) -> dict[str, Any]:
+        """Of the study's records: another one after each run of the study that changed them."""
+        run = self.client.get_run(self.study_run).info
+        return {"run": run.run_id, "ended": run.end_time}
+
     def _experiment(self, name: str, artifacts: str | None) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:

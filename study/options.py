@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--trials", type=int, metavar="N", help="proposals of a search, in place of the space's")
     add("--audit", type=int, metavar="N", help="then finish N trials that were stopped early")
     add("--data", type=Path, metavar="FILE", help="a data set of yours in place of the space's")
-    add("--dry-run", action="store_true", help="show the plan and write nothing")
+    add("--dry-run", action="store_true", help="show plan and estimated cost, write nothing")
     add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
     add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")
     add = how.add_argument
@@ -70,9 +70,15 @@ def parser() -> argparse.ArgumentParser:
     add = where.add_argument
     add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
     add("--name", help="name of the study (default: space and profile)")
+    add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
     add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
     add = words.add_mutually_exclusive_group().add_argument
-    add("-v", "--verbose", action="store_true", help="off a terminal, a line for every epoch")
+    add(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="off a terminal, every epoch; in a dry run, every arm",
+    )
     add("-q", "--quiet", action="store_true", help="only problems and the final table")
     add("--json", action="store_true", help="JSON lines on the standard output, words elsewhere")
     return made

@@ -17,6 +17,7 @@ from study.estimate import duration, stage_seconds
 from study.finished import RESULT
 from study.frames import read_header, verified_header
 from study.identity import digest
+from study.journal import Journal
 from study.provenance import cores, gpus
 from study.records import Tag
 from study.space import Space
@@ -123,13 +124,17 @@ class Plan:
         return list(unique.values())
 
     @property
+    def pretraining_stages(self) -> list[tuple[Trial, Stage]]:
+        """The same, with its stage."""
+        return [(trial, trial.pretraining) for trial in self.pretrainings if trial.pretraining]
+
+    @property
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
         work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
         work += [(trial, trial.pretraining) for trial in self._longest_pretrainings]
         proposals = self.trials - len(self.grid)
-        work += [(self.typical, self.typical.finetune)] * proposals
-        work += [(self.typical, self.typical.pretraining)] * proposals
+        work += [(self.typical, stage) for stage in self.typical.stages] * proposals
         return [(trial, stage) for trial, stage in work if stage is not None]
 
     @property
@@ -142,6 +147,33 @@ class Plan:
                 del settings["pretrain"]["epochs"]
             longest[digest([settings])] = trial
         return list(longest.values())
+
+    @cached_property
+    def known(self) -> DataSets:
+        """The data sets that are there already."""
+        folders = {dataset: folder_of(dataset, self.root) for dataset in self.datasets}
+        return DataSets({each: folder for each, folder in folders.items() if folder.exists()})
+
+    def is_done(self, trial: Trial, stage: Stage) -> bool:
+        """Whether a stage of a trial has a result, by this study or another."""
+        if not self.known.prepared.keys() >= set(trial.datasets):
+            return False
+        work = self.known.work(trial)
+        piece = work if stage is trial.finetune else work.pretraining
+        return piece is not None and (piece.folder(self.root) / RESULT).exists()
+
+    @cached_property
+    def over(self) -> int:
+        """Trials of a search that have ended, as its journal knows."""
+        if self.grid:
+            return 0
+        journal = Journal(self.folder.journal, self.space.settings.metric)
+        return sum(entry.over for entry in journal.entries().values())
+
+    @cached_property
+    def left(self) -> list[tuple[Trial, Stage]]:
+        """Of the stages of a grid, those that are not done."""
+        return [stage for stage in self.stages if not self.is_done(*stage)]
 
     @property
     def seconds(self) -> float:
@@ -242,12 +274,24 @@ class Plan:
         for dataset in self.datasets:
             console.print(f"  data     {dataset.label}; {self._data_in_words(dataset)}")
         console.print(f"  results  {self.folder.path}")
-        parallel = f"{self.slots} trials at a time on {self._machine()}"
+
+    def show_time(self, console: Console) -> None:
+        """Tell the user about how long it takes."""
         if gpus() or not self.seconds:
-            console.print(f"  time     {parallel}; known after the first epochs")
+            console.print(f"  time     {self.parallel}; known after the first epochs")
         else:
-            seconds = self.seconds / self.slots + sum(map(self._seconds_to_make, self.datasets))
-            console.print(f"  time     about {duration(seconds)}, {parallel}")
+            seconds = self.seconds / self.slots + self.seconds_to_make
+            console.print(f"  time     about {duration(seconds)}, {self.parallel}")
+
+    @property
+    def parallel(self) -> str:
+        """How much is done at once on what, in words."""
+        return f"{self.slots} trials at a time on {self._machine()}"
+
+    @property
+    def seconds_to_make(self) -> float:
+        """Expected time until all data sets are made or read."""
+        return sum(map(self._seconds_to_make, self.datasets))
 
     def _data_in_words(self, dataset: Dataset) -> str:
         if seconds := self._seconds_to_make(dataset):
@@ -276,19 +320,13 @@ class Plan:
         )
 
     def _done_in_words(self) -> str:
-        """How much of a grid on data that are there is done already, by this study or another."""
-        prepared = {dataset: folder_of(dataset, self.root) for dataset in self.datasets}
-        data = DataSets({each: folder for each, folder in prepared.items() if folder.exists()})
-        trials, pretrainings = (
-            [data.work(trial) for trial in some if data.prepared.keys() >= set(trial.datasets)]
-            for some in (self.grid, self.pretrainings)
-        )
-        unique = [work.pretraining for work in pretrainings if work.pretraining]
-        counts = [
-            f"{done} {what}"
-            for what, some in (("trials", trials), ("pretrainings", unique))
-            if (done := sum((work.folder(self.root) / RESULT).exists() for work in some))
-        ]
+        """How much of a grid is done already, by this study or another; of a search, by this."""
+        finetunings = [(trial, trial.finetune) for trial in self.grid]
+        done = {
+            "trials": self.over or sum(self.is_done(*stage) for stage in finetunings),
+            "pretrainings": sum(self.is_done(*stage) for stage in self.pretraining_stages),
+        }
+        counts = [f"{count} {what}" for what, count in done.items() if count]
         return f"; done already: {', '.join(counts)}" if counts else ""
 
     def _shared(self) -> str:

@@ -8,62 +8,62 @@ from __future__ import annotations
 import math
 import resource
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 import numpy as np
 import torch
 
 from study.datasets import folder_of, sizes_of
 from study.errors import UserError
+from study.estimate import stored_bytes
 from study.frames import Frames
 from study.graph import GraphSet
 from study.identity import digest
 from study.models import build_model
+from study.models.potential import Potential
 from study.own_settings import realized
 from study.pipeline import build_task
 from study.plan import Plan
+from study.process import speed_up
 from study.sizes import Sizes
-from study.training import fit
+from study.training import compiles, fit
 from study.trial import Dataset, Stage, TIP3PWater, Trial
 
 EPOCHS = 4
 """Of which the first is not counted: it warms up."""
+COMPILED = 0.5
+"""Of the time of a step, what it takes at least if it is compiled, as long stages are."""
 BATCHES = (1, 3)
 """Training batches of the two trainings whose difference is the cost of a step."""
-STARTUP = (1.0, 5.0)
-"""Seconds that a worker takes before its first step, in a warm and in a fresh process."""
-FLOAT = 4
-KEPT = 8
-"""Copies of the weights in two checkpoints: model, two moments, best."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of some epochs, in seconds.
+
+    Args:
+        wall: by the clock on the wall.
+        cpu: by that of the processor, of which each thread has its own; of a GPU the same as wall.
+    """
+
+    wall: list[float]
+    cpu: list[float]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one kind of stage.
+    """Of one kind of stage: where nobody else computes, and as busy as the machine is now.
 
     Args:
-        step: seconds of a training step, fastest and slowest.
+        step: seconds of a training step, at least and at most.
         validation: seconds per validation frame, likewise.
     """
 
     step: tuple[float, float]
     validation: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a study takes.
-
-    Args:
-        seconds: compute of all stages, at least and at most.
-        memory: largest of a trial's process, bytes; of the GPU if there is one.
-        disk: of data, weights, and checkpoints while running, bytes.
-    """
-
-    seconds: tuple[float, float]
-    memory: int
-    disk: int
 
 
 @dataclass
@@ -78,22 +78,10 @@ class Probe:
     plan: Plan
     device: str
     speeds: dict[str, Speed] = field(default_factory=dict)
-    parameters: dict[str, int] = field(default_factory=dict)
+    models: dict[str, Potential] = field(default_factory=dict)
+    stored: float = 0.0
 
-    def cost(self) -> Cost:
-        """Of all stages that are to be done."""
-        torch.set_num_threads(self.plan.space.settings.resources.cpus)
-        low = high = 0.0
-        weights = []
-        for trial, stage in self.plan.stages:
-            least, most = self._seconds(trial, stage)
-            low, high = low + least + STARTUP[0], high + most + STARTUP[1]
-            weights.append(self.parameters[_of_model(trial)] * FLOAT)
-        data = sum(_bytes_of(self._sizes(dataset)) for dataset in self.plan.datasets)
-        running = KEPT * max(weights, default=0) * self.plan.slots
-        return Cost((low, high), self._memory(), data + sum(weights) + running)
-
-    def _seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
+    def seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
         """Compute of a stage, at least and at most."""
         sizes = self._sizes(trial.dataset_of(stage))
         train, validation, _ = sizes.shares(trial.split)
@@ -103,7 +91,15 @@ class Probe:
             stage.epochs * (steps * step + validation * frame)
             for step, frame in zip(speed.step, speed.validation, strict=True)
         )
-        return low, high
+        self.stored = max(self.stored, stored_bytes(trial, sizes))
+        compiled = compiles(stage, self.models[_of_model(trial)], int(train))
+        return low * (COMPILED if compiled else 1), high
+
+    def memory(self) -> float:
+        """Largest so far, with the graphs of all frames, of which the probe made few."""
+        if self.device != "cpu":
+            return self.stored + torch.cuda.max_memory_allocated()
+        return self.stored + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _speed(self, trial: Trial, stage: Stage) -> Speed:
         what = [trial.dataset_of(stage), trial.model, stage.task]
@@ -114,42 +110,40 @@ class Probe:
 
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
         trial, stage = realized(trial, self.plan.root), realized(stage, self.plan.root)
+        torch.set_num_threads(self.plan.space.settings.resources.cpus)
+        speed_up(torch.device(self.device), trial.model.hidden)
         size = stage.batch_size
         frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
         everything = torch.arange(len(frames), device=graphs.device)
         model = build_model(trial.model, trial.seed).to(graphs.device)
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        self.parameters[_of_model(trial)] = weights
+        self.models[_of_model(trial)] = model
         task = build_task(stage, model, graphs, everything)
+        short = stage.model_copy(update={"epochs": EPOCHS, "frames": None, "compile": False})
         few, many = (
             self._epochs(
-                lambda batches=batches: fit(
-                    model,
-                    task,
-                    stage.model_copy(update={"epochs": EPOCHS, "frames": None, "compile": False}),
-                    everything[: batches * size],
-                    everything[-size:],
-                    trial.seed,
-                )
+                fit(model, task, short, everything[: n * size], everything[-size:], trial.seed)
             )
-            for batches in BATCHES
+            for n in BATCHES
         )
         steps = BATCHES[1] - BATCHES[0]
-        step = (min(many) - min(few)) / steps, (max(many) - min(few)) / steps
-        step = max(step[0], min(many) / 10), max(step[1], min(many) / 10)
-        rest = [max(0.0, epoch - BATCHES[0] * step[0]) / size for epoch in few]
-        return Speed(step, (min(rest), max(rest)))
+        least = max((min(many.cpu) - min(few.cpu)) / steps, min(many.cpu) / 10)
+        most = max((median(many.wall) - min(few.wall)) / steps, median(many.wall) / 10, least)
+        rest = max(0.0, min(few.cpu) - BATCHES[0] * least) / size
+        return Speed((least, most), (rest, max(rest, (median(few.wall) - least) / size)))
 
-    def _epochs(self, train: object) -> list[float]:
-        """Seconds of each epoch after the first."""
-        assert callable(train)
-        moments = [time.perf_counter()]
-        for _ in train():
+    def _epochs(self, training: Iterable[object]) -> Times:
+        """Of each epoch after the first."""
+        moments = [(time.perf_counter(), time.process_time())]
+        for _ in training:
             if self.device != "cpu":
                 torch.cuda.synchronize()
-            moments.append(time.perf_counter())
-        return [after - before for before, after in pairwise(moments[1:])]
+            moments.append((time.perf_counter(), time.process_time()))
+        clocks = zip(*moments[1:], strict=True)
+        wall, cpu = ([after - before for before, after in pairwise(clock)] for clock in clocks)
+        if self.device != "cpu":
+            return Times(wall, wall)
+        return Times(wall, [each / torch.get_num_threads() for each in cpu])
 
     def frames(self, dataset: Dataset, count: int) -> Frames:
         """So many of a data set, or what stands in for them.
@@ -174,11 +168,6 @@ class Probe:
             raise UserError(f"--probe: {dataset.label} has not been read yet; leave the option out")
         return sizes
 
-    def _memory(self) -> int:
-        if self.device != "cpu":
-            return int(torch.cuda.max_memory_allocated())
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
 
 def _of_model(trial: Trial) -> str:
     return digest([trial.model.model_dump(mode="json")])
@@ -200,8 +189,3 @@ def _packed_water(molecules: int, count: int) -> Frames:
         energies=rng.normal(scale=0.5, size=count),
         groups=np.arange(count),
     )
-
-
-def _bytes_of(sizes: Sizes) -> int:
-    """Of a stored data set: positions and forces in float64, atomic numbers."""
-    return int(sizes.frames * sizes.atoms * (2 * 3 * 8 + 1))

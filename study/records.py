@@ -133,5 +133,7 @@ class Tag:
     """JSON: host's processor, cores, memory, GPUs."""
     SPACE = "study.space"
     """JSON: the resolved space; parent run only."""
+    MODEL = "study.model"
+    """URI of the best model, once it is logged; parent run only."""
     PROFILE = "study.profile"
     QUESTION = "study.question"

@@ -19,8 +19,10 @@ from study.trained import Trained, save_portable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Run
     from mlflow.models import ModelSignature
 
+PARENT = "mlflow.parentRunId"
 NEEDS = (
     "torch",
     "torch-geometric",
@@ -36,7 +38,7 @@ NEEDS = (
 
 
 def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
-    """Log a model to the run of its trial.
+    """Log a model to the run of its trial, unless it has it, and name it in the study's run.
 
     Args:
         trained: of the study.
@@ -68,11 +70,9 @@ def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
 
 
 def _log(trained: Trained, study: StudyFolder, name: str | None) -> str:
-    import mlflow.pyfunc
-    from mlflow import MlflowClient
-    from mlflow.models import Model
+    import mlflow
 
-    client, key = MlflowClient(), trained.work.key
+    client, key = mlflow.MlflowClient(), trained.work.key
     experiment = client.get_experiment_by_name(study.name)
     same = f"tags.`{Tag.KEY}` = '{key}' AND tags.`{Tag.KIND}` = 'trial'"
     runs = client.search_runs([experiment.experiment_id], same) if experiment else []
@@ -80,6 +80,30 @@ def _log(trained: Trained, study: StudyFolder, name: str | None) -> str:
         raise UserError(f"{study.path}: MLflow has no run of {trained.label}; run the study again")
     # Or the model's files would go to MLflow's experiment 0, below the current folder.
     mlflow.set_experiment(experiment_id=experiment.experiment_id)
+    uri = _logged(runs[0]) or _log_anew(trained, study, runs[0].info.run_id)
+    client.set_tag(runs[0].data.tags[PARENT], Tag.MODEL, uri)
+    if name:
+        mlflow.register_model(uri, name)
+    return uri
+
+
+def _logged(run: Run) -> str:
+    """URI of the model that the run of a finished trial has already; empty if it has none."""
+    import mlflow
+
+    found = mlflow.search_logged_models(
+        experiment_ids=[run.info.experiment_id],
+        filter_string=f"source_run_id = '{run.info.run_id}'",
+        output_format="list",
+    )
+    whole = [model for model in found if model.status == "READY"]
+    return str(whole[0].model_uri) if whole else ""
+
+
+def _log_anew(trained: Trained, study: StudyFolder, run_id: str) -> str:
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
     with tempfile.TemporaryDirectory() as folder:
         portable = Path(folder) / "trained"
         save_portable(trained, portable)
@@ -87,8 +111,7 @@ def _log(trained: Trained, study: StudyFolder, name: str | None) -> str:
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
-            run_id=runs[0].info.run_id,
-            registered_model_name=name,
+            run_id=run_id,
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
             artifacts={portable.name: str(portable)},
             code_paths=[str(Path(__file__).parent)],

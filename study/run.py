@@ -6,12 +6,10 @@ The same command continues an interrupted study and skips what is finished.
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import options
@@ -72,12 +70,13 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
     console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
     plan.check(on_cluster=bool(chosen.address))
     plan.show(console)
-    if chosen.probe:
-        _probe(plan, console)
     if chosen.verify_resume:
         return _verify_resume(plan, spoken)
     if chosen.dry_run or chosen.probe:
+        _foresee(plan, console, chosen)
         return 0
+    plan.show_time(console)
+    from study.conclusion import Conclusion
     from study.durable import locked
     from study.tracking import require_reachable
 
@@ -88,10 +87,16 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
         tune.require_reachable(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
-        journal, experiment, session = _conduct(plan, console, chosen, limit, ending)
-    code = _conclude(plan, journal, experiment, spoken, as_json=chosen.json)
+        journal, tracker, session = _conduct(plan, console, chosen, limit, ending)
+        entries = [entry for entry in journal.entries().values() if entry.result is not None]
+        conclusion = Conclusion(plan, tracker, spoken, as_json=chosen.json)
+        conclusion.show_results(entries)
+        if session.whole and not chosen.no_report:
+            conclusion.publish(entries, options.patience(chosen))
+        conclusion.show_places()
     if session.whole:
-        return FAILED if session.failed else code
+        failed = session.failed or not all(entry.over for entry in entries)
+        return FAILED if failed else 0
     spoken.print(f"\n--budget {chosen.budget} is spent; the same command with more goes on.")
     return UNFINISHED
 
@@ -107,20 +112,22 @@ def _verify_resume(plan: Plan, console: Console) -> int:
     return 0 if verdict.holds else FAILED
 
 
-def _probe(plan: Plan, console: Console) -> None:
-    """Show what the study will cost, as measured."""
-    from study.estimate import duration
-    from study.probe import Probe
-    from study.provenance import gpus
+def _foresee(plan: Plan, console: Console, chosen: argparse.Namespace) -> None:
+    """Show what there is to do and what it will cost, estimated or measured."""
+    from study.preview import Experience, Preview
 
-    on_gpu = bool(gpus()) and plan.space.settings.resources.gpus > 0
-    cost = Probe(plan, "cuda" if on_gpu else "cpu").cost()
-    low, high = (duration(seconds) for seconds in cost.seconds)
-    console.print(f"  compute  {low} to {high} of {'GPUs' if on_gpu else 'cores'}, measured")
-    low, high = (duration(seconds / plan.slots) for seconds in cost.seconds)
-    console.print(f"  time     {low} to {high}, data not included")
-    console.print(f"  memory   {cost.memory / 2**30:.1f} GB per trial")
-    console.print(f"  disk     {cost.disk / 2**20:.0f} MB")
+    preview = Preview(plan, every_arm=chosen.verbose)
+    preview.show(console)
+    if chosen.probe:
+        from study.probe import Probe
+
+        cost = preview.cost(Probe(plan, "cuda" if preview.on_gpu else "cpu"))
+        preview.show_cost(console, cost, "measured")
+    else:
+        cost = preview.cost(Experience(plan, on_gpu=preview.on_gpu))
+        preview.show_cost(console, cost, "estimated; --probe measures")
+    if chosen.json:
+        preview.say(cost)
 
 
 def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
@@ -169,7 +176,7 @@ def _conduct(
     chosen: argparse.Namespace,
     limit: float | None,
     ending: Ending,
-) -> tuple[Journal, str, Session]:
+) -> tuple[Journal, Tracker, Session]:
     """Make the data, do all work, record it.
 
     Args:
@@ -180,7 +187,7 @@ def _conduct(
         ending: what a signal asks of workers.
 
     Returns:
-        The journal, the id of MLflow's experiment, and how it went.
+        The journal, who recorded it in MLflow, and how it went.
     """
     from study.journal import Journal
     from study.progress import progress_display
@@ -202,7 +209,9 @@ def _conduct(
             with _tracker(plan, tags, console, "audit") as auditor:
                 auditor.wait()
                 session.do_audit(audit, data, auditor)
-    return journal, tracker.runs.experiment_id, session
+            # It records for the same study, after all that the first one did.
+            tracker = auditor if tracker.whole else tracker
+    return journal, tracker, session
 
 
 @contextmanager
@@ -225,49 +234,6 @@ def _tracker(
                 f"MLflow did not take all records ({why}); the same command adds them.",
                 style="red",
             )
-
-
-def _conclude(
-    plan: Plan, journal: Journal, experiment: str, console: Console, *, as_json: bool
-) -> int:
-    """Show the result table, where everything is, and what to do next."""
-    from study.display import say
-    from study.summary import arms, result_table
-
-    entries = [entry for entry in journal.entries().values() if entry.result is not None]
-    ended = [(entry.planned.work, entry.result) for entry in entries if entry.result]
-    failed = not all(entry.over for entry in entries)
-    if as_json:
-        say("result", arms=[arm.facts() for arm in arms(ended)])
-    console.print()
-    console.print(result_table(arms(ended)))
-    folder = shlex.quote(str(_near(plan.folder.path)))
-    console.print(f"\nEverything is in {_near(plan.root)}. The report, by way of Parquet tables:")
-    console.print(f"  python -m analysis.export {folder} && python -m analysis.report {folder}")
-    console.print("Runs and curves in MLflow:")
-    for line in _mlflow_commands(plan.tracking_uri, experiment):
-        console.print(f"  {line}")
-    return FAILED if failed else 0
-
-
-def _mlflow_commands(uri: str, experiment: str) -> list[str]:
-    """How to open the study in MLflow's UI, whose front page shows traces of language models."""
-    from study.mlflow_runs import without_password
-
-    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
-    if uri.startswith("http"):
-        return [f"{without_password(uri)}/{page}"]
-    quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
-    store = shlex.quote(without_password(uri))
-    return [
-        f"{quiet} mlflow ui --workers 1 --backend-store-uri {store}",
-        f"http://127.0.0.1:5000/{page}",
-    ]
-
-
-def _near(path: Path) -> Path:
-    """Relative to here, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 if __name__ == "__main__":

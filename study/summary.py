@@ -14,6 +14,7 @@ from rich.table import Table
 from study.identity import digest
 from study.mlflow_runs import flat
 from study.records import METRICS, WorkResult
+from study.trial import Trial
 from study.work import Work
 
 MOST_ARMS = 30
@@ -41,11 +42,13 @@ class Arm:
     Args:
         settings: by dotted name, without the seed.
         label: how it was pretrained, and what else distinguishes it from other arms.
+        trials: by seed.
         results: by seed.
     """
 
     settings: dict[str, Any]
     label: str
+    trials: dict[int, Trial] = field(default_factory=dict)
     results: dict[int, WorkResult] = field(default_factory=dict)
 
     @property
@@ -98,14 +101,16 @@ class Arm:
         return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
 
 
-def arms(ended: Iterable[tuple[Work, WorkResult]]) -> list[Arm]:
-    """Group trials by everything but the seed, in order of appearance."""
+def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
+    """Group trials by everything but the seed, in order of appearance; some may have no result."""
     grouped: dict[str, Arm] = {}
-    for work, result in ended:
+    for work, result in works:
         settings = {name: value for name, value in flat(work.settings) if name != "seed"}
         label = work.label.rpartition(",")[0]
         arm = grouped.setdefault(digest(settings), Arm(settings, label))
-        arm.results[work.trial.seed] = result
+        arm.trials[work.trial.seed] = work.trial
+        if result is not None:
+            arm.results[work.trial.seed] = result
     _tell_apart(list(grouped.values()))
     return list(grouped.values())
 

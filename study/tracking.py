@@ -118,6 +118,11 @@ class Tracker:
         patience = PATIENCE if status == "FINISHED" else HURRY
         self._deadline = time.monotonic() + patience
         self._thread.join(patience + 5)
+        return self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is closed and MLflow has got everything."""
         return not self._thread.is_alive() and not self.problem
 
     def _write(self) -> None:

@@ -282,6 +282,11 @@ class Trial(Config):
         return self.pretrain if isinstance(self.pretrain, Pretrained) else None
 
     @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is to be done."""
+        return (self.finetune, *([self.pretraining] if self.pretraining else []))
+
+    @property
     def datasets(self) -> tuple[Dataset, ...]:
         """What it trains on: one data set, or one for each stage."""
         own = self.pretraining.dataset if self.pretraining else None

@@ -115,6 +115,7 @@ class Study:
         """The command, as a user would start it, unless it runs."""
         if self.driver is None:
             command = [sys.executable, "-m", "study.run", "--space", self.space, "--out", self.root]
+            command += ["--no-report"]
             command += ["--address", self.cluster.address] if self.cluster else []
             base = self.cluster.environment if self.cluster else os.environ
             environment = base | {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}

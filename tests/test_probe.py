@@ -6,8 +6,10 @@ import pytest
 
 from study import run
 from study.errors import UserError
+from study.estimate import STARTUP, Cost
 from study.plan import Plan
-from study.probe import STARTUP, Probe
+from study.preview import Preview
+from study.probe import Probe
 from study.space import load_space
 
 SPACE = """\
@@ -43,21 +45,25 @@ def probe(space_file: Path, profile: str) -> Probe:
     return Probe(Plan(space, space_file.parent / "runs", "name", ""), "cpu")
 
 
+def cost_of(probe: Probe) -> Cost:
+    return Preview(probe.plan).cost(probe)
+
+
 def test_twice_the_epochs_cost_twice_the_compute(space_file: Path) -> None:
     short = probe(space_file, "quick")
-    cost = short.cost()
+    cost = cost_of(short)
     longer = probe(space_file, "longer")
-    longer.speeds, longer.parameters = short.speeds, short.parameters
+    longer.speeds, longer.models = short.speeds, short.models
     stages = len(short.plan.stages)
     assert stages == 3
-    for once, twice, startup in zip(cost.seconds, longer.cost().seconds, STARTUP, strict=True):
+    for once, twice, startup in zip(cost.seconds, cost_of(longer).seconds, STARTUP, strict=True):
         assert once > stages * startup
         assert twice - stages * startup == pytest.approx(2 * (once - stages * startup))
 
 
 def test_each_kind_of_stage_is_measured_once_and_nothing_is_written(space_file: Path) -> None:
     measured = probe(space_file, "quick")
-    cost = measured.cost()
+    cost = cost_of(measured)
     assert len(measured.speeds) == 2
     for speed in measured.speeds.values():
         assert 0 < speed.step[0] <= speed.step[1]
@@ -78,7 +84,7 @@ def test_a_file_that_was_not_read_cannot_be_probed(space_file: Path) -> None:
     )
     space_file.write_text(text)
     with pytest.raises(UserError, match="has not been read yet"):
-        probe(space_file, "quick").cost()
+        cost_of(probe(space_file, "quick"))
 
 
 def test_the_command_shows_what_was_measured(

@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from ase import Atoms
 from mlflow import MlflowClient
 
 from study.frames import read_header
@@ -20,6 +23,7 @@ from study.journal import Journal
 from study.pipeline import perform
 from study.records import Tag
 from study.space import load_space
+from study.trained import TrainedPotential, find_trained
 from study.work import Work, load_outcome
 from tests.faults.cluster import LocalCluster
 
@@ -78,14 +82,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(out: Path, name: str, text: str) -> list[str]:
     space = out.parent / f"{name}.yaml"
     space.write_text(text)
-    return [sys.executable, "-m", "study.run", "--space", str(space), "--out", str(out)]
-
-
-def module(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    where = ["--space", str(space), "--out", str(out)]
+    return [sys.executable, "-m", "study.run", *where, "--no-report"]
 
 
 def journal_of(out: Path, study: str) -> Journal:
@@ -146,12 +144,54 @@ def test_a_search_ends_with_every_trial_accounted_for(
     assert set(runs[runs.kind == "pretrain"].key) == needed
 
 
-def test_the_tables_hold_what_the_journal_holds(
-    out: Path, searched: subprocess.CompletedProcess[str]
-) -> None:
+@pytest.fixture(scope="module")
+def reported(out: Path, searched: subprocess.CompletedProcess[str]) -> str:
+    """What the same command says without `--no-report`."""
     assert searched.returncode == 0
+    chosen = [word for word in command(out, "search", SEARCH) if word != "--no-report"]
+    done = subprocess.run(chosen, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+# MLflow warns of its own types when it is asked for a model.
+@pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
+def test_a_study_that_is_done_gets_its_report_and_mlflow_that_and_the_best_model(
+    out: Path, reported: str
+) -> None:
     folder = out / "studies" / "search-quick"
-    module("analysis.export", str(folder))
+    page = folder / "report" / "report.html"
+    assert f"\nReport: {page}\n" in reported
+    client = MlflowClient(f"sqlite:///{out}/mlflow.db")
+    runs = runs_of(out, "search-quick")
+    study = client.get_run(runs[runs.kind == "study"].run_id.item())
+    (artifact,) = (out / "artifacts").glob(f"{study.info.run_id}/artifacts/report/report.html")
+    assert artifact.read_bytes() == page.read_bytes()
+    uri, note = study.data.tags[Tag.MODEL], study.data.tags["mlflow.note.content"]
+    assert "The whole report is among the artifacts." in note
+    assert f"mlflow.pyfunc.load_model({uri!r})" in note
+    mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
+    model = mlflow.pyfunc.load_model(uri)
+    told = model.predict(model.input_example)
+    best = TrainedPotential(find_trained(folder))
+    row = model.input_example.iloc[0]
+    atoms = Atoms(row["numbers"], row["positions"], cell=row["cell"], pbc=True)
+    ((energy, forces),) = best.predict([atoms])
+    assert told.energy.item() == pytest.approx(energy, rel=1e-6)
+    np.testing.assert_allclose(told.forces.item(), forces, atol=1e-6)
+
+
+def test_a_report_is_not_made_again_of_the_same_records(out: Path, reported: str) -> None:
+    files = contents(out)
+    chosen = [word for word in command(out, "search", SEARCH) if word != "--no-report"]
+    again = subprocess.run(chosen, capture_output=True, text=True, check=True)
+    assert contents(out) == files
+    assert again.stdout[-600:] == reported[-600:]
+
+
+@pytest.mark.usefixtures("reported")
+def test_the_tables_hold_what_the_journal_holds(out: Path) -> None:
+    folder = out / "studies" / "search-quick"
     trials = pd.read_parquet(folder / "tables" / "trials.parquet").set_index("key")
     curves = pd.read_parquet(folder / "tables" / "curves.parquet")
     for entry in journal_of(out, "search-quick").entries().values():
@@ -168,14 +208,9 @@ def test_the_tables_hold_what_the_journal_holds(
             assert row.test_force_rmse == outcome.result.metrics["test_force_rmse"]
 
 
-def test_the_report_is_one_page_that_loads_nothing(
-    out: Path, searched: subprocess.CompletedProcess[str]
-) -> None:
-    assert searched.returncode == 0
-    folder = out / "studies" / "search-quick"
-    module("analysis.export", str(folder))
-    module("analysis.report", str(folder))
-    page = (folder / "report" / "report.html").read_text()
+@pytest.mark.usefixtures("reported")
+def test_the_report_is_one_page_that_loads_nothing(out: Path) -> None:
+    page = (out / "studies" / "search-quick" / "report" / "report.html").read_text()
     assert "Which learning rate and ratio?" in page
     assert "<script" not in page
     assert 'src="http' not in page

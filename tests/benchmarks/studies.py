@@ -146,7 +146,8 @@ def _run(system: str, shape: Shape, folder: Path, frames: Path) -> Cost:
         if system == "ours":
             shutil.copytree(frames, out / "data" / frames.name)
             options = ["--space", str(space.path), "--profile", "quick", "--out", str(out)]
-            wall, cpu, _ = _time(["study.run", *options, "--max-concurrent", "1", "--quiet"])
+            options += ["--max-concurrent", "1", "--quiet", "--no-report"]
+            wall, cpu, _ = _time(["study.run", *options])
             return Cost(wall, cpu, *_compute(out))
         trials = [trial.model_dump(mode="json") for trial in space.grid()]
         study = {"trials": trials, "frames": str(frames), "folder": str(out)}

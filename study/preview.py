@@ -1,0 +1,216 @@
+"""What `--dry-run` tells of a study: every arm, what of it is done, and what is left to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from study.datasets import folder_of, sizes_of
+from study.display import say
+from study.estimate import (
+    STARTUP,
+    Cost,
+    bytes_of,
+    duration,
+    overhead_seconds,
+    stage_memory,
+    stage_seconds,
+    weights,
+)
+from study.holes import listed
+from study.plan import Plan
+from study.provenance import gpus
+from study.sizes import Sizes
+from study.summary import Arm, arms
+from study.trial import Dataset, Stage, Trial
+from study.work import Work
+
+SURE = (0.4, 1.6)
+"""Between which shares of `stage_seconds` nearly all stages lay that were measured."""
+PER_EPOCH, PER_PIECE, PER_STUDY = 6e3, 3e4, 4e6
+"""Bytes of records, in `work` and in MLflow; of a study also report, tables and a logged model."""
+CHECKPOINTS = 8
+"""Copies of the weights in two checkpoints: model, two moments, best."""
+MOST_ARMS = 30
+Row = tuple[str, ...]
+
+
+class Source(Protocol):
+    """Knows what a stage takes."""
+
+    def seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
+        """Compute of a stage, at least and at most."""
+
+    def memory(self) -> float:
+        """Largest of a trial's process, bytes; of the GPU if there is one."""
+
+
+class Experience:
+    """With other studies; a GPU takes no longer than a core, and no less than to start kernels.
+
+    Args:
+        plan: of the study; data sets that were not read yet count as nothing.
+    """
+
+    def __init__(self, plan: Plan, *, on_gpu: bool) -> None:
+        self.plan, self.on_gpu = plan, on_gpu
+
+    def seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
+        """Compute of a stage, at least and at most."""
+        sizes = self._sizes(trial, stage)
+        if sizes is None:
+            return 0.0, 0.0
+        most = stage_seconds(trial, stage, sizes)
+        least = overhead_seconds(trial, stage, sizes) if self.on_gpu else most
+        return SURE[0] * least, SURE[1] * most
+
+    def memory(self) -> float:
+        """Largest of a trial's process, bytes."""
+        trials = self.plan.grid or self.plan.space.samples
+        stages = [(trial, stage) for trial in trials for stage in trial.stages]
+        known = [(*stage, sizes) for stage in stages if (sizes := self._sizes(*stage))]
+        return max((stage_memory(*each) for each in known), default=0.0)
+
+    def _sizes(self, trial: Trial, stage: Stage) -> Sizes | None:
+        return sizes_of(trial.dataset_of(stage), self.plan.root)
+
+
+class Preview:
+    """Of a plan.
+
+    Args:
+        plan: the plan.
+        every_arm: list all arms, however many.
+    """
+
+    def __init__(self, plan: Plan, *, every_arm: bool = False) -> None:
+        self.plan = plan
+        self.shown = None if every_arm else MOST_ARMS
+        self.on_gpu = bool(gpus()) and plan.space.settings.resources.gpus > 0
+
+    def show(self, console: Console) -> None:
+        """The arms of a grid with what of them is done, or what a search varies."""
+        columns, rows = self._arms_in_words() if self.plan.grid else self._holes_in_words()
+        table = Table(*columns, box=None)
+        for row in rows[: self.shown]:
+            table.add_row(*row)
+        console.print(table)
+        if len(rows) > table.row_count:
+            console.print(f" and {len(rows) - table.row_count} more, which -v lists")
+
+    def show_cost(self, console: Console, cost: Cost, source: str) -> None:
+        """What is left to be paid.
+
+        Args:
+            console: where to show it.
+            cost: what.
+            source: how it is known.
+        """
+        unread = [each.label for each in self.plan.datasets if not sizes_of(each, self.plan.root)]
+        without = f", without {' and '.join(unread)}, not read yet" if unread else ""
+        unit = "GPU" if self.on_gpu else "core"
+        low, high = (f"{seconds / 3600:.2g}" for seconds in cost.seconds)
+        console.print(f"  compute  {low} to {high} {unit}-hours, {source}{without}")
+        making = self.plan.seconds_to_make
+        low, high = (duration(seconds / self.plan.slots + making) for seconds in cost.seconds)
+        console.print(f"  time     {low} to {high}, {self.plan.parallel}")
+        console.print(f"  memory   about {cost.memory / 2**30:.1f} GB per trial")
+        console.print(f"  disk     about {cost.disk / 2**20:.0f} MB")
+
+    def say(self, cost: Cost) -> None:
+        """The same as a JSON line, with all settings of all arms."""
+        pretrainings = self.plan.pretraining_stages
+        say(
+            "plan",
+            trials=self.plan.trials,
+            arms=[
+                {"label": arm.label, "seeds": [*arm.trials], "settings": arm.settings}
+                for arm in self.arms
+            ],
+            searched=dict(listed(self.plan.space.body)) if not self.plan.grid else {},
+            pretrainings={
+                "unique": len(pretrainings),
+                "done": sum(self.plan.is_done(*stage) for stage in pretrainings),
+            },
+            seconds=cost.seconds,
+            memory=cost.memory,
+            disk=cost.disk,
+        )
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """Trials of a grid that differ in their seed alone."""
+        return arms((Work("trial", trial, ""), None) for trial in self.plan.grid)
+
+    def cost(self, source: Source) -> Cost:
+        """What is left to be paid.
+
+        Of a search the cheapest of its `samples` counts, stopped as early as can be, and the
+        dearest.
+
+        Args:
+            source: of what a stage takes.
+        """
+        low = high = 0.0
+        for count, alternatives in self._left():
+            costs = [[self._seconds(source, *stage) for stage in each] for each in alternatives]
+            low += count * min(sum(least for least, _ in each) for each in costs)
+            high += count * max(sum(most for _, most in each) for each in costs)
+        return Cost((low, high), source.memory(), self._disk())
+
+    def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
+        """What is to be done how often, and in which ways."""
+        plan = self.plan
+        if plan.grid:
+            return [(1, [[stage]]) for stage in plan.left]
+        samples = [[(trial, stage) for stage in trial.stages] for trial in plan.space.samples]
+        return [(plan.trials - plan.over, samples)]
+
+    def _seconds(self, source: Source, trial: Trial, stage: Stage) -> tuple[float, float]:
+        least, most = source.seconds(trial, stage)
+        share = self._kept if stage is trial.finetune else 1.0
+        return share * least + STARTUP[0], most + STARTUP[1]
+
+    @property
+    def _kept(self) -> float:
+        """Share of its epochs that finetuning does at least, on average over a search."""
+        stopping = self.plan.space.settings.early_stopping
+        if stopping is None:
+            return 1.0
+        survive = 1 / stopping.reduction_factor
+        return survive + (1 - survive) * stopping.grace_epochs / self.plan.longest_finetuning
+
+    def _disk(self) -> float:
+        pieces = [(count, *stage) for count, options in self._left() for stage in options[0]]
+        largest = max((weights(trial) for _, trial, _ in pieces), default=0.0)
+        disk = PER_STUDY + CHECKPOINTS * largest * self.plan.slots
+        disk += sum(map(self._bytes_to_make, self.plan.datasets))
+        for count, trial, stage in pieces:
+            disk += count * (2 * weights(trial) + stage.epochs * PER_EPOCH + PER_PIECE)
+        return disk
+
+    def _bytes_to_make(self, dataset: Dataset) -> float:
+        sizes = sizes_of(dataset, self.plan.root)
+        made = folder_of(dataset, self.plan.root).exists()
+        return bytes_of(sizes) if sizes and not made else 0.0
+
+    def _holes_in_words(self) -> tuple[Row, list[Row]]:
+        return ("searched", "values"), [*listed(self.plan.space.body)]
+
+    def _arms_in_words(self) -> tuple[Row, list[Row]]:
+        rows: list[Row] = []
+        for arm in self.arms:
+            trials = list(arm.trials.values())
+            pretrained = [(trial, trial.pretraining) for trial in trials if trial.pretraining]
+            seeds = ", ".join(map(str, arm.trials))
+            finetuned = self._done([(trial, trial.finetune) for trial in trials])
+            rows.append((arm.label, seeds, finetuned, self._done(pretrained)))
+        return ("arm", "seeds", "finetuned", "pretrained"), rows
+
+    def _done(self, stages: Sequence[tuple[Trial, Stage]]) -> str:
+        done = sum(self.plan.is_done(*stage) for stage in stages)
+        return f"{done} of {len(stages)}" if stages else ""
