@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.beside import KINDS
-from analysis.claims import Finding
+from analysis.claims import LEVELS, Finding
 from analysis.grids import Cell, Column, Grid, change_cell
 from analysis.quantities import Quantity
-from analysis.words import NONE, interval, number, percent, spread
+from analysis.words import NONE, interval, listed, number, percent, spread
+
+DIRECTION_WORDS = {-1: "lower", 0: "no difference", 1: "higher"}
 
 
 def claim_grid(found: Sequence[Finding]) -> Grid:
@@ -58,15 +60,29 @@ def table1_grid(table: pd.DataFrame) -> Grid:
     return Grid(columns, rows)
 
 
-def convergence_grid(table: pd.DataFrame) -> Grid:
-    """Arms down, targets across: epochs, and how many times fewer."""
-    targets = list(table.target.unique())
+def convergence_grid(learning: pd.DataFrame, table: pd.DataFrame) -> Grid:
+    """Arms down; epochs to targets across, and how much lower errors were on the way.
+
+    Args:
+        learning: of `while_learning`.
+        table: of `convergence`.
+    """
     columns = [Column("Trained", numeric=False)]
-    columns += [Column(f"to {target:g} ×", "epochs") for target in targets]
+    columns += [Column(f"to {target:g} ×", "epochs") for target in table.target.unique()]
+    shares = list(learning.share.unique())
+    columns += [Column(_part(share), "mean error, 95 % interval") for share in shares]
+    changes = {(row.arm, row.share): change_cell(row) for _, row in learning.iterrows()}
     rows = []
     for arm, group in table.groupby("arm", sort=False):
-        rows.append([Cell(str(arm)), *(_epochs(row) for _, row in group.iterrows())])
+        cells = [_epochs(row) for _, row in group.iterrows()]
+        missing = Cell("reference" if arm == group.reference.iloc[0] else NONE)
+        cells += [changes.get((arm, share), missing) for share in shares]
+        rows.append([Cell(str(arm)), *cells])
     return Grid(columns, rows)
+
+
+def _part(share: float) -> str:
+    return "all" if share == 1 else f"first {100 * share:g} %"
 
 
 def stability_grid(table: pd.DataFrame) -> Grid:
@@ -125,6 +141,21 @@ def element_grid(table: pd.DataFrame) -> Grid:
     return Grid(columns, rows)
 
 
+def setting_grid(table: pd.DataFrame) -> Grid:
+    """Settings that are not the main paper's."""
+    columns = [Column(label, numeric=False) for label in ("Setting", "For", "Paper", "Here")]
+    rows = []
+    for row in table.to_dict("records"):
+        unit = f" {row['unit']}" if row["unit"] else ""
+        here = listed(_value(value) for value in row["here"])
+        rows.append([row["setting"], row["for"], f"{_value(row['paper'])}{unit}", f"{here}{unit}"])
+    return Grid(columns, [[Cell(text) for text in row] for row in rows])
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _claim(found: Finding) -> list[Cell]:
     change, statement = found.change, found.statement
     ours = Cell(NONE)
@@ -141,8 +172,24 @@ def _claim(found: Finding) -> list[Cell]:
         ours,
         Cell(str(change.n) if change.n else ""),
         Cell(str(found.needed) if found.needed else ""),
-        Cell(statement.printed.replace(" %", "\N{NO-BREAK SPACE}%") or statement.direction),
+        Cell(statement.printed.replace(" %", "\N{NO-BREAK SPACE}%") or NONE, _asked(found)),
     ]
+
+
+def _asked(found: Finding) -> tuple[str, ...]:
+    """What counts as reproduced: the direction, and the band at this scale."""
+    statement = found.statement
+    if statement.arm is None:
+        return ()
+    claim, levels = statement.claim(found.scale or "full"), statement.measure in LEVELS
+    told = [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
+    if math.isfinite(claim.low):
+        ends = (
+            (number if levels else percent)(claim.low),
+            (number if levels else percent)(claim.high),
+        )
+        told.append(f"band {' to '.join(ends)}{'' if levels else ' %'}")
+    return (", ".join(told),) if told else ()
 
 
 def _against(row: pd.Series[Any]) -> Cell:

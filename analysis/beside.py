@@ -121,8 +121,9 @@ def _equal_compute(group: pd.DataFrame, scratch: pd.DataFrame) -> tuple[str, flo
     spent = group["compute"].median()
     if len(lengths) < 2 or not lengths.iloc[0] <= spent <= lengths.iloc[-1] * (1 + ALIKE):
         return None
-    errors = scratch.pivot_table(index="seed", columns="arm", values="value")[lengths.index]
-    both = pd.concat([by_seed(group, "value"), errors.dropna()], axis=1, join="inner")
+    errors = scratch.pivot_table(index="seed", columns="arm", values="value")
+    errors = errors.reindex(columns=lengths.index)  # An arm may have no value at all.
+    both = pd.concat([by_seed(group, "value"), errors], axis=1, join="inner").dropna()
     at = np.log(lengths.to_numpy(dtype=float))
     logs = [
         float(np.log(row[0]) - np.interp(np.log(spent), at, np.log(row[1:])))

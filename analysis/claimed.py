@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from analysis.arms import column
@@ -16,8 +20,11 @@ from analysis.labels import EPOCHS, LABELS, OTHER_DATA
 from analysis.load import Study
 from analysis.statistics import FEWEST, Change, Claim, change_of, paired_change
 from analysis.tables import by_seed, finetuning
-from analysis.training_curves import learning_area, steadiness
+from analysis.training_curves import arrivals, learning_area, steadiness
 
+FILE = Path(__file__).parent / "claims.yaml"
+ARRIVED = 1.0
+"""Of `TARGETS`: the final error of scratch."""
 DIRECTIONS = {"lower": -1, "none": 0, "higher": 1}
 
 
@@ -48,8 +55,8 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
     """Trials of the arms that a claim is about."""
     conditions = [
         trials.placebo == selector.get("placebo", False),
-        trials.auxiliary == "",  # No claim is of tasks beside finetuning.
-        column(trials, f"{OTHER_DATA}name").isna(),
+        (trials.auxiliary != "") == selector.get("auxiliary", False),
+        _pretrained_on(trials, selector.get("pretrained_on", [None])),
     ]
     if "task" in selector:
         conditions.append(_does(trials, selector["task"]))
@@ -59,6 +66,8 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
     for name, setting in SETTINGS.items():
         if name in selector:
             conditions.append(_have(trials, setting, selector[name]))
+    if "dataset" in selector:
+        conditions.append(column(trials, "dataset.name").isin(readers(selector["dataset"])))
     fits = np.logical_and.reduce([np.asarray(holds, dtype=bool) for holds in conditions])
     kept: pd.DataFrame = trials[fits]
     if selector.get("longer") and len(kept):
@@ -70,9 +79,32 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
 def _does(trials: pd.DataFrame, task: str) -> NDArray[np.bool_]:
     """Whether trials were pretrained by a task, alone; or by none, for `scratch`."""
     if task == "scratch":
-        return np.asarray(trials.scratch, dtype=bool)
-    alone = [" + " not in told and told.split()[:1] == [task] for told in trials.task]
+        return np.asarray(trials.pretext == "", dtype=bool)
+    alone = [" + " not in told and told.split()[:1] == [task] for told in trials.pretext]
     return np.array(alone, dtype=bool)
+
+
+def _pretrained_on(trials: pd.DataFrame, wanted: Sequence[str | None] | str) -> NDArray[np.bool_]:
+    """Whether the data of pretraining are one of these; none is the trial's own, or any of all."""
+    names = column(trials, f"{OTHER_DATA}name")
+    if wanted == "any":
+        return np.ones(len(trials), dtype=bool)
+    known = [reader for name in wanted if name is not None for reader in readers(name)]
+    found = names.isin(known) | (names.isna() if None in wanted else False)
+    return np.asarray(found, dtype=bool)
+
+
+def readers(name: str) -> list[str]:
+    """Data sets of a study that are the one that a claim names."""
+    known: dict[str, list[str]] = content()["readers"]
+    return known.get(name, [name])
+
+
+@cache
+def content() -> dict[str, Any]:
+    """`claims.yaml`."""
+    read: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return read
 
 
 def _have(trials: pd.DataFrame, setting: str, wanted: Any) -> NDArray[np.bool_]:
@@ -81,7 +113,7 @@ def _have(trials: pd.DataFrame, setting: str, wanted: Any) -> NDArray[np.bool_]:
 
 SETTINGS = {
     "model": "model.name",
-    "dataset": "dataset.name",
+    "activation": "model.activation",
     "ratio": "ratio",
     "noise": "noise",
 }
@@ -103,6 +135,9 @@ def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.Dat
         first = curves[curves.epoch == curves.epoch.min()].set_index("run_id").value
     elif statement.measure == "learning":
         first = np.exp(learning_area(study).set_index("run_id")["log"])
+    elif statement.measure == "arrival":
+        told = arrivals(study)
+        first = told[told.target == ARRIVED].set_index("run_id").epochs.replace(math.inf, math.nan)
     else:
         first = steadiness(study).set_index("run_id").roughness
     return trials.assign(value=trials.run_id.map(first).astype(float))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from analysis.arms import column, compared
-from analysis.claimed import Statement, chosen, compared_as, equal, measured
-from analysis.labels import data_label
+from analysis.arms import arms, column, compared
+from analysis.claimed import (
+    Statement,
+    chosen,
+    compared_as,
+    content,
+    equal,
+    measured,
+)
+from analysis.labels import LABELS, data_label
 from analysis.load import Study
-from analysis.quantities import quantities
+from analysis.quantities import MILLI, quantities
 from analysis.statistics import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -29,12 +33,13 @@ from analysis.statistics import (
     judge,
     proportion_interval,
     seeds_needed,
+    t_interval,
 )
 from analysis.training_curves import begun
-from analysis.words import listed
+from analysis.words import listed, number
 
-FILE = Path(__file__).parent / "claims.yaml"
 NOT_RUN, OTHER_DATA = "not run", "different data"
+WATERS = ("tip3p_water", "rpbe_water")
 NO_CHANGE = Change(0, math.nan, math.nan, math.nan, math.nan)
 
 
@@ -53,7 +58,7 @@ class Finding:
         reading: which of the paper's readings the trials used.
         needed: seeds that the claim would need, at the spread that was found.
         run_ids: MLflow runs behind the numbers.
-        keys: hashes of that work; studies that share it share the finding.
+        keys: hashes of that work, or of the data; studies that share it share the finding.
     """
 
     statement: Statement
@@ -71,7 +76,7 @@ class Finding:
 
 def statements() -> list[Statement]:
     """All claims, in the order of the papers."""
-    return [Statement(**entry) for entry in _content()["claims"]]
+    return [Statement(**entry) for entry in content()["claims"]]
 
 
 def findings(studies: Sequence[Study]) -> list[Finding]:
@@ -84,9 +89,7 @@ def findings(studies: Sequence[Study]) -> list[Finding]:
     rows = []
     for statement in statements():
         told = [found[statement.id] for found in by_study.values() if statement.id in found]
-        rows += _shared(told) or [
-            Finding(statement, NOT_RUN, statement.needs or _missing(statement))
-        ]
+        rows += _shared(told) or [Finding(statement, NOT_RUN, _missing(statement))]
     return rows
 
 
@@ -129,7 +132,7 @@ def findings_table(found: Iterable[Finding]) -> pd.DataFrame:
 def reading(trials: pd.DataFrame) -> str:
     """Which side trials took where the paper's text, its released code and sense disagree."""
     others = []
-    for rule in _content()["readings"]:
+    for rule in content()["readings"]:
         names = column(trials, "model.name")
         concerned = trials[names.isin(rule["models"])] if "models" in rule else trials
         used = column(concerned, rule["setting"]).dropna().unique()
@@ -139,10 +142,26 @@ def reading(trials: pd.DataFrame) -> str:
     return f"corrected, but {', '.join(others)}" if others else "corrected"
 
 
-@cache
-def _content() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(FILE.read_text())
-    return content
+def unlike_paper(study: Study) -> pd.DataFrame:
+    """Settings that trials on the main paper's data have otherwise.
+
+    Returns:
+        A row per setting: setting, for (which model or data), unit, paper and here (all values).
+    """
+    trials = arms(study)
+    rows = []
+    for rule in content()["settings"]:
+        of = {name: rule[name] for name in ("model", "dataset") if name in rule}
+        fits = column(trials, "dataset.name").isin(WATERS)
+        for name, value in of.items():
+            fits &= column(trials, f"{name}.name") == value
+        wanted = rule["value"] if isinstance(rule["value"], list) else [rule["value"]]
+        used = column(trials, rule["setting"])[fits].dropna().unique()
+        here = [value for value in used if not any(equal(value, one) for one in wanted)]
+        if here:
+            told = {"setting": rule["setting"], "unit": rule.get("unit", ""), "paper": wanted[0]}
+            rows.append(told | {"for": listed(of.values()), "here": here})
+    return pd.DataFrame(rows, columns=["setting", "for", "unit", "paper", "here"])
 
 
 def _findings(study: Study) -> dict[str, Finding]:
@@ -152,9 +171,10 @@ def _findings(study: Study) -> dict[str, Finding]:
     judged = {}
     for place in dict.fromkeys(finding.statement.place for finding in told.values()):
         family = {name: f for name, f in told.items() if f.statement.place == place}
-        adjusted = holm([finding.change.p for finding in family.values()])
-        for (name, finding), p in zip(family.items(), adjusted, strict=True):
-            judged[name] = _judged(finding, p, len(family))
+        p_values = [finding.change.p for finding in family.values()]
+        tests = sum(map(math.isfinite, p_values))
+        for (name, finding), p in zip(family.items(), holm(p_values), strict=True):
+            judged[name] = _judged(finding, p, max(1, tests))
     return judged
 
 
@@ -180,7 +200,7 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
         return None
     reason = ""
     mine = chosen(trials, statement.arm)
-    if mine.empty:
+    if mine.empty and statement.measure not in OF_DATA:
         mine = _elsewhere(statement.arm, trials)
         reason = f"{listed(mine.data.unique())} in place of {_wanted(statement.arm)}"
     if mine.empty:
@@ -193,22 +213,29 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
         "full" if study.facts["profile"] == "paper" else "reduced",
         reading=reading(mine),
     )
-    if statement.measure in RATES:
-        return RATES[statement.measure](base, study, mine)
+    if statement.measure in OTHERWISE:
+        return OTHERWISE[statement.measure](base, study, mine)
     values = measured(study, trials, statement)
     change, behind = compared_as(statement, values[values.arm.isin(mine.arm)], values)
     if change is None:
         return None
+    if statement.measure == "arrival":
+        never = int(behind.value.isna().sum())
+        late = f"{never} of {len(behind)} trials never get there" if never else ""
+        base = replace(base, reason=", ".join(filter(None, (reason, late))))
     return _resting_on(replace(base, change=change), behind)
 
 
 def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     """Such arms on other data, where any may stand in; data of another claim may not."""
-    excluded = _content()["stand_ins"].get(arm.get("dataset"))
+    excluded = content()["stand_ins"].get(arm.get("dataset"))
     if excluded is None:
         return trials[:0]
     others = trials[~column(trials, "dataset.name").isin(excluded)]
-    return chosen(others, {name: value for name, value in arm.items() if name != "dataset"})
+    elsewhere = {name: value for name, value in arm.items() if name != "dataset"}
+    if "pretrained_on" in arm:
+        elsewhere["pretrained_on"] = "any"
+    return chosen(others, elsewhere)
 
 
 def _wanted(arm: dict[str, Any]) -> str:
@@ -241,12 +268,66 @@ def _failure(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     return _resting_on(replace(base, verdict=base.verdict or said, told=told), arms)
 
 
+def _level(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    """The test error itself, by the t interval of its mean."""
+    del study
+    errors = MILLI * mine[f"test_{base.statement.quantity}"].astype(float)
+    low, high = t_interval(errors.tolist())
+    claim = base.statement.claim(base.scale)
+    if math.isnan(claim.low):
+        return None
+    inside, outside = claim.low <= low and high <= claim.high, claim.excludes(low, high)
+    said = REPRODUCED if inside else CONTRADICTED if outside else INCONCLUSIVE
+    said = TOO_FEW if len(errors) < base.statement.seeds else said
+    told = f"{number(errors.mean())} [{number(low)}, {number(high)}] meV/Å, n = {len(errors)}"
+    return _resting_on(replace(base, verdict=base.verdict or said, told=told), mine)
+
+
+def _forces(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    """Size of the test frames' forces, which is the error of predicting none."""
+    del study
+    size = MILLI * float(mine.trivial_force_rmse.mean())
+    return _measured(base, mine, size, f"{number(size)} meV/Å")
+
+
+def _frames(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    """Frames of the whole data set, as far as trials finetune on all of their share."""
+    del study
+    whole = mine[pd.to_numeric(column(mine, LABELS)).isna()]
+    parts = whole[["train_frames", "validation_frames", "test_frames"]].dropna()
+    if parts.empty:
+        return None
+    frames = int(parts.sum(axis=1).iloc[0])
+    return _measured(base, whole, frames, f"{frames} frames")
+
+
+def _measured(base: Finding, trials: pd.DataFrame, value: float, told: str) -> Finding | None:
+    """A number without an interval: in its band or not; no finding where there is no band."""
+    claim = base.statement.claim(base.scale)
+    if math.isnan(claim.low):
+        return None
+    said = REPRODUCED if claim.holds(value) else CONTRADICTED
+    found = _resting_on(replace(base, verdict=base.verdict or said, told=told), trials)
+    return replace(found, keys=frozenset(trials.data_hash))
+
+
 def _resting_on(finding: Finding, trials: pd.DataFrame) -> Finding:
     runs = tuple(sorted(trials.run_id))
     return replace(finding, run_ids=runs, keys=frozenset(trials.key))
 
 
-RATES = {"divergence": _divergence, "failure": _failure}
+OTHERWISE = {
+    "divergence": _divergence,
+    "failure": _failure,
+    "level": _level,
+    "forces": _forces,
+    "frames": _frames,
+}
+"""Measures that are no change against something."""
+OF_DATA = ("forces", "frames")
+"""Those that no other data can stand in for."""
+LEVELS = ("level", *OF_DATA)
+"""Those whose band is of what they tell itself."""
 
 
 def _failed(trials: pd.DataFrame) -> pd.Series[bool]:
@@ -255,6 +336,8 @@ def _failed(trials: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _missing(statement: Statement) -> str:
+    if statement.needs:
+        return f"needs {statement.needs}"
     told = [f"{name} {value}" for name, value in (statement.arm or {}).items()]
     against = f", against {statement.against}" if statement.against != "scratch" else ""
     return f"no study here has {', '.join(told)}{against}"

@@ -35,6 +35,8 @@ NAMES = {
     "visnet": "ViSNet",
     "tip3p_water": "TIP3P water",
     "rpbe_water": "RPBE-D3 water",
+    "qm9": "QM9",
+    "ani1x": "ANI-1x",
 }
 """What has a name of its own in the papers; all else is called as the space calls it."""
 TAILORED = "GNS-TAT"

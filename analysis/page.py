@@ -16,7 +16,7 @@ from markupsafe import Markup
 from analysis import ablation_grids, grids
 from analysis.arms import column, compared, excluded, is_search
 from analysis.beside import beside, final
-from analysis.claims import NOT_RUN, Finding, findings, findings_table
+from analysis.claims import NOT_RUN, Finding, findings, findings_table, unlike_paper
 from analysis.cost import reuse, saved_by_sharing, saved_by_stopping
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
@@ -28,7 +28,7 @@ from analysis.predictions import by_element
 from analysis.quantities import FORCE, charted, lead, quantities
 from analysis.search import audit
 from analysis.tables import early_errors, final_errors, is_ablation
-from analysis.training_curves import convergence, stability
+from analysis.training_curves import convergence, stability, while_learning
 from analysis.words import duration, headline, listed, number
 
 TEMPLATES = Environment(
@@ -125,6 +125,7 @@ def _part(study: Study, folder: Path, figures: list[dict[str, str]]) -> dict[str
         "sharing": _sharing(study),
         "reuse": grids.reuse_grid(study),
         "provenance": _provenance(study),
+        "unlike": ablation_grids.setting_grid(unlike_paper(study)),
         "packages": study.facts["packages"],
         "space": json.dumps(study.facts["space"], indent=2, ensure_ascii=False),
         "commands": _commands(study, folder),
@@ -143,7 +144,10 @@ def _results(study: Study) -> dict[str, Any]:
     tables: dict[str, tuple[Callable[[Any], grids.Grid], Sized]] = {
         "beside": (ablation_grids.beside_grid, beside(final(trials, lead(study)))),
         "table1": (ablation_grids.table1_grid, table1(study)),
-        "speed": (ablation_grids.convergence_grid, convergence(study) if many else []),
+        "speed": (
+            partial(ablation_grids.convergence_grid, while_learning(study)),
+            convergence(study) if many else [],
+        ),
         "steady": (ablation_grids.stability_grid, stability(study)),
         "labels": (partial(ablation_grids.label_grid, lead(study)), data_efficiency(study)),
         "elements": (ablation_grids.element_grid, by_element(study)),

@@ -17,6 +17,8 @@ from analysis.tables import CHANGE, by_seed, finetuning, judged
 
 TARGETS = (2.0, 1.5, 1.2, 1.0)
 """Errors to be reached, in final medians of the reference."""
+SHARES = (0.3, 1.0)
+"""Of finetuning, over whose beginning errors are averaged."""
 COLLAPSED = 0.95
 """A final error above this share of the trivial one is a collapse: nothing was learnt."""
 
@@ -83,6 +85,23 @@ def learning_area(study: Study, share: float = 1.0) -> pd.DataFrame:
     return table.log.mean().reset_index()
 
 
+def while_learning(study: Study) -> pd.DataFrame:
+    """Change of the geometric mean of the validation error against the reference.
+
+    Returns:
+        A row per arm that has a reference, and per share of `SHARES`: arm, share, and `CHANGE`.
+    """
+    pairs = references(compared(study))
+    tables = []
+    for share in SHARES:
+        areas = learning_area(study, share)
+        means = {arm: np.exp(rows.set_index("seed")["log"]) for arm, rows in areas.groupby("arm")}
+        known = {arm: other for arm, other in pairs.items() if {arm, other} <= set(means)}
+        told = judged([paired_change(means[arm], means[other]) for arm, other in known.items()])
+        tables.append(pd.DataFrame(told, columns=CHANGE).assign(arm=[*known], share=share))
+    return pd.concat(tables, ignore_index=True)
+
+
 @remembered
 def stability(study: Study) -> pd.DataFrame:
     """How steadily each arm trains, all trials that began included.
@@ -124,27 +143,29 @@ def steadiness(study: Study) -> pd.DataFrame:
     )
 
 
-def first_below(errors: NDArray[np.float64], limit: float) -> float:
+def first_below(errors: pd.Series[float], limit: float) -> float:
     """Epoch at which a curve first reaches a limit, interpolated in ln error; inf if never.
 
     Args:
-        errors: (epochs,) after each epoch, from the first.
+        errors: by epoch, in order.
         limit: to be reached.
     """
-    below = np.flatnonzero(errors <= limit)
+    epochs, values = errors.index.to_numpy(dtype=float), errors.to_numpy(dtype=float)
+    below = np.flatnonzero(values <= limit)
     if len(below) == 0:
         return math.inf
     at = int(below[0])
     if at == 0:
-        return 1.0
-    before, after = np.log(errors[at - 1 : at + 1])
-    return at + float((before - math.log(limit)) / (before - after))
+        return float(epochs[0])
+    before, after = np.log(values[at - 1 : at + 1])
+    share = (before - math.log(limit)) / (before - after)
+    return float(epochs[at - 1] + share * (epochs[at] - epochs[at - 1]))
 
 
 def _arrivals(trial: dict[Any, Any], wide: pd.DataFrame, end: float) -> list[dict[str, object]]:
     if trial["run_id"] not in wide:
         return []
-    errors = wide[trial["run_id"]].dropna().to_numpy(dtype=float)
+    errors = wide[trial["run_id"]].dropna()
     before = float(trial["pretrain_compute"])
     pace = (float(trial["compute"]) - before) / float(trial.get("finetune.epochs", math.nan))
     kept = {name: trial[name] for name in ("arm", "task", "family", "reference", "run_id", "seed")}
@@ -189,7 +210,7 @@ def _steadiness(
         table[run].dropna().to_numpy(dtype=float) if run in table else np.empty(0)
         for table in wide.values()
     )
-    logs = np.log(errors[errors > 0])
+    logs = np.log(errors[(errors > 0) & np.isfinite(errors)])
     limit = COLLAPSED * trial[f"trivial_{error}"]
     return {
         "run_id": run,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.arms import arms, compared, references
@@ -161,10 +162,17 @@ def test_the_name_of_an_arm_tells_its_task(tabulate: Tabulate, masked: Build) ->
     assert arms(tabulate(run)).task.tolist() == ["masking 0.9"]
 
 
+def curve(*errors: float) -> pd.Series:
+    """Errors after the first epoch, the second and so on."""
+    return pd.Series(errors, range(1, len(errors) + 1))
+
+
 def test_the_crossing_is_interpolated_in_the_logarithm() -> None:
-    assert first_below(np.array([4.0, 1.0]), 2.0) == pytest.approx(1.5)
-    assert first_below(np.array([1.0]), 2.0) == 1.0
-    assert math.isinf(first_below(np.array([4.0]), 2.0))
+    assert first_below(curve(4.0, 1.0), 2.0) == pytest.approx(1.5)
+    assert first_below(curve(1.0), 2.0) == 1.0
+    assert math.isinf(first_below(curve(4.0), 2.0))
+    # Where an evaluation is missing the line goes on to the next one.
+    assert first_below(curve(4.0, 3.0, 1.0).drop(2), 2.0) == pytest.approx(2.0)
 
 
 def test_convergence_counts_those_that_never_get_there(extended: Study) -> None:
