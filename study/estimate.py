@@ -29,8 +29,10 @@ AGAINST_EGNN = {
 
 PACKAGES = 0.6e9
 """Bytes of a trial's process before it has any data: torch, torch-geometric, Ray."""
-PER_STORED_EDGE, PER_STORED_ATOM = 60, 120
+HELD_PER_EDGE, HELD_PER_ATOM = 14, 45
 """Bytes of a data set's graphs."""
+BUILT_PER_EDGE = 50
+"""The same while neighbours are searched for."""
 PER_CHANNEL = {
     "egnn": 145,
     "gns": 58,
@@ -101,13 +103,17 @@ def stage_memory(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     model = trial.model
     channels = _edges(trial, sizes) * stage.batch_size * model.layers * model.hidden
     step = channels * PER_CHANNEL.get(model.name, USUAL_PER_CHANNEL)
-    return PACKAGES + stored_bytes(trial, sizes) + step
+    return max(built_memory(trial, sizes), PACKAGES + held_bytes(trial, sizes) + step)
 
 
-def stored_bytes(trial: Trial, sizes: Sizes) -> float:
-    """Graphs of a whole data set."""
-    of_frame = _edges(trial, sizes) * PER_STORED_EDGE + sizes.atoms * PER_STORED_ATOM
-    return sizes.frames * of_frame
+def built_memory(trial: Trial, sizes: Sizes) -> float:
+    """Of a process that finds the neighbours of a whole data set, bytes."""
+    return PACKAGES + sizes.frames * _edges(trial, sizes) * BUILT_PER_EDGE
+
+
+def held_bytes(trial: Trial, sizes: Sizes) -> float:
+    """Of the graphs of a whole data set."""
+    return sizes.frames * (_edges(trial, sizes) * HELD_PER_EDGE + sizes.atoms * HELD_PER_ATOM)
 
 
 def weights(trial: Trial) -> float:

@@ -113,13 +113,14 @@ class Preview:
         unread = [each.label for each in self.plan.datasets if not sizes_of(each, self.plan.root)]
         without = f", without {' and '.join(unread)}, not read yet" if unread else ""
         unit = "GPU" if self.on_gpu else "core"
-        low, high = (f"{seconds / 3600:.2g}" for seconds in cost.seconds)
+        low, high = (_rounded(seconds / 3600) for seconds in cost.seconds)
         console.print(f"  compute  {low} to {high} {unit}-hours, {source}{without}")
         making = self.plan.seconds_to_make
         low, high = (duration(seconds / self.plan.slots + making) for seconds in cost.seconds)
         console.print(f"  time     {low} to {high}, {self.plan.parallel}")
-        console.print(f"  memory   about {cost.memory / 2**30:.1f} GB per trial")
-        console.print(f"  disk     about {cost.disk / 2**20:.0f} MB")
+        console.print(f"  memory   about {cost.memory / 1e9:.1f} GB per trial")
+        disk = f"{cost.disk / 1e6:.0f} MB" if cost.disk < 1e9 else f"{cost.disk / 1e9:.1f} GB"
+        console.print(f"  disk     about {disk}")
 
     def say(self, cost: Cost) -> None:
         """The same as a JSON line, with all settings of all arms."""
@@ -214,3 +215,8 @@ class Preview:
     def _done(self, stages: Sequence[tuple[Trial, Stage]]) -> str:
         done = sum(self.plan.is_done(*stage) for stage in stages)
         return f"{done} of {len(stages)}" if stages else ""
+
+
+def _rounded(hours: float) -> str:
+    """To two digits."""
+    return f"{hours:.2g}" if hours < 99.5 else f"{float(f'{hours:.2g}'):,.0f}"

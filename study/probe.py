@@ -18,7 +18,7 @@ import torch
 
 from study.datasets import folder_of, sizes_of
 from study.errors import UserError
-from study.estimate import stored_bytes
+from study.estimate import built_memory, held_bytes
 from study.frames import Frames
 from study.graph import GraphSet
 from study.identity import digest
@@ -73,13 +73,18 @@ class Probe:
     Args:
         plan: the study.
         device: torch device.
+        speeds: of the kinds measured so far.
+        models: that were measured.
+        held: bytes of the largest data set's graphs.
+        built: bytes of a process that makes them.
     """
 
     plan: Plan
     device: str
     speeds: dict[str, Speed] = field(default_factory=dict)
     models: dict[str, Potential] = field(default_factory=dict)
-    stored: float = 0.0
+    held: float = 0.0
+    built: float = 0.0
 
     def seconds(self, trial: Trial, stage: Stage) -> tuple[float, float]:
         """Compute of a stage, at least and at most."""
@@ -91,15 +96,17 @@ class Probe:
             stage.epochs * (steps * step + validation * frame)
             for step, frame in zip(speed.step, speed.validation, strict=True)
         )
-        self.stored = max(self.stored, stored_bytes(trial, sizes))
+        self.held = max(self.held, held_bytes(trial, sizes))
+        self.built = max(self.built, built_memory(trial, sizes))
         compiled = compiles(stage, self.models[_of_model(trial)], int(train))
         return low * (COMPILED if compiled else 1), high
 
     def memory(self) -> float:
         """Largest so far, with the graphs of all frames, of which the probe made few."""
         if self.device != "cpu":
-            return self.stored + torch.cuda.max_memory_allocated()
-        return self.stored + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            return self.held + torch.cuda.max_memory_allocated()
+        steps = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return max(self.built, self.held + steps)
 
     def _speed(self, trial: Trial, stage: Stage) -> Speed:
         what = [trial.dataset_of(stage), trial.model, stage.task]
