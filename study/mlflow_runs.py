@@ -78,6 +78,7 @@ class StudyRuns:
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
         self._unwritten: dict[str, _Run] = {}
+        self._asked_for: set[str] = set()
         existing = self._existing()
         self.runs = {
             run.data.tags[Tag.KEY]: self._known(run)
@@ -106,9 +107,11 @@ class StudyRuns:
         if run is not None and run.complete:
             return
         self._activate()
-        run = run or self._create(work, number)
-        run.ended = False
-        self.client.update_run(run.run_id, status="RUNNING")
+        if run is None:
+            run = self._create(work, number)
+        else:
+            self.client.update_run(run.run_id, status="RUNNING")
+            run.ended = False
         if not run.described:
             self._describe(run.run_id, work)
             run.described = True
@@ -140,18 +143,19 @@ class StudyRuns:
 
     def end(self, work: Work, result: WorkResult, now: int) -> None:
         """Log final metrics and the weights, and end the run; `now` as in `record`."""
+        from mlflow.entities import RunTag
+
         run = self.runs[work.key]
         if run.complete:
             return
         self._flush(run)
         new = {name: value for name, value in result.metrics.items() if name not in run.logged}
-        self._log_metrics(run.run_id, new, run.last_step, now)
+        facts = {f"study.{name}": str(value) for name, value in result.facts.items()}
+        tags = [RunTag(*each) for each in (facts | {Tag.REASON: result.reason}).items()]
+        self.client.log_batch(run.run_id, metrics=_points(new, run.last_step, now), tags=tags)
         outcome = load_outcome(work.folder(self.root))
         if result.status == "completed" and outcome is not None and outcome.weights is not None:
             self.client.log_artifact(run.run_id, str(outcome.weights))
-        facts = {f"study.{name}": str(value) for name, value in result.facts.items()}
-        for name, value in (facts | {Tag.REASON: result.reason}).items():
-            self.client.set_tag(run.run_id, name, value)
         self.client.set_terminated(run.run_id, TERMINAL[result.status])
         # Last, because a run with a status is never touched again.
         self.client.set_tag(run.run_id, Tag.STATUS, result.status)
@@ -242,9 +246,12 @@ class StudyRuns:
         shares = work.kind == "pretrain" and not work.start
         if shares and work.training.schedule_epochs is not None:
             tags[Tag.WHOLE] = work.whole.key
-        # The answer to an earlier try may have been lost on its way.
-        same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"
-        found = self.client.search_runs([self.experiment_id], same)
+        found = []
+        if work.key in self._asked_for:
+            # The answer to an earlier try may have been lost on its way.
+            same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"
+            found = self.client.search_runs([self.experiment_id], same)
+        self._asked_for.add(work.key)
         created = (
             found[0]
             if found
@@ -260,11 +267,6 @@ class StudyRuns:
         for first in range(0, len(parameters), 100):
             self.client.log_batch(run_id, params=parameters[first : first + 100])
         self.client.log_dict(run_id, work.settings, "trial.json")
-
-    def _log_metrics(self, run_id: str, metrics: dict[str, float], step: int, now: int) -> None:
-        points = _points(metrics, step, now)
-        for first in range(0, len(points), BATCH):
-            self.client.log_batch(run_id, metrics=points[first : first + BATCH])
 
     def _flush(self, run: _Run) -> None:
         if run.points:
