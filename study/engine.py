@@ -7,11 +7,12 @@ that for any number of frames, atoms and edges.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import platform
 import shutil
 import tempfile
+import zipfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,9 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch._inductor import standalone_compile
 from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.standalone_compile import CompiledArtifact
+from torch._inductor.utils import fresh_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx import Graph, GraphModule, Node
@@ -45,6 +48,8 @@ BOUNDS = (24, 4096 // 3, 4096)
 """Inductor makes other code for larger sizes; which code a batch gets must not depend on others."""
 SMALLEST = 2
 """Sizes of 0 and 1 broadcast, so code for larger ones does not suit them."""
+LAYOUT, CODE = "layout.json", "code"
+"""Files of a stored program, beside its kernels."""
 
 
 def can_compile(device: torch.device) -> bool:
@@ -134,19 +139,20 @@ class Program:
 def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program:
     """The program for a model and the sizes of a term; one process compiles, others wait."""
     if store is None:
-        return _compile(model, term)
+        with fresh_cache():
+            return _compile(model, term)
     key = _key(model, term)
     store.mkdir(parents=True, exist_ok=True)
-    # Stored code names kernels, which inductor keeps here; without them it builds them again.
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(store / "kernels")
     with FileLock(store / f"{key}.lock"):
-        for path in store.glob(f"{key}-*.bin"):
+        for path in store.glob(f"{key}-*.zip"):
             try:
                 return _unpack(read_hashed(path))
             except DamagedFileError:
                 discard(path, "it is compiled again")
-        program = _compile(model, term)
-        write_hashed(store, key, ".bin", _pack(program))
+        # Inductor would take what its own cache has for whole without looking.
+        with fresh_cache():
+            program = _compile(model, term)
+            write_hashed(store, key, ".zip", _pack(program))
         return program
 
 
@@ -329,17 +335,25 @@ def _key(model: Potential, term: Term) -> str:
 
 
 def _pack(program: Program) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "code"
+    """The program as a zip file, with the kernels that inductor has just built for it."""
+    packed = io.BytesIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr(LAYOUT, json.dumps(asdict(program.layout)))
+        path = Path(folder) / CODE
         program.code.save(path=str(path), format="binary")
-        return json.dumps(asdict(program.layout)).encode() + b"\n" + path.read_bytes()
+        archive.write(path, CODE)
+        for kernel in sorted(Path(cache_dir()).rglob("*.so")):
+            archive.write(kernel, kernel.relative_to(cache_dir()))
+    return packed.getvalue()
 
 
 def _unpack(content: bytes) -> Program:
-    header, _, code = content.partition(b"\n")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "code"
-        path.write_bytes(code)
-        return Program(
-            CompiledArtifact.load(path=str(path), format="binary"), Layout(**json.loads(header))
-        )
+    """The program of a zip file; kernels stay loaded when their files are gone."""
+    with fresh_cache(), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(cache_dir())
+        path = Path(cache_dir()) / CODE
+        layout = Layout(**json.loads(archive.read(LAYOUT)))
+        return Program(CompiledArtifact.load(path=str(path), format="binary"), layout)

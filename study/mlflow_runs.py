@@ -246,7 +246,7 @@ class StudyRuns:
         shares = work.kind == "pretrain" and not work.start
         if shares and work.training.schedule_epochs is not None:
             tags[Tag.WHOLE] = work.whole.key
-        found = []
+        found: list[Any] = []
         if work.key in self._asked_for:
             # The answer to an earlier try may have been lost on its way.
             same = f"tags.`{Tag.KEY}` = '{work.key}' AND tags.`{Tag.KIND}` = '{kind}'"

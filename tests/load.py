@@ -1,7 +1,7 @@
 """Many trials, many points, many reruns: what a study costs besides its training.
 
-`python -m tests.load trials|points|reruns` prints measured figures beside their limits, and exits 1
-if one is exceeded. Trials go through real Ray, journal and MLflow, but train nothing.
+`python -m tests.load trials|points|reruns|server` prints measured figures beside their limits, and
+exits 1 if one is exceeded. Trials go through real Ray, journal and MLflow, but train nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import argparse
 import json
 import math
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,8 +36,11 @@ from study.space import Resources
 from study.tracking import Tracker
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
+from tests.mlflow_server import MlflowServer
 
 METRIC, EPOCHS, SLOTS = "val_force_rmse", 3, 2
+PAUSE = 0.2
+"""Seconds from one epoch to the next, as a server fails."""
 MIB = 2**20
 FRAMES = {"data": Path("frames")}
 Figure = tuple[str, float, float]
@@ -150,6 +157,38 @@ def points(root: Path, count: int) -> list[Figure]:
     ]
 
 
+def server(root: Path, count: int) -> list[Figure]:
+    """A server that is stopped for a while, then killed and started again, as epochs come in."""
+    work, waits = trial(0, count), []
+    with MlflowServer(root / "mlflow.db") as mlflow:
+        faults: dict[int, Callable[[], object]] = {
+            count // 8: lambda: mlflow.send(signal.SIGSTOP),
+            count // 2: lambda: mlflow.send(signal.SIGCONT),
+            count * 5 // 8: lambda: mlflow.send(signal.SIGKILL),
+            count * 6 // 8: mlflow.start,
+        }
+        tracker = _tracker(root, mlflow.address)
+        tracker.started(work, 0)
+        for epoch in range(1, count + 1):
+            faults.get(epoch, lambda: None)()
+            began = time.monotonic()
+            tracker.recorded(work, record(epoch))
+            waits.append(time.monotonic() - began)
+            time.sleep(PAUSE)
+        tracker.ended(work, WorkResult("completed"))
+        whole = tracker.close("FINISHED")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        found = database.execute("SELECT key, step FROM metrics WHERE key LIKE 'finetune/%'")
+        points = Counter(found.fetchall())
+    expected = count * len(record(1).metrics)
+    return [
+        ("seconds that an epoch waited at most", max(waits), 1.0),
+        ("points lost", float(expected - len(points)), 0),
+        ("points doubled", float(points.total() - len(points)), 0),
+        ("problems told", float(not whole), 0),
+    ]
+
+
 def reruns(root: Path, count: int) -> list[Figure]:
     """Of a finished study."""
     space = root / "load.yaml"
@@ -179,9 +218,9 @@ profiles: {quick: }
 """
 
 
-def _tracker(root: Path) -> Tracker:
+def _tracker(root: Path, uri: str = "") -> Tracker:
     tags = {Tag.KEY: "load", Tag.SPACE: "{}"}
-    tracker = Tracker(f"sqlite:///{root}/mlflow.db", "load", root, tags)
+    tracker = Tracker(uri or f"sqlite:///{root}/mlflow.db", "load", root, tags)
     tracker.open()
     tracker.wait()
     return tracker
@@ -210,6 +249,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[Figure]], int]] = {
     "trials": (trials, 1000),
     "points": (points, 1_000_000),
     "reruns": (reruns, 50),
+    "server": (server, 400),
 }
 
 
@@ -217,7 +257,8 @@ def main() -> int:
     """Measure, and compare with the limits."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--count", type=int, help="default: 1000 trials, 1e6 points, 50 reruns")
+    usual = ", ".join(f"{count} {part}" for part, (_, count) in PARTS.items())
+    parser.add_argument("--count", type=int, help=f"default: {usual} (epochs)")
     chosen = parser.parse_args()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     measure, usual = PARTS[chosen.part]

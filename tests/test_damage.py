@@ -115,7 +115,7 @@ def test_damaged_compiled_code_is_compiled_again(
     term: Any = SimpleNamespace(batch=None)
     model: Any = None
     engine.load_or_compile(model, term, tmp_path)
-    (file,) = tmp_path.glob("*.bin")
+    (file,) = tmp_path.glob("*.zip")
     for number, content in enumerate(damaged(file.read_bytes()), start=2):
         file.write_bytes(content)
         engine.load_or_compile(model, term, tmp_path)
@@ -172,7 +172,7 @@ def written(file: Path) -> int:
 
 
 PLACES = ("data/*.partial/*/*.piece", "work/*/epoch-*", "work/*/weights-*", "work/*/result.json",
-          "studies/*/journal.jsonl", "compiled/*.bin")  # fmt: skip
+          "studies/*/journal.jsonl", "compiled/*.zip")  # fmt: skip
 
 
 @pytest.mark.parametrize("pattern", PLACES)

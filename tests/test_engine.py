@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
         torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(compiled.state_dict(), reference.state_dict())
-    assert list(store.glob("*.bin"))
+    assert list(store.glob("*.zip"))
 
 
 def test_the_code_is_for_all_sizes_above_one(
@@ -115,7 +116,7 @@ def test_the_code_is_for_all_sizes_above_one(
 
 def stored(model: Potential, term: Term, store: Path) -> Path:
     """The one file of code for the sizes of a term."""
-    (path,) = store.glob(f"{engine._key(model, term)}-*.bin")
+    (path,) = store.glob(f"{engine._key(model, term)}-*.zip")
     return path
 
 
@@ -142,18 +143,27 @@ def test_another_process_runs_stored_code_without_compiling(
     outputs = engine.load_or_compile(model, term, store).code(*inputs)
     torch.save({"inputs": inputs, "outputs": list(outputs)}, tmp_path / "case.pt")
     path = stored(model, term, store)
-    kernels = store / "kernels"
-    built = sorted(kernels.rglob("*.so"))
-    assert built
+    # A compiler that only tells its version, and no cache of inductor's.
+    compiler = tmp_path / "bin" / "g++"
+    compiler.parent.mkdir()
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *version*|-v) exec {shutil.which("g++")} "$@"; esac\n'
+        f'echo "$@" >> {tmp_path}/asked\nexit 1\n'
+    )
+    compiler.chmod(0o755)
+    hidden = {
+        "PATH": f"{compiler.parent}:{os.environ['PATH']}",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "empty"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(path), str(tmp_path / "case.pt")],
-        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(kernels)},
+        env=os.environ | hidden,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.stdout.strip(), done.returncode) == ("same", 0), done.stderr
-    assert sorted(kernels.rglob("*.so")) == built
+    assert not (tmp_path / "asked").exists()
 
 
 def test_damaged_code_is_compiled_anew(
@@ -180,7 +190,7 @@ def test_damaged_code_is_compiled_anew(
     assert compiled == []
     assert engine.load_or_compile(model, term, tmp_path) is good
     assert compiled == [model]
-    (written,) = tmp_path.glob("*.bin")
+    (written,) = tmp_path.glob("*.zip")
     assert written.read_bytes() == path.read_bytes()
 
 

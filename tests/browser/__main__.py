@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -29,11 +25,10 @@ from mlflow.entities import Run
 
 from study.records import Tag
 from study.study_folder import StudyFolder
+from tests.mlflow_server import MlflowServer
 
 SKIPPED = 77
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-STARTUP = 180
-"""Seconds that the server may take to answer, on a busy machine."""
 PATIENCE = 60_000
 """ms that a page may take."""
 CURVE = "finetune/val_force_rmse"
@@ -170,39 +165,8 @@ def served(uri: str) -> Iterator[str]:
             closing(sqlite3.connect(copied)) as target,
         ):
             source.backup(target)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-        store = ["--backend-store-uri", f"sqlite:///{copied}"]
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        log = Path(folder) / "log.txt"
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [*command, *store],
-                env=os.environ | quiet,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait(address, server, log)
-            yield address
-        finally:
-            os.killpg(server.pid, 15)
-            server.wait()
-
-
-def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + STARTUP
-    while server.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise RuntimeError(f"MLflow's server does not answer:\n{log.read_text()[-2000:]}")
+        with MlflowServer(copied) as server:
+            yield server.address
 
 
 def _skip(reason: str) -> int:

@@ -92,9 +92,14 @@ class Client:
         self._server.runs[run_id].data.tags[name] = value
 
     def log_batch(
-        self, run_id: str, metrics: Sequence[Any] = (), params: Sequence[Any] = ()
+        self,
+        run_id: str,
+        metrics: Sequence[Any] = (),
+        params: Sequence[Any] = (),
+        tags: Sequence[Any] = (),
     ) -> None:
         data = self._server.runs[run_id].data
+        data.tags |= {tag.key: tag.value for tag in tags}
         data.params |= {param.key: param.value for param in params}
         for point in metrics:
             exact = (run_id, point.key, point.step, point.value, point.timestamp)
