@@ -188,7 +188,8 @@ def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
     if finding.verdict:
         return finding
     if change.n < statement.seeds:
-        reason = f"{change.n} of at least {statement.seeds} seeds"
+        few = f"{change.n} of at least {statement.seeds} seeds"
+        reason = ", ".join(filter(None, (few, finding.reason)))
         return replace(finding, verdict=TOO_FEW, reason=reason)
     return replace(finding, verdict=judge(claim, change, adjusted, tests))
 

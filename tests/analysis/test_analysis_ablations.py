@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from analysis.arms import arms, compared, references
 from analysis.beside import beside, final
@@ -22,6 +24,7 @@ from analysis.runs import Point, Run
 from analysis.search import audit, importances, pareto, timeline
 from analysis.statistics import NULL, TOO_FEW
 from analysis.training_curves import convergence, first_below, learning_area, stability
+from analysis.words import headline
 from study.mlflow_runs import flat
 from study.space import load_space
 
@@ -365,11 +368,20 @@ def test_two_seeds_are_refused_and_the_number_needed_is_told(
         masked(2, 0, 0.9, 0.08),
         masked(3, 1, 0.9, 0.09),
     ]
-    found = {f.statement.id: f for f in findings([tabulate(*runs)])}
+    study = tabulate(*runs)
+    found = {f.statement.id: f for f in findings([study])}
     force = found["t1-tip3p-egnn-force"]
     assert force.verdict == TOO_FEW
     assert force.needed is not None
     assert force.needed > 3
+    told = headline(study)
+    assert told.sentence.startswith("Too few seeds to tell whether pretraining changes")
+    (wanted,) = re.findall(r"takes (\d+) seeds", told.remark)
+    # As many as a t test of this spread needs, s.d. of ln 0.8 and ln 0.9.
+    spread = (math.log(0.9) - math.log(0.8)) / math.sqrt(2)
+    power = TTestPower().power
+    effect = -math.log(0.95) / spread
+    assert power(effect, int(wanted), 0.05) >= 0.8 > power(effect, int(wanted) - 1, 0.05)
 
 
 def test_another_reading_of_the_paper_is_named(
