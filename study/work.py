@@ -83,6 +83,9 @@ class Work:
         arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
         if pretrain and pretrain.dataset:
             arm += f" on {pretrain.dataset.name}"
+        auxiliary = getattr(self.trial.finetune.task, "auxiliary", None)
+        if auxiliary and self.kind == "trial":
+            arm += f" + {auxiliary.task.label}"
         stage = "pretrain " * (self.kind == "pretrain")
         return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
 

@@ -97,3 +97,13 @@ def test_only_exceptions_are_told_of_what_most_arms_share() -> None:
         "egnn scratch, finetune.epochs 3",
         "egnn scratch, finetune.epochs 1, finetune.clip_norm 2",
     ]
+
+
+def test_a_task_beside_finetuning_is_told() -> None:
+    beside = {"task": {"name": "denoising", "noise_scale": 0.1}, "weight": 0.1}
+    noisy = {"name": "energy_forces", "auxiliary": beside}
+    shown = lines(ended(0.1), ended(0.2, task=noisy), ended(0.3, ratio=0.5, task=noisy))
+    arms_told = [line.partition(" 1/1")[0] for line in shown if " 1/1" in line]
+    assert arms_told[0] == "egnn scratch"
+    assert arms_told[1].startswith("egnn scratch + denoising 0.1")
+    assert arms_told[2].startswith("egnn masking 0.5 + denoising 0.1")
