@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.arms import arms, compared, is_search, references
+from analysis.arms import arms, compared, is_search, only, references
+from analysis.labels import EPOCHS
 from analysis.load import Study, remembered
 from analysis.quantities import lead
 from analysis.statistics import Change, fisher, paired_change, proportion_interval
@@ -17,6 +18,9 @@ from analysis.tables import CHANGE, by_seed, finetuning, judged
 
 TARGETS = (2.0, 1.5, 1.2, 1.0)
 """Errors to be reached, in final medians of the reference."""
+RACED = ("arm", "task", "family", "run_id", "seed")
+CLOCKED = ("compute", "pretrain_compute", EPOCHS)
+"""What `arrivals` tells of a trial, and what it counts compute by."""
 SHARES = (0.3, 1.0)
 """Of finetuning, over whose beginning errors are averaged."""
 COLLAPSED = 0.95
@@ -38,7 +42,7 @@ def arrivals(study: Study) -> pd.DataFrame:
     wide = curves[curves.metric == metric].pivot(index="epoch", columns="run_id", values="value")
     pairs = references(trials)
     rows: list[dict[str, object]] = []
-    for arm, group in trials.groupby("arm", sort=False):
+    for arm, group in only(trials, (*RACED, *CLOCKED)).groupby("arm", sort=False):
         reference = pairs.get(str(arm), str(arm))
         others = trials[trials.arm == reference].run_id
         ends = wide.reindex(columns=others).ffill().iloc[-1:].median(axis=1).dropna()
@@ -167,8 +171,8 @@ def _arrivals(trial: dict[Any, Any], wide: pd.DataFrame, end: float) -> list[dic
         return []
     errors = wide[trial["run_id"]].dropna()
     before = float(trial["pretrain_compute"])
-    pace = (float(trial["compute"]) - before) / float(trial.get("finetune.epochs", math.nan))
-    kept = {name: trial[name] for name in ("arm", "task", "family", "reference", "run_id", "seed")}
+    pace = (float(trial["compute"]) - before) / float(trial.get(EPOCHS, math.nan))
+    kept = {name: trial[name] for name in (*RACED, "reference")}
     epochs = {target: first_below(errors, target * end) for target in TARGETS}
     return [
         kept | {"target": target, "epochs": at, "seconds": before + pace * at}

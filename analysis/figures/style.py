@@ -100,11 +100,14 @@ def counts(rows: pd.DataFrame) -> str:
 
 def looks(arms: list[str], scratch: set[str]) -> dict[str, Look]:
     """Ink and circles for training from scratch, colours and other markers for the rest."""
-    plain = cycle(zip(COLOURS, MARKERS, strict=True))
-    bare = cycle(("--", ":", "-."))
-    return {
-        arm: Look(INK, "o", next(bare)) if arm in scratch else Look(*next(plain)) for arm in arms
-    }
+    # Colours that come again have another marker, and are dashed.
+    again = MARKERS[3:] + MARKERS[:3]
+    plain = cycle(
+        [Look(*look) for look in zip(COLOURS, MARKERS, strict=True)]
+        + [Look(*look, "--") for look in zip(COLOURS, again, strict=True)]
+    )
+    bare = cycle(Look(INK, "o", dash) for dash in ("--", ":", "-."))
+    return {arm: next(bare if arm in scratch else plain) for arm in arms}
 
 
 def legend(axes: Axes) -> None:

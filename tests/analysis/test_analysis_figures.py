@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from analysis.figures import against, changes, curves, learning
+from analysis.figures.style import COLOURS, INK, looks
 from analysis.load import Study
 from analysis.runs import Run
 
@@ -73,3 +74,27 @@ def test_a_sweep_does_not_mix_what_else_differs(noisy: Study) -> None:
     for shown in sweeps:
         swept = shown[np.isfinite(shown.ratio)]
         assert (swept.groupby("ratio").arm.nunique() == 1).all()
+
+
+OKABE_ITO = "000000 E69F00 56B4E9 009E73 F0E442 0072B2 D55E00 CC79A7"
+"""doi:10.1038/nmeth.1618; black is what the ink of the page stands for."""
+
+
+def test_colours_are_okabe_and_itos_and_a_grey() -> None:
+    assert {colour.removeprefix("#") for colour in COLOURS} < {*OKABE_ITO.split(), "999999"}
+
+
+def test_arms_are_told_apart_without_their_colours() -> None:
+    arms = [f"masking {n}" for n in range(learning.MOST_ARMS)]
+    scratch = [f"scratch {n}" for n in range(3)]
+    found = looks([*arms, *scratch], scratch=set(scratch))
+    assert len({(look.marker, look.dash) for look in found.values()}) == len(found)
+    assert all((look.colour == INK) == (arm in scratch) for arm, look in found.items())
+
+
+def test_pages_keep_arms_apart_in_grey(noisy: Study) -> None:
+    for drawing in curves.drawings(noisy):
+        (axes,) = drawing.figure.axes
+        named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        told = {(line.get_marker(), line.get_linestyle()) for line in named}
+        assert len(told) == len(named) > 1

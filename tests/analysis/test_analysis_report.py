@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -94,6 +95,53 @@ def test_a_report_loads_nothing(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
     assert "<script" not in page
     assert not re.search(r"\b(src|srcset)=|@import|url\((?!#)", page)
+
+
+@pytest.mark.usefixtures("ablation")
+def test_a_report_is_made_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a report wants the network")
+
+    for name in ("connect", "connect_ex", "bind"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert write_report([tmp_path], tmp_path / "report").is_file()
+
+
+@pytest.mark.usefixtures("ablation")
+def test_the_page_forbids_all_but_its_own_style(tmp_path: Path) -> None:
+    page = write_report([tmp_path], tmp_path / "report").read_text()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+    assert rules.pop("style-src") == "'unsafe-inline'"
+    assert rules.pop("default-src") == "'none'"
+    assert set(rules.values()) == {"'none'"}
+    head = page.partition("</head>")[0]
+    assert head.index("Content-Security-Policy") < head.index("<style")
+    assert not re.search(r"<(script|iframe|object|embed|link|base|form|img)\b|\son\w+=", page)
+
+
+@pytest.mark.usefixtures("ablation")
+def test_every_figure_has_its_words_and_its_files(tmp_path: Path) -> None:
+    path = write_report([tmp_path], tmp_path / "report")
+    figures = re.findall(r"<figure>.*?</figure>", path.read_text(), re.DOTALL)
+    drawn = {p.stem for p in path.parent.glob("*.svg")}
+    assert len(figures) == len(drawn) > 5
+    for figure in figures:
+        (alt,) = re.findall(r'<svg role="img" aria-label="([^"]*)"', figure)
+        assert len(alt) > 20
+        assert re.search(r"\d", alt)
+        files = re.findall(r'href="([^"#]+)"', re.sub(r"<svg.*</svg>", "", figure, flags=re.DOTALL))
+        (stem,) = {Path(name).stem for name in files}
+        assert {Path(name).suffix for name in files} == {".csv", ".svg", ".pdf"}
+        assert (path.parent / f"{stem}.pdf").read_bytes().startswith(b"%PDF-")
+        values = pd.read_csv(path.parent / f"{stem}.csv")
+        assert len(values) > 0
+        assert re.search(r"\bn\s*=\s*\d", figure)
+        svg = (path.parent / f"{stem}.svg").read_text()
+        assert svg.strip() in figure
+        drawn.remove(stem)
+    assert not drawn
 
 
 @pytest.mark.usefixtures("ablation")
