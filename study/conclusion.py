@@ -74,7 +74,8 @@ class Conclusion:
         self.published = not problem
         if problem:
             again = by_hand(str(_near(study)), model=model)
-            self.console.print(f"The report failed ({problem}); again: {again}", style="red")
+            told = f"Report or logged model are not complete ({problem}); again: {again}"
+            self.console.print(told, style="red")
         if self.as_json:
             page = str(page_of(study)) if self.published else None
             say("report", page=page, reason=problem)

@@ -39,6 +39,8 @@ PER_CHANNEL = {
     "forcenet": 50,
     "schnet": 105,
     "visnet": 720,
+    "equivariant_transformer": 510,
+    "se3_transformer": 2200,
 }
 """Bytes of a step for each edge, layer and feature, at its peak."""
 USUAL_PER_CHANNEL = 300

@@ -146,7 +146,8 @@ def test_a_report_that_fails_is_one_line_with_the_command_to_repeat_it(
     instead(monkeypatch, "sys.exit('no space left')")
     monkeypatch.chdir(tmp_path)
     told, event, *lines = concluded(tmp_path, entry, capsys).splitlines()
-    assert told.startswith("The report failed (no space left); again: python -m analysis.export ")
+    start = "Report or logged model are not complete (no space left); again: "
+    assert told.startswith(f"{start}python -m analysis.export ")
     assert told.endswith(" && python -m analysis.report 'sh ow/studies/s' --log")
     assert event == '{"event": "report", "page": null, "reason": "no space left"}'
     assert not any(line.startswith("Report:") for line in lines)
