@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from ase import Atoms
 from mlflow import MlflowClient
@@ -75,7 +76,13 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyFolder, tmp_
     assert Path(page).read_bytes() == (recorded.path / "report/report.html").read_bytes()
     space = client.download_artifacts(run.info.run_id, "space.yaml", str(tmp_path))
     assert "masking_ratio: 0.5" in Path(space).read_text()
-    assert run.data.tags["mlflow.note.content"].startswith("Does masking help?")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("Does masking help?")
+    claims = pd.read_csv(recorded.path / "report/claims.csv")
+    verdicts = claims[claims.study == recorded.name]
+    assert len(verdicts)
+    for row in verdicts.itertuples():
+        assert f"- {row.claim}: **{row.verdict}**" in note
 
 
 def test_search_gives_one_tidy_row_per_trial(recorded: StudyFolder) -> None:
@@ -107,8 +114,11 @@ print(table.to_json(orient="records"))
 def test_the_registered_model_predicts_what_the_calculator_predicts(
     recorded: StudyFolder, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert predict.main([str(recorded.path), "--log"]) == 0
+    logged = capsys.readouterr().out
     assert predict.main([str(recorded.path), "--register", "water"]) == 0
-    assert "mlflow.pyfunc.load_model" in capsys.readouterr().out
+    assert capsys.readouterr().out == logged  # The same model, not another copy.
+    assert repr(page_of(recorded)[1].data.tags[Tag.MODEL]) in logged
     done = subprocess.run(
         [sys.executable, "-c", LOADED, recorded.tracking_uri()],
         capture_output=True,
