@@ -27,8 +27,10 @@ AGAINST_EGNN = {
 """What a step of a model costs, with the width and layers of an EGNN: mean over 32 × 3 and
 128 × 5, 4 and 16 frames of 81 atoms. Between these it differs by up to a half."""
 
-PACKAGES = 0.6e9
-"""Bytes of a trial's process before it has any data: torch, torch-geometric, Ray."""
+WORKER = 0.4e9
+"""Bytes that a worker of Ray takes beyond a process of its own once it has done many trials."""
+PACKAGES = WORKER + 0.5e9
+"""Bytes of a trial's process without any data: torch and torch-geometric, too."""
 HELD_PER_EDGE, HELD_PER_ATOM = 14, 45
 """Bytes of a data set's graphs."""
 BUILT_PER_EDGE = 50

@@ -18,7 +18,7 @@ import torch
 
 from study.datasets import folder_of, sizes_of
 from study.errors import UserError
-from study.estimate import built_memory, held_bytes
+from study.estimate import WORKER, built_memory, held_bytes
 from study.frames import Frames
 from study.graph import GraphSet
 from study.identity import digest
@@ -106,7 +106,7 @@ class Probe:
         if self.device != "cpu":
             return self.held + torch.cuda.max_memory_allocated()
         steps = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return max(self.built, self.held + steps)
+        return max(self.built, self.held + steps + WORKER)
 
     def _speed(self, trial: Trial, stage: Stage) -> Speed:
         what = [trial.dataset_of(stage), trial.model, stage.task]
