@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -580,3 +582,41 @@ def test_work_without_memory_fails_with_its_peak(
     assert result.facts["peak_memory_mb"] > 100
     assert f"out of memory at its peak of {result.facts['peak_memory_mb']} MB" in result.reason
     assert str(problem).splitlines()[0] in result.reason
+
+
+CRAMPED = """
+import json, resource, sys
+from pathlib import Path
+import psutil, torch
+from study.pipeline import attempt
+from study.work import Work
+
+root, frames, *texts = sys.argv[1:]
+limit = psutil.Process().memory_info().vms + 500 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+torch.set_num_threads(1)
+for text in texts:
+    *_, result = attempt(Work.from_json(json.loads(text)), Path(root), Path(frames))
+    print(json.dumps([result.status, result.reason, result.facts.get("peak_memory_mb", 0)]))
+"""
+
+
+def test_work_beyond_a_limit_of_memory_fails_alone(
+    tiny: Callable[..., Trial], water: Frames, water_folder: Path, tmp_path: Path
+) -> None:
+    scratch = {"pretrain": None, "finetune__epochs": 1}
+    works = [
+        Work("trial", tiny(model__hidden=hidden, **scratch), water.content_hash())
+        for hidden in (4096, 8)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, str(tmp_path), str(water_folder)]
+        + [json.dumps(work.to_json()) for work in works],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (failed, reason, peak), (completed, *_) = map(json.loads, done.stdout.splitlines())
+    assert (failed, completed) == ("failed", "completed")
+    assert f"out of memory at its peak of {peak} MB" in reason
+    assert peak > 100
