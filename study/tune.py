@@ -23,6 +23,8 @@ if (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 # Ctrl-C is the command line's business.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Of a worker that died the user is told in a line, and standard output is not Ray's.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 # Pretrainings report no validation force error, and that is no mistake.
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 
@@ -176,7 +178,7 @@ def run(
         threads=resources.cpus,
         device="cuda" if gpus else "cpu",
     )
-    # Of a worker that died the user is told in a line, and not by Tune's traceback.
+    # Nor is a traceback of Tune's wanted.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -280,9 +280,8 @@ def underway(out: Path, study: str) -> Iterator[bool]:
 
 
 def started(out: Path, name: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command(out, name, GRID), stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    with (out / "stdout.txt").open("wb") as output:
+        return subprocess.Popen(command(out, name, GRID), stdout=output, start_new_session=True)
 
 
 def assert_complete(out: Path, study: str, undisturbed: Path) -> None:
@@ -374,6 +373,8 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
         worker.kill()
     assert driver.wait(timeout=120) == 0
     assert_complete(tmp_path, "grid-quick", undisturbed)
+    # Ray's words would mix with ours, which may be JSON lines.
+    assert "raylet" not in (tmp_path / "stdout.txt").read_text()
 
 
 def test_a_study_on_a_cluster_survives_the_loss_of_a_node(
