@@ -74,7 +74,7 @@ class Cost:
     """What a study takes.
 
     Args:
-        seconds: compute of all stages, at least and at most.
+        seconds: of all stages one after another, at least and at most.
         memory: largest of a trial's process, bytes; of the GPU if there is one.
         disk: of data, weights and records, and of checkpoints while running, bytes.
     """

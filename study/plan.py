@@ -116,12 +116,7 @@ class Plan:
     @cached_property
     def pretrainings(self) -> list[Trial]:
         """One trial for each different pretraining of `grid`."""
-        unique = {
-            digest([_pretraining_of(trial)]): trial
-            for trial in self.grid
-            if trial.pretraining is not None
-        }
-        return list(unique.values())
+        return _one_per_pretraining(self.grid)
 
     @property
     def pretraining_stages(self) -> list[tuple[Trial, Stage]]:
@@ -131,22 +126,9 @@ class Plan:
     @property
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
-        work: list[tuple[Trial, Stage | None]] = [(trial, trial.finetune) for trial in self.grid]
-        work += [(trial, trial.pretraining) for trial in self._longest_pretrainings]
         proposals = self.trials - len(self.grid)
-        work += [(self.typical, stage) for stage in self.typical.stages] * proposals
-        return [(trial, stage) for trial, stage in work if stage is not None]
-
-    @property
-    def _longest_pretrainings(self) -> list[Trial]:
-        """Of those that share their epochs, the one with the most."""
-        longest: dict[str, Trial] = {}
-        for trial in sorted(self.pretrainings, key=_pretraining_epochs):
-            settings = _pretraining_of(trial)
-            if settings["pretrain"]["schedule_epochs"] is not None:
-                del settings["pretrain"]["epochs"]
-            longest[digest([settings])] = trial
-        return list(longest.values())
+        proposed = [(self.typical, stage) for stage in self.typical.stages] * proposals
+        return _stages(self.grid) + proposed
 
     @cached_property
     def known(self) -> DataSets:
@@ -172,8 +154,9 @@ class Plan:
 
     @cached_property
     def left(self) -> list[tuple[Trial, Stage]]:
-        """Of the stages of a grid, those that are not done."""
-        return [stage for stage in self.stages if not self.is_done(*stage)]
+        """Of the stages of a grid, those that are not done and that some trial needs."""
+        undone = [trial for trial in self.grid if not self.is_done(trial, trial.finetune)]
+        return [stage for stage in _stages(undone) if not self.is_done(*stage)]
 
     @property
     def seconds(self) -> float:
@@ -335,6 +318,30 @@ class Plan:
 
     def _machine(self) -> str:
         return ", ".join(gpus()) if gpus() else f"{cores()} cores"
+
+
+def _stages(trials: list[Trial]) -> list[tuple[Trial, Stage]]:
+    """All stages of some trials, and each pretraining once."""
+    pretrained = _longest(_one_per_pretraining(trials))
+    stages = [(trial, trial.finetune) for trial in trials]
+    return stages + [(trial, trial.pretraining) for trial in pretrained if trial.pretraining]
+
+
+def _one_per_pretraining(trials: list[Trial]) -> list[Trial]:
+    """One for each different pretraining."""
+    pretrained = [trial for trial in trials if trial.pretraining is not None]
+    return list({digest([_pretraining_of(trial)]): trial for trial in pretrained}.values())
+
+
+def _longest(pretrained: list[Trial]) -> list[Trial]:
+    """Of those whose pretrainings share their epochs, the one with the most."""
+    longest: dict[str, Trial] = {}
+    for trial in sorted(pretrained, key=_pretraining_epochs):
+        settings = _pretraining_of(trial)
+        if settings["pretrain"]["schedule_epochs"] is not None:
+            del settings["pretrain"]["epochs"]
+        longest[digest([settings])] = trial
+    return list(longest.values())
 
 
 def _pretraining_epochs(trial: Trial) -> int:

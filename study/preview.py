@@ -50,7 +50,9 @@ class Source(Protocol):
 
 
 class Experience:
-    """With other studies; a GPU takes no longer than a core, and no less than to start kernels.
+    """With other studies, on one core.
+
+    Several cores take no longer, nor does a GPU, which has to start its kernels at least.
 
     Args:
         plan: of the study; data sets that were not read yet count as nothing.
@@ -65,7 +67,9 @@ class Experience:
         if sizes is None:
             return 0.0, 0.0
         most = stage_seconds(trial, stage, sizes)
-        least = overhead_seconds(trial, stage, sizes) if self.on_gpu else most
+        least = most / self.plan.space.settings.resources.cpus
+        if self.on_gpu:
+            least = overhead_seconds(trial, stage, sizes)
         return SURE[0] * least, SURE[1] * most
 
     def memory(self) -> float:
@@ -90,7 +94,9 @@ class Preview:
     def __init__(self, plan: Plan, *, every_arm: bool = False) -> None:
         self.plan = plan
         self.shown = None if every_arm else MOST_ARMS
-        self.on_gpu = bool(gpus()) and plan.space.settings.resources.gpus > 0
+        resources = plan.space.settings.resources
+        self.on_gpu = bool(gpus()) and resources.gpus > 0
+        self.share = resources.gpus if self.on_gpu else resources.cpus
 
     def show(self, console: Console) -> None:
         """The arms of a grid with what of them is done, or what a search varies."""
@@ -113,7 +119,7 @@ class Preview:
         unread = [each.label for each in self.plan.datasets if not sizes_of(each, self.plan.root)]
         without = f", without {' and '.join(unread)}, not read yet" if unread else ""
         unit = "GPU" if self.on_gpu else "core"
-        low, high = (_rounded(seconds / 3600) for seconds in cost.seconds)
+        low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
         console.print(f"  compute  {low} to {high} {unit}-hours, {source}{without}")
         making = self.plan.seconds_to_make
         low, high = (duration(seconds / self.plan.slots + making) for seconds in cost.seconds)

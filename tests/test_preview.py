@@ -84,12 +84,15 @@ def test_what_is_missing_is_left_with_the_pretraining_it_needs(done: Plan) -> No
     masked = next(trial for trial in done.grid if trial.pretrain)
     work = done.known.work(masked)
     assert work.pretraining is not None
+    other = done.known.work(masked.model_copy(update={"seed": 1 - masked.seed})).pretraining
+    assert other is not None
+    shutil.rmtree(other.folder(done.root))  # Nobody needs it any more.
     for piece, stages in ((work, [masked.finetune]), (work.pretraining, masked.stages)):
         shutil.rmtree(piece.folder(done.root))
         again = Plan(done.space, done.root, "name", "")
         assert [stage for _, stage in again.left] == list(stages)
-    assert "egnn masking 0.5  0, 1   1 of 2     1 of 2" in shown(again)
-    assert "done already: 3 trials, 1 pretrainings" in words(again)
+    assert "egnn masking 0.5  0, 1   1 of 2     0 of 2" in shown(again)
+    assert "done already: 3 trials" in words(again)
 
 
 def words(given: Plan) -> str:
@@ -121,6 +124,15 @@ def test_a_search_tells_what_it_varies_and_ranges_from_its_cheapest_to_its_deare
     assert (
         0 < low < 15 * sum(given.seconds_of(given.typical, s) for s in given.typical.stages) < high
     )
+
+
+def test_a_trial_on_two_cores_is_not_slower_and_takes_both(small: Path) -> None:
+    one = estimate(plan_of(small)).seconds
+    small.write_text(f"resources: {{cpus: 2}}\n{SMALL_SPACE}")
+    two = estimate(plan_of(small)).seconds
+    assert two[0] - 6 == pytest.approx((one[0] - 6) / 2)
+    assert two[1] == one[1]
+    assert f"to {2 * two[1] / 3600:.2g} core-hours" in shown(plan_of(small))
 
 
 def test_a_gpu_is_promised_no_more_than_its_kernels_allow(
