@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence, Sized
-from dataclasses import replace
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence, Sized
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,8 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 FIGURES = (changes, against, curves, learning, search, parity)
+MANY_STUDIES = 3
+"""From here on starting further processes takes less time than they save."""
 MOST_TRIALS = 200
 """Trials that the page lists; the table holds them all."""
 
@@ -56,16 +63,19 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         The page.
     """
     studies = [load(folder / "tables") for folder in folders]
-    found = findings(studies)
+    several = len(studies) > 1
+    with _drawn(folders, studies) as drawn:
+        found = findings(studies)
+        parts = [_part(study, folder) for study, folder in zip(studies, folders, strict=True)]
+        figures = list(drawn)
     report = ReportFolder(out)
-    parts = [
-        _part(study, folder, _figures(study, report, several=len(studies) > 1))
-        for study, folder in zip(studies, folders, strict=True)
-    ]
+    for figure in chain(*figures):
+        for ending, content in figure.files.items():
+            report.write(f"{figure.name}.{ending}", content)
     page = TEMPLATES.get_template("report.html.jinja").render(
-        title=studies[0].name if len(studies) == 1 else f"{len(studies)} studies",
-        parts=parts,
-        several=len(studies) > 1,
+        title=f"{len(studies)} studies" if several else studies[0].name,
+        parts=[part | {"figures": of} for part, of in zip(parts, figures, strict=True)],
+        several=several,
         **_claims(found),
     )
     report.write("claims.csv", findings_table(found).to_csv(index=False).encode())
@@ -74,28 +84,52 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     return path
 
 
-def _figures(study: Study, out: ReportFolder, *, several: bool) -> list[dict[str, str]]:
-    """Save the figures; of several studies each has its prefix, for its files and its ids."""
-    prefix = f"{slug(study.name)}-" if several else ""
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as the page shows it.
+
+    Args:
+        name: of its files, without ending.
+        title: what is shown.
+        caption: how to read it.
+        files: ending → content.
+    """
+
+    name: str
+    title: str
+    caption: str
+    files: dict[str, bytes]
+
+    @property
+    def svg(self) -> Markup:
+        """The element."""
+        return Markup(self.files["svg"].decode())
+
+
+@contextmanager
+def _drawn(folders: Sequence[Path], studies: Sequence[Study]) -> Iterator[Iterator[list[Figure]]]:
+    """The figures of each study, many at once where there are many studies.
+
+    Each of several has its prefix, for its files and its ids.
+    """
+    prefixes = [f"{slug(study.name)}-" if len(studies) > 1 else "" for study in studies]
+    workers = min(len(studies), os.cpu_count() or 1)
+    if len(studies) < MANY_STUDIES or workers < 2:
+        yield map(_figures, studies, prefixes)
+        return
+    # Not forked: the tables' reader has threads, which a fork would not take along.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield pool.map(_loaded_figures, folders, prefixes)
+
+
+def _loaded_figures(folder: Path, prefix: str) -> list[Figure]:
+    return _figures(load(folder / "tables"), prefix)
+
+
+def _figures(study: Study, prefix: str) -> list[Figure]:
     made: list[Drawing] = [drawing for module in FIGURES for drawing in module.drawings(study)]
     named = [replace(drawing, name=f"{prefix}{drawing.name}") for drawing in made]
-    return [
-        {
-            "name": drawing.name,
-            "title": drawing.title,
-            "caption": drawing.caption,
-            "svg": Markup(_saved(drawing, out)),
-        }
-        for drawing in named
-    ]
-
-
-def _saved(drawing: Drawing, out: ReportFolder) -> str:
-    """Write the files of a figure; its SVG element."""
-    made = files(drawing)
-    for ending, content in made.items():
-        out.write(f"{drawing.name}.{ending}", content)
-    return made["svg"].decode()
+    return [Figure(d.name, d.title, d.caption, files(d)) for d in named]
 
 
 def _claims(found: Sequence[Finding]) -> dict[str, Any]:
@@ -109,15 +143,14 @@ def _claims(found: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _part(study: Study, folder: Path, figures: list[dict[str, str]]) -> dict[str, Any]:
-    """What the page shows of one study."""
+def _part(study: Study, folder: Path) -> dict[str, Any]:
+    """What the page shows of one study besides its figures."""
     return _results(study) | {
         "study": study,
         "error": lead(study).error,
         "forces": lead(study) == FORCE,
         "headline": headline(study),
         "progress": _progress(study),
-        "figures": figures,
         "trials": _trials(study),
         "listed": min(len(study.trials), MOST_TRIALS),
         "excluded": grids.excluded_grid(study) if len(excluded(study)) else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import page
 from analysis.load import Study
 from analysis.page import write_report
 from analysis.report import main
@@ -242,3 +243,21 @@ def test_missing_tables_name_the_way_out(
         write_report([tmp_path], tmp_path / "report")
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_figures_drawn_by_several_processes_are_the_same(
+    tabulate: Tabulate, scratch: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / f"study-{place}" for place in range(2)]
+    for place, folder in enumerate(folders):
+        tabulate(*(scratch(n, n, 0.1 + place / 10) for n in range(2)), name=folder.name)
+        folder.mkdir()
+        (tmp_path / "tables").rename(folder / "tables")
+    contents = []
+    monkeypatch.setattr(page.os, "cpu_count", lambda: 2)
+    for out, least in ((tmp_path / "many", 2), (tmp_path / "one", 99)):
+        monkeypatch.setattr(page, "MANY_STUDIES", least)
+        write_report(folders, out)
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert contents[0] == contents[1]
+    assert sum(name.endswith(".pdf") for name in contents[0]) >= 4
