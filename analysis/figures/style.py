@@ -170,10 +170,14 @@ def svg(drawing: Drawing) -> str:
     """The figure as an `<svg>` element: same input, same text; ids unique to it."""
     text = StringIO()
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "none"}):
+    # Every text names its fonts; one and "sans-serif" are enough.
+    settings: Any = {"svg.hashsalt": drawing.name, "svg.fonttype": "none"}
+    with mpl.rc_context(settings | {"font.sans-serif": ["DejaVu Sans"]}):
         FigureCanvasSVG(drawing.figure).print_svg(text, metadata=none)  # type: ignore[no-untyped-call]
     element = text.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', element))
+    element = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in used else "", element)
     element = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{drawing.name}-", element)
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(drawing.alt)}"', 1)
 
