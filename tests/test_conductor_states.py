@@ -1,4 +1,4 @@
-"""Conductor and journal under any order of starts, reports, ends, crashes and extensions."""
+"""Conductor, journal, MLflow and tables under any order of what happens to a study."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import pyarrow.parquet as pq
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from analysis.columns import write_tables
+from analysis.runs import read_with_client
 from study import durable
 from study.checkpoint import Checkpoint, newest_state, save_checkpoint
 from study.conductor import RETRIES, Conductor
 from study.durable import write_hashed
 from study.journal import Journal
-from study.records import EpochRecord, Status, WorkResult
+from study.records import EpochRecord, Status, Tag, WorkResult
 from study.search.grid import Grid
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
 from tests.faults.disk import FaultyDisk
 from tests.faults.invariants import check_journal
+from tests.faults.mini import Inline
+from tests.faults.server import Server
 
 METRIC = "val_force_rmse"
+TAGS = {Tag.KEY: "study", Tag.SPACE: "{}"}
 EPOCHS = 3
 ARMS = (None, 0.5, 0.9)
 """Masking ratios; none is from scratch."""
@@ -84,6 +91,7 @@ class Studies(RuleBasedStateMachine):
         self.seeds = 1
         self.ends: dict[str, Status] = {}
         self.told: dict[str, int] = {}
+        self.server = Server()
         self.open()
 
     def teardown(self) -> None:
@@ -99,8 +107,12 @@ class Studies(RuleBasedStateMachine):
         # What comes later is not what was planned later.
         plan = PLAN[: self.seeds * len(ARMS)][::-1]
         grid = Grid(plan, self.journal.entries(), exempt=False)
+        self.tracker = Inline("nowhere", "study", self.root, TAGS)
+        with patch("mlflow.MlflowClient", self.server.client):
+            self.tracker.open()
+        observers = [self.journal, self.tracker]
         self.conductor = Conductor(
-            grid, METRIC, self.root, [self.journal], Strict(), self.journal.stopped()
+            grid, METRIC, self.root, observers, Strict(), self.journal.stopped()
         )
         self.working: dict[str, tuple[Work, int]] = {}
         self.losses: dict[str, int] = {}
@@ -188,7 +200,44 @@ class Studies(RuleBasedStateMachine):
             self.conductor.paused(key)
         assert self.conductor.finished
         assert self.conductor.next() is None
+        self.tracker.close("KILLED")
+        assert "RUNNING" not in {run.info.status for run in self.server.runs.values()}
         self.open()
+
+    @rule(lag=st.integers(1, 9))
+    def be_slow(self, lag: int) -> None:
+        """MLflow has not done so many tasks yet; after a crash it never will."""
+        self.tracker.lag = lag
+
+    @rule()
+    def export(self) -> None:
+        """Parquet has what MLflow has: of each piece of work one row, of each epoch one value."""
+        with patch("mlflow.MlflowClient", self.server.client):
+            runs = read_with_client("nowhere", "study")
+        write_tables(runs, "study", self.root / "tables")
+        trials, curves = (
+            pq.read_table(self.root / "tables" / f"{name}.parquet").to_pylist()
+            for name in ("trials", "curves")
+        )
+        keys = [row["key"] for row in trials]
+        assert len(set(keys)) == len(keys)
+        told = [point[:3] for point in self.server.points]
+        assert len(set(told)) == len(told)
+        for key in keys:
+            values = self.exported(key, curves)
+            assert values == [value(key, epoch + 1) for epoch in range(len(values))]
+            assert len(values) <= self.told.get(key, 0)
+        self.rows, self.curves = {row["key"]: row for row in trials}, curves
+
+    @staticmethod
+    def exported(key: str, curves: list[dict[str, Any]]) -> list[float]:
+        """A trial's or pretraining's metric by epoch."""
+        found = {
+            row["epoch"]: row["value"]
+            for row in curves
+            if row["key"] == key and row["metric"] == METRIC
+        }
+        return [found[epoch] for epoch in sorted(found)]
 
     @rule(torn=st.binary(max_size=20))
     def crash(self, torn: bytes) -> None:
@@ -248,6 +297,13 @@ class Studies(RuleBasedStateMachine):
                 assert entry.planned.work.pretraining is not None
                 assert self.ends[entry.planned.work.pretraining.key] == "diverged"
         self.the_journal_tells_what_happened()
+        self.tracker.close("FINISHED")
+        self.export()
+        for entry in entries.values():
+            key = entry.planned.work.key
+            assert entry.result is not None
+            assert self.rows[key]["status"] == entry.result.status
+            assert self.exported(key, self.curves) == entry.values
 
 
 TestStudies = Studies.TestCase

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +137,7 @@ class Mini:
             (tip3p, "simulate", simulated),
             (tip3p, "_run_workers", _in_this_process),
             (pipeline, "_set_up", self._set_up),
+            (engine, "fresh_cache", nullcontext),
             (engine, "_key", lambda *_: "program"),
             (engine, "_compile", lambda *_: program),
             (engine, "_pack", lambda _: b"code"),

@@ -58,7 +58,9 @@ class Client:
 
     def get_experiment_by_name(self, name: str) -> Any:
         experiments = self._server.experiments
-        return SimpleNamespace(experiment_id=experiments[name]) if name in experiments else None
+        if name not in experiments:
+            return None
+        return SimpleNamespace(experiment_id=experiments[name], lifecycle_stage="active")
 
     def create_experiment(self, name: str, **_options: Any) -> str:
         if name in self._server.experiments:
@@ -66,9 +68,13 @@ class Client:
         return self._server.experiments.setdefault(name, str(next(self._server._free)))
 
     def search_runs(
-        self, _experiments: list[str], query: str = "", page_token: str | None = None
+        self,
+        _experiments: list[str],
+        query: str = "",
+        max_results: int = 1000,
+        page_token: str | None = None,
     ) -> Any:
-        del page_token
+        del max_results, page_token
         runs = list(self._server.runs.values())
         for condition in query.split(" AND ") if query else ():
             name, _, value = condition.removeprefix("tags.").partition(" = ")
@@ -79,6 +85,7 @@ class Client:
         run_id = f"run-{next(self._server._free)}"
         data = SimpleNamespace(tags=dict(tags), params={}, metrics={})
         info = SimpleNamespace(run_id=run_id, run_name=run_name, status="RUNNING")
+        info.start_time, info.end_time = len(self._server.runs), None
         self._server.runs[run_id] = SimpleNamespace(info=info, data=data)
         return self._server.runs[run_id]
 
@@ -117,7 +124,10 @@ class Client:
 
     def get_metric_history(self, run_id: str, name: str) -> list[Any]:
         points = [point for point in self._server.points if point[:2] == (run_id, name)]
-        return [SimpleNamespace(step=step, value=value) for _, _, step, value in points]
+        return [
+            SimpleNamespace(key=key, step=step, value=value, timestamp=0)
+            for _, key, step, value in points
+        ]
 
 
 class _Page(list[Any]):
