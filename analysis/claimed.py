@@ -23,8 +23,8 @@ from analysis.tables import by_seed, finetuning
 from analysis.training_curves import arrivals, learning_area, steadiness
 
 FILE = Path(__file__).parent / "claims.yaml"
-ARRIVED = 1.0
-"""Of `TARGETS`: the final error of scratch."""
+ARRIVED = 1.2
+"""Of `TARGETS`: at the final error itself noise decides who gets there."""
 DIRECTIONS = {"lower": -1, "none": 0, "higher": 1}
 
 
