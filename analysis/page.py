@@ -31,7 +31,7 @@ from analysis.load import Study, load
 from analysis.paper_tables import data_efficiency, table1
 from analysis.predictions import by_element
 from analysis.quantities import FORCE, charted, lead, quantities
-from analysis.search import audit
+from analysis.search import FEWEST_TRIALS, audit, most_in_a_branch
 from analysis.tables import early_errors, final_errors, is_ablation
 from analysis.training_curves import convergence, stability, while_learning
 from analysis.words import duration, headline, listed, number
@@ -207,7 +207,21 @@ def _trials(study: Study) -> grids.Grid | None:
 
 
 def _search(study: Study) -> str:
-    """What ASHA did, and what an audit says of it."""
+    """What ASHA did, what an audit says of it, and why nothing is said of what mattered."""
+    return " ".join(filter(None, (_stopping(study), _too_few(study))))
+
+
+def _too_few(study: Study) -> str:
+    most = most_in_a_branch(study)
+    if most >= FEWEST_TRIALS:
+        return ""
+    return (
+        f"What mattered is told from {FEWEST_TRIALS} proposals with the same pretraining on; here"
+        f" there are at most {most}."
+    )
+
+
+def _stopping(study: Study) -> str:
     found = audit(study)
     told = f"ASHA stopped {found['stopped']:g} proposals early."
     if "better" not in found:

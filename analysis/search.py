@@ -66,8 +66,7 @@ def importances(study: Study) -> pd.DataFrame:
     Returns:
         branch, setting, importance, low, high, n.
     """
-    trials = proposed(study)
-    trials = trials[trials.status.isin(["completed", "stopped"])]
+    trials = _told(study)
     curves = study.curves[(study.curves.stage == "finetune")]
     curves = curves[curves.metric == metric_of(study)]
     epochs = trials.run_id.map(curves.groupby("run_id").epoch.max())
@@ -77,11 +76,28 @@ def importances(study: Study) -> pd.DataFrame:
     known = trials.assign(value=np.log(trials.run_id.map(common).astype(float)))
     known = known[np.isfinite(known.value)].head(MOST_TRIALS)
     rows = []
-    for branch, group in known.groupby(known.task.str.split().str[0], sort=False):
+    for branch, group in known.groupby(_branch(known), sort=False):
         names = [name for name in varying(group, study.settings) if name != "seed"]
         if len(group) >= FEWEST_TRIALS and names:
             rows += _importances(str(branch), group, names)
     return pd.DataFrame(rows)
+
+
+def most_in_a_branch(study: Study) -> int:
+    """Proposals with the same pretraining task; below `FEWEST_TRIALS` none tells what mattered."""
+    trials = _told(study)
+    return int(trials.groupby(_branch(trials)).size().max()) if len(trials) else 0
+
+
+def _told(study: Study) -> pd.DataFrame:
+    """Proposals that have an error."""
+    trials = proposed(study)
+    return trials[trials.status.isin(["completed", "stopped"])]
+
+
+def _branch(trials: pd.DataFrame) -> pd.Series[str]:
+    """Pretraining task without its settings, by trial."""
+    return trials.task.str.split().str[0]
 
 
 def pareto(study: Study) -> pd.DataFrame:

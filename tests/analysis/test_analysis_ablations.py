@@ -18,6 +18,7 @@ from analysis.cost import saved_by_stopping
 from analysis.figures import against
 from analysis.gates import gates
 from analysis.load import Study
+from analysis.page import _search
 from analysis.paper_tables import aggregate, data_efficiency, table1
 from analysis.quantities import FORCE
 from analysis.runs import Point, Run
@@ -287,6 +288,18 @@ def test_what_decides_is_important_within_its_branch(search: Study) -> None:
     (row,) = importances(search).to_dict("records")
     assert (row["branch"], row["setting"]) == ("masking", "pretrain.task.masking_ratio")
     assert row["importance"] == pytest.approx(100)
+
+
+def test_a_search_says_why_nothing_is_said_of_what_mattered(
+    search: Study, tabulate: Tabulate, masked: Build, scratch: Build
+) -> None:
+    assert "What mattered" not in _search(search)
+    runs = [masked(n, 0, n / 10 + 0.05, (n + 1) / 100, exempt=False) for n in range(7)]
+    more = [scratch(n, 0, 0.4, exempt=False) for n in range(7, 10)]
+    few = tabulate(*runs, *more, search={"trials": 10})
+    assert importances(few).empty
+    assert "What mattered is told from 8 proposals" in _search(few)
+    assert _search(few).endswith("here there are at most 7.")
 
 
 def test_nothing_is_better_and_cheaper_than_the_front(search: Study) -> None:
