@@ -339,6 +339,9 @@ def _failed(trials: pd.DataFrame) -> pd.Series[bool]:
 def _missing(statement: Statement) -> str:
     if statement.needs:
         return f"needs {statement.needs}"
-    told = [f"{name} {value}" for name, value in (statement.arm or {}).items()]
+    arm = statement.arm or {}
+    told = [f"{name} {value}" for name, value in arm.items() if name != "pretrained_on"]
     against = f", against {statement.against}" if statement.against != "scratch" else ""
-    return f"no study here has {', '.join(told)}{against}"
+    only_full = statement.measure in LEVELS and math.isnan(statement.reduced[0])
+    where = "no study here at the paper's size" if only_full else "no study here"
+    return f"{where} has {', '.join(told)}{against}"

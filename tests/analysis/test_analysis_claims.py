@@ -255,3 +255,9 @@ def test_every_claim_is_found_in_a_study_of_what_it_names(
     for statement in mine:
         assert found[statement.id].study, statement.id
         assert found[statement.id].verdict not in ("", OTHER_DATA), statement.id
+
+
+def test_what_is_told_at_the_papers_size_alone_says_so(tabulate: Tabulate, scratch: Build) -> None:
+    found = {f.statement.id: f for f in findings([tabulate(scratch(0, 0, 0.1))])}
+    assert found["data-tip3p-frames"].reason.startswith("no study here at the paper's size has")
+    assert found["data-tip3p-forces"].told == "600 meV/Å"
