@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.errors import UserError
+from study.errors import UserError, exit_code
 
 
 def export(
@@ -73,13 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="also predictions.parquet, of what `python -m study.predict STUDY` made",
     )
     given = parser.parse_args(arguments)
-    try:
-        folder = export(given.study, given.tracking_uri, given.out, predictions=given.predictions)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    return exit_code(lambda: _export(given))
+
+
+def _export(given: argparse.Namespace) -> None:
+    folder = export(given.study, given.tracking_uri, given.out, predictions=given.predictions)
     sys.stdout.write(f"{folder}\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from analysis.statistics import Change, paired_change
 from analysis.tables import by_seed, early_errors, pretext
 from analysis.training_curves import COLLAPSED
 from analysis.words import interval, number, percent
-from study.errors import UserError
+from study.errors import exit_code
 
 TIP3P_FORCE, RPBE_FORCE = 610.0, 1225.0
 """Root mean square force components of both waters, meV/Å; the paper's of TIP3P is 612."""
@@ -268,11 +268,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.gates", description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
     given = parser.parse_args(arguments)
-    try:
-        found = gates([load(folder / "tables") for folder in given.studies])
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    return exit_code(lambda: _show(given.studies))
+
+
+def _show(studies: Sequence[Path]) -> int:
+    found = gates([load(folder / "tables") for folder in studies])
     for gate in found:
         said = "holds" if gate.holds else "FAILS" if gate.study else "     "
         where = f" ({gate.study})" if gate.study else ""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.errors import UserError
+from study.errors import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,23 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--log", action="store_true", help="also log the report to the studies' runs in MLflow"
     )
     given = parser.parse_args(arguments)
+    return exit_code(lambda: _report(given))
 
+
+def _report(given: argparse.Namespace) -> None:
     from analysis.page import write_report
 
     first, several = given.studies[0], len(given.studies) > 1
     out = given.out or (first.parent.parent if several else first) / "report"
-    try:
-        page = write_report(given.studies, out)
-        sys.stdout.write(f"{page}\n")
-        if given.log:
-            from analysis.publish import publish
+    page = write_report(given.studies, out)
+    sys.stdout.write(f"{page}\n")
+    if given.log:
+        from analysis.publish import publish
 
-            for study in given.studies:
-                publish(study, page)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+        for study in given.studies:
+            publish(study, page)
 
 
 if __name__ == "__main__":

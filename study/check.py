@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from study.errors import UserError
+from study.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from study import own
@@ -80,12 +80,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Check; 0 if all is well, 1 if something is not, 2 if there is nothing to check."""
     chosen = parser().parse_args(arguments)
-    try:
-        found = subjects(chosen.code)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 1 if sum([_check(subject) for subject in found]) else 0
+    return exit_code(lambda: int(sum(map(_check, subjects(chosen.code))) > 0))
 
 
 def _check(subject: own.Model | own.Task | own.DataSet) -> int:

@@ -29,18 +29,18 @@ def in_a_line(problem: Exception) -> str:
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
-def exit_code(command: Callable[[], object], interrupted: str = "") -> int:
+def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:
     """Do what a command line asks for; what the user can mend goes to the standard error.
 
     Args:
-        command: does it.
+        command: does it, and may have an exit code of its own.
         interrupted: what Ctrl-C leaves to say.
 
     Returns:
-        0 for success, 2 for something the user can mend, 130 for Ctrl-C.
+        That of the command or 0, 2 for something the user can mend, 130 for Ctrl-C.
     """
     try:
-        command()
+        return command() or 0
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -50,4 +50,3 @@ def exit_code(command: Callable[[], object], interrupted: str = "") -> int:
     except KeyboardInterrupt:
         sys.stderr.write(interrupted)
         return 130
-    return 0

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError
+from study.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from study.study_folder import StudyFolder
@@ -29,14 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         trial fail is raised.
     """
     chosen = parser().parse_args(arguments)
-    try:
-        return _rerun(chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on\n")
-        return 130
+    return exit_code(lambda: _rerun(chosen), "interrupted; the same command goes on\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError
+from study.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Show one study or all; 0 is success, 2 something the user can mend."""
     chosen = parser().parse_args(arguments)
-    try:
-        _show(chosen)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return exit_code(lambda: _show(chosen))
 
 
 def parser() -> argparse.ArgumentParser:
