@@ -161,7 +161,7 @@ class ISO17Other(Stored):
 
 
 class OC20Folder(Stored):
-    """A folder of OC20's frames for structure to energy and forces: *.extxyz with *.txt."""
+    """A folder of OC20's frames with energy and forces: *.extxyz with *.txt, or *.lmdb."""
 
     name: Literal["oc20_folder"]
 

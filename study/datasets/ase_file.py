@@ -154,7 +154,7 @@ def checked(path: Path) -> Iterator[Atoms]:
     try:
         with _unzipped(path) as plain:
             for number, frame in enumerate(_frames(plain)):
-                _require_whole(frame, f"{path}: frame {number} (from 0)")
+                require_whole(frame, f"{path}: frame {number} (from 0)")
                 yield frame
     except UserError:
         raise
@@ -192,7 +192,16 @@ def _with_labels(frame: Atoms) -> Atoms:
     return frame
 
 
-def _require_whole(frame: Atoms, where: str) -> None:
+def require_whole(frame: Atoms, where: str) -> None:
+    """Look at the shape and cell of a frame.
+
+    Args:
+        frame: of any source.
+        where: it is, for the message.
+
+    Raises:
+        UserError: one line that names the rule that it breaks.
+    """
     if broken := _problem(frame):
         raise UserError(f"{where} {broken}")
 

@@ -63,7 +63,7 @@ def kind_of(path: Path) -> str:
         return "iso17_other"
     if molecules.holds_qm9(path) or "dsgdb9nsd" in path.name:
         return "qm9_xyz"
-    if oc20.holds_pairs(path):
+    if oc20.holds_frames(path):
         return "oc20_folder"
     if path.is_dir() and any(hdf5.files_of(path)):
         return hdf5.kind_of(hdf5.files_of(path)[0])
@@ -71,8 +71,10 @@ def kind_of(path: Path) -> str:
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
             "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor OC20's "
-            "*.extxyz with *.txt"
+            "*.extxyz with *.txt or *.lmdb"
         )
+    if path.suffix == ".lmdb":
+        raise UserError(f"{path}: must be named by its folder, {path.absolute().parent}")
     if path.suffix in (".h5", ".hdf5", ".hdf"):
         return hdf5.kind_of(path)
     plain = path.name.removesuffix(".gz").removesuffix(".tar")

@@ -1,8 +1,9 @@
-"""OC20's frames for structure to energy and forces (arXiv:2010.09990): pairs of files.
+"""OC20's frames for structure to energy and forces (arXiv:2010.09990): pairs of files, or LMDB.
 
 `N.extxyz` has slabs with adsorbates, eV and eV/Å, with total energies; `N.txt` has a line
 `system,frame,reference energy` for each frame. The energy is that of adsorption: the total less
-the reference. Both may be compressed as .xz. The frames of one system are a group.
+the reference. Both may be compressed as .xz. The frames of one system are a group. LMDB files, made
+of such pairs, are read by `oc20_lmdb`.
 """
 
 from __future__ import annotations
@@ -10,24 +11,32 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from study.datasets import ase_file
+from study.datasets import ase_file, oc20_lmdb
 from study.errors import UserError
 from study.frames import Frames
 
 
-def holds_pairs(path: Path) -> bool:
-    """Whether there is such a pair in the folder or below it."""
-    return path.is_dir() and any(_list_of(file) for file in _structures(path))
+def holds_frames(path: Path) -> bool:
+    """Whether there is such a pair, or an LMDB file, in the folder or below it."""
+    return path.is_dir() and (
+        any(_list_of(file) for file in _structures(path)) or any(oc20_lmdb.files_of(path))
+    )
 
 
 def read(path: Path) -> Frames:
-    """The frames of all pairs of a folder.
+    """The frames of all pairs, or of all LMDB files, of a folder.
 
     Raises:
         UserError: one line that names file and rule.
     """
-    read = []
-    for file in sorted(_structures(path)):
+    pairs, databases = sorted(_structures(path)), oc20_lmdb.files_of(path)
+    if pairs and databases:
+        raise UserError(
+            f"{path}: must hold either *.extxyz with *.txt or *.lmdb, but holds {pairs[0].name} "
+            f"and {databases[0].name}, perhaps of the same frames; put them into two folders"
+        )
+    read = [frame for file in databases for frame in oc20_lmdb.structures(file)]
+    for file in pairs:
         log = _list_of(file)
         if log is None:
             raise UserError(f"{file}: must have a .txt with reference energies beside it")
@@ -47,7 +56,10 @@ def read(path: Path) -> Frames:
             frame.info["group"] = system
             read.append(frame)
     if not read:
-        raise UserError(f"{path}: must hold *.extxyz with *.txt, plain or as .xz, but holds none")
+        raise UserError(
+            f"{path}: must hold frames in *.extxyz with *.txt, plain or as .xz, or in *.lmdb, but "
+            "holds none"
+        )
     return ase_file.joined(read, path)
 
 
