@@ -21,6 +21,7 @@ from study.journal import Journal
 from study.provenance import cores, gpus
 from study.records import Tag
 from study.space import Space
+from study.starts import remarks_on_starts
 from study.study_folder import StudyFolder
 from study.trial import Dataset, Stage, Trial
 from study.work import Work
@@ -252,6 +253,8 @@ class Plan:
         console.print(f"  stages   {stages}")
         for name in dict.fromkeys(trial.start.name for trial in self.space.samples if trial.start):
             console.print(f"  start    {name}, done before; what it cost is not counted")
+        for line in dict.fromkeys(remarks_on_starts(self.space.samples, settings.seeds)):
+            console.print(f"  warning  {line}")
         if self.audit:
             console.print(f"  audit    finishes {self.audit} stopped trials, drawn at random")
         for dataset in self.datasets:

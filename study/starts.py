@@ -6,7 +6,7 @@ Nothing here imports torch, so that a bad one is answered at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from study.errors import UserError
@@ -91,3 +91,44 @@ def problems_of_starts(trials: Sequence[Trial]) -> Iterator[str]:
                 f"{place} has learned the labels of `trial.dataset`, perhaps of test frames; name "
                 "a pretraining, or work on other data"
             )
+
+
+def remarks_on_starts(trials: Sequence[Trial], seeds: Sequence[int]) -> Iterator[str]:
+    """Which weights that trials start from may have seen frames that are tested; a line each.
+
+    Args:
+        trials: of a space, with any seed.
+        seeds: of the space.
+    """
+    starts: dict[str, Start] = {}
+    for trial in trials:
+        if trial.start:
+            place = trial.start.place
+            start = starts.setdefault(place, find_start(place))
+            if seen := _seen(start, trial, seeds):
+                yield f"{start.folder.name} {seen}"
+
+
+def _seen(start: Start, trial: Trial, seeds: Sequence[int]) -> str:
+    """What test frames a pretraining may have seen, in words; empty if it has seen none."""
+    settings = start.settings
+    if "dataset" not in settings:
+        return "does not tell which frames it has seen; some may be test frames"
+    if _nameless(settings["dataset"]) != _nameless(trial.dataset.model_dump(mode="json")):
+        return ""
+    if settings["split"] != trial.split.model_dump(mode="json"):
+        return "was split otherwise and may have seen, without labels, frames that are tested"
+    others = [f"{seed}" for seed in seeds if seed != settings["seed"]]
+    if not others or trial.split.by == "published":
+        return ""
+    tested = f"seed {others[0]} tests" if len(others) == 1 else f"seeds {', '.join(others)} test"
+    return (
+        f"was split with seed {settings['seed']} and may have seen, without labels, what {tested}"
+    )
+
+
+def _nameless(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a data set, in whatever folder it lies."""
+    settings: dict[str, Any] = without_places(dataset)
+    path = settings.get("path")
+    return settings | ({"path": PurePath(path).name} if path else {})

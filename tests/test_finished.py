@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from study import run
+from study.datasets.splits import split
 from study.durable import read_hashed
 from study.errors import UserError
+from study.finished import find_start
+from study.frames import Frames
 from study.identity import digest
 from study.pipeline import perform
 from study.space import Space, load_space
+from study.starts import remarks_on_starts
 from study.study_folder import StudyFolder
-from study.trial import Trial
+from study.trial import Split, Trial
 from study.work import Work, load_outcome
 from tests.conftest import SMALL_SPACE
 
@@ -197,6 +201,57 @@ def test_a_trial_that_learned_the_same_labels_is_no_start(
     trial = pretrained(small_study).folder(small_study.root)
     with pytest.raises(UserError, match=r"has learned the labels of `trial\.dataset`"):
         space_from(tmp_path, f"{{from: {trial}}}")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "remarks"),
+    [
+        ("", "", ["was split with seed 0 and may have seen, without labels, what seed 1 tests"]),
+        ("[0, 1]", "[0, 1, 5]", ["was split with seed 0 and may have seen, without labels, what "
+                                 "seeds 1, 5 test"]),
+        ("[0, 1]", "[0]", []),
+        ("frames: 3}", "frames: 6}", []),
+        ("  model:", "  split: {by: frame}\n  model:", ["was split otherwise and may have seen, "
+                                                       "without labels, frames that are tested"]),
+    ],
+)  # fmt: skip
+def test_a_start_that_may_have_seen_test_frames_is_remarked(
+    before: str, after: str, remarks: list[str], folder: Path, tmp_path: Path
+) -> None:
+    text = SMALL_SPACE.replace(PRETRAIN, f"  pretrain: {{from: {folder}}}\n")
+    assert not before or before in text
+    (tmp_path / "started.yaml").write_text(text.replace(before, after, 1) if before else text)
+    space = load_space(str(tmp_path / "started.yaml"), "quick")
+    expected = [f"{folder.name} {remark}" for remark in remarks]
+    assert list(remarks_on_starts(space.samples, space.settings.seeds)) == expected
+
+
+def test_another_seed_tests_frames_that_the_start_has_seen(water: Frames, folder: Path) -> None:
+    first, second = (split(water, Split(by="frame"), seed) for seed in (0, 1))
+    assert set(first.train) & set(second.test)
+    assert find_start(str(folder)).settings["seed"] == 0
+
+
+def test_the_remark_stands_in_the_plan(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = space_from(tmp_path, f"{{from: {folder}}}")
+    out = ["--profile", "quick", "--out", str(tmp_path / "runs"), "--dry-run"]
+    assert run.main(["--space", str(space.path), *out]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count(f"warning {folder.name} was split with seed 0") == 1
+
+
+def test_an_import_does_not_tell_its_frames(
+    small_study: StudyFolder, folder: Path, tmp_path: Path
+) -> None:
+    trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
+    taken = Work("trial", trial, "data").pretraining
+    assert taken is not None
+    list(perform(taken, tmp_path / "runs", small_study.root / "data" / "water"))
+    again = space_from(tmp_path, f"{{from: {taken.folder(tmp_path / 'runs')}}}")
+    (remark,) = dict.fromkeys(remarks_on_starts(again.samples, [0, 1]))
+    assert "does not tell which frames it has seen" in remark
 
 
 def test_starts_stand_beside_a_pretraining_and_scratch(
