@@ -20,7 +20,7 @@ from torch_geometric.data import Data
 
 from study.durable import write_with
 from study.errors import UserError
-from study.trained import TrainedPotential
+from study.trained import TrainedPotential, cell_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -83,7 +83,9 @@ def _inputs(potential: TrainedPotential, example: Atoms) -> tuple[Tensor, ...]:
     is repeated, and gets edges without meaning.
     """
     copies = math.ceil(DISTINCT / len(example))
-    graph = potential.graph([example.repeat((copies, 1, 1))])  # type: ignore[no-untyped-call]
+    boxed = example.copy()  # type: ignore[no-untyped-call]
+    boxed.cell, boxed.pbc = cell_of(example), True
+    graph = potential.graph([boxed.repeat((copies, 1, 1))])
     z, pos, edge_index, shift = (graph[name] for name in INPUTS)
     more = max(1, DISTINCT - len(shift))
     more += len(shift) + more == len(z)

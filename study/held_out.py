@@ -66,8 +66,8 @@ def _predicted(
 
     if work.trial.finetune.task.name != "energy_forces":
         raise UserError(
-            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, but predictions of "
-            "energies and forces are wanted; name a trial that learned these"
+            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, but test frames are "
+            "predicted of energies and forces alone; name a file of structures to predict"
         )
     setup = _restored(work, root, frames, device)
     test = setup.parts[2]

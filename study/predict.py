@@ -1,6 +1,7 @@
-"""Energies and forces from a study's models: `python -m study.predict MODEL [structure.extxyz]`.
+"""What a study's models predict of structures: `python -m study.predict MODEL [structure.extxyz]`.
 
-MODEL is a study's folder, for its best trial by validation, or the folder of one trial in `work`.
+MODEL is a study's folder, for its best trial by validation, or the folder of one trial in `work`:
+energies and forces, or the number that it learned with `task: {name: scalar}`, in its unit.
 Without structures, all completed trials of the study predict their test frames, into
 `predictions.npz` beside their weights.
 """
@@ -19,7 +20,7 @@ from study.errors import UserError, exit_code, in_a_line
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from study.trained import TrainedPotential
+    from study.trained import Trained, TrainedPotential
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
     add("structures", type=Path, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
-    add("--out", type=Path, help="write structures, energies and forces here, in extxyz")
+    add("--out", type=Path, help="write structures with what is predicted, in extxyz")
     add("--export", type=Path, help="write the model as a torch.export program (conservative ones)")
     add("--log", action="store_true", help="log the model to its run in MLflow")
     add("--register", metavar="NAME", help="log it, as a new version of this registered model")
@@ -100,6 +101,9 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
             "warning: trained by another version of the code or of torch; predictions may differ "
             "from those tested\n"
         )
+    if trained.work.trial.finetune.task.name == "scalar":
+        _predict_scalars(chosen, trained, structures)
+        return
     potential = TrainedPotential(trained, chosen.device, chosen.precision)
     rows = _rows(potential, structures)
     if chosen.export:
@@ -109,9 +113,30 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
     if chosen.out:
         _write(chosen.out, structures, rows)
     if chosen.json:
-        sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
+        _print_lines(rows)
     else:
         _show(rows, structures)
+
+
+def _predict_scalars(chosen: argparse.Namespace, trained: Trained, structures: list[Atoms]) -> None:
+    """The same for a number of each structure; its name and unit stand with it."""
+    from study.trained import TrainedScalar
+
+    if chosen.export:
+        raise UserError("--export: takes models of energies and forces; leave it out")
+    model = TrainedScalar(trained, chosen.device, chosen.precision)
+    name, values = model.settings.target, list(model.predict(structures))
+    if chosen.out:
+        _write_scalars(chosen.out, structures, name, values, model.unit)
+    if chosen.json:
+        rows = [{"frame": n, name: value, "unit": model.unit} for n, value in enumerate(values)]
+        _print_lines(rows)
+    else:
+        _show_scalars(structures, name, values, model.unit)
+
+
+def _print_lines(rows: list[dict[str, Any]]) -> None:
+    sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def read_structures(path: Path) -> list[Atoms]:
@@ -146,19 +171,65 @@ def _rows(potential: TrainedPotential, structures: list[Atoms]) -> list[dict[str
 
 
 def _write(path: Path, structures: list[Atoms], rows: list[dict[str, Any]]) -> None:
+    labels = [{"energy": row["energy"], "forces": row["forces"]} for row in rows]
+    _write_extxyz(path, [_labelled(*each) for each in zip(structures, labels, strict=True)])
+
+
+def _write_scalars(
+    path: Path, structures: list[Atoms], name: str, values: list[float], unit: str
+) -> None:
+    """A property beside the frame, where `ase_file` reads it; the energy as ASE's own label."""
+    written = []
+    for atoms, value in zip(structures, values, strict=True):
+        made = _labelled(atoms, {"energy": value} if name == "energy" else {})
+        made.info |= {f"{name}_unit": unit} | ({} if name == "energy" else {name: value})
+        written.append(made)
+    _write_extxyz(path, written)
+
+
+def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
+    """A copy with these labels and no others."""
     from ase.calculators.singlepoint import SinglePointCalculator
+
+    made: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
+    if labels:
+        made.calc = SinglePointCalculator(made, **labels)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _write_extxyz(path: Path, content: list[Atoms]) -> None:
     from ase.io import write
 
     from study.durable import write_with
 
-    labelled = []
-    for atoms, row in zip(structures, rows, strict=True):
-        copy = atoms.copy()  # type: ignore[no-untyped-call]
-        copy.calc = SinglePointCalculator(  # type: ignore[no-untyped-call]
-            copy, energy=row["energy"], forces=row["forces"]
-        )
-        labelled.append(copy)
-    write_with(path, lambda temporary: write(temporary, labelled, format="extxyz"))
+    write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
+
+
+def _show_scalars(structures: list[Atoms], name: str, values: list[float], unit: str) -> None:
+    """A line per structure; the errors too, if the file has the same number."""
+    import numpy as np
+
+    width = max(18, len(f"{name} {unit}") + 2)
+    sys.stdout.write(f"{'frame':>6}{'atoms':>7}{f'{name} {unit}':>{width}}\n")
+    for number, (atoms, value) in enumerate(zip(structures, values, strict=True)):
+        sys.stdout.write(f"{number:>6}{len(atoms):>7}{value:>{width}.6f}\n")
+    labels = [_label(atoms, name) for atoms in structures]
+    if not np.isfinite(labels).all():
+        return
+    off = np.array(values) - labels
+    sys.stdout.write(
+        f"against the file's labels: {name} MAE {np.abs(off).mean():.4g} {unit}, RMSE "
+        f"{_rms(off):.4g} {unit}\n"
+    )
+
+
+def _label(atoms: Atoms, name: str) -> float:
+    """What the file says of a structure; NaN if it does not."""
+    import numpy as np
+
+    labels = atoms.calc.results if name == "energy" and atoms.calc else atoms.info
+    value = labels.get(name)
+    return float(value) if isinstance(value, int | float | np.number) else float("nan")
 
 
 def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:

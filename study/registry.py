@@ -15,7 +15,7 @@ from study.frames import Frames
 from study.mlflow_runs import is_local
 from study.records import Tag
 from study.study_folder import StudyFolder
-from study.trained import Trained, save_portable
+from study.trained import Trained, require_potential, save_portable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,10 @@ def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
         The URI by which `mlflow.pyfunc.load_model` finds it.
 
     Raises:
-        UserError: if MLflow has no such run, or does not answer.
+        UserError: if MLflow has no such run, or does not answer, or the model is none of energies
+            and forces.
     """
+    require_potential(trained)
     import mlflow
 
     uri = study.tracking_uri()

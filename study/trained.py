@@ -1,4 +1,4 @@
-"""Trained potentials, found again where a study left them."""
+"""Trained models, found again where a study left them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 
 from study import own_settings
 from study.checkpoint import load_tensors
+from study.datasets.conformers import box
 from study.durable import DamagedFileError, read_hashed, write_bytes, write_json
 from study.errors import UserError
 from study.frames import Frames, read_header
@@ -25,11 +26,15 @@ from study.journal import Journal
 from study.models import build_model
 from study.models.potential import Potential
 from study.own_settings import realized
+from study.properties import PROPERTIES
 from study.study_folder import StudyFolder
+from study.tasks.scalar import POOLS, predicted
 from study.work import Work, load_outcome
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from study.trial import Scalar
 
 PORTABLE = "model.json"
 """In a folder with one model: what it is."""
@@ -67,20 +72,35 @@ class Trained:
         portable = _read_portable(self.root)
         if portable:
             return set(portable["elements"])
-        for header in (self.root / "data").glob("*/frames.json"):
-            if read_header(header.parent)["content_hash"] == self.work.data_hash:
-                numbers = np.load(header.parent / "numbers.npy", allow_pickle=False)
-                return set(np.unique(numbers).tolist())
-        return set()
+        if self._data is None:
+            return set()
+        numbers = np.load(self._data / "numbers.npy", allow_pickle=False)
+        return set(np.unique(numbers).tolist())
+
+    @cached_property
+    def molecular(self) -> bool:
+        """All data it was trained on are molecules in vacuum, as far as they are still there."""
+        portable = _read_portable(self.root)
+        if portable:
+            return bool(portable.get("molecular"))
+        sizes = read_header(self._data)["origin"].get("sizes", {}) if self._data else {}
+        return sizes.get("others") is not None
+
+    @cached_property
+    def _data(self) -> Path | None:
+        """Folder of the data it was trained on; none if they are not there any more."""
+        headers = (self.root / "data").glob("*/frames.json")
+        known = {read_header(header.parent)["content_hash"]: header.parent for header in headers}
+        return known.get(self.work.data_hash)
 
 
-class TrainedPotential:
-    """Predicts what training's own evaluation would: same neighbours, units, reference energies.
+class TrainedModel:
+    """What training's own evaluation would predict from: same neighbours, units, references.
 
     Args:
         trained: which model.
         device: torch device.
-        precision: float32 as in training, or float64 for tiny differences of energies.
+        precision: float32 as in training, or float64 for tiny differences.
     """
 
     def __init__(
@@ -94,17 +114,18 @@ class TrainedPotential:
             dtype = self.dtype if tensor.dtype == torch.float32 else tensor.dtype
             tensor.data = tensor.data.to(device, dtype)
 
-    def predict(self, structures: Sequence[Atoms]) -> Iterator[tuple[float, NDArray[np.float64]]]:
-        """Energy (eV, reference energies included) and forces (N, 3) (eV/Å) of each structure.
+    def batches(self, structures: Sequence[Atoms]) -> Iterator[Batch]:
+        """The structures in order, in batches as large as those of training.
 
         Raises:
-            UserError: if one is not periodic, or has an element that the model does not know.
+            UserError: if one is not periodic, though the training frames were, or has an element
+                that the model does not know.
         """
         for number, atoms in enumerate(structures):
             self._require_known(atoms, f"structure {number} (from 0)")
         size = self.trained.work.trial.finetune.batch_size
         for first in range(0, len(structures), size):
-            yield from self._predict(structures[first : first + size])
+            yield self.graph(structures[first : first + size])
 
     def graph(self, structures: Sequence[Atoms]) -> Batch:
         """The structures as the model saw its training frames."""
@@ -119,16 +140,9 @@ class TrainedPotential:
         if self.trained.work.trial.finetune.task.mask_embedding == "zeros":  # type: ignore[union-attr]
             graph.masked = torch.zeros_like(graph.z)
 
-    def _predict(self, structures: Sequence[Atoms]) -> Iterator[tuple[float, NDArray[np.float64]]]:
-        batch = self.graph(structures)
-        predicted = self.model(batch)
-        energies = predicted.energy.detach().double() + self.model.reference_energy(batch)
-        forces = predicted.forces.detach().double().split(batch.ptr.diff().tolist())
-        for energy, vectors in zip(energies.tolist(), forces, strict=True):
-            yield energy, vectors.cpu().numpy()
-
     def _require_known(self, atoms: Atoms, where: str) -> None:
-        if not atoms.pbc.all() or abs(atoms.cell.volume) == 0:
+        alone = self.trained.molecular and not atoms.pbc.any()
+        if not alone and (not atoms.pbc.all() or abs(atoms.cell.volume) == 0):
             raise UserError(
                 f"{where}: must have a periodic cell, as the frames that the model was trained on, "
                 f"but pbc is {atoms.pbc.tolist()}; set one with `atoms.cell` and `atoms.pbc`"
@@ -140,6 +154,69 @@ class TrainedPotential:
                 f"{where}: has {', '.join(symbols)}, which no frame had that the model was "
                 "trained on; train one on data with these elements"
             )
+
+
+class TrainedPotential(TrainedModel):
+    """Predicts energies and forces.
+
+    Raises:
+        UserError: if the model learned something else.
+    """
+
+    def __init__(
+        self, trained: Trained, device: str = "cpu", precision: Precision = "float32"
+    ) -> None:
+        require_potential(trained)
+        super().__init__(trained, device, precision)
+
+    def predict(self, structures: Sequence[Atoms]) -> Iterator[tuple[float, NDArray[np.float64]]]:
+        """Energy (eV, reference energies included) and forces (N, 3) (eV/Å) of each structure.
+
+        Raises:
+            UserError: see `batches`.
+        """
+        for batch in self.batches(structures):
+            found = self.model(batch)
+            energies = found.energy.detach().double() + self.model.reference_energy(batch)
+            forces = found.forces.detach().double().split(batch.ptr.diff().tolist())
+            for energy, vectors in zip(energies.tolist(), forces, strict=True):
+                yield energy, vectors.cpu().numpy()
+
+
+class TrainedScalar(TrainedModel):
+    """Predicts the number of each structure that a trial with `task: {name: scalar}` learned."""
+
+    @property
+    def settings(self) -> Scalar:
+        """Of the task."""
+        task: Scalar = self.trained.work.trial.finetune.task  # type: ignore[assignment]
+        return task
+
+    @property
+    def unit(self) -> str:
+        """Of the number."""
+        target = self.settings.target
+        return "eV" if target == "energy" else PROPERTIES[target].unit
+
+    def predict(self, structures: Sequence[Atoms]) -> Iterator[float]:
+        """The number of each structure, in `unit`.
+
+        Raises:
+            UserError: see `batches`.
+        """
+        pool = POOLS[self.settings.extensive]
+        for batch in self.batches(structures):
+            yield from predicted(pool, self.model, batch).detach().tolist()
+
+
+def require_potential(trained: Trained) -> None:
+    """Refuse a model of something else than energies with forces."""
+    task = trained.work.trial.finetune.task
+    if task.name != "energy_forces":
+        raise UserError(
+            f"{trained.weights.parent}: learned {task.label}, and predicts no energies with "
+            "forces; name a trial that learned these, or predict with `python -m study.predict`"
+        )
 
 
 def find_trained(place: Path) -> Trained:
@@ -180,6 +257,7 @@ def save_portable(trained: Trained, folder: Path) -> None:
         "work": settings,
         "weights": trained.weights.name,
         "elements": sorted(trained.elements),
+        "molecular": trained.molecular,
     }
     write_json(folder / PORTABLE, content)
     write_bytes(folder / trained.weights.name, read_hashed(trained.weights))
@@ -218,11 +296,6 @@ def _works(journal: Path) -> list[Work]:
 
 
 def _with_weights(work: Work, root: Path) -> Trained:
-    if work.trial.finetune.task.name != "energy_forces":
-        raise UserError(
-            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, and predicts no "
-            "energies with forces; name a trial that learned these"
-        )
     outcome = load_outcome(work.folder(root))
     if outcome is None or outcome.weights is None:
         raise UserError(
@@ -247,14 +320,20 @@ def _loaded(trained: Trained) -> Potential:
 
 
 def unlabelled(structures: Sequence[Atoms]) -> Frames:
-    """ASE structures as frames whose labels are zero."""
+    """ASE structures as frames whose labels are zero; molecules get a cell of vacuum."""
     sizes = [len(atoms) for atoms in structures]
     return Frames(
         numbers=np.concatenate([atoms.numbers for atoms in structures]),
         positions=np.concatenate([atoms.positions for atoms in structures]),
         forces=np.zeros((sum(sizes), 3)),
         offsets=np.cumsum([0, *sizes]),
-        cells=np.stack([atoms.cell.array for atoms in structures]),
+        cells=np.stack([cell_of(atoms) for atoms in structures]),
         energies=np.zeros(len(sizes)),
         groups=np.zeros(len(sizes), np.int64),
     )
+
+
+def cell_of(atoms: Atoms) -> NDArray[np.float64]:
+    """(3, 3) Å, its own cell, or one of vacuum around a molecule, as in its training frames."""
+    cell: NDArray[np.float64] = atoms.cell.array if atoms.pbc.all() else box(atoms.positions)
+    return cell

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from torch_geometric.data import Data
 
+from study import predict
+from study.calculator import StudyCalculator
 from study.checkpoint import load_tensors
 from study.conductor import Planned
+from study.datasets import ase_file
+from study.datasets.ase_file import structures
+from study.datasets.conformers import box
 from study.datasets.splits import sizes_of, split
 from study.errors import UserError
 from study.frames import Frames
@@ -22,10 +33,12 @@ from study.models import build_model
 from study.models.potential import MAX_ATOMIC_NUMBER
 from study.pipeline import perform
 from study.records import METRICS
+from study.registry import log_model
 from study.seeding import seeded
 from study.space import load_space
+from study.study_folder import StudyFolder
 from study.tasks.scalar import Scalar, mean_per_graph
-from study.trained import find_trained
+from study.trained import TrainedScalar, find_trained
 from study.trial import EGNN, ForceNet, Trial
 from study.trial import Scalar as ScalarSettings
 from study.work import Work, load_outcome, require_weights
@@ -178,12 +191,155 @@ def test_a_trial_pretrains_without_labels_and_learns_a_property(tiny: Tiny, tmp_
     assert metrics["test_gap_mae"] < 0.7 * metrics["trivial_gap_mae"]
     assert not any("force" in name or "energy" in name for name in metrics)
     with pytest.raises(UserError, match=r"learned gap, and predicts no energies"):
-        find_trained(_journalled(tmp_path, work))
+        StudyCalculator(_journalled(tmp_path, work))
 
 
 def _journalled(root: Path, work: Work) -> Path:
     Journal(root / "studies" / "s" / "journal.jsonl", "").planned(Planned(0, work))
     return work.folder(root)
+
+
+def finished(root: Path, frames: Frames, trial: Trial) -> tuple[Path, Work]:
+    """The folder of a trial that was done on frames in a study's store, and the trial."""
+    store = root / "data" / "set"
+    sized = replace(frames, origin={"sizes": asdict(sizes_of(frames))})
+    work = Work("trial", trial, sized.save(store))
+    list(perform(work, root, store))
+    return _journalled(root, work), work
+
+
+def boxed(frames: Frames) -> Frames:
+    """Molecules in the vacuum that readers give them."""
+    cells = [box(frames.positions[slice(*bounds)]) for bounds in pairwise(frames.offsets)]
+    return replace(frames, cells=np.stack(cells))
+
+
+@pytest.fixture(scope="module")
+def learned(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Tiny
+) -> tuple[Path, Work, list[Atoms], Path]:
+    """Folder and settings of a trial that knows gaps, its test molecules, and a file of these."""
+    root, frames = tmp_path_factory.mktemp("learned"), boxed(molecules(40))
+    finetune = SCALAR | {"epochs": 3}
+    trial = tiny(dataset=STORED, pretrain=None, finetune=finetune, split=SPLIT, model__cutoff=3.0)
+    place, work = finished(root, frames, trial)
+    tested = structures(frames.select(split(frames, trial.split, trial.seed).test))
+    ase.io.write(root / "test.extxyz", tested)
+    return place, work, tested, root / "test.extxyz"
+
+
+def direct(place: Path, work: Work, tested: list[Atoms]) -> list[float]:
+    """The mean of the readout over the atoms of each molecule, scaled, about the mean label."""
+    model = build_model(work.trial.model, 0).eval()
+    model.load_state_dict(load_tensors(require_weights(work, place.parent.parent)))
+    values = []
+    for atoms in tested:
+        source, target, shift = neighbor_list("ijS", atoms.copy(), 3.0)
+        assert not shift.any()
+        graph = Data(
+            z=torch.tensor(atoms.numbers),
+            pos=torch.tensor(atoms.positions, dtype=torch.float32),
+            edge_index=torch.tensor(np.stack([source, target])),
+            shift=torch.zeros(len(source), 3),
+            masked=torch.zeros(len(atoms), dtype=torch.long),
+        )
+        readout = model.scalars(graph).detach().double()
+        values.append(float(model.scale * readout.mean() + model.frame_reference))
+    return values
+
+
+def test_predicted_numbers_are_those_of_the_model_in_a_table_and_in_extxyz(
+    learned: tuple[Path, Work, list[Atoms], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place, work, tested, given = learned
+    out = tmp_path / "out.extxyz"
+    assert predict.main([str(place), str(given), "--out", str(out)]) == 0
+    head, *lines, errors = capsys.readouterr().out.splitlines()
+    assert head.split() == ["frame", "atoms", "gap", "eV"]
+    expected = direct(place, work, tested)
+    assert np.ptp(expected) > 1e-3
+    shown = [float(line.split()[2]) for line in lines]
+    np.testing.assert_allclose(shown, expected, atol=2e-6)
+    written = ase_file.read(out)
+    np.testing.assert_allclose(written.properties["gap"], expected, atol=1e-5)
+    assert [atoms.info["gap_unit"] for atoms in ase.io.read(out, ":")] == ["eV"] * len(tested)
+    outcome = load_outcome(place)
+    assert outcome is not None
+    mae, rmse = (outcome.result.metrics[f"test_gap_{name}"] for name in ("mae", "rmse"))
+    assert errors == f"against the file's labels: gap MAE {mae:.4g} eV, RMSE {rmse:.4g} eV"
+
+
+def test_numbers_are_printed_with_name_and_unit_for_programs(
+    learned: tuple[Path, Work, list[Atoms], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, work, tested, given = learned
+    assert predict.main([str(place), str(given), "--json", "--precision", "float64"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["frame"], row["unit"]) for row in rows] == [(n, "eV") for n in range(len(tested))]
+    expected = direct(place, work, tested)
+    np.testing.assert_allclose([row["gap"] for row in rows], expected, atol=1e-5)
+
+
+def test_a_molecule_may_come_with_a_cell_of_vacuum_or_none(
+    learned: tuple[Path, Work, list[Atoms], Path],
+) -> None:
+    place, _, tested, _ = learned
+    model = TrainedScalar(find_trained(place), precision="float64")
+    alone = tested[0].copy()
+    inside = alone.copy()
+    inside.cell, inside.pbc = box(inside.positions), True
+    assert not alone.pbc.any()
+    first, second = model.predict([alone, inside])
+    assert first == pytest.approx(second, abs=1e-9)
+    alone.pbc = [True, True, False]
+    with pytest.raises(UserError, match="must have a periodic cell"):
+        list(model.predict([alone]))
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["test.extxyz", "--export", "model.pt2"], "--export: takes models of energies and forces"),
+        (["test.extxyz", "--out", "test.extxyz"], "must not exist yet"),
+    ],
+)
+def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
+    learned: tuple[Path, Work, list[Atoms], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    rule: str,
+) -> None:
+    place, _, _, given = learned
+    monkeypatch.chdir(given.parent)
+    assert predict.main([str(place), *options]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert rule in told[-1]
+    assert not Path("model.pt2").exists()
+    with pytest.raises(UserError, match="learned gap, and predicts no energies"):
+        log_model(find_trained(place), StudyFolder(place.parent.parent, "s"), None)
+
+
+def test_energies_learned_alone_are_predicted_as_totals(
+    tiny: Tiny, water: Frames, tmp_path: Path
+) -> None:
+    finetune = SCALAR | {"task": {"name": "scalar", "target": "energy"}, "epochs": 2}
+    place, work = finished(tmp_path, water, tiny(pretrain=None, finetune=finetune))
+    tested = structures(water.select(split(water, work.trial.split, work.trial.seed).test))
+    ase.io.write(tmp_path / "test.extxyz", tested)
+    out = tmp_path / "out.extxyz"
+    assert predict.main([str(place), str(tmp_path / "test.extxyz"), "--out", str(out)]) == 0
+    energies = [atoms.get_potential_energy() for atoms in ase.io.read(out, ":")]
+    off = np.array(energies) - [atoms.get_potential_energy() for atoms in tested]
+    outcome = load_outcome(place)
+    assert outcome is not None
+    assert np.abs(off).mean() == pytest.approx(
+        outcome.result.metrics["test_frame_energy_mae"], rel=1e-5
+    )
+    # Without forces, which such a model does not predict.
+    assert "forces" not in ase.io.read(out).calc.results
 
 
 def test_energies_alone_are_learned_with_forces_left_out_of_it(
