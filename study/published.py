@@ -76,7 +76,7 @@ SETS = {
     ),
     "pcqm4mv2": Published(
         "PCQM4Mv2, 3,378,606 molecules with their gap (arXiv:2103.09430)",
-        "see https://ogb.stanford.edu/docs/lsc/pcqm4mv2/",
+        "CC BY 4.0",
         "sdf_file",
         "pcqm4m-v2-train.sdf.tar.gz",
         (

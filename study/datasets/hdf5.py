@@ -1,10 +1,11 @@
 """Frames from ANI-1, ANI-1x and SPICE: HDF5 files with arrays for each formula or molecule.
 
-ANI-1 (doi:10.1038/sdata.2017.193) has Å and Hartree, no forces, and symbols for elements, each
-molecule in a group of a group; its conformers of high energy, `coordinatesHE`, are left out. ANI-1x
-(doi:10.1038/s41597-020-0473-z) has Å, Hartree and Hartree/Å, and NaN where a conformer was not
-computed. SPICE (arXiv:2209.10702) has Bohr, Hartree and gradients in Hartree/Bohr; the charge of a
-molecule is that in its SMILES.
+ANI-1 (doi:10.1038/sdata.2017.193) has Å and Hartree, no forces, and symbols of elements as ASCII
+byte strings, each molecule in a group of a group, as its authors' `pyanitools.py` reads them
+(github.com/isayev/ANI1_dataset); its conformers of high energy, `coordinatesHE`, are left out.
+ANI-1x (doi:10.1038/s41597-020-0473-z) has Å, Hartree and Hartree/Å, and NaN where a conformer was
+not computed. SPICE (arXiv:2209.10702) has Bohr, Hartree and gradients in Hartree/Bohr; the charge
+of a molecule is that in its SMILES.
 """
 
 from __future__ import annotations

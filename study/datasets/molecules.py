@@ -5,9 +5,12 @@ Formats, each as its set is published:
 - QM9 (doi:10.1038/sdata.2014.22): `dsgdb9nsd_NNNNNN.xyz` with a line of properties in Hartree,
   Debye and Bohr, and numbers such as `6.3*^-6`; in a folder, or in `dsgdb9nsd.xyz.tar.bz2`.
 - An SDF with a table of the same order beside it: QM9's `gdb9.sdf` with `gdb9.sdf.csv`, in the
-  same units, and PCQM4Mv2's (arXiv:2103.09430) `pcqm4m-v2-train.sdf` with `data.csv`, in eV.
-- DES15K, DES370K and DES5M (doi:10.1038/s41597-021-00833-x): a csv with a dimer in each row,
-  interaction energies in kcal/mol.
+  same units, and PCQM4Mv2's (arXiv:2103.09430) `pcqm4m-v2-train.sdf` with `data.csv`, whose
+  `homolumogap` is in eV (ogb.stanford.edu/docs/lsc/pcqm4mv2). Its maintainers say that the SDF has
+  no hydrogens (github.com/snap-stanford/ogb/issues/336); whatever atoms it has are read.
+- DES15K, DES370K and DES5M (doi:10.1038/s41597-021-00833-x): a csv with a dimer in each row, Å and
+  interaction energies in kcal/mol, by CCSD(T) at the basis set limit, in DES5M by a network. The
+  columns are those of DES370K and DES5M (github.com/valence-labs/openQDC reads them).
 
 None of them has forces. Molecules of QM9 that failed its check of consistency are left out when
 its list of them, `uncharacterized.txt`, lies beside the file or folder.
