@@ -63,8 +63,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("set", type=Path, metavar="SET")
     divide.add_argument("folder", type=Path, help="for the three files; must not exist yet")
     divide.add_argument("--by", choices=get_args(SplitBy), default="trajectory")
-    divide.add_argument("--test", type=float, default=0.1, help="fraction (default: 0.1)")
-    divide.add_argument("--validation", type=float, default=0.1, help="of the rest (default: 0.1)")
+    divide.add_argument(
+        "--test", type=portion, default=0.1, help="fraction, or number (default: 0.1)"
+    )
+    divide.add_argument(
+        "--validation", type=portion, default=0.1, help="of the rest, or number (default: 0.1)"
+    )
     divide.add_argument("--seed", type=int, default=0, help="that of a trial gives its split")
     export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
     export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
@@ -198,6 +202,11 @@ def _verify(chosen: argparse.Namespace) -> None:
             sys.stdout.write(f"ok  {place}  {len(frames)} frames  {frames.content_hash()[:12]}\n")
     if problems:
         raise UserError(*problems)
+
+
+def portion(text: str) -> float:
+    """A fraction, or a whole number as such."""
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _split(chosen: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, Tag
 
 from study.config import OWN, SHIPPED, Config, Own, whose
 from study.sizes import Sizes, SplitBy
@@ -197,6 +197,24 @@ Shipped = Annotated[
 Dataset = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnDataset, OWN], Discriminator(whose)]
 
 
+def _portion(value: object) -> str:
+    """Tag of the kind of number that says how much of something is meant."""
+    return "<number>" if type(value) is int else "<fraction>"
+
+
+Portion = Annotated[
+    Annotated[float, Field(gt=0, lt=1), Tag("<fraction>")]
+    | Annotated[int, Field(ge=1), Tag("<number>")],
+    Discriminator(_portion),
+]
+"""A fraction, or a number of things."""
+
+
+def taken(portion: float, things: int) -> int:
+    """How many of so many things a portion is; at least one."""
+    return portion if isinstance(portion, int) else max(1, round(portion * things))
+
+
 class Split(Config):
     """Which frames train, validate and test."""
 
@@ -206,13 +224,14 @@ class Split(Config):
     or take the parts that the set was published with. A trajectory is what a file says belongs
     together: n2p2's `src=` in the comment, extxyz's `group` or `config_type`, a molecule with all
     its conformers; equal frames always stay together."""
-    test: float = Field(default=0.1, gt=0, lt=1)
-    """Fraction of all groups or frames held out for the final test."""
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    """Fraction of the rest that picks the best epoch."""
+    test: Portion = 0.1
+    """Held out for the final test: a fraction of all trajectories, frames or sum formulas, or a
+    number of them."""
+    validation: Portion = 0.1
+    """Picks the best epoch: a fraction of the rest, or a number."""
 
     def counts(self, units: int) -> tuple[int, int, int]:
         """Trajectories or frames for training, validation and test; one at least of the latter."""
-        test = max(1, round(self.test * units))
-        validation = max(1, round(self.validation * (units - test)))
+        test = taken(self.test, units)
+        validation = taken(self.validation, units - test)
         return units - test - validation, validation, test

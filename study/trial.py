@@ -332,7 +332,8 @@ class Trial(Config):
         if train < 1:
             raise ValueError(
                 f"`{place}` must leave a {by} to train on after validation and test, but has "
-                f"{units}; take at least 3, smaller fractions, or `split: {{by: frame}}`"
+                f"{units}; take at least 3, a smaller `split.test` or `split.validation`, or "
+                "`split: {by: frame}`"
             )
         available = sizes.fewest_frames(by, train)
         if stage.frames and stage.frames > available:

@@ -140,11 +140,14 @@ def test_every_third_frame_can_be_exported(water: Frames, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("by", ["trajectory", "frame"])
-def test_the_parts_are_those_of_a_trial(water: Frames, tmp_path: Path, by: str) -> None:
+@pytest.mark.parametrize("test", [0.3, 2])
+def test_the_parts_are_those_of_a_trial(
+    water: Frames, tmp_path: Path, by: str, test: float
+) -> None:
     water.save(tmp_path / "set")
-    options = ["--by", by, "--test", "0.3", "--seed", "5"]
+    options = ["--by", by, "--test", f"{test}", "--seed", "5"]
     assert main(["split", str(tmp_path / "set"), str(tmp_path / "parts"), *options]) == 0
-    parts = split(water, Split.model_validate({"by": by, "test": 0.3}), 5)
+    parts = split(water, Split.model_validate({"by": by, "test": test}), 5)
     for name, indices in vars(parts).items():
         same(read_set(tmp_path / "parts" / f"{name}.extxyz"), water.select(indices))
 
@@ -159,7 +162,11 @@ def test_nothing_is_overwritten_and_bad_options_are_answered_in_a_line(
     assert "--every: must be at least 1" in error_of(
         capsys, "export", place, tmp_path / "o.extxyz", "--every", "0"
     )
-    assert "--test: " in error_of(capsys, "split", place, tmp_path / "p", "--test", "2")
+    assert "--test: " in error_of(capsys, "split", place, tmp_path / "p", "--test", "1.5")
+    assert "--test: " in error_of(capsys, "split", place, tmp_path / "p", "--test", "0")
+    assert "every part needs a frame" in error_of(
+        capsys, "split", place, tmp_path / "p", "--test", "4"
+    )
     assert "no such file" in error_of(capsys, "inspect", tmp_path / "nope")
     assert "no data set here" in error_of(capsys, "inspect", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -202,6 +202,12 @@ BAD = [
     ("    batch_size: 2", "    batch_size: 2\n    frames: 801", 14, "trial.finetune", "<= 800"),
     ("    batch_size: 2", "    batch_size: 2\n    min_lr: 1", 14, "trial.finetune", "min_lr"),
     ("trajectories: 10", "trajectories: 2", 4, "trial.dataset", "to train on"),
+    ("  model:", "  split: {test: 9}\n  model:", 4, "trial.dataset", "to train on"),
+    ("  model:", "  split: {test: 0}\n  model:", 5, "trial.split.test", ">= 1"),
+    ("  model:", "  split: {test: 1.5}\n  model:", 5, "trial.split.test", "< 1"),
+    ("  model:", "  split: {test: 0.0}\n  model:", 5, "trial.split.test", "> 0"),
+    ("  model:", "  split: {validation: x}\n  model:", 5, "trial.split.validation", "a number"),
+    ("  model:", "  split: {validation: true}\n  model:", 5, "trial.split.validation", "a number"),
     ("name: tip3p_water", "name: tip3p", 4, "trial.dataset", "did you mean `tip3p_water`?"),
     (
         "name: tip3p_water, ",

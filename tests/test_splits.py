@@ -59,6 +59,22 @@ def test_other_fractions_are_taken_of_all_and_of_the_rest() -> None:
     assert [len(part) for part in parts(split(HUNDRED, settings, 0))] == [45, 30, 25]
 
 
+def test_numbers_are_taken_as_they_are() -> None:
+    settings = Split(by="frame", test=7, validation=20)
+    assert [len(part) for part in parts(split(HUNDRED, settings, 0))] == [73, 20, 7]
+    groups = Split(by="trajectory", test=1, validation=0.5)
+    assert [len(part) for part in parts(split(TRAJECTORIES, groups, 0))] == [15, 12, 3]
+    # QM9 as usual, without the molecules that failed its check.
+    assert Split(by="frame", test=10_831, validation=10_000).counts(130_831)[0] == 110_000
+
+
+def test_numbers_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(UserError, match="every part needs a frame"):
+        split(HUNDRED, Split(by="frame", test=60, validation=40), 0)
+    with pytest.raises(UserError, match="every part needs a frame"):
+        split(HUNDRED, Split(by="frame", test=600, validation=40), 0)
+
+
 @pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])
 def test_few_units_still_give_every_part_one(settings: Split) -> None:
     assert [len(part) for part in parts(split(single_atoms([0, 1, 2]), settings, 0))] == [1, 1, 1]
