@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
 import subprocess
 import sys
@@ -186,11 +187,31 @@ def test_a_malformed_entry_is_named_in_a_line(tmp_path: Path, entry: bytes, rule
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("pages", [2, 3, 30])
+def test_a_file_that_was_cut_off_is_refused_and_does_not_end_the_process(
+    tmp_path: Path, pages: int
+) -> None:
+    file = tmp_path / "data.0000.lmdb"
+    write(file, [pickled(**fields(number % 2)) for number in range(40)])
+    content = file.read_bytes()
+    assert len(content) > 31 * mmap.PAGESIZE
+    file.write_bytes(content[: pages * mmap.PAGESIZE])
+    read = (
+        "import sys; from pathlib import Path; from study.datasets import oc20; "
+        "oc20.read(Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "it was cut off: get it again" in done.stderr.splitlines()[-1]
+
+
 def test_what_is_no_lmdb_folder_is_refused_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data.0000.lmdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(UserError, match=r"data\.0000\.lmdb: is no LMDB file"):
+    with pytest.raises(UserError, match=r"data\.0000\.lmdb: is no whole LMDB file"):
         oc20.read(tmp_path)
     with pytest.raises(UserError, match=r"must be named by its folder"):
         imported.kind_of(tmp_path / "data.0000.lmdb")

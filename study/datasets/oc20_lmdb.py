@@ -65,13 +65,21 @@ def _entries(file: Path) -> Iterator[tuple[int, bytes]]:
     try:
         # Without a lock nothing is written beside the file.
         opened = lmdb.open(str(file), subdir=False, readonly=True, lock=False)
+        with opened, opened.begin() as transaction:
+            # Reading on where a file ends would end this process.
+            whole = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+            if file.stat().st_size < whole:
+                raise UserError(
+                    f"{file}: must have {whole} bytes, but has {file.stat().st_size}; it was cut "
+                    "off: get it again"
+                )
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+            # `length` is how many there are.
+            for number in sorted(int(key) for key in keys if key.isdigit()):
+                yield number, transaction.get(b"%d" % number)
     except lmdb.Error as problem:
-        raise UserError(f"{file}: is no LMDB file ({problem})") from None
-    with opened, opened.begin() as transaction:
-        keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
-        # `length` is how many there are.
-        for number in sorted(int(key) for key in keys if key.isdigit()):
-            yield number, transaction.get(b"%d" % number)
+        reason = f"{problem}".removeprefix(f"{file}: ")
+        raise UserError(f"{file}: is no whole LMDB file ({reason})") from None
 
 
 def _structure(values: dict[str, Any]) -> Atoms:
