@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
+from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding
 from study.models.potential import ConservativePotential
 from study.models.radial import bessel_basis, distances, edge_weights
@@ -30,13 +31,11 @@ class Layer(nn.Module):
         self.target = nn.Linear(hidden, hidden)
         self.source = nn.Linear(hidden, hidden, bias=False)
         self.radial = nn.Linear(radial, hidden, bias=False)
-        self.edge = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
-        self.node = nn.Sequential(
-            nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-        )
+        self.edge = nn.Sequential(SiLU(), nn.Linear(hidden, hidden), SiLU())
+        self.node = nn.Sequential(nn.Linear(2 * hidden, hidden), SiLU(), nn.Linear(hidden, hidden))
         last = nn.Linear(hidden, 1, bias=False)
         nn.init.xavier_uniform_(last.weight, gain=COORDINATE_GAIN)
-        self.coordinate = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), last)
+        self.coordinate = nn.Sequential(nn.Linear(hidden, hidden), SiLU(), last)
 
     def messages(self, features: Tensor, radial: Tensor, edge_index: Tensor) -> Tensor:
         """(E, F) eq. 3."""
@@ -74,7 +73,7 @@ class EGNN(ConservativePotential):
         self.layers = nn.ModuleList(Layer(settings.hidden, radial) for _ in range(settings.layers))
         self.readout = nn.Sequential(
             nn.Linear(settings.hidden, settings.hidden),
-            nn.SiLU(),
+            SiLU(),
             nn.Linear(settings.hidden, 1),
         )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
+from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.initial import initialize
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
@@ -28,8 +29,8 @@ class Layer(nn.Module):
         self.query = nn.Linear(hidden, hidden)
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, 3 * hidden)
-        self.key_filter = nn.Sequential(nn.Linear(basis, hidden), nn.SiLU())
-        self.value_filter = nn.Sequential(nn.Linear(basis, 3 * hidden), nn.SiLU())
+        self.key_filter = nn.Sequential(nn.Linear(basis, hidden), SiLU())
+        self.value_filter = nn.Sequential(nn.Linear(basis, 3 * hidden), SiLU())
         self.output = nn.Linear(hidden, 3 * hidden)
         self.vector_maps = nn.Linear(hidden, 3 * hidden, bias=False)
 
@@ -85,7 +86,7 @@ class GatedBlock(nn.Module):
         self.measured = nn.Linear(hidden, hidden, bias=False)
         self.carried = nn.Linear(hidden, outputs, bias=False)
         self.mix = nn.Sequential(
-            nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * outputs)
+            nn.Linear(2 * hidden, hidden), SiLU(), nn.Linear(hidden, 2 * outputs)
         )
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +123,7 @@ class EquivariantTransformer(ConservativePotential):
         )
         self.norm = nn.LayerNorm(hidden)
         self.vector_map = nn.Linear(hidden, hidden, bias=False)
-        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), SiLU(), nn.Linear(hidden, 1))
         initialize(self, "xavier")
         if settings.vector_output == "head":
             self.gate = GatedBlock(hidden, hidden)

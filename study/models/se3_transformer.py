@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.graph import edge_vectors
+from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.harmonics import spherical_harmonics
 from study.models.initial import initialize
@@ -73,7 +74,7 @@ class Kernel(nn.Module):
             tensor = coupling_tensor(target, source, degree) * math.sqrt(2 * target + 1)
             self.register_buffer(f"coupling_{degree}", tensor, persistent=False)
         paths = len(self.degrees) * channels
-        self.radial = nn.Sequential(nn.Linear(basis, 32), nn.SiLU(), nn.Linear(32, outputs * paths))
+        self.radial = nn.Sequential(nn.Linear(basis, 32), SiLU(), nn.Linear(32, outputs * paths))
 
     def forward(self, features: Tensor, basis: Tensor, harmonics: Sequence[Tensor]) -> Tensor:
         """(E, outputs, 2 target + 1) messages.
@@ -210,7 +211,7 @@ class SE3Transformer(ConservativePotential):
             Layer(inputs, outputs, hidden, heads, basis)
             for inputs, outputs in itertools.pairwise(degrees)
         )
-        self.readout = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.readout = nn.Sequential(nn.Linear(hidden, hidden), SiLU(), nn.Linear(hidden, 1))
         initialize(self, "xavier")
         self.force = ForceEmbedding(hidden) if settings.force_input else None
 

@@ -16,6 +16,7 @@ from torch_geometric.nn.models.visnet import (
 )
 
 from study.graph import edge_vectors
+from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 from study.models.radial import distances, fade, lengths, nearest
@@ -88,7 +89,7 @@ class ViSNet(ConservativePotential):
             layer.cutoff = envelope
         self.norm = nn.LayerNorm(hidden)
         self.vector_map = nn.Linear(hidden, hidden, bias=False)
-        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), SiLU(), nn.Linear(hidden, 1))
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """(N,) energies of the atoms, in units of `scale`."""
