@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
 from study.calculator import StudyCalculator
+from study.conductor import Planned
+from study.datasets import prepare
+from study.datasets.conformers import box
 from study.datasets.splits import split
 from study.durable import append_json, read_json_lines
 from study.errors import UserError
-from study.frames import Frames
+from study.frames import Frames, read_header
 from study.journal import Journal
+from study.pipeline import perform
 from study.predict import main
 from study.records import WorkResult
 from study.study_folder import StudyFolder
 from study.trained import TrainedPotential, find_trained
+from study.trial import Trial
 from study.work import Outcome, Work, load_outcome
 
 
@@ -320,3 +326,35 @@ def test_an_exported_model_predicts_the_same_without_its_class(
     ((expected, expected_forces),) = potential.predict([atoms])
     assert float(energy) == pytest.approx(expected, rel=1e-7)
     np.testing.assert_allclose(forces.detach().numpy(), expected_forces, atol=1e-5)
+
+
+def test_a_potential_of_molecules_takes_them_without_a_cell(
+    water: Frames, tiny: Callable[..., Trial], tmp_path: Path
+) -> None:
+    alone = [Atoms("OH2", water.positions[3 * n : 3 * n + 3]) for n in range(8)]
+    for number, atoms in enumerate(alone):
+        forces = np.random.default_rng(number).normal(size=(3, 3))
+        atoms.calc = SinglePointCalculator(atoms, energy=0.1 * number, forces=forces)
+    given = tmp_path / "alone.extxyz"
+    ase.io.write(given, alone)
+    dataset = {"name": "ase_file", "path": str(given)}
+    trial = tiny(dataset=dataset, pretrain=None, split={"by": "frame"}, finetune__epochs=2)
+    folder = prepare(trial.dataset, tmp_path, 1, lambda *_: None)
+    work = Work("trial", trial, read_header(folder)["content_hash"])
+    list(perform(work, tmp_path, folder))
+    Journal(tmp_path / "studies" / "s" / "journal.jsonl", "").planned(Planned(0, work))
+    place, out = work.folder(tmp_path), tmp_path / "model.pt2"
+    potential = TrainedPotential(find_trained(place), precision="float64")
+    inside = alone[0].copy()
+    inside.cell, inside.pbc = box(inside.positions), True
+    (energy, forces), (same, same_forces) = potential.predict([alone[0], inside])
+    assert np.abs(forces).max() > 1e-3
+    assert energy == pytest.approx(same, abs=1e-9)
+    np.testing.assert_allclose(forces, same_forces, atol=1e-9)
+    moved = alone[0].copy()
+    moved.calc = StudyCalculator(place)
+    assert _slope(moved, 0, 1) == pytest.approx(forces[0, 1], abs=1e-6)
+    assert main([str(place), str(given), "--export", str(out), "--json"]) == 0
+    graph = TrainedPotential(find_trained(place)).graph([alone[0]])
+    exported, _ = torch.export.load(out).module()(graph.z, graph.pos, graph.edge_index, graph.shift)
+    assert float(exported) == pytest.approx(energy, rel=1e-5)
