@@ -147,6 +147,11 @@ def _edges(trial: Trial, sizes: Sizes) -> float:
     return sizes.atoms * min(sizes.neighbours(trial.model.cutoff), MOST_NEIGHBOURS)
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things in words: 1 seed, 3 seeds."""
+    return f"{count} {what}" + "s" * (count != 1)
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: 40 s, 7 min, 3.5 h, 2.1 days."""
     if seconds < 100:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
 from study.errors import UserError
-from study.estimate import duration, stage_seconds
+from study.estimate import counted, duration, stage_seconds
 from study.finished import RESULT
 from study.frames import read_header, verified_header
 from study.identity import digest
@@ -243,14 +243,11 @@ class Plan:
 
     def show(self, console: Console) -> None:
         """Tell the user, in a few lines, what comes."""
-        typical, settings = self.typical, self.space.settings
+        settings = self.space.settings
         console.print(settings.question, style="bold")
-        console.print(f"  trials   {self._trials_in_words()}{self._done_in_words()}")
-        lengths = sorted({trial.finetune.epochs for trial in self.space.samples})
-        stages = f"{' or '.join(map(str, lengths))} epochs finetuning"
-        if typical.pretraining is not None:
-            stages = f"{typical.pretraining.epochs} epochs pretraining ({self._shared()}), {stages}"
-        console.print(f"  stages   {stages}")
+        done = self.over or sum(self.is_done(trial, trial.finetune) for trial in self.grid)
+        console.print(f"  trials   {self._trials_in_words()}{_done_in_words(done)}")
+        console.print(f"  stages   {'; '.join(self._stages_in_words())}")
         for name in dict.fromkeys(trial.start.name for trial in self.space.samples if trial.start):
             console.print(f"  start    {name}, done before; what it cost is not counted")
         for line in dict.fromkeys(remarks_on_starts(self.space.samples, settings.seeds)):
@@ -261,18 +258,10 @@ class Plan:
             console.print(f"  data     {dataset.label}; {self._data_in_words(dataset)}")
         console.print(f"  results  {self.folder.path}")
 
-    def show_time(self, console: Console) -> None:
-        """Tell the user about how long it takes."""
-        if gpus() or not self.seconds:
-            console.print(f"  time     {self.parallel}; known after the first epochs")
-        else:
-            seconds = self.seconds / self.slots + self.seconds_to_make
-            console.print(f"  time     about {duration(seconds)}, {self.parallel}")
-
     @property
     def parallel(self) -> str:
         """How much is done at once on what, in words."""
-        return f"{self.slots} trials at a time on {self._machine()}"
+        return f"{counted(self.slots, 'trial')} at a time on {self._machine()}"
 
     @property
     def seconds_to_make(self) -> float:
@@ -293,10 +282,10 @@ class Plan:
 
     def _trials_in_words(self) -> str:
         settings = self.space.settings
-        seeds = f"{len(settings.seeds)} seeds"
+        seeds = counted(len(settings.seeds), "seed")
         if settings.search is None:
             arms = self.trials // len(settings.seeds)
-            return f"{self.trials}: {arms} arms × {seeds}"
+            return f"{self.trials}: {counted(arms, 'arm')} × {seeds}"
         return (
             f"{settings.search.trials} proposed by Optuna ({settings.search.sampler})"
             + (", ASHA stops early" if settings.early_stopping else "")
@@ -305,22 +294,30 @@ class Plan:
             + f": {self.trials} in all"
         )
 
-    def _done_in_words(self) -> str:
-        """How much of a grid is done already, by this study or another; of a search, by this."""
-        finetunings = [(trial, trial.finetune) for trial in self.grid]
-        done = {
-            "trials": self.over or sum(self.is_done(*stage) for stage in finetunings),
-            "pretrainings": sum(self.is_done(*stage) for stage in self.pretraining_stages),
-        }
-        counts = [f"{count} {what}" for what, count in done.items() if count]
-        return f"; done already: {', '.join(counts)}" if counts else ""
-
-    def _shared(self) -> str:
-        count = len(self.pretrainings)
-        return "each run once and shared" if self.space.settings.search else f"{count} in all"
+    def _stages_in_words(self) -> Iterator[str]:
+        """Both stages with their lengths; of a search, pretrainings cannot be counted before."""
+        samples = self.space.samples
+        if any(trial.pretraining for trial in samples):
+            epochs = _either(trial.pretraining.epochs for trial in samples if trial.pretraining)
+            if self.grid:
+                done = sum(self.is_done(*stage) for stage in self.pretraining_stages)
+                count = counted(len(self.pretrainings), "different pretraining")
+                yield f"{count} of {epochs} epochs{_done_in_words(done)}"
+            else:
+                yield f"pretrainings of {epochs} epochs, equal ones once"
+        yield f"finetunings of {_either(trial.finetune.epochs for trial in samples)} epochs"
 
     def _machine(self) -> str:
-        return ", ".join(gpus()) if gpus() else f"{cores()} cores"
+        return ", ".join(gpus()) if gpus() else counted(cores(), "core")
+
+
+def _done_in_words(count: int) -> str:
+    """How much of a grid is done already, by this study or another; of a search, by this."""
+    return f", {count} done already" if count else ""
+
+
+def _either(numbers: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(set(numbers))))
 
 
 def _stages(trials: list[Trial]) -> list[tuple[Trial, Stage]]:

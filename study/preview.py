@@ -23,7 +23,7 @@ from study.estimate import (
 )
 from study.holes import listed
 from study.plan import Plan
-from study.provenance import gpus
+from study.provenance import gpus, hardware
 from study.sizes import Sizes
 from study.summary import Arm, arms
 from study.trial import Dataset, Stage, Trial
@@ -116,17 +116,29 @@ class Preview:
             cost: what.
             source: how it is known.
         """
-        unread = [each.label for each in self.plan.datasets if not sizes_of(each, self.plan.root)]
-        without = f", without {' and '.join(unread)}, not read yet" if unread else ""
+        if not any(cost.seconds):
+            console.print("  compute  nothing is left to do")
+            return
         unit = "GPU" if self.on_gpu else "core"
         low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
-        console.print(f"  compute  {low} to {high} {unit}-hours, {source}{without}")
+        console.print(f"  compute  {low} to {high} {unit}-hours, {source}")
+        self.show_time(console, cost)
+        if cost.memory:
+            used = f"{cost.memory / 1e9:.1f} GB per trial"
+            console.print(f"  memory   about {used}{self._crowd(cost)}")
+        disk = f"{cost.disk / 1e6:.0f} MB" if cost.disk < 1e9 else f"{cost.disk / 1e9:.1f} GB"
+        console.print(f"  disk     about {disk}")
+
+    def show_time(self, console: Console, cost: Cost) -> None:
+        """How long that takes here."""
+        if not any(cost.seconds):
+            console.print("  time     nothing is left to do")
+            return
         making = self.plan.seconds_to_make
         low, high = (duration(seconds / self.plan.slots + making) for seconds in cost.seconds)
         console.print(f"  time     {low} to {high}, {self.plan.parallel}")
-        console.print(f"  memory   about {cost.memory / 1e9:.1f} GB per trial")
-        disk = f"{cost.disk / 1e6:.0f} MB" if cost.disk < 1e9 else f"{cost.disk / 1e9:.1f} GB"
-        console.print(f"  disk     about {disk}")
+        for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
+            console.print(f"  without  {label}, which was not read yet")
 
     def say(self, cost: Cost) -> None:
         """The same as a JSON line, with all settings of all arms."""
@@ -168,6 +180,19 @@ class Preview:
             low += count * min(sum(least for least, _ in each) for each in costs)
             high += count * max(sum(most for _, most in each) for each in costs)
         return Cost((low, high), source.memory(), self._disk())
+
+    def _is_unread(self, dataset: Dataset) -> bool:
+        """Whether its size is not known, so that the cost leaves it out."""
+        return sizes_of(dataset, self.plan.root) is None
+
+    def _crowd(self, cost: Cost) -> str:
+        """What to do if trials at once want more than this machine has, in words."""
+        here, most = hardware()["memory_gb"] * 2**30, self.plan.slots
+        if self.on_gpu or most * cost.memory <= here:
+            return ""
+        has = f"this machine has {here / 1e9:.0f} GB"
+        fitting = int(here / cost.memory)
+        return f"; {has}: --max-concurrent {fitting}" if fitting else f"; {has}"
 
     def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
         """What is to be done how often, and in which ways."""

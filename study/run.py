@@ -75,7 +75,7 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
     if chosen.dry_run or chosen.probe:
         _foresee(plan, console, chosen)
         return 0
-    plan.show_time(console)
+    _foretell(plan, console)
     from study.conclusion import Conclusion
     from study.durable import locked
     from study.tracking import require_reachable
@@ -128,6 +128,14 @@ def _foresee(plan: Plan, console: Console, chosen: argparse.Namespace) -> None:
         preview.show_cost(console, cost, "estimated; --probe measures")
     if chosen.json:
         preview.say(cost)
+
+
+def _foretell(plan: Plan, console: Console) -> None:
+    """Say how long a study that begins will take."""
+    from study.preview import Experience, Preview
+
+    preview = Preview(plan)
+    preview.show_time(console, preview.cost(Experience(plan, on_gpu=preview.on_gpu)))
 
 
 def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:

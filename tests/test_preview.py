@@ -13,7 +13,7 @@ from rich.console import Console
 
 from study import plan, preview, run
 from study.datasets import folder_of
-from study.estimate import Cost, stage_memory, weights
+from study.estimate import Cost, duration, stage_memory, weights
 from study.models import build_model
 from study.plan import Plan
 from study.preview import Experience, Preview
@@ -77,7 +77,7 @@ def test_nothing_is_left_of_what_is_done(done: Plan) -> None:
         ["egnn", "scratch", "0,", "1", "2", "of", "2"],
         ["egnn", "masking", "0.5", "0,", "1", "2", "of", "2", "2", "of", "2"],
     ]
-    assert "  compute  0 to 0 core-hours, estimated" in told
+    assert "  compute  nothing is left to do" in told
 
 
 def test_what_is_missing_is_left_with_the_pretraining_it_needs(done: Plan) -> None:
@@ -92,7 +92,37 @@ def test_what_is_missing_is_left_with_the_pretraining_it_needs(done: Plan) -> No
         again = Plan(done.space, done.root, "name", "")
         assert [stage for _, stage in again.left] == list(stages)
     assert "egnn masking 0.5  0, 1   1 of 2     0 of 2" in shown(again)
-    assert "done already: 3 trials" in words(again)
+    assert "2 arms × 2 seeds, 3 done already" in words(again)
+    assert "2 different pretrainings of 2 epochs; finetunings of 20 epochs" in words(again)
+
+
+def test_a_beginning_study_says_how_long_what_is_left_takes(small: Path, done: Plan) -> None:
+    def told(given: Plan) -> str:
+        console = Console(width=150)
+        with console.capture() as captured:
+            Preview(given).show_time(console, estimate(given))
+        return captured.get()
+
+    assert told(done) == "  time     nothing is left to do\n"
+    fresh = Plan(done.space, small.parent / "elsewhere", "name", "")
+    low, high = (
+        duration(seconds / fresh.slots + fresh.seconds_to_make)
+        for seconds in estimate(fresh).seconds
+    )
+    assert told(fresh).startswith(f"  time     {low} to {high}, ")
+
+
+def test_trials_at_once_that_want_more_than_the_machine_has_are_told(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = plan_of(small)
+    monkeypatch.setattr(Plan, "slots", 4)
+    each = estimate(given).memory
+    for has, told in ((4.1, []), (3.9, ["--max-concurrent 3"]), (1.5, ["--max-concurrent 1"])):
+        here = {"memory_gb": has * each / 2**30}
+        monkeypatch.setattr(preview, "hardware", lambda here=here: here)
+        line = next(line for line in shown(given).splitlines() if "memory" in line)
+        assert line.split(": ")[1:] == told
 
 
 def words(given: Plan) -> str:
