@@ -9,8 +9,6 @@ from analysis.export import study_json
 from study.errors import UserError
 from study.records import Tag
 
-NOTE = "mlflow.note.content"
-
 
 def publish(study: Path, page: Path) -> str:
     """Log a report to the study's run, and what it says of each claim to the run's description.
@@ -41,7 +39,7 @@ def publish(study: Path, page: Path) -> str:
         run = runs[0]
         for file in (page, claims):
             client.log_artifact(run.info.run_id, str(file), "report")
-        client.set_tag(run.info.run_id, NOTE, _note(run.data.tags, claims, facts["experiment"]))
+        client.set_tag(run.info.run_id, Tag.NOTE, _note(run.data.tags, claims, facts["experiment"]))
     except MlflowException as problem:
         reason = str(problem).splitlines()[0]
         raise UserError(f"{uri}: does not take the report ({reason})") from None

@@ -29,9 +29,6 @@ BATCH = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow's UI open on the runs; by default it opens on traces of language models."""
 
-NOTE = "mlflow.note.content"
-"""Tag of a description, in Markdown."""
-
 TERMINAL = {
     "completed": "FINISHED",
     "stopped": "FINISHED",
@@ -180,9 +177,9 @@ class StudyRuns:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        created = self.client.create_experiment(
-            name, artifact_location=artifacts, tags=EXPERIMENT_TAGS
-        )
+        note = self.tags.get(Tag.NOTE)
+        tags = EXPERIMENT_TAGS | ({Tag.NOTE: note} if note else {})
+        created = self.client.create_experiment(name, artifact_location=artifacts, tags=tags)
         return str(created)
 
     def _existing(self) -> list[Any]:
@@ -235,7 +232,7 @@ class StudyRuns:
             Tag.KEY: work.key,
             Tag.DATA: work.data_hash,
             "mlflow.parentRunId": self.study_run,
-            NOTE: _description(work, number),
+            Tag.NOTE: _description(work, number),
         }
         if number is not None:
             tags[Tag.NUMBER] = str(number)

@@ -238,7 +238,7 @@ class Plan:
             Tag.PROFILE: self.space.profile,
             Tag.QUESTION: self.space.settings.question,
             Tag.SPACE: json.dumps(self.space.resolved()),
-            "mlflow.note.content": self.space.settings.question,
+            Tag.NOTE: self.space.settings.question,
         }
 
     def show(self, console: Console) -> None:

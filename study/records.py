@@ -137,3 +137,5 @@ class Tag:
     """URI of the best model, once it is logged; parent run only."""
     PROFILE = "study.profile"
     QUESTION = "study.question"
+    NOTE = "mlflow.note.content"
+    """A description, in Markdown, that MLflow's pages show."""

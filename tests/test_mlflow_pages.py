@@ -76,6 +76,8 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyFolder, tmp_
     assert Path(page).read_bytes() == (recorded.path / "report/report.html").read_bytes()
     space = client.download_artifacts(run.info.run_id, "space.yaml", str(tmp_path))
     assert "masking_ratio: 0.5" in Path(space).read_text()
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.note.content"] == "Does masking help?"
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("Does masking help?")
     claims = pd.read_csv(recorded.path / "report/claims.csv")

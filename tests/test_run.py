@@ -125,7 +125,7 @@ def test_max_concurrent_limits_the_slots(
     space_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert answer(space_file, "--max-concurrent", "1", "--dry-run") == 0
-    assert "1 trials at a time" in capsys.readouterr().out
+    assert "1 trial at a time" in capsys.readouterr().out
 
 
 def test_quiet_and_json_keep_the_standard_output_clean(
