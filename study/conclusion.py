@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
-from study.display import say
+from study.display import near, say
 from study.errors import in_a_line
 from study.journal import Entry
 from study.mlflow_runs import without_password
@@ -73,7 +72,7 @@ class Conclusion:
             problem = in_a_line(reason)
         self.published = not problem
         if problem:
-            again = by_hand(str(_near(study)), model=model)
+            again = by_hand(str(near(study)), model=model)
             told = f"Report or logged model are not complete ({problem}); again: {again}"
             self.console.print(told, style="red")
         if self.as_json:
@@ -83,12 +82,12 @@ class Conclusion:
     def show_places(self) -> None:
         """Where everything is, and how to look at it."""
         folder, known = self.plan.folder.path, "Runs and curves"
-        self.console.print(f"\nEverything is in {_near(self.plan.root)}.")
+        self.console.print(f"\nEverything is in {near(self.plan.root)}.")
         if self.published:
-            self.console.print(f"Report: {_near(page_of(folder))}")
+            self.console.print(f"Report: {near(page_of(folder))}")
             known = "Report, best model, runs and curves"
         else:
-            study = shlex.quote(str(_near(folder)))
+            study = shlex.quote(str(near(folder)))
             self.console.print("The report, by way of Parquet tables:")
             self.console.print(
                 f"  python -m analysis.export {study} && python -m analysis.report {study}"
@@ -110,8 +109,3 @@ def _mlflow_commands(uri: str, experiment: str) -> list[str]:
         f"{quiet} mlflow ui --workers 1 --backend-store-uri {store}",
         f"http://127.0.0.1:5000/{page}",
     ]
-
-
-def _near(path: Path) -> Path:
-    """Relative to here, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

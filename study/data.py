@@ -172,10 +172,11 @@ def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
 
 def _inspect(chosen: argparse.Namespace) -> None:
     from study.datasets.imported import read_set
+
+    frames = read_set(chosen.set)
     from study.doubts import warnings
     from study.inspection import summary
 
-    frames = read_set(chosen.set)
     rows = summary(frames)
     width = max(len(name) for name in rows)
     sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows.items()))

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -294,3 +295,8 @@ def with_unit(metric: str, value: float) -> str:
     if unit in MILLI:
         return f"{1000 * value:.4g} {MILLI[unit]}"
     return f"{value:.4g} {unit}" if unit != "1" else f"{value:.4g}"
+
+
+def near(path: Path) -> Path:
+    """Relative to here, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -125,14 +125,16 @@ def _list(names: list[str], root: Path, console: Console) -> None:
 
 def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     from study.estimate import duration
+    from study.records import METRICS
     from study.study_state import OVER
 
     console.print(f"{state.plan.name}: {state.question}", style="bold")
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
     console.print(f"  state      {state.word}, {state.done}/{state.total} trials ({counts})")
     if state.best is not None:
-        trial = state.best
+        trial, (_, meaning) = state.best, METRICS[state.metric]
         console.print(f"  best       {_best(state)}, trial {trial.number} ({trial.label})")
+        console.print(f"             {meaning}")
     if state.audit[1]:
         console.print("  audit      {} of {} stopped trials finished".format(*state.audit))
     console.print(f"  compute    {duration(state.compute)} in finished trials")
@@ -147,6 +149,8 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
 
 
 def _describe_failures(state: StudyState, console: Console) -> None:
+    from study.display import near
+
     for trial in state.trials:
         if trial.status not in ("failed", "diverged"):
             continue
@@ -184,11 +188,6 @@ def _ago(seconds: float) -> str:
     from study.estimate import duration
 
     return f"{duration(seconds)} ago"
-
-
-def near(path: Path) -> Path:
-    """Relative to here, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -29,6 +30,8 @@ PATIENCE = 150.0
 """Seconds that a study waits at its beginning for a locked database, at its end for MLflow."""
 HURRY = 25.0
 """The same at the end of a study that was interrupted."""
+UNANSWERED = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
+"""What requests says of a server that is not there, and why."""
 
 
 def require_reachable(uri: str) -> None:
@@ -207,6 +210,8 @@ def _require_database(path: Path) -> None:
 
 def _one_line(problem: Exception, uri: str) -> str:
     text = str(problem).split("\n", 1)[0] or type(problem).__name__
+    if unanswered := UNANSWERED.search(text):
+        return f"nobody answers ({unanswered[1]})"
     return text.replace(uri, without_password(uri))[:200]
 
 

@@ -163,6 +163,14 @@ def test_the_paper_profile_is_the_paper(space_file: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_space_asks_a_question_and_names_a_paper(path: Path) -> None:
+    first, *head = re.findall(r"^# (.+)", path.read_text().partition("question:")[0], re.MULTILINE)
+    assert first.startswith("yaml-language-server: $schema=")
+    assert "?" in f"{head[0]} {head[1]}"
+    assert re.search(r"arXiv:\d{4}\.\d{5}", " ".join(head))
+
+
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_space_says_what_it_costs(path: Path, profile: str, tmp_path: Path) -> None:

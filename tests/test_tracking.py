@@ -206,7 +206,9 @@ def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path) 
         with pytest.raises(UserError) as refused:
             ask()
         (problem,) = refused.value.problems
-        assert problem.startswith("--tracking-uri http://127.0.0.1:9: ")
+        assert problem.startswith(
+            "--tracking-uri http://127.0.0.1:9: nobody answers (Connection refused); start"
+        )
         assert "secret" not in problem
 
 
