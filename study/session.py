@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from study import options, tune
+from study import options
 from study.budget import Budget
 from study.conductor import Conductor, EarlyStop, Observer, Proposals
 from study.display import Display, JsonLines, say
@@ -60,7 +60,10 @@ class Session:
 
     def __exit__(self, *problem: object) -> None:
         """Leave Ray."""
-        tune.disconnect()
+        if self.connected:
+            from study import tune
+
+            tune.disconnect()
 
     @cached_property
     def slots(self) -> int:
@@ -68,6 +71,8 @@ class Session:
         address = self.chosen.address
         if not address:
             return self.plan.slots
+        from study import tune
+
         self.connected = True
         return tune.connect(self.resources, address=address)
 
@@ -112,6 +117,8 @@ class Session:
             proposals, metric, root, observers, early_stop, earlier, self.budget, size
         )
         if conductor.has_work():
+            from study import tune  # Ray takes long to import.
+
             self._connect()
             scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
             with display if isinstance(display, Display) and not quiet else nullcontext():
@@ -128,9 +135,10 @@ class Session:
 
     def _connect(self) -> None:
         if not self.connected:
-            cpus = min(cores(), self.slots * self.resources.cpus)
-            tune.connect(self.resources, cpus=cpus)
+            from study import tune
+
             self.connected = True
+            tune.connect(self.resources, cpus=min(cores(), self.slots * self.resources.cpus))
 
     def _display(self, expected: float, trials: int) -> Display | JsonLines:
         if self.chosen.json:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from study.conductor import EarlyStop, Proposals
 from study.journal import Entry, Journal
 from study.plan import Plan
-from study.search.asha import Asha
 from study.search.audit import Audit
 from study.search.grid import Grid
-from study.search.optuna_search import OptunaProposals
 from study.trial import Trial
 from study.work import Work
 
@@ -28,12 +26,17 @@ def build_search(
     """
     settings, entries = plan.space.settings, journal.entries()
     early_stop = None
+    # Ray and Optuna take long to import.
     if settings.early_stopping is not None:
+        from study.search.asha import Asha
+
         early_stop = Asha(settings.early_stopping, plan.longest_finetuning)
         for number, entry in entries.items():
             if not entry.planned.exempt:
                 early_stop.remember(number, entry.values)
     if settings.search is not None:
+        from study.search.optuna_search import OptunaProposals
+
         return OptunaProposals(plan.space, work, slots, entries), early_stop
     trials = [work(trial) for trial in plan.grid]
     return Grid(trials, entries, exempt=early_stop is None), early_stop
