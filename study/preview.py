@@ -31,6 +31,8 @@ from study.work import Work
 
 SURE = (0.4, 1.6)
 """Between which shares of `stage_seconds` nearly all stages lay that were measured."""
+BESIDE = (8.0, 40.0)
+"""Seconds that Ray, MLflow and the report take beside the trials of a small study."""
 PER_EPOCH, PER_PIECE, PER_STUDY = 6e3, 3e4, 4e6
 """Bytes of records, in `work` and in MLflow; of a study also report, tables and a logged model."""
 CHECKPOINTS = 8
@@ -135,7 +137,10 @@ class Preview:
             console.print("  time     nothing is left to do")
             return
         making = self.plan.seconds_to_make
-        low, high = (duration(seconds / self.plan.slots + making) for seconds in cost.seconds)
+        low, high = (
+            duration(seconds / self.plan.slots + making + beside)
+            for seconds, beside in zip(cost.seconds, BESIDE, strict=True)
+        )
         console.print(f"  time     {low} to {high}, {self.plan.parallel}")
         for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
             console.print(f"  without  {label}, which was not read yet")

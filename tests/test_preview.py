@@ -106,8 +106,8 @@ def test_a_beginning_study_says_how_long_what_is_left_takes(small: Path, done: P
     assert told(done) == "  time     nothing is left to do\n"
     fresh = Plan(done.space, small.parent / "elsewhere", "name", "")
     low, high = (
-        duration(seconds / fresh.slots + fresh.seconds_to_make)
-        for seconds in estimate(fresh).seconds
+        duration(seconds / fresh.slots + fresh.seconds_to_make + beside)
+        for seconds, beside in zip(estimate(fresh).seconds, preview.BESIDE, strict=True)
     )
     assert told(fresh).startswith(f"  time     {low} to {high}, ")
 
