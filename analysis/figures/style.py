@@ -36,8 +36,8 @@ LONGEST = 60
 """Letters that a text gives to a file's name."""
 SHORT, FEW = 32, 6
 """Letters of the longest name, and names, for which there is room within the axes."""
-LETTERS = 68
-"""Of a legend's name on a line above the axes."""
+LETTERS, NARROW = 60, 26
+"""Of a legend's name on a line above the axes, alone and beside another."""
 LINE = 0.19
 """Inches that a line of the legend takes."""
 MOST_LINES = 8
@@ -121,7 +121,7 @@ def legend(axes: Axes) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     folded = [fill(name, LETTERS) for name in names]
-    columns = 2 if longest <= LETTERS // 2 else 1
+    columns = 2 if longest <= NARROW else 1
     lines = sum(name.count("\n") + 1 for name in folded) / columns
     figure.set_figheight(figure.get_figheight() + LINE * math.ceil(lines))
     figure.legend(handles, folded, loc="outside upper left", ncols=columns)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from analysis.figures import against, changes, curves, learning
-from analysis.figures.style import COLOURS, INK, looks
+from analysis.figures.style import COLOURS, INK, legend, looks, styled
 from analysis.load import Study
 from analysis.runs import Run
 
@@ -38,6 +38,19 @@ def noisy(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) 
     return tabulate(*runs)
 
 
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("letters", [24, 26, 30, 33, 40, 60, 90])
+def test_a_legend_is_as_wide_as_its_figure_at_most(letters: int, count: int) -> None:
+    name = ("from scratch, ForceNet, 20 epochs, batches of 10, " * 2)[:letters]
+    with styled() as (figure, axes):
+        for number in range(count):
+            axes.plot([0, 1], [number, 1], label=name)
+        legend(axes)
+    (made,) = [*figure.legends, *filter(None, [axes.get_legend()])]
+    box = made.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
 def test_no_text_is_cut_off_or_hidden(noisy: Study) -> None:
     legends = 0
     for drawing in [
@@ -50,9 +63,9 @@ def test_no_text_is_cut_off_or_hidden(noisy: Study) -> None:
             if text.get_visible() and text.get_text():
                 box = text.get_window_extent()
                 assert canvas.x0 <= box.x0 < box.x1 <= canvas.x1, (drawing.name, text.get_text())
-        for legend in filter(None, (axes.get_legend(), *drawing.figure.legends)):
+        for made in filter(None, (axes.get_legend(), *drawing.figure.legends)):
             legends += 1
-            box = legend.get_window_extent()
+            box = made.get_window_extent()
             hidden = [t.get_text() for t in numbers if box.overlaps(t.get_window_extent())]
             assert not hidden, (drawing.name, hidden)
     assert legends > 6
