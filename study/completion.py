@@ -126,7 +126,7 @@ function __{package}_folders
     printf '%s\\n' $found
 end
 for python in {pythons}
-    complete -c $python -n '__{package}_is ""' -a '{commands}'
+    complete -c $python -s m -x -a '{commands}'
 {rules}
 end
 """

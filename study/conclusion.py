@@ -10,6 +10,7 @@ from rich.console import Console
 
 from study.display import near, say
 from study.errors import in_a_line
+from study.estimate import counted
 from study.journal import Entry
 from study.mlflow_runs import without_password
 from study.plan import Plan
@@ -43,6 +44,11 @@ class Conclusion:
             say("result", arms=[arm.facts() for arm in found])
         self.console.print()
         self.console.print(result_table(found))
+        ends = [entry.result.status for entry in entries if entry.result]
+        if failed := ends.count("failed"):
+            study = shlex.quote(str(near(self.plan.folder.path)))
+            told = f"{counted(failed, 'trial')} failed; why, and how to try again:"
+            self.console.print(f"\n{told} python -m study.status {study}", style="red")
 
     def publish(self, entries: Sequence[Entry], patience: float) -> None:
         """Make and log the report and the best model, unless they are of these very records.

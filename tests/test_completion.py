@@ -80,19 +80,27 @@ def test_bash_completes_studies_and_what_follows_an_equals_sign(script: Path) ->
 @pytest.mark.skipif(not which("fish"), reason="no fish here")
 @pytest.mark.parametrize(("words", "expected"), CASES)
 def test_fish_completes(script: Path, words: list[str], expected: list[str]) -> None:
+    assert offered_by_fish(script, "-N", *words) == set(expected)
+
+
+@pytest.mark.skipif(not which("fish"), reason="no fish here")
+def test_fish_completes_commands_beside_what_it_knows_of_python_itself(script: Path) -> None:
+    assert offered_by_fish(script, "--private", "study.ru") == {"study.run"}
+
+
+def offered_by_fish(script: Path, mode: str, *words: str) -> set[str]:
     line = " ".join(["python", "-m", *words])
     program = f"source {script.with_name('fish')}; complete -C '{line}'"
     home = {"HOME": str(script.parent), "XDG_CONFIG_HOME": str(script.parent / "config")}
     done = subprocess.run(
-        ["fish", "-N", "-c", program],
+        ["fish", mode, "-c", program],
         capture_output=True,
         text=True,
         check=True,
         cwd=script.parent,
         env=os.environ | home,
     )
-    found = {line.partition("\t")[0].rstrip("/") for line in done.stdout.splitlines()}
-    assert found == set(expected)
+    return {line.partition("\t")[0].rstrip("/") for line in done.stdout.splitlines()}
 
 
 @pytest.mark.skipif(not which("zsh"), reason="no zsh here")

@@ -105,10 +105,8 @@ def entry(tiny: Any) -> Entry:
     return Entry(Planned(0, work), [0.1], result)
 
 
-def concluded(
-    folder: Path, entry: Entry, capsys: pytest.CaptureFixture[str], *, whole: bool = True
-) -> str:
-    """What is said of a study, `sh ow/studies/s`, at its end."""
+def ending(folder: Path, *, whole: bool = True) -> Conclusion:
+    """Of a study, `sh ow/studies/s`."""
     study = folder / "sh ow" / "studies" / "s"
     study.mkdir(parents=True)
     runs = SimpleNamespace(state=lambda: RECORDS, experiment_id="7")
@@ -116,10 +114,33 @@ def concluded(
         folder=SimpleNamespace(path=study), root=study.parent.parent, tracking_uri="http://host"
     )
     tracker: Any = SimpleNamespace(runs=runs, whole=whole)
-    end = Conclusion(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
+    return Conclusion(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
+
+
+def concluded(
+    folder: Path, entry: Entry, capsys: pytest.CaptureFixture[str], *, whole: bool = True
+) -> str:
+    """What is said of the study at its end."""
+    end = ending(folder, whole=whole)
     end.publish([entry], 60)
     end.show_places()
     return capsys.readouterr().out
+
+
+def test_failures_come_with_the_command_that_tells_why(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entry: Entry,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    end = ending(tmp_path)
+    end.show_results([entry])
+    assert "failed" not in capsys.readouterr().out
+    end.show_results([entry, Entry(entry.planned, [], WorkResult("failed", "no such file"))])
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("1 trial failed; ")
+    assert told.endswith(": python -m study.status 'sh ow/studies/s'")
 
 
 def test_the_user_is_told_where_the_report_is(
