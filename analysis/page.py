@@ -22,7 +22,7 @@ from analysis import ablation_grids, grids
 from analysis.arms import column, compared, excluded, is_search
 from analysis.beside import beside, final
 from analysis.claims import NOT_RUN, Finding, findings, findings_table, unlike_paper
-from analysis.cost import reuse, saved_by_sharing, saved_by_stopping
+from analysis.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.folder import ReportFolder
@@ -235,8 +235,12 @@ def _stopping(study: Study) -> str:
 
 def _progress(study: Study) -> str:
     counts = study.trials.status.value_counts()
-    told = [f"{n} {status}" for status, n in counts.items()]
-    return f"{len(study.trials)} trials: {listed(told)}." if told else "No trial has started yet."
+    if counts.empty:
+        return "No trial has started yet."
+    told = listed(f"{n} {status}" for status, n in counts.items())
+    spent = cost(study).seconds.sum(skipna=False)
+    took = "" if pd.isna(spent) else f", {duration(spent)} of training with all pretrainings"
+    return f"{len(study.trials)} trials: {told}{took}."
 
 
 def _sharing(study: Study) -> str:
