@@ -200,7 +200,7 @@ class StudyRuns:
             logged=frozenset(run.data.metrics),
             described=bool(run.data.params),
             complete=complete,
-            ended=Tag.STATUS in run.data.tags,
+            ended=run.info.status != "RUNNING",
         )
 
     def _last_step(self, run: Any) -> int:

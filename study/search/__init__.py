@@ -28,6 +28,7 @@ def build_search(
     early_stop = None
     # Ray and Optuna take long to import.
     if settings.early_stopping is not None:
+        from study import tune  # noqa: F401 - sets what Ray reads when it is imported first
         from study.search.asha import Asha
 
         early_stop = Asha(settings.early_stopping, plan.longest_finetuning)
