@@ -25,22 +25,23 @@ def build_search(
         slots: trials at once.
     """
     settings, entries = plan.space.settings, journal.entries()
-    early_stop = None
-    # Ray and Optuna take long to import.
-    if settings.early_stopping is not None:
-        from study import tune  # noqa: F401 - sets what Ray reads when it is imported first
-        from study.search.asha import Asha
+    if settings.early_stopping is None and settings.search is None:
+        return Grid([work(trial) for trial in plan.grid], entries, exempt=True), None
+    # Ray takes long to import; `study.tune` sets what it reads when it is imported first.
+    from study import tune  # noqa: F401
+    from study.search.asha import Asha
+    from study.search.optuna_search import OptunaProposals
 
+    early_stop = None
+    if settings.early_stopping is not None:
         early_stop = Asha(settings.early_stopping, plan.longest_finetuning)
         for number, entry in entries.items():
             if not entry.planned.exempt:
                 early_stop.remember(number, entry.values)
     if settings.search is not None:
-        from study.search.optuna_search import OptunaProposals
-
         return OptunaProposals(plan.space, work, slots, entries), early_stop
     trials = [work(trial) for trial in plan.grid]
-    return Grid(trials, entries, exempt=early_stop is None), early_stop
+    return Grid(trials, entries, exempt=False), early_stop
 
 
 def build_audit(plan: Plan, journal: Journal) -> Audit:
