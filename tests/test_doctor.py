@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +14,7 @@ from study import machine, provenance, results_folder
 from study.doctor import CHECKS, main
 from study.finding import Finding, Place
 from study.study_folder import StudyFolder
+from tests.faults.database import half_written
 
 
 def place(out: Path, tracking_uri: str | None = None, address: str | None = None) -> Place:
@@ -82,16 +81,7 @@ def test_runs_of_a_database_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_database_whose_writer_was_killed_is_well(tmp_path: Path) -> None:
-    writing, left = tmp_path / "writing", tmp_path / "left"
-    writing.mkdir()
-    with closing(sqlite3.connect(writing / "mlflow.db")) as database:
-        database.execute("CREATE TABLE runs (id TEXT)")
-        database.execute("INSERT INTO runs VALUES ('whole')")
-        database.commit()
-        database.execute("PRAGMA cache_size = 1")
-        database.executemany("INSERT INTO runs VALUES (?)", [("x" * 500,)] * 1000)
-        shutil.copytree(writing, left)
-    assert (left / "mlflow.db-journal").stat().st_size > 0
+    left = half_written(tmp_path, "runs", ["whole"])
     assert found("MLflow database", left) == Finding("ok", "1 runs")
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -20,6 +19,7 @@ from study.records import EpochRecord, Tag, WorkResult
 from study.tracking import Tracker, first_touch, require_reachable
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
+from tests.faults.database import half_written
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -325,16 +325,7 @@ def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
 
 
 def test_a_database_whose_writer_was_killed_is_usable(tmp_path: Path) -> None:
-    writing, left = tmp_path / "writing", tmp_path / "left"
-    writing.mkdir()
-    with closing(sqlite3.connect(writing / "mlflow.db")) as database:
-        database.execute("CREATE TABLE points (value TEXT)")
-        database.commit()
-        database.execute("PRAGMA cache_size = 1")
-        database.executemany("INSERT INTO points VALUES (?)", [("x" * 500,)] * 1000)
-        # As a killed process leaves it: half of a transaction, and the journal that undoes it.
-        shutil.copytree(writing, left)
-    assert (left / "mlflow.db-journal").stat().st_size > 0
+    left = half_written(tmp_path, "points")
     require_reachable(f"sqlite:///{left}/mlflow.db")
     with closing(sqlite3.connect(left / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM points").fetchone() == (0,)

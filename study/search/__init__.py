@@ -25,14 +25,12 @@ def build_search(
         slots: trials at once.
     """
     settings, entries = plan.space.settings, journal.entries()
-    if settings.early_stopping is None and settings.search is None:
-        return Grid([work(trial) for trial in plan.grid], entries, exempt=True), None
-    # Ray takes long to import; `study.tune` sets what it reads when it is imported first.
-    from study import tune  # noqa: F401
-    from study.search.asha import Asha
-    from study.search.optuna_search import OptunaProposals
-
     early_stop = None
+    if settings.early_stopping is not None or settings.search is not None:
+        # Ray takes long to import; `study.tune` sets what it reads when it is imported first.
+        from study import tune  # noqa: F401
+        from study.search.asha import Asha
+        from study.search.optuna_search import OptunaProposals
     if settings.early_stopping is not None:
         early_stop = Asha(settings.early_stopping, plan.longest_finetuning)
         for number, entry in entries.items():
@@ -41,7 +39,7 @@ def build_search(
     if settings.search is not None:
         return OptunaProposals(plan.space, work, slots, entries), early_stop
     trials = [work(trial) for trial in plan.grid]
-    return Grid(trials, entries, exempt=False), early_stop
+    return Grid(trials, entries, exempt=early_stop is None), early_stop
 
 
 def build_audit(plan: Plan, journal: Journal) -> Audit:
