@@ -142,6 +142,12 @@ class SDFile(Stored):
     name: Literal["sdf_file"]
 
 
+class PCQM4Mv2Folder(Stored):
+    """A folder of PCQM4Mv2's xyz files, with hydrogens; the table is beside it; no forces."""
+
+    name: Literal["pcqm4mv2_xyz"]
+
+
 class DimerFile(Stored):
     """DES15K, DES370K or DES5M: a csv of dimers with interaction energies; no forces."""
 
@@ -187,6 +193,7 @@ Shipped = Annotated[
     | SPICEFile
     | QM9XYZ
     | SDFile
+    | PCQM4Mv2Folder
     | DimerFile
     | ISO17Within
     | ISO17Other

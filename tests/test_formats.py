@@ -129,8 +129,11 @@ def test_an_sdf_is_read_by_columns_from_an_archive_with_the_gap_in_ev(tmp_path: 
     assert frames.positions[1].tolist() == [-100.5, -1000.25, 12.125]
     assert frames.properties["gap"].tolist() == [3.0476, 4.5]
     assert frames.labels == ("gap",)
+    assert frames.origin["labels"] == ["hydrogens look left out: they are 0.0% of the atoms"]
     (tmp_path / "data.csv.gz").unlink()
     assert molecules.read_sdf(archive).labels == ()
+    (tmp_path / "whole.sdf").write_text(SDF.replace(" Cl ", " H  "))
+    assert molecules.read_sdf(tmp_path / "whole.sdf").origin["labels"] == []
 
 
 def test_dimers_of_a_system_are_a_group_and_keep_their_charge(tmp_path: Path) -> None:
@@ -255,6 +258,29 @@ def torn_csv(folder: Path) -> Path:
     names = "system_id,charge0,charge1,elements,xyz,cbs_CCSD(T)_all"
     (folder / "a.csv").write_text(f"{names}\n1,0,0,H H,0 0 zero 0 0 1,-1\n")
     return folder / "a.csv"
+
+
+def test_pcqm4mv2_takes_the_gap_of_a_molecules_number(tmp_path: Path) -> None:
+    folder = tmp_path / "pcqm4m-v2_xyz"
+    for number, symbols in {10: "CH", 2: "OH"}.items():
+        file = folder / "0000001_0010000" / f"{number}.xyz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{symbol} {number}.0 0.5 {place}.0" for place, symbol in enumerate(symbols)]
+        file.write_text("\n".join(["2", "0", *rows]) + "\n")
+    assert molecules.read_pcqm4mv2(folder).labels == ()
+    rows = "".join(f"{number},X,{number}.25\n" for number in range(12))
+    raw = tmp_path / "pcqm4m-v2" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "data.csv.gz").write_bytes(gzip.compress(f"idx,smiles,homolumogap\n{rows}".encode()))
+    assert settings_of(folder)["name"] == "pcqm4mv2_xyz"
+    frames = molecules.read_pcqm4mv2(folder)
+    assert frames.numbers.tolist() == [8, 1, 6, 1]
+    assert frames.positions[1].tolist() == [2.0, 0.5, 1.0]
+    assert frames.properties["gap"].tolist() == [2.25, 10.25]
+    assert molecules.read_beside("pcqm4mv2_xyz", folder) == [raw / "data.csv.gz"]
+    (tmp_path / "data.csv").write_text("idx,smiles,homolumogap\n0,O,1.0\n")
+    with pytest.raises(UserError, match=r"2\.xyz: must have a row of .*data\.csv, counted from 0"):
+        molecules.read_pcqm4mv2(folder)
 
 
 @pytest.mark.parametrize(

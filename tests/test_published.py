@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -134,29 +136,42 @@ def test_offline_the_way_by_hand_is_told_and_taken(
     assert main(["fetch", "mine", "--out", str(tmp_path)]) == 0
 
 
+def tar_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:bz2") as opened:
+        member = tarfile.TarInfo(name)
+        member.size = len(CONTENT)
+        opened.addfile(member, io.BytesIO(CONTENT))
+    return buffer.getvalue()
+
+
+def zip_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr(name, CONTENT)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("archive", "made"), [("a.tar.bz2", tar_of), ("a.zip", zip_of)])
 def test_an_archive_is_unpacked_and_may_not_write_elsewhere(
+    archive: str,
+    made: Callable[[str], bytes],
     entry: Published,
     server: type[_Server],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def archive(name: str) -> bytes:
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:bz2") as opened:
-            member = tarfile.TarInfo(name)
-            member.size = len(CONTENT)
-            opened.addfile(member, io.BytesIO(CONTENT))
-        return buffer.getvalue()
-
-    source = Source(server.address, "a.tar.bz2")  # type: ignore[attr-defined]
-    packed = replace(entry, path="a/b.npz", sources=(source,), archives=("a.tar.bz2",))
+    source = Source(server.address, archive)  # type: ignore[attr-defined]
+    packed = replace(entry, path="a/b.npz", sources=(source,), archives=(archive,))
     monkeypatch.setitem(published.SETS, "mine", packed)
-    server.content = archive("../../b.npz")
+    server.content = made("../../b.npz")
     assert main(["fetch", "mine", "--out", str(tmp_path)]) == 2
-    assert "cannot be unpacked" in capsys.readouterr().err
-    (tmp_path / "downloads" / "mine" / "a.tar.bz2").unlink()
-    server.content = archive("a/b.npz")
+    error = capsys.readouterr().err
+    assert "cannot be unpacked" in error or "must hold a/b.npz after unpacking" in error
+    assert not list(tmp_path.rglob("b.npz"))
+    shutil.rmtree(tmp_path / "downloads")
+    server.content = made("a/b.npz")
     assert main(["fetch", "mine", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "downloads" / "mine" / "a" / "b.npz").read_bytes() == CONTENT
 

@@ -15,7 +15,14 @@ from study.sizes import Sizes
 if TYPE_CHECKING:
     from study.trial import Dataset, RPBEWater, Stored
 
-FOLDERS = ("deepmd_npy", "gamd_npz", "iso17_within", "iso17_other", "oc20_folder")
+FOLDERS = (
+    "deepmd_npy",
+    "gamd_npz",
+    "pcqm4mv2_xyz",
+    "iso17_within",
+    "iso17_other",
+    "oc20_folder",
+)
 """Data sets that are folders, by name; `EITHER` may be files as well."""
 EITHER = ("ani1_hdf5", "md17_npz", "qm9_xyz")
 

@@ -35,6 +35,7 @@ READERS: dict[str, Reader] = {
     "spice_hdf5": hdf5.read_spice,
     "qm9_xyz": molecules.read_qm9,
     "sdf_file": molecules.read_sdf,
+    "pcqm4mv2_xyz": molecules.read_pcqm4mv2,
     "dimers_csv": molecules.read_dimers,
     "iso17_within": iso17.read_within,
     "iso17_other": iso17.read_other,
@@ -63,6 +64,8 @@ def kind_of(path: Path) -> str:
         return "iso17_other"
     if molecules.holds_qm9(path) or "dsgdb9nsd" in path.name:
         return "qm9_xyz"
+    if molecules.holds_pcqm4mv2(path):
+        return "pcqm4mv2_xyz"
     if oc20.holds_frames(path):
         return "oc20_folder"
     if path.is_dir() and any(hdf5.files_of(path)):
@@ -70,8 +73,8 @@ def kind_of(path: Path) -> str:
     if path.is_dir():
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
-            "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor OC20's "
-            "*.extxyz with *.txt or *.lmdb"
+            "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor "
+            "PCQM4Mv2's N.xyz, nor OC20's *.extxyz with *.txt or *.lmdb"
         )
     if path.suffix == ".lmdb":
         raise UserError(f"{path}: must be named by its folder, {path.absolute().parent}")

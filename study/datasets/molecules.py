@@ -7,7 +7,10 @@ Formats, each as its set is published:
 - An SDF with a table of the same order beside it: QM9's `gdb9.sdf` with `gdb9.sdf.csv`, in the
   same units, and PCQM4Mv2's (arXiv:2103.09430) `pcqm4m-v2-train.sdf` with `data.csv`, whose
   `homolumogap` is in eV (ogb.stanford.edu/docs/lsc/pcqm4mv2). Its maintainers say that the SDF has
-  no hydrogens (github.com/snap-stanford/ogb/issues/336); whatever atoms it has are read.
+  no hydrogens (github.com/snap-stanford/ogb/issues/336); whatever atoms it has are read, and
+  plans and `inspect` tell when hydrogens look left out.
+- PCQM4Mv2's `pcqm4m-v2_xyz`, which has them: `N.xyz` in folders, of the molecule in row N, from 0,
+  of `data.csv`. It is not offered any more, but those who denoise this set do so on it.
 - DES15K, DES370K and DES5M (doi:10.1038/s41597-021-00833-x): a csv with a dimer in each row, Å and
   interaction energies in kcal/mol, by CCSD(T) at the basis set limit, in DES5M by a network. The
   columns are those of DES370K and DES5M (github.com/valence-labs/openQDC reads them).
@@ -25,6 +28,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -55,6 +59,9 @@ TABLES = (
     {"homolumogap": ("gap", 1.0)},
 )
 """Columns of a table beside an SDF: QM9's, and PCQM4Mv2's; to property and factor."""
+HYDROGEN, CARBON = 1, 6
+FEW_HYDROGENS = 0.05
+"""Share of the atoms."""
 DIMER_ENERGIES = ("cbs_CCSD(T)_all", "nn_CCSD(T)_all")
 """Of a csv of dimers; the first that is there counts."""
 
@@ -80,7 +87,7 @@ def read_sdf(path: Path) -> Frames:
     with _text(path, ".sdf") as file:
         table = _table_of(path)
         rows = None if table is None else _rows(table)
-        return collected(
+        frames = collected(
             (
                 (*_sdf_molecule(record, f"{path}: molecule {number} (from 0)"), row)
                 for number, (record, row) in enumerate(
@@ -90,6 +97,24 @@ def read_sdf(path: Path) -> Frames:
             ),
             path,
         )
+    return replace(frames, origin=frames.origin | {"labels": _remarks(frames)})
+
+
+def read_pcqm4mv2(path: Path) -> Frames:
+    """PCQM4Mv2's xyz files in a folder or below it, in the order of their numbers."""
+    found = sorted(_numbered(path), key=lambda file: int(file.stem))
+    table = _table_of(path)
+    rows = enumerate(_rows(table)) if table else None
+
+    def molecules() -> Iterator[Molecule]:
+        for file in found:
+            number = int(file.stem)
+            row = next((row for place, row in rows if place == number), None) if rows else {}
+            if row is None:
+                raise UserError(f"{file}: must have a row of {table}, counted from 0, but has none")
+            yield (*_xyz_molecule(file.read_text(), str(file)), row)
+
+    return collected(molecules(), path)
 
 
 def read_dimers(path: Path) -> Frames:
@@ -123,16 +148,25 @@ def read_dimers(path: Path) -> Frames:
 
 
 def read_beside(name: str, path: Path) -> list[Path]:
-    """The files beside one of `qm9_xyz` or `sdf_file` that are read with it."""
-    if path.is_dir() or name not in ("qm9_xyz", "sdf_file"):
-        return []
-    table, excluded = _table_of(path) if name == "sdf_file" else None, path.parent / QM9_EXCLUDED
+    """The files beside a set of molecules that are read with it."""
+    table = _table_of(path) if name in ("sdf_file", "pcqm4mv2_xyz") else None
+    listed = name in ("sdf_file", "qm9_xyz") and not path.is_dir()
+    excluded = path.parent / QM9_EXCLUDED if listed else None
     return [file for file in (table, excluded) if file is not None and file.is_file()]
 
 
 def holds_qm9(path: Path) -> bool:
     """Whether it is a folder with QM9's xyz files."""
     return path.is_dir() and any(QM9_NAME.fullmatch(file.name) for file in path.iterdir())
+
+
+def holds_pcqm4mv2(path: Path) -> bool:
+    """Whether it is a folder with PCQM4Mv2's xyz files, in it or below it."""
+    return path.is_dir() and any(_numbered(path))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return (file for file in path.rglob("*.xyz") if file.stem.isdecimal())
 
 
 @contextmanager
@@ -188,6 +222,14 @@ def _qm9_molecule(text: str, where: str) -> Molecule:
         )
 
 
+def _xyz_molecule(text: str, where: str) -> tuple[list[str], list[float]]:
+    """Line 1 is the number of atoms, line 2 a comment."""
+    with named(where):
+        lines = text.splitlines()
+        rows = [line.split() for line in lines[2 : 2 + int(lines[0])]]
+        return [row[0] for row in rows], [float(word) for row in rows for word in row[1:4]]
+
+
 def _number(word: str) -> float:
     return float(word.replace("*^", "e"))
 
@@ -229,8 +271,16 @@ def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]
         )
 
 
+def _remarks(frames: Frames) -> list[str]:
+    """Whether hydrogens look left out, as programs do that can put them back from the bonds."""
+    share = float((frames.numbers == HYDROGEN).mean())
+    if share >= FEW_HYDROGENS or CARBON not in frames.numbers:
+        return []
+    return [f"hydrogens look left out: they are {share:.1%} of the atoms"]
+
+
 def _table_of(path: Path) -> Path | None:
-    """The csv beside an SDF; none if there is none."""
+    """The csv beside an SDF or a folder; none if there is none."""
     stem = path.name.partition(".sdf")[0]
     official = "pcqm4m-v2/raw/data.csv.gz"
     beside = (f"{stem}.sdf.csv", f"{stem}.csv", "data.csv", "data.csv.gz", official)

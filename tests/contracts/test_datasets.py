@@ -212,6 +212,21 @@ def write_sdf(frames: Frames, path: Path) -> None:
     path.with_name(f"{path.name}.csv").write_text("\n".join(rows) + "\n")
 
 
+def write_pcqm4mv2(frames: Frames, folder: Path) -> None:
+    """In two folders; the table beside, with the energies in place of gaps."""
+    rows = ["idx,smiles,homolumogap"]
+    for number, part in enumerate(parts(frames)):
+        rows.append(f"{number},O,{float(part.energies[0])!r}")
+        atoms = [
+            f"{SYMBOLS[kind - 1]} {x!r} {y!r} {z!r}"
+            for kind, (x, y, z) in zip(part.numbers, part.positions.tolist(), strict=True)
+        ]
+        file = folder / f"part{number // 10}" / f"{number}.xyz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join([str(len(atoms)), f"{number}", *atoms]) + "\n")
+    (folder.parent / "data.csv").write_text("\n".join(rows) + "\n")
+
+
 def write_dimers(frames: Frames, path: Path) -> None:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
@@ -272,6 +287,7 @@ def examples(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     write_ani1(water, folder / "ani1.h5")
     write_qm9(water, folder / "qm9")
     write_sdf(water, folder / "gdb9.sdf")
+    write_pcqm4mv2(water, folder / "pcqm4mv2" / "pcqm4m-v2_xyz")
     write_dimers(water, folder / "DES15K.csv")
     write_iso17(water, folder / "iso17")
     write_oc20(water, folder / "oc20")
@@ -288,6 +304,7 @@ def examples(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "ani1_hdf5": {"path": str(folder / "ani1.h5")},
         "qm9_xyz": {"path": str(folder / "qm9")},
         "sdf_file": {"path": str(folder / "gdb9.sdf")},
+        "pcqm4mv2_xyz": {"path": str(folder / "pcqm4mv2" / "pcqm4m-v2_xyz")},
         "dimers_csv": {"path": str(folder / "DES15K.csv")},
         "iso17_within": {"path": str(folder / "iso17")},
         "iso17_other": {"path": str(folder / "iso17")},
@@ -299,11 +316,18 @@ ENERGY_OF = {
     "ani1_hdf5": "energy",
     "qm9_xyz": "u0",
     "sdf_file": "u0",
+    "pcqm4mv2_xyz": "gap",
     "dimers_csv": "interaction_energy",
 }
 """What sets without forces are labelled with, which is the energy of the frames here."""
 
-GROUPS = {"qm9_xyz": 12, "sdf_file": 12, "iso17_within": 4.8, "iso17_other": 4.8}
+GROUPS = {
+    "qm9_xyz": 12,
+    "sdf_file": 12,
+    "pcqm4mv2_xyz": 12,
+    "iso17_within": 4.8,
+    "iso17_other": 4.8,
+}
 """Sets that do not keep the four groups: of ISO17 seven of twelve frames train."""
 
 
