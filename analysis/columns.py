@@ -51,8 +51,9 @@ STUDY_TAGS = {
     "packages": Tag.PACKAGES,
     "hardware": Tag.HARDWARE,
     "git": Tag.GIT,
+    "warning": Tag.WARNING,
 }
-TABLES_VERSION = 3
+TABLES_VERSION = 4
 """Raised when a column comes, goes or changes its meaning."""
 
 CURVES = pa.schema(

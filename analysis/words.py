@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ class Headline:
 
     Args:
         sentence: the answer.
-        remark: what would make it surer.
+        remark: what casts doubt on it, and what would make it surer.
         details: per error that it rests on, a title, and per arm what is said and the numbers.
     """
 
@@ -110,7 +110,13 @@ def listed(items: Iterable[str]) -> str:
 
 
 def headline(study: Study) -> Headline:
-    """The answer in plain words, as sure as the seeds allow."""
+    """The answer in plain words, as sure as the seeds and the start of training allow."""
+    said, warning = _headline(study), study.facts["warning"]
+    warned = f"Warning: {warning}." if warning else ""
+    return replace(said, remark=" ".join(filter(None, (warned, said.remark))))
+
+
+def _headline(study: Study) -> Headline:
     if included(study).empty:
         return Headline("No trial has completed yet, so there is nothing to report.")
     if is_search(study):

@@ -65,10 +65,7 @@ def _predicted(
     import torch
 
     if work.trial.finetune.task.name != "energy_forces":
-        raise UserError(
-            f"{work.folder(root)}: learned {work.trial.finetune.task.label}, but test frames are "
-            "predicted of energies and forces alone; name a file of structures to predict"
-        )
+        raise UserError(_way_by_hand(work, root, frames))
     setup = _restored(work, root, frames, device)
     test = setup.parts[2]
     found: dict[str, list[torch.Tensor]] = {}
@@ -89,6 +86,18 @@ def _predicted(
     arrays = {name: torch.cat(values).numpy() for name, values in found.items()}
     _require_tested(work, root, arrays)
     return arrays | {"frames": test.cpu().numpy()}
+
+
+def _way_by_hand(work: Work, root: Path, frames: Path) -> str:
+    """How test frames are predicted of what has no place in the table of predictions."""
+    trial, place = work.trial, work.folder(root)
+    return (
+        f"{place}: learned {trial.finetune.task.label}, but without a file only energies and "
+        f"forces are predicted; write its test frames with `python -m study.data split {frames} "
+        f"SPLIT --by {trial.split.by} --test {trial.split.test} --validation "
+        f"{trial.split.validation} --seed {trial.seed}`, then run `python -m study.predict {place} "
+        "SPLIT/test.extxyz`"
+    )
 
 
 def _restored(work: Work, root: Path, frames: Path, device: str) -> _Setup:

@@ -239,6 +239,7 @@ class Plan:
             Tag.QUESTION: self.space.settings.question,
             Tag.SPACE: json.dumps(self.space.resolved()),
             Tag.NOTE: self.space.settings.question,
+            Tag.WARNING: "; ".join(self._warnings),
         }
 
     def show(self, console: Console) -> None:
@@ -250,7 +251,7 @@ class Plan:
         console.print(f"  stages   {'; '.join(self._stages_in_words())}")
         for name in dict.fromkeys(trial.start.name for trial in self.space.samples if trial.start):
             console.print(f"  start    {name}, done before; what it cost is not counted")
-        for line in dict.fromkeys(remarks_on_starts(self.space.samples, settings.seeds)):
+        for line in self._warnings:
             console.print(f"  warning  {line}")
         if self.audit:
             console.print(f"  audit    finishes {self.audit} stopped trials, drawn at random")
@@ -267,6 +268,11 @@ class Plan:
     def seconds_to_make(self) -> float:
         """Expected time until all data sets are made or read."""
         return sum(map(self._seconds_to_make, self.datasets))
+
+    @property
+    def _warnings(self) -> list[str]:
+        remarks = remarks_on_starts(self.space.samples, self.space.settings.seeds)
+        return list(dict.fromkeys(remarks))
 
     def _data_in_words(self, dataset: Dataset) -> str:
         if seconds := self._seconds_to_make(dataset):

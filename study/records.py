@@ -136,6 +136,9 @@ class Tag:
     MODEL = "study.model"
     """URI of the best model, once it is logged; parent run only."""
     PROFILE = "study.profile"
+    WARNING = "study.warning"
+    """What may make errors too low: weights to start from that may have seen test frames; parent
+    run only."""
     QUESTION = "study.question"
     NOTE = "mlflow.note.content"
     """A description, in Markdown, that MLflow's pages show."""

@@ -16,6 +16,8 @@ from study.finished import find_start
 from study.frames import Frames
 from study.identity import digest
 from study.pipeline import perform
+from study.plan import Plan
+from study.records import Tag
 from study.space import Space, load_space
 from study.starts import remarks_on_starts
 from study.study_folder import StudyFolder
@@ -232,7 +234,7 @@ def test_another_seed_tests_frames_that_the_start_has_seen(water: Frames, folder
     assert find_start(str(folder)).settings["seed"] == 0
 
 
-def test_the_remark_stands_in_the_plan(
+def test_the_remark_stands_in_the_plan_and_in_the_records(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = space_from(tmp_path, f"{{from: {folder}}}")
@@ -240,6 +242,8 @@ def test_the_remark_stands_in_the_plan(
     assert run.main(["--space", str(space.path), *out]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert told.count(f"warning {folder.name} was split with seed 0") == 1
+    plan = Plan(space, tmp_path / "runs", "study", "sqlite:///mlflow.db")
+    assert plan.tags("id")[Tag.WARNING].startswith(f"{folder.name} was split with seed 0")
 
 
 def test_an_import_does_not_tell_its_frames(

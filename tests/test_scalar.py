@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
-from study import predict
+from study import data, held_out, predict
 from study.calculator import StudyCalculator
 from study.checkpoint import load_tensors
 from study.conductor import Planned
@@ -320,6 +320,24 @@ def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
     assert not Path("model.pt2").exists()
     with pytest.raises(UserError, match="learned gap, and predicts no energies"):
         log_model(find_trained(place), StudyFolder(place.parent.parent, "s"), None)
+
+
+def test_the_way_to_predict_test_frames_leads_to_the_errors_of_the_test(
+    learned: tuple[Path, Work, list[Atoms], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place, work, _, _ = learned
+    with pytest.raises(UserError, match="learned gap, but without a file") as refused:
+        held_out.predict(work, place.parent.parent, place.parent.parent / "data" / "set")
+    told = str(refused.value).replace("SPLIT", str(tmp_path / "split")).split("`")[1::2]
+    splitting, predicting = (command.split()[3:] for command in told)
+    assert data.main(splitting) == 0
+    capsys.readouterr()
+    assert predict.main(predicting) == 0
+    outcome = load_outcome(place)
+    assert outcome is not None
+    assert f"MAE {outcome.result.metrics['test_gap_mae']:.4g} eV" in capsys.readouterr().out
 
 
 def test_energies_learned_alone_are_predicted_as_totals(

@@ -18,7 +18,7 @@ EPOCHS = 4
 PARENT = "study-run"
 
 
-def _study(name: str, profile: str, space: dict[str, object]) -> Run:
+def _study(name: str, profile: str, warning: str, space: dict[str, object]) -> Run:
     """The parent run."""
     tags = {
         Tag.KIND: "study",
@@ -26,6 +26,7 @@ def _study(name: str, profile: str, space: dict[str, object]) -> Run:
         Tag.SCHEMA: "1",
         Tag.QUESTION: "Does masking help?",
         Tag.PROFILE: profile,
+        Tag.WARNING: warning,
         Tag.SPACE: json.dumps({"trial": {"seed": 0}} | space),
         Tag.PACKAGES: '{"torch": "2.13.0"}',
         Tag.HARDWARE: '{"cores": 2}',
@@ -171,9 +172,15 @@ def tabulate(tmp_path: Path) -> Callable[..., Study]:
     """Write runs as the tables of a study in `tmp_path`, and load them."""
 
     def write(
-        *runs: Run, name: str = "masking_ratio-quick", profile: str = "quick", **space: object
+        *runs: Run,
+        name: str = "masking_ratio-quick",
+        profile: str = "quick",
+        warning: str = "",
+        **space: object,
     ) -> Study:
-        write_tables([_study(name, profile, space), *runs], "experiment", tmp_path / "tables")
+        write_tables(
+            [_study(name, profile, warning, space), *runs], "experiment", tmp_path / "tables"
+        )
         return load(tmp_path / "tables")
 
     return write

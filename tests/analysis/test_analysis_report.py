@@ -231,6 +231,19 @@ def test_a_study_from_scratch_alone_reports(
     assert "What pretraining learnt" not in page
 
 
+def test_what_may_make_errors_too_low_stands_at_the_top(
+    tabulate: Tabulate, scratch: Build, masked: Build, tmp_path: Path
+) -> None:
+    trials = [scratch(seed, seed, 0.1 + seed) for seed in range(3)]
+    trials += [masked(3 + seed, seed, 0.5, 0.05 + seed) for seed in range(3)]
+    tabulate(*trials)
+    assert "Warning" not in write_report([tmp_path], tmp_path / "report").read_text()
+    seen = "pretrain-0123 was split otherwise and may have seen frames that are tested"
+    tabulate(*trials, warning=seen)
+    page = write_report([tmp_path], tmp_path / "report").read_text()
+    assert page.index(f"Warning: {seen}.") < page.index("The papers")
+
+
 @pytest.mark.parametrize("started", [0, 2])
 def test_an_unfinished_study_reports(
     tabulate: Tabulate, scratch: Build, tmp_path: Path, started: int
