@@ -67,7 +67,7 @@ class Conclusion:
         trials = [entry.planned.work.trial for entry in entries]
         model = all(trial.finetune.task.name == "energy_forces" for trial in trials)
         try:
-            state = self.tracker.runs.state()
+            state = self.tracker.state()
             if not is_current(study, state):
                 with self.console.status("writing the report, and logging it and the best model"):
                     publish(study, self.plan.tracking_uri, state, model=model, patience=patience)
@@ -99,7 +99,7 @@ class Conclusion:
                 f"  python -m analysis.export {study} && python -m analysis.report {study}"
             )
         self.console.print(f"{known} in MLflow:")
-        experiment = self.tracker.runs.experiment_id
+        experiment = self.tracker.experiment_id
         for line in _mlflow_commands(self.plan.tracking_uri, experiment):
             self.console.print(f"  {line}")
 

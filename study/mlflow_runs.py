@@ -12,7 +12,8 @@ from typing import Any
 from study import provenance
 from study.conductor import Planned
 from study.identity import code_version
-from study.records import SCHEMA_VERSION, EpochRecord, Tag, WorkResult
+from study.mlflow_database import is_local
+from study.records import OVER, SCHEMA_VERSION, EpochRecord, Tag, WorkResult
 from study.work import Kind, Work, load_outcome
 
 for _name, _value in {
@@ -193,7 +194,7 @@ class StudyRuns:
                 return runs
 
     def _known(self, run: Any) -> _Run:
-        complete = run.data.tags.get(Tag.STATUS) in ("completed", "stopped", "diverged")
+        complete = run.data.tags.get(Tag.STATUS) in OVER
         return _Run(
             run.info.run_id,
             last_step=0 if complete else self._last_step(run),
@@ -310,22 +311,6 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             found.append((f"{prefix}{name}", value))
     return found
-
-
-def create_database(path: Path) -> None:
-    """Make all tables of a new database file; what is killed meanwhile leaves one of no use."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.CRITICAL)
-    artifacts = (path.parent / "artifacts").resolve().as_uri()
-    store: Any = SqlAlchemyStore
-    store(f"sqlite:///{path}", artifacts).engine.dispose()
-
-
-def is_local(uri: str) -> bool:
-    """Whether MLflow's records are a database file here, without a server."""
-    return uri.startswith("sqlite:")
 
 
 def without_password(uri: str) -> str:

@@ -13,6 +13,8 @@ from study.properties import PROPERTIES, TARGETS
 
 StageName = Literal["pretrain", "finetune"]
 Status = Literal["completed", "stopped", "diverged", "failed"]
+OVER = ("completed", "stopped", "diverged")
+"""How work ends that another run of the study does not try again."""
 
 SCHEMA_VERSION = 1
 """Raised when a column or tag changes its name or meaning."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
 from study.frames import Frames
-from study.mlflow_runs import is_local
+from study.mlflow_database import is_local, path_of
 from study.records import Tag
 from study.study_folder import StudyFolder
 from study.trained import Trained, require_potential, save_portable
@@ -56,7 +56,7 @@ def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
     import mlflow
 
     uri = study.tracking_uri()
-    if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).exists():
+    if is_local(uri) and not path_of(uri).exists():
         raise UserError(f"{uri}: no such database; MLflow's records of {study.path} are not here")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

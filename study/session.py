@@ -18,7 +18,6 @@ from study.display import Display, JsonLines, say
 from study.journal import Journal
 from study.plan import DataSets, Plan
 from study.provenance import cores, gpus, hardware
-from study.records import WorkResult
 from study.search import build_audit, build_search
 from study.search.audit import Audit
 from study.signals import Ending
@@ -80,9 +79,7 @@ class Session:
         """Run all trials of the plan."""
         found, early_stop = build_search(self.plan, journal, data.work, self.slots)
         display = self._display(self.plan.seconds, self.plan.trials)
-        self._work_off(
-            data, found, [journal, tracker], display, early_stop, earlier=journal.stopped()
-        )
+        self._work_off(data, found, tracker, display, journal, early_stop)
 
     def audit(self, journal: Journal) -> Audit:
         """Which of the stopped trials to finish."""
@@ -97,7 +94,7 @@ class Session:
         display = self._display(
             self._seconds(planned.work for planned in audit.sample), len(numbers)
         )
-        self._work_off(data, audit, [tracker], display)
+        self._work_off(data, audit, tracker, display)
         self.console.print(audit.found)
         self.failed = audit.failed
 
@@ -105,20 +102,23 @@ class Session:
         self,
         data: DataSets,
         proposals: Proposals,
-        records: list[Observer],
+        tracker: Tracker,
         display: Display | JsonLines,
+        journal: Journal | None = None,
         early_stop: EarlyStop | None = None,
-        earlier: dict[str, tuple[WorkResult, int]] | None = None,
     ) -> None:
         metric, root = self.settings.metric, self.plan.root
-        observers = [*records, self.budget, display]
-        size = self._size()
+        records: list[Observer] = [tracker, self.budget, display]
+        observers = [journal, *records] if journal else records
+        earlier, size = journal.stopped() if journal else None, self._size()
         conductor = Conductor(
             proposals, metric, root, observers, early_stop, earlier, self.budget, size
         )
         if conductor.has_work():
             from study import tune  # Ray takes long to import.
 
+            tracker.connect()
+            tracker.wait()
             self._connect()
             scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
             with display if isinstance(display, Display) and not quiet else nullcontext():

@@ -125,8 +125,7 @@ def _list(names: list[str], root: Path, console: Console) -> None:
 
 def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     from study.estimate import duration
-    from study.records import METRICS
-    from study.study_state import OVER
+    from study.records import METRICS, OVER
 
     console.print(f"{state.plan.name}: {state.question}", style="bold")
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())

@@ -13,12 +13,12 @@ from study import options
 from study.durable import is_locked
 from study.journal import Entry, Journal
 from study.plan import Plan
+from study.records import OVER
 from study.study_folder import StudyFolder
 from study.work import LOG, Work, load_outcome
 
 LINES = 5
 """Of a log that are shown."""
-OVER = ("completed", "stopped", "diverged")
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,24 @@ from __future__ import annotations
 import math
 import queue
 import re
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-from filelock import FileLock
+from typing import Any
 
 from study.conductor import Planned
-from study.durable import remove, write_with
 from study.errors import UserError
-from study.mlflow_runs import StudyRuns, create_database, is_local, without_password
-from study.records import EpochRecord, WorkResult
+from study.mlflow_database import (
+    Finished,
+    finished_records,
+    first_touch,
+    is_local,
+    path_of,
+    require_usable,
+)
+from study.mlflow_runs import StudyRuns, without_password
+from study.records import EpochRecord, Tag, WorkResult
 from study.work import Work
 
 PATIENCE = 150.0
@@ -41,7 +45,7 @@ def require_reachable(uri: str) -> None:
         UserError: if it does not answer, or the file is no database.
     """
     if is_local(uri):
-        _require_database(Path(uri.removeprefix("sqlite:///")))
+        require_usable(path_of(uri))
         return
     from mlflow import MlflowClient
 
@@ -53,6 +57,9 @@ def require_reachable(uri: str) -> None:
 
 class Tracker:
     """Passes news on to `StudyRuns` without delay for who brings them.
+
+    MLflow takes seconds to import. A study whose records are all in a database file does without,
+    until there is something new.
 
     Args:
         uri: MLflow tracking URI.
@@ -69,6 +76,7 @@ class Tracker:
     ) -> None:
         self.uri, self.experiment, self.root, self.tags = uri, experiment, root, tags
         self.trials = trials
+        self.finished: Finished | None = None
         self.problem = ""
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._opened = threading.Event()
@@ -76,15 +84,24 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
 
     def open(self) -> None:
-        """Begin in the background; `wait` tells how it went."""
-        self._thread.start()
+        """Begin in the background if MLflow is needed already; `wait` tells how it went."""
+        self.finished = finished_records(self.uri, self.experiment, self.tags[Tag.KEY])
+        if self.finished is None:
+            self._thread.start()
+
+    def connect(self) -> None:
+        """Begin in the background, if that has not begun, because something new will come."""
+        if self._idle:
+            self._thread.start()
 
     def wait(self) -> None:
-        """Return when MLflow is ready.
+        """Return when MLflow is ready, or not needed.
 
         Raises:
             UserError: if it cannot be reached.
         """
+        if self._idle:
+            return
         self._opened.wait()
         if self.problem:
             raise _unreachable(self.uri, self.problem)
@@ -95,17 +112,17 @@ class Tracker:
 
     def started(self, work: Work, number: int | None) -> None:
         """Create or reopen the run."""
-        self._tasks.put(lambda: self.runs.start(work, number))
+        self._tell(work, lambda: self.runs.start(work, number))
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """Log an epoch."""
         now = _milliseconds()
-        self._tasks.put(lambda: self.runs.record(work.key, record, now))
+        self._tell(work, lambda: self.runs.record(work.key, record, now))
 
     def ended(self, work: Work, result: WorkResult) -> None:
         """Log final metrics and the weights, and end the run."""
         now = _milliseconds()
-        self._tasks.put(lambda: self.runs.end(work, result, now))
+        self._tell(work, lambda: self.runs.end(work, result, now))
 
     def close(self, status: str) -> bool:
         """Write what is queued and end the parent run.
@@ -116,6 +133,8 @@ class Tracker:
         Returns:
             Whether MLflow has got everything.
         """
+        if self._idle:
+            return True
         self._tasks.put(lambda: self.runs.close(status))
         self._tasks.put(None)
         patience = PATIENCE if status == "FINISHED" else HURRY
@@ -127,6 +146,29 @@ class Tracker:
     def whole(self) -> bool:
         """Whether it is closed and MLflow has got everything."""
         return not self._thread.is_alive() and not self.problem
+
+    @property
+    def experiment_id(self) -> str:
+        """Of the study."""
+        return (self.finished or self.runs).experiment_id
+
+    def state(self) -> dict[str, Any]:
+        """Of the study's records, once it is closed; see `StudyRuns.state`."""
+        return self.finished.state() if self.finished and self._idle else self.runs.state()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether MLflow was not needed so far."""
+        return self._thread.ident is None
+
+    def _tell(self, work: Work, task: Callable[[], None]) -> None:
+        """Queue up news of work, unless its records are complete."""
+        if self.finished is not None:
+            kind = self.trials if work.kind == "trial" else work.kind
+            if (kind, work.key) in self.finished.complete:
+                return
+            self.connect()
+        self._tasks.put(task)
 
     def _write(self) -> None:
         try:
@@ -177,35 +219,6 @@ class Tracker:
 
 def _milliseconds() -> int:
     return int(time.time() * 1000)
-
-
-@contextmanager
-def first_touch(uri: str) -> Iterator[None]:
-    """Only one process may create the tables of a database file, and creates all or none."""
-    if not is_local(uri):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        if not path.exists():
-            for abandoned in path.parent.glob(f".{path.name}.*-journal"):
-                remove(abandoned)
-            write_with(path, create_database)
-        yield
-
-
-def _require_database(path: Path) -> None:
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as database:
-            database.execute("PRAGMA schema_version")
-    except sqlite3.Error as problem:
-        raise UserError(
-            f"{path}: no usable database ({problem}); move the file away, or name another with "
-            "--tracking-uri"
-        ) from None
 
 
 def _one_line(problem: Exception, uri: str) -> str:

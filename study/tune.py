@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -31,6 +32,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray._private.node import Node
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -53,6 +55,9 @@ REQUEST = "end"
 OBJECT_STORE = 200 * 2**20
 """Bytes: nothing of ours travels through Ray's object store but records."""
 
+STARTS = 2
+"""How often to try: Ray gives itself 30 s to start, and a busy machine is slower at times."""
+
 
 def connect(resources: Resources, *, address: str | None = None, cpus: int | None = None) -> int:
     """Join the cluster at `address`, or start Ray on this machine with `cpus` cores.
@@ -73,16 +78,18 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
         ray_constants.ENABLE_RAY_CLUSTER = False
         # Whoever could connect could run code, other users of this machine included.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with _signals_kept():
+    options = {"address": address} if address else {"address": "local", **local}
+    starts = 1 if address else STARTS
+    for start in range(1, starts + 1):
         try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if address else local),
-            )
+            with _signals_kept():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            break
         except Exception as problem:
-            raise UserError(_no_ray(address, problem)) from None
+            _end_what_was_started(problem)
+            if start == starts:
+                raise UserError(_no_ray(address, problem)) from None
+            logger.warning("Ray did not start (%s); trying once more", _first_line(problem))
     total = ray.cluster_resources()
     fitting = [int(total.get("CPU", 0) / resources.cpus)]
     if total.get("GPU", 0) and resources.gpus:
@@ -109,8 +116,22 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _end_what_was_started(problem: Exception) -> None:
+    """End the processes of a start that failed, which Ray leaves running until this one ends."""
+    for frame, _ in traceback.walk_tb(problem.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, Node):
+            node.kill_all_processes(check_alive=False, wait=True)
+            break
+    ray.shutdown()
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 def _no_ray(address: str | None, problem: Exception) -> str:
-    what = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    what = _first_line(problem)
     if address:
         return (
             f"--address {address}: cannot connect ({what}); start Ray there with "

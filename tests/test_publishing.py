@@ -109,11 +109,10 @@ def ending(folder: Path, *, whole: bool = True) -> Conclusion:
     """Of a study, `sh ow/studies/s`."""
     study = folder / "sh ow" / "studies" / "s"
     study.mkdir(parents=True)
-    runs = SimpleNamespace(state=lambda: RECORDS, experiment_id="7")
     plan = SimpleNamespace(
         folder=SimpleNamespace(path=study), root=study.parent.parent, tracking_uri="http://host"
     )
-    tracker: Any = SimpleNamespace(runs=runs, whole=whole)
+    tracker: Any = SimpleNamespace(state=lambda: RECORDS, experiment_id="7", whole=whole)
     return Conclusion(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
 
 

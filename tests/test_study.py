@@ -347,6 +347,20 @@ def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     assert_complete(out, "grid-quick", undisturbed)
 
 
+def test_a_finished_study_is_run_again_without_heavy_imports_and_changes_nothing(
+    out: Path,
+) -> None:
+    words = command(out, "grid", GRID)
+    subprocess.run(words, capture_output=True, check=True)
+    files = contents(out)
+    words[1:1] = ["-X", "importtime"]
+    again = subprocess.run(words, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
+    assert "study.conclusion" in imported
+    assert not imported & {"mlflow", "ray", "torch", "optuna", "pandas", "scipy"}
+    assert contents(out) == files
+
+
 def assert_only_this_machine_can_connect(family: list[psutil.Process]) -> None:
     sockets = [
         connection.laddr.ip

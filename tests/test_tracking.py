@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from study import mlflow_runs, tracking
 from study.conductor import Planned
 from study.durable import write_hashed
 from study.errors import UserError
+from study.mlflow_database import Finished, finished_records, first_touch
+from study.mlflow_runs import StudyRuns
 from study.records import EpochRecord, Tag, WorkResult
-from study.tracking import Tracker, first_touch, require_reachable
+from study.tracking import Tracker, require_reachable
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
 from tests.faults.database import half_written
@@ -176,6 +179,120 @@ def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
     assert [point.step for point in points] == [1, 2]
 
 
+def finished(uri: str, name: str, root: Path, work: Work) -> WorkResult:
+    """Records of a study of one trial that is complete."""
+    result = finish(work, root)
+    tracker = opened(uri, name, root)
+    tell(tracker, work, result)
+    assert tracker.close("FINISHED")
+    return result
+
+
+def tell(tracker: Tracker, work: Work, result: WorkResult) -> None:
+    """All that a study tells of finished work."""
+    tracker.planned(Planned(4, work))
+    tracker.started(work, 4)
+    tracker.recorded(work, record(1))
+    tracker.recorded(work, record(2))
+    tracker.ended(work, result)
+
+
+def test_a_finished_study_does_not_ask_mlflow(
+    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = finished(uri, "finished", tmp_path, work)
+    known = StudyRuns(uri, "finished", tmp_path, STUDY)
+    monkeypatch.delattr("mlflow.MlflowClient")
+    tracker = opened(uri, "finished", tmp_path)
+    tell(tracker, work, result)
+    assert tracker.close("FINISHED")
+    assert tracker.whole
+    assert (tracker.experiment_id, tracker.state()) == (known.experiment_id, known.state())
+
+
+def delete_trial(client: MlflowClient, name: str) -> None:
+    client.delete_run(runs(client.tracking_uri, name)["trial"].info.run_id)
+
+
+def forget_end(client: MlflowClient, name: str) -> None:
+    client.delete_tag(runs(client.tracking_uri, name)["trial"].info.run_id, Tag.STATUS)
+
+
+def reopen_study(client: MlflowClient, name: str) -> None:
+    client.update_run(runs(client.tracking_uri, name)["study"].info.run_id, status="RUNNING")
+
+
+@pytest.mark.parametrize("loss", [delete_trial, forget_end, reopen_study])
+def test_what_is_missing_of_a_finished_study_is_added(
+    loss: Callable[[MlflowClient, str], None], uri: str, tmp_path: Path, work: Work
+) -> None:
+    name = loss.__name__
+    result = finished(uri, name, tmp_path, work)
+    loss(MlflowClient(uri), name)
+    again = opened(uri, name, tmp_path)
+    tell(again, work, result)
+    assert again.close("FINISHED")
+    found = runs(uri, name)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert found["trial"].data.tags[Tag.STATUS] == "completed"
+    assert found["trial"].data.tags["mlflow.parentRunId"] == found["study"].info.run_id
+    points = MlflowClient(uri).get_metric_history(
+        found["trial"].info.run_id, "finetune/val_force_rmse"
+    )
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_new_work_of_a_finished_study_goes_below_the_same_run(
+    uri: str, tmp_path: Path, work: Work
+) -> None:
+    result = finished(uri, "extended", tmp_path, work)
+    before = runs(uri, "extended")
+    assert work.pretraining is not None
+    tracker = opened(uri, "extended", tmp_path)
+    tell(tracker, work, result)
+    tracker.started(work.pretraining, None)
+    tracker.ended(work.pretraining, WorkResult("diverged", "loss is nan"))
+    assert tracker.close("FINISHED")
+    found = runs(uri, "extended")
+    assert found["trial"].to_dictionary() == before["trial"].to_dictionary()
+    assert found["study"].info.run_id == before["study"].info.run_id
+    assert found["pretrain"].data.tags["mlflow.parentRunId"] == before["study"].info.run_id
+    assert tracker.state() == StudyRuns(uri, "extended", tmp_path, STUDY).state()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE runs RENAME COLUMN status TO state",
+        "DROP TABLE tags",
+        "UPDATE experiments SET lifecycle_stage = 'deleted'",
+        "UPDATE tags SET value = 'of another folder' WHERE value = 'study-key'",
+    ],
+)
+def test_of_another_database_only_mlflow_can_tell(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(TABLES)
+        assert finished_records(uri, "s", "study-key") == Finished("7", "r", 17, frozenset())
+        database.executescript(change)
+    assert finished_records(uri, "s", "study-key") is None
+    path.write_bytes(b"no database")
+    assert finished_records(uri, "s", "study-key") is None
+
+
+TABLES = """
+CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT);
+CREATE TABLE runs (run_uuid TEXT, experiment_id INTEGER, status TEXT, end_time BIGINT,
+                   lifecycle_stage TEXT);
+CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);
+INSERT INTO experiments VALUES (7, 's', 'active');
+INSERT INTO runs VALUES ('r', 7, 'FINISHED', 17, 'active');
+INSERT INTO tags VALUES ('study.kind', 'study', 'r'), ('study.key', 'study-key', 'r');
+"""
+"""Those of MLflow, as far as they are looked at, with a finished study without work."""
+
+
 @pytest.mark.parametrize(
     ("result", "status"),
     [
@@ -243,11 +360,11 @@ def test_a_database_is_there_with_all_its_tables_or_not_at_all(
         raise KeyboardInterrupt
 
     database = tmp_path / "mlflow.db"
-    monkeypatch.setattr("study.tracking.create_database", killed)
+    monkeypatch.setattr("study.mlflow_database._create", killed)
     with pytest.raises(KeyboardInterrupt), first_touch(f"sqlite:///{database}"):
         pass
     assert not database.exists()
-    monkeypatch.setattr("study.tracking.create_database", lambda path: path.write_bytes(b"whole"))
+    monkeypatch.setattr("study.mlflow_database._create", lambda path: path.write_bytes(b"whole"))
     with first_touch(f"sqlite:///{database}"):
         assert database.read_bytes() == b"whole"
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
