@@ -66,7 +66,8 @@ class StudyFolder:
                 f"{self.path}: the code that decides the numbers has changed since this study "
                 f"began; finish it with the old version, or {new_name}"
             )
-        changes = differences(without_places(before["space"]), without_places(space.resolved()))
+        old, new = without_places(before["space"]), without_places(space.resolved())
+        changes = differences(old, new, grid=space.settings.search is None)
         if changes:
             raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
 
@@ -196,15 +197,27 @@ def _is_whole(content: dict[str, Any]) -> bool:
     return bool(content.pop("digest", None) == digest(content))
 
 
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """What changed between two resolved spaces, beyond additions; one phrase each."""
+def differences(old: Any, new: Any, place: str = "", *, grid: bool = True) -> list[str]:
+    """What changed between two resolved spaces, beyond additions; one phrase each.
+
+    Args:
+        old: the space, or a part of it.
+        new: the same part of the other.
+        place: of the part, as dotted keys.
+        grid: whether a value may become a choice with others beside it; Optuna's earlier proposals
+            would lack the new hole.
+    """
     if old == new or place in FREE:
+        return []
+    if grid and isinstance(new, dict) and [*new] == ["choice"] and old in new["choice"]:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             change
             for key in [*old, *(key for key in new if key not in old)]
-            for change in differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
+            for change in differences(
+                old.get(key), new.get(key), f"{place}.{key}".lstrip("."), grid=grid
+            )
         ]
     if place == "seeds" and new[: len(old)] == old:
         return []

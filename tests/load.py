@@ -1,7 +1,8 @@
 """Many trials, many points, many reruns: what a study costs besides its training.
 
-`python -m tests.load trials|points|reruns|server` prints measured figures beside their limits, and
-exits 1 if one is exceeded. Trials go through real Ray, journal and MLflow, but train nothing.
+`python -m tests.load trials|points|reruns|server|locked|first` prints measured figures beside their
+limits, and exits 1 if one is exceeded. Trials go through real Ray, journal and MLflow, but train
+nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import resource
 import signal
@@ -161,7 +163,6 @@ def points(root: Path, count: int) -> list[Figure]:
 
 def server(root: Path, count: int) -> list[Figure]:
     """A server that is stopped for a while, then killed and started again, as epochs come in."""
-    work, waits = trial(0, count), []
     with MlflowServer(root / "mlflow.db") as mlflow:
         faults: dict[int, Callable[[], object]] = {
             count // 8: lambda: mlflow.send(signal.SIGSTOP),
@@ -169,26 +170,71 @@ def server(root: Path, count: int) -> list[Figure]:
             count * 5 // 8: lambda: mlflow.send(signal.SIGKILL),
             count * 6 // 8: mlflow.start,
         }
-        tracker = _tracker(root, mlflow.address)
-        tracker.started(work, 0)
-        for epoch in range(1, count + 1):
-            faults.get(epoch, lambda: None)()
-            began = time.monotonic()
-            tracker.recorded(work, record(epoch))
-            waits.append(time.monotonic() - began)
-            time.sleep(PAUSE)
-        tracker.ended(work, WorkResult("completed"))
-        whole = tracker.close("FINISHED")
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        found = database.execute("SELECT key, step FROM metrics WHERE key LIKE 'finetune/%'")
-        points = Counter(found.fetchall())
-    expected = count * len(record(1).metrics)
+        return _disturbed(root, mlflow.address, count, faults)
+
+
+def locked(root: Path, count: int) -> list[Figure]:
+    """A database that another program keeps locked for a while, as epochs come in."""
+    _tracker(root).close("FINISHED")
+    with closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as other:
+        faults: dict[int, Callable[[], object]] = {
+            count // 8: lambda: other.execute("BEGIN EXCLUSIVE"),
+            count * 7 // 8: lambda: other.execute("COMMIT"),
+        }
+        return _disturbed(root, "", count, faults)
+
+
+def _disturbed(
+    root: Path, uri: str, count: int, faults: dict[int, Callable[[], object]]
+) -> list[Figure]:
+    """Tell MLflow of many epochs, and do something to it before some of them."""
+    work, waits = trial(0, count), []
+    tracker = _tracker(root, uri)
+    tracker.started(work, 0)
+    for epoch in range(1, count + 1):
+        faults.get(epoch, lambda: None)()
+        began = time.monotonic()
+        tracker.recorded(work, record(epoch))
+        waits.append(time.monotonic() - began)
+        time.sleep(PAUSE)
+    tracker.ended(work, WorkResult("completed"))
+    whole = tracker.close("FINISHED")
     return [
         ("seconds that an epoch waited at most", max(waits), 1.0),
-        ("points lost", float(expected - len(points)), 0),
-        ("points doubled", float(points.total() - len(points)), 0),
+        *_lost_and_doubled(root, count * len(record(1).metrics)),
         ("problems told", float(not whole), 0),
     ]
+
+
+def _lost_and_doubled(root: Path, expected: int) -> list[Figure]:
+    """Of the points that the database must have."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        found = database.execute(
+            "SELECT run_uuid, key, step FROM metrics WHERE key LIKE 'finetune/%'"
+        )
+        points = Counter(found.fetchall())
+    return [
+        ("points lost", float(expected - len(points)), 0),
+        ("points doubled", float(points.total() - len(points)), 0),
+    ]
+
+
+def first(root: Path, count: int) -> list[Figure]:
+    """Processes that all begin a study at once, in a database that is not there yet."""
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        wholes = pool.starmap(_begin, [(root, number) for number in range(count)])
+    points = count * EPOCHS * len(record(1).metrics)
+    return [*_lost_and_doubled(root, points), ("problems told", float(wholes.count(False)), 0)]
+
+
+def _begin(root: Path, number: int) -> bool:
+    """A study with one trial; whether MLflow has all of it."""
+    tracker, work = _tracker(root, name=f"load-{number}"), trial(number)
+    tracker.started(work, 0)
+    for epoch in range(1, EPOCHS + 1):
+        tracker.recorded(work, record(epoch))
+    tracker.ended(work, WorkResult("completed"))
+    return tracker.close("FINISHED")
 
 
 def reruns(root: Path, count: int) -> list[Figure]:
@@ -230,9 +276,9 @@ profiles: {quick: }
 """
 
 
-def _tracker(root: Path, uri: str = "") -> Tracker:
-    tags = {Tag.KEY: "load", Tag.SPACE: "{}"}
-    tracker = Tracker(uri or f"sqlite:///{root}/mlflow.db", "load", root, tags)
+def _tracker(root: Path, uri: str = "", name: str = "load") -> Tracker:
+    tags = {Tag.KEY: name, Tag.SPACE: "{}"}
+    tracker = Tracker(uri or f"sqlite:///{root}/mlflow.db", name, root, tags)
     tracker.open()
     tracker.wait()
     return tracker
@@ -262,6 +308,8 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[Figure]], int]] = {
     "points": (points, 1_000_000),
     "reruns": (reruns, 50),
     "server": (server, 400),
+    "locked": (locked, 400),
+    "first": (first, 4),
 }
 
 
@@ -270,7 +318,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("part", choices=PARTS)
     usual = ", ".join(f"{count} {part}" for part, (_, count) in PARTS.items())
-    parser.add_argument("--count", type=int, help=f"default: {usual} (epochs)")
+    parser.add_argument("--count", type=int, help=f"default: {usual} (epochs, epochs, processes)")
     chosen = parser.parse_args()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     measure, usual = PARTS[chosen.part]
