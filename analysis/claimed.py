@@ -68,6 +68,11 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
             conditions.append(_have(trials, setting, selector[name]))
     if "dataset" in selector:
         conditions.append(column(trials, "dataset.name").isin(readers(selector["dataset"])))
+        # The papers' water is rigid.
+        conditions.append(~_have(trials, "dataset.flexible", wanted=True))
+    if "file" in selector:
+        paths = column(trials, "dataset.path").astype(str).str.lower()
+        conditions.append(paths.str.contains(selector["file"], regex=False))
     fits = np.logical_and.reduce([np.asarray(holds, dtype=bool) for holds in conditions])
     kept: pd.DataFrame = trials[fits]
     if selector.get("longer") and len(kept):
@@ -85,10 +90,15 @@ def _does(trials: pd.DataFrame, task: str) -> NDArray[np.bool_]:
 
 
 def _pretrained_on(trials: pd.DataFrame, wanted: Sequence[str | None] | str) -> NDArray[np.bool_]:
-    """Whether the data of pretraining are one of these; none is the trial's own, or any of all."""
+    """Whether the data of pretraining are one of these; none is the trial's own.
+
+    Or `any` of all, or any `other` than the trial's own.
+    """
     names = column(trials, f"{OTHER_DATA}name")
     if wanted == "any":
         return np.ones(len(trials), dtype=bool)
+    if wanted == "other":
+        return np.asarray(names.notna(), dtype=bool)
     known = [reader for name in wanted if name is not None for reader in readers(name)]
     found = names.isin(known) | (names.isna() if None in wanted else False)
     return np.asarray(found, dtype=bool)
@@ -120,7 +130,7 @@ SETTINGS = {
 USUAL = {
     "within": ("pretrain.task.within", "water"),
     "atom": ("pretrain.task.atom", "hydrogen"),
-    "flexible": ("dataset.flexible", False),
+    "trainable": ("finetune.trainable", "all"),
 }
 """Settings that have the papers' value unless a claim names another, as far as trials have them."""
 

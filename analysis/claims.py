@@ -233,9 +233,9 @@ def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     if excluded is None:
         return trials[:0]
     others = trials[~column(trials, "dataset.name").isin(excluded)]
-    elsewhere = {name: value for name, value in arm.items() if name != "dataset"}
+    elsewhere = {name: value for name, value in arm.items() if name not in ("dataset", "file")}
     if "pretrained_on" in arm:
-        elsewhere["pretrained_on"] = "any"
+        elsewhere["pretrained_on"] = "any" if None in arm["pretrained_on"] else "other"
     return chosen(others, elsewhere)
 
 

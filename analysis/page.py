@@ -21,7 +21,7 @@ from markupsafe import Markup
 from analysis import ablation_grids, grids
 from analysis.arms import column, compared, excluded, is_search
 from analysis.beside import beside, final
-from analysis.claims import NOT_RUN, Finding, findings, findings_table, unlike_paper
+from analysis.claims import NOT_RUN, OTHER_DATA, Finding, findings, findings_table, unlike_paper
 from analysis.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
@@ -134,7 +134,8 @@ def _figures(study: Study, prefix: str) -> list[Figure]:
 
 def _claims(found: Sequence[Finding]) -> dict[str, Any]:
     tested = [finding for finding in found if finding.verdict != NOT_RUN]
-    verdicts = pd.Series([finding.verdict for finding in tested], dtype="str").value_counts()
+    told = [f"on {f.verdict}" if f.verdict == OTHER_DATA else f.verdict for f in tested]
+    verdicts = pd.Series(told, dtype="str").value_counts()
     return {
         "claims": ablation_grids.claim_grid(tested) if tested else None,
         "not_run": ablation_grids.claim_grid([f for f in found if f.verdict == NOT_RUN]),

@@ -175,7 +175,7 @@ def _competitors(study: Study) -> str:
 
 
 def _seeds_wanted(final: pd.DataFrame, main: Quantity) -> str:
-    """How many seeds would tell of a small change, for the arm that needs most."""
+    """How many seeds would tell of a small change."""
     rows = final[(final.quantity == main.name) & final.verdict.isin(["cannot tell", TOO_FEW])]
     wanted = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
     known = [n for n in wanted if n is not None]
@@ -183,7 +183,9 @@ def _seeds_wanted(final: pd.DataFrame, main: Quantity) -> str:
         return ""
     few = (rows.verdict == TOO_FEW).any()
     where = ", as far as so few show how they scatter," if few else " where these cannot tell"
-    return f"To find a change of {NEGLIGIBLE:g} %{where} takes {max(known)} seeds."
+    low, high = min(known), max(known)
+    seeds = f"{high} seeds" if low == high else f"{low} to {high} seeds, depending on the arm"
+    return f"To find a change of {NEGLIGIBLE:g} %{where} takes {seeds}."
 
 
 def _error(quantity: Quantity, study: Study) -> str:

@@ -50,7 +50,7 @@ def drawings(study: Study) -> list[Drawing]:
         look = looks(names, scratch=set(group[group.scratch].arm))
         of_family = rows[rows.arm.isin(names)]
         made += [_errors(of_family, quantity, look, str(family)) for quantity in charted(study)]
-        made += [_pretext(losses[losses.family.isin(group.family)], str(family))]
+        made += [_pretext(losses[losses.family.isin(group.family)], look, str(family))]
     return [drawing for drawing in made if drawing is not None]
 
 
@@ -79,17 +79,20 @@ def _errors(
     )
 
 
-def _pretext(rows: pd.DataFrame, family: str) -> Drawing | None:
+def _pretext(rows: pd.DataFrame, look: dict[str, Look], family: str) -> Drawing | None:
     if rows.empty:
         return None
     rows = _thinned(rows)
+    # Arms look the same in all figures, also where one pretraining serves several families.
+    known = {arm.removesuffix(f", {family}"): of_arm for arm, of_arm in look.items()}
+    tasks = list(rows.arm.unique()[:MOST_ARMS])
     with styled() as (figure, axes):
         axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
             "chance", (1, 1), (0, 3), ("axes fraction", "data"), "offset points", ha="right"
         )
-        _lines(axes, rows, looks(list(rows.arm.unique()[:MOST_ARMS]), scratch=set()))
-        figure.legend(loc="outside upper left", ncols=2)
+        _lines(axes, rows, known if known.keys() >= {*tasks} else looks(tasks, scratch=set()))
+        legend(axes)
         axes.set(xlabel="Pretraining epoch", ylabel="Validation loss (1 is chance)")
         axes.set_ylim(0, 1.12 * max(1, rows.value.max()))
     title = "Pretext loss during pretraining" + (f", {family}" if family else "")

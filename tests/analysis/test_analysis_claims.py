@@ -187,6 +187,7 @@ CONTROLS: list[dict[str, Any]] = [
     {"task": "masking", "ratio": 0.9, "placebo": True},
     {"task": "scratch", "auxiliary": True},
 ]
+FILES = {"md22": "data/MD22_DHA.npz"}
 PROPERTY = {"qm9": ("homo_mae", "lumo_mae", "gap_mae"), "des15k": ("interaction_energy_mae",)}
 
 
@@ -197,6 +198,7 @@ def asked(
     dataset, model, activation = kind
     settings: dict[str, Any] = {"dataset.name": readers(dataset)[0], "model.name": model}
     settings |= {"model.activation": activation} if activation else {}
+    settings |= {"dataset.path": FILES[dataset]} if dataset in FILES else {}
     settings |= {"finetune.epochs": 8} if arm.get("longer") else {}
     for name, value in (
         {"name": "denoising", "noise_scale": 0.1}.items() if "auxiliary" in arm else ()
