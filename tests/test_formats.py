@@ -304,6 +304,28 @@ def test_what_cannot_be_read_is_named_in_a_line(
     assert "\n" not in str(refused.value)
 
 
+OC20 = """\
+3
+Lattice="9.0 0.0 0.0 0.0 8.0 -4.0 0.0 0.0 29.0" Properties=species:S:1:pos:R:3:move_mask:L:1\
+:tags:I:1:forces:R:3 energy=-181.54722937 free_energy=-181.54878652 pbc="T T T"
+Cu      0.25000000      0.50000000      9.00000000        F        0      0.01000000 -0.02000000 0.03
+Cu      1.25000000      1.50000000     11.00000000        T        1      0.00000000  0.50000000 0.00
+H       1.25000000      1.50000000     12.50000000        T        2     -0.00000000  0.00000000 0.25
+"""
+
+
+def test_oc20_gives_adsorption_energies_and_the_forces_of_fixed_atoms_too(tmp_path: Path) -> None:
+    (tmp_path / "0.extxyz.xz").write_bytes(lzma.compress((2 * OC20).encode()))
+    (tmp_path / "0.txt.xz").write_bytes(lzma.compress(b"random7,frame0,-180.5\nrandom3,frame9,1\n"))
+    assert settings_of(tmp_path)["name"] == "oc20_folder"
+    frames = oc20.read(tmp_path)
+    assert frames.numbers.tolist() == [29, 29, 1] * 2
+    np.testing.assert_allclose(frames.energies, [-1.04722937, -182.54722937], atol=1e-9)
+    assert frames.forces[0].tolist() == [0.01, -0.02, 0.03]
+    assert frames.cells[0, 1].tolist() == [0, 8, -4]
+    assert frames.groups.tolist() == [0, 1]
+
+
 def test_pairs_of_oc20_must_belong_together(tmp_path: Path) -> None:
     atoms = Atoms("Cu", cell=5 * np.eye(3), pbc=True)
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((1, 3)))

@@ -15,9 +15,10 @@ import pytest
 
 import study
 from analysis.claimed import DIRECTIONS, Statement, content, readers
-from analysis.claims import OTHER_DATA, OTHERWISE, findings, statements, unlike_paper
+from analysis.claims import NOT_RUN, OTHER_DATA, OTHERWISE, findings, statements, unlike_paper
 from analysis.load import Study
 from analysis.runs import Point, Run
+from analysis.statistics import DIRECTION
 from study.properties import PROPERTIES
 from study.space import load_space
 
@@ -257,6 +258,46 @@ def test_every_claim_is_found_in_a_study_of_what_it_names(
     for statement in mine:
         assert found[statement.id].study, statement.id
         assert found[statement.id].verdict not in ("", OTHER_DATA), statement.id
+
+
+ELSEWHERE = {"dataset.name": "ase_file", "dataset.path": "large.extxyz"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "denoised", "verdict"),
+    [
+        ({}, {}, DIRECTION),
+        (ELSEWHERE, {}, OTHER_DATA),
+        ({"dataset.path": "MD17_aspirin.npz"}, {}, OTHER_DATA),
+        ({"dataset.name": "tip3p_water", "dataset.path": ""}, {}, NOT_RUN),
+        (ELSEWHERE, {"pretrain.dataset.name": ""}, NOT_RUN),
+        ({"finetune.trainable": "readout"}, {}, NOT_RUN),
+        (ELSEWHERE | {"finetune.trainable": "readout"}, {}, NOT_RUN),
+    ],
+)
+def test_carrying_over_is_told_of_features_that_learn_on_from_other_data(
+    changes: dict[str, str],
+    denoised: dict[str, str],
+    verdict: str,
+    tabulate: Tabulate,
+    scratch: Build,
+    masked: Build,
+) -> None:
+    claim = of("nonequilibrium-md22")
+    assert claim.arm is not None
+    runs = []
+    for place, arm in enumerate(({"task": "scratch"}, claim.arm)):
+        for seed in SEEDS:
+            run = asked(arm, ("md22", "egnn", ""), 100 * place + seed, scratch, masked)
+            run.params.setdefault("finetune.trainable", "all")
+            run.params.update(changes | (denoised if place else {}))
+            for name in [name for name, value in run.params.items() if value == ""]:
+                del run.params[name]
+            lower = 0.5 if place else 1.0
+            run.points[:] = [p._replace(value=lower * p.value) for p in run.points]
+            runs.append(run)
+    found = {f.statement.id: f for f in findings([tabulate(*runs, profile="paper")])}
+    assert found[claim.id].verdict == verdict
 
 
 def test_what_is_told_at_the_papers_size_alone_says_so(tabulate: Tabulate, scratch: Build) -> None:
