@@ -304,14 +304,14 @@ def test_what_cannot_be_read_is_named_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-OC20 = """\
-3
-Lattice="9.0 0.0 0.0 0.0 8.0 -4.0 0.0 0.0 29.0" Properties=species:S:1:pos:R:3:move_mask:L:1\
-:tags:I:1:forces:R:3 energy=-181.54722937 free_energy=-181.54878652 pbc="T T T"
-Cu      0.25000000      0.50000000      9.00000000        F        0      0.01000000 -0.02000000 0.03
-Cu      1.25000000      1.50000000     11.00000000        T        1      0.00000000  0.50000000 0.00
-H       1.25000000      1.50000000     12.50000000        T        2     -0.00000000  0.00000000 0.25
-"""
+OC20 = (
+    '3\nLattice="9.0 0.0 0.0 0.0 8.0 -4.0 0.0 0.0 29.0" '
+    "Properties=species:S:1:pos:R:3:move_mask:L:1:tags:I:1:forces:R:3 "
+    'energy=-181.54722937 free_energy=-181.54878652 pbc="T T T"\n'
+    "Cu      0.25000000      0.50000000      9.00000000  F 0      0.01000000 -0.02000000 0.03\n"
+    "Cu      1.25000000      1.50000000     11.00000000  T 1      0.00000000  0.50000000 0.00\n"
+    "H       1.25000000      1.50000000     12.50000000  T 2     -0.00000000  0.00000000 0.25\n"
+)
 
 
 def test_oc20_gives_adsorption_energies_and_the_forces_of_fixed_atoms_too(tmp_path: Path) -> None:

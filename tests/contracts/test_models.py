@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk, molecule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from study.datasets import ase_file
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import MODELS, build_model
@@ -152,6 +156,17 @@ def batch(mixed_water: Frames) -> Batch:
     return graphs.gather(torch.tensor([1, 0]))
 
 
+@pytest.fixture(scope="module")
+def unlike() -> list[Frames]:
+    """Two molecules, an atom and a crystal, which share no sum formula."""
+    found = [molecule("CH3CH2OH"), molecule("NH3"), Atoms("F"), bulk("NaCl", "rocksalt", a=5.64)]
+    return [ase_file.joined([atoms], Path("one")) for atoms in found]
+
+
+def graphs_of(frames: Frames) -> GraphSet:
+    return GraphSet.build(frames, 3.4, dtype=torch.float64)
+
+
 def test_every_registered_model_is_under_contract() -> None:
     assert {settings.name for settings in VARIANTS.values()} == set(MODELS)
 
@@ -282,6 +297,19 @@ def test_a_batch_predicts_what_its_members_predict(name: str, mixed_water: Frame
     alone = [outputs(model, graphs.gather(torch.tensor([i]))) for i in (2, 3, 0)]
     together = outputs(model, graphs.gather(torch.tensor([2, 3, 0])))
     assert_same(together, tuple(map(torch.cat, zip(*alone, strict=True))))
+
+
+@every_variant
+def test_molecules_and_crystals_of_any_composition_share_a_batch(
+    name: str, unlike: list[Frames]
+) -> None:
+    model = lively(name)
+    together = ase_file.joined([a for f in unlike for a in ase_file.structures(f)], Path("all"))
+    alone = [outputs(model, graphs_of(frames).gather(torch.tensor([0]))) for frames in unlike]
+    graphs = graphs_of(together)
+    batched = outputs(model, graphs.gather(torch.arange(len(unlike))))
+    assert_same(batched, tuple(map(torch.cat, zip(*alone, strict=True))))
+    assert len(batched[1]) == sum(len(frames.numbers) for frames in unlike)
 
 
 def change_by_swapping(name: str, atoms: tuple[Array, Array, Array]) -> float:
