@@ -330,6 +330,7 @@ def _key(model: Potential, term: Term) -> str:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
             "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
         }
     )[:20]
 

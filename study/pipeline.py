@@ -232,6 +232,7 @@ class _Setup:
         """What the records say about the run besides its metrics."""
         device = self.task.graphs.device
         on_gpu = device.type == "cuda"
+        ordered = not on_gpu or torch.are_deterministic_algorithms_enabled()
         compiled = compiles(self.stage, self.model, len(self.parts[0]))
         return {
             "split_hash": self.split_hash,
@@ -241,6 +242,7 @@ class _Setup:
             "parameters": sum(weights.numel() for weights in self.model.parameters()),
             "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
             "threads": torch.get_num_threads(),
+            "repeats": "bitwise" if ordered else "to rounding",
             "gradients": "compiled" if compiled else "autograd",
             "peak_memory_mb": _peak_memory(torch.device("cpu")),
         }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from study.errors import UserError, exit_code
 
 if TYPE_CHECKING:
+    from study.space import Resources
     from study.study_folder import StudyFolder
     from study.work import Work
 
@@ -51,10 +52,10 @@ def _rerun(chosen: argparse.Namespace) -> int:
 
     folder = chosen.study.resolve()
     study = StudyFolder(folder.parent.parent, folder.name)
-    cpus = study.recorded_space().settings.resources.cpus
+    resources = study.recorded_space().settings.resources
     work = _work(study, chosen.number)
     if load_outcome(work.folder(study.root)) is None:
-        _perform(work, study, chosen.device, cpus)
+        _perform(work, study, chosen.device, resources)
     outcome = load_outcome(work.folder(study.root))
     assert outcome is not None
     result = outcome.result
@@ -63,14 +64,13 @@ def _rerun(chosen: argparse.Namespace) -> int:
     return 0 if result.status == "completed" else 1
 
 
-def _perform(work: Work, study: StudyFolder, device: str, threads: int) -> None:
+def _perform(work: Work, study: StudyFolder, device: str, resources: Resources) -> None:
     """The trial and, before it, its pretraining."""
     frames = study.frames_of(work.data_hash)
-    import torch
-
-    torch.set_num_threads(threads)
     from study.pipeline import perform
+    from study.process import set_up
 
+    set_up(resources.cpus, device, deterministic=resources.deterministic)
     for part in filter(None, (work.pretraining, work)):
         sys.stdout.write(f"{part.label}\n  {part.folder(study.root)}\n")
         for record in perform(part, study.root, frames, device):

@@ -56,6 +56,8 @@ class Resources(Config):
     """Threads."""
     gpus: float = Field(default=1.0, ge=0, le=64)
     """GPUs or a fraction of one; trials share a GPU then. Without GPUs it is ignored."""
+    deterministic: bool = False
+    """Equal in every bit when repeated or resumed on the same GPU, too, which is slower there."""
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_shared(self) -> Self:

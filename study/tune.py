@@ -198,6 +198,7 @@ def run(
         patience=patience,
         threads=resources.cpus,
         device="cuda" if gpus else "cpu",
+        deterministic=resources.deterministic,
     )
     # Nor is a traceback of Tune's wanted.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -307,6 +308,8 @@ def _perform(
     patience: float,
     threads: int,
     device: str,
+    *,
+    deterministic: bool,
 ) -> None:
     """Do one piece of work in a worker process; report every epoch, and what the user is told."""
     work, told = Work.from_json(config["work"]), _Told()
@@ -314,25 +317,26 @@ def _perform(
     logging.getLogger("study").addHandler(told)
     try:
         with Watch(Path(scratch) / REQUEST, diagnosis, patience) as watch:
-            for kind, news in _news(work, root, frames, threads, device, watch):
+            if not watch.asked:
+                from study.process import set_up  # Torch takes long to import.
+
+                set_up(threads, device, deterministic=deterministic)
+            for kind, news in _news(work, root, frames, device, watch):
                 tune.report({kind: news, "told": told.take()})
     finally:
         logging.getLogger("study").removeHandler(told)
 
 
 def _news(
-    work: Work, root: str, frames: dict[str, str], threads: int, device: str, watch: Watch
+    work: Work, root: str, frames: dict[str, str], device: str, watch: Watch
 ) -> Iterator[tuple[str, str]]:
     """What a worker reports, and its kind."""
     if watch.asked:
         yield "paused", ""
         return
-    import torch
-
     from study.pipeline import attempt
     from study.training import PausedError
 
-    torch.set_num_threads(threads)
     try:
         for news in attempt(work, Path(root), Path(frames[work.data_hash]), device, watch):
             kind = "result" if isinstance(news, WorkResult) else "record"

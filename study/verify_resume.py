@@ -22,6 +22,7 @@ from study.errors import UserError
 
 if TYPE_CHECKING:
     from study.plan import Plan
+    from study.space import Resources
     from study.trial import Trial
     from study.work import Work
 
@@ -57,7 +58,8 @@ class Verdict:
         apart = ", ".join(f"{stage} {value:.1e}" for stage, value in self.differences.items())
         return (
             f"resume is not exact here: killed {self.kills} times, weights differ by {apart}; "
-            "results of a study that is interrupted will differ that much on this device"
+            "results of a study that is interrupted will differ that much on this device, unless "
+            "`resources: {deterministic: true}`"
         )
 
 
@@ -85,11 +87,11 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
         )
         frames.save(stored)
         work = Work("trial", trial, Frames.load(stored).content_hash())
-        threads, rng, kills = plan.space.settings.resources.cpus, random.Random(seed), 0
-        _run(work, roots[0], stored, device, threads)
+        resources, rng, kills = plan.space.settings.resources, random.Random(seed), 0
+        _run(work, roots[0], stored, device, resources)
         for _ in range(KILLS):
-            kills += _run(work, roots[1], stored, device, threads, die_at=rng.randrange(2, 9))
-        _run(work, roots[1], stored, device, threads)
+            kills += _run(work, roots[1], stored, device, resources, die_at=rng.randrange(2, 9))
+        _run(work, roots[1], stored, device, resources)
         return Verdict(kills, {piece.stage: _apart(piece, roots) for piece in _pieces(work)})
 
 
@@ -114,7 +116,12 @@ def _pieces(work: Work) -> list[Work]:
 
 
 def _run(
-    work: Work, root: Path, frames: Path, device: str, threads: int, die_at: int | None = None
+    work: Work,
+    root: Path,
+    frames: Path,
+    device: str,
+    resources: Resources,
+    die_at: int | None = None,
 ) -> bool:
     """Do what is left in a process of its own; true if that was killed at a step."""
     order = {
@@ -122,7 +129,8 @@ def _run(
         "root": str(root),
         "frames": str(frames),
         "device": device,
-        "threads": threads,
+        "threads": resources.cpus,
+        "deterministic": resources.deterministic,
         "die_at": die_at,
     }
     done = subprocess.run(
@@ -155,13 +163,12 @@ def _apart(piece: Work, roots: list[Path]) -> float:
 def main() -> None:
     """Do the work of an order, or part of it."""
     order = json.load(sys.stdin)
-    import torch
-
     from study import training
     from study.pipeline import perform
+    from study.process import set_up
     from study.work import Work
 
-    torch.set_num_threads(order["threads"])
+    set_up(order["threads"], order["device"], deterministic=order["deterministic"])
     training.CHECKPOINT_EVERY = 0.0
     left = order["die_at"] or -1
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -198,15 +199,29 @@ def _kill_node(study: Study, driver: psutil.Popen) -> list[str]:
 
 
 def _signal(name: str, study: Study, driver: psutil.Popen) -> list[str]:
-    number = signal.Signals[name]
-    family = driver.children(recursive=True)
-    driver.send_signal(number)
+    number, deadline = signal.Signals[name], time.monotonic() + LONGEST
+    while driver.poll() is None and not _heeds_signals(driver) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = driver.children(recursive=True)
+        driver.send_signal(number)
     code = study.ended(LONGEST)
     problems = _left_over(family)
-    # It may have been about to end anyway; before Python has begun, it cannot heed anything.
-    if code not in (HEEDED[name], 0, -number):
+    # It may have been about to end anyway.
+    if code not in (HEEDED[name], 0):
         problems.append(f"exit code {code} after {name}: {study.log.read_text()[-800:]}")
     return problems
+
+
+def _heeds_signals(driver: psutil.Popen) -> bool:
+    """Whether it has come so far; Python alone catches no SIGUSR1."""
+    try:
+        status = Path(f"/proc/{driver.pid}/status").read_text()
+    except OSError:
+        return True
+    caught = re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
+    return caught is None or bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 class Ledger:

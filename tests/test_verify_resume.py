@@ -11,7 +11,7 @@ import torch
 from study import training, verify_resume
 from study.pipeline import perform
 from study.plan import Plan
-from study.space import load_space
+from study.space import Resources, load_space
 from study.verify_resume import Verdict, verify
 from study.work import Work
 
@@ -44,9 +44,14 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def run_here(
-    work: Work, root: Path, frames: Path, device: str, threads: int, die_at: int | None = None
+    work: Work,
+    root: Path,
+    frames: Path,
+    device: str,
+    resources: Resources,
+    die_at: int | None = None,
 ) -> bool:
-    del threads
+    del resources
     left = die_at or -1
 
     def dies() -> bool:
