@@ -83,9 +83,10 @@ def arms(study: Study) -> pd.DataFrame:
     trials["noise"] = pd.to_numeric(column(trials, NOISE)).astype(float)
     words = short_words(study.settings)
     shared = [name for name in study.settings if _is_shared(name)]
-    told = varying(trials, shared)
+    told = _without_lengths(trials, varying(trials, shared))
     own = [name for name in study.settings if _is_own(name)]
-    extra = varying(trials[trials.pretext != ""], own, (*KIND, TASK))
+    pretrained = trials[trials.pretext != ""]
+    extra = _without_lengths(pretrained, varying(pretrained, own, (*KIND, TASK)))
     many = len({*told, *extra} - {*KIND}) > MANY
     lengthless = [name for name in told if name != EPOCHS]
     trials["family"] = _spelled(trials, lengthless, words, briefly=many)
@@ -130,6 +131,17 @@ def varying(trials: pd.DataFrame, names: Sequence[str], within: Sequence[str] = 
     return found + [name for name in rest if counts[name] > 1]
 
 
+def _without_lengths(trials: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Without epochs that follow from the number of frames, as for equally many steps."""
+    following = [
+        f"{stage}.epochs"
+        for stage in ("pretrain", "finetune")
+        if {f"{stage}.epochs", f"{stage}.frames"} <= {*names}
+        and trials.groupby(f"{stage}.frames", dropna=False)[f"{stage}.epochs"].nunique().max() == 1
+    ]
+    return [name for name in names if name not in following]
+
+
 def excluded(study: Study) -> pd.DataFrame:
     """Work that enters no mean: kind, number, key, arm, seed, status, reason."""
     unfinished = study.pretrainings[study.pretrainings.status != "completed"]
@@ -142,16 +154,21 @@ def excluded(study: Study) -> pd.DataFrame:
 
 @remembered
 def included(study: Study) -> pd.DataFrame:
-    """Trials that enter the means, from scratch first, then by task, ratio, noise and seed."""
+    """Trials that enter the means, from scratch first, then by size of task, plan and seed."""
     trials = arms(study)
     errors = _errors(study)
     good = [_why(row, errors) == "" for row in trials.to_dict("records")]
     kept = trials[np.array(good, dtype=bool)]
-    first = kept.assign(order=~kept.scratch, length=column(kept, EPOCHS))
-    by = ["order", "placebo", "ratio", "noise", "family", "length", "arm"]
+    first = kept.assign(
+        order=~kept.scratch,
+        planned=kept.groupby("family").number.transform("min"),
+        length=column(kept, EPOCHS),
+        place=kept.groupby("arm").number.transform("min"),
+    )
+    by = ["order", "placebo", "ratio", "noise", "planned", "length", "place"]
     by += ["seed"] if "seed" in kept else []
     ordered = first.sort_values(by, na_position="last", kind="stable")
-    return ordered.drop(columns=["order", "length"]).reset_index(drop=True)
+    return ordered.drop(columns=["order", "planned", "length", "place"]).reset_index(drop=True)
 
 
 def is_search(study: Study) -> bool:

@@ -106,9 +106,16 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         value=trials[f"test_{quantity.name}"] * quantity.scale,
         task=trials.task + _others(trials, setting),
     )
-    rows = rows[rows["at"].notna()]
-    look = looks(list(rows.task.unique()), scratch=set(rows[rows.scratch].task))
+    # What has a single value stands beside the lines of no other.
+    places = rows.groupby("task")["at"].transform("nunique")
+    bare = rows[rows["at"].isna() & rows.scratch]
+    rows = rows[(places > 1) | ((places == 1) & (places.max() == 1))]
+    drawn = pd.concat([bare, rows])
+    look = looks(list(drawn.task.unique()), scratch=set(drawn[drawn.scratch].task))
     with styled() as (figure, axes):
+        for task, group in bare.groupby("task", sort=False):
+            mean = group.value.mean()
+            axes.axhline(mean, color=INK, linestyle=look[str(task)].dash, lw=1.4, label=str(task))
         for task, group in rows.groupby("task", sort=False):
             arm = look[str(task)]
             mean = group.groupby("at").value.mean()
@@ -120,22 +127,26 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         axes.set(xscale="log", yscale="log")
         logarithmic(axes.xaxis, rows["at"])
         axes.set_xticks(sorted(rows["at"].unique()))
-        logarithmic(axes.yaxis, rows.value)
+        logarithmic(axes.yaxis, drawn.value)
         axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
         legend(axes)
     means = rows.groupby(["task", "at"], sort=False).value.mean()
     described = "; ".join(
-        f"{row['task']} at {row['at']:g} {number(row['value'])}"
-        for row in means.reset_index().to_dict("records")
+        [f"{task} {number(mean)}" for task, mean in bare.groupby("task").value.mean().items()]
+        + [
+            f"{row['task']} at {row['at']:g} {number(row['value'])}"
+            for row in means.reset_index().to_dict("records")
+        ]
     )
     return Drawing(
         name="_".join(filter(None, (quantity.name, "against", slug(words), slug(model)))),
         title=f"{quantity.label} against {words}" + (f", {model}" if model else ""),
         caption="On test data, both axes logarithmic. Lines join means, open circles are seeds."
-        f" {counts(rows)}",
+        + " Lines across are means from scratch." * (len(bare) > 0)
+        + f" {counts(rows)}",
         alt=f"Mean test {quantity.in_words}: {described}.",
         figure=figure,
-        shown=rows[["task", "at", "seed", "value"]],
+        shown=drawn[["task", "at", "seed", "value"]],
     )
 
 

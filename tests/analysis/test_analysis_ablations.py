@@ -257,15 +257,37 @@ def test_errors_against_width_join_models_of_equal_depth(
     drawn = {drawing.name: drawing for drawing in against.drawings(tabulate(*runs))}
     assert {"force_rmse_against_width", "force_rmse_against_depth"} <= drawn.keys()
     shown = drawn["force_rmse_against_width"].shown.groupby(["task", "at"]).value.mean()
+    # A model that is the only one of its depth is on no line.
     assert shown.to_dict() == pytest.approx(
-        {
-            ("from scratch, depth 2", 16.0): 1000 / 32,
-            ("from scratch, depth 2", 32.0): 1000 / 64,
-            ("from scratch, depth 4", 16.0): 1000 / 64,
-        }
+        {("from scratch, depth 2", 16.0): 1000 / 32, ("from scratch, depth 2", 32.0): 1000 / 64}
     )
     axes = drawn["force_rmse_against_width"].figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_equally_long_pretrainings_stand_by_their_frames_in_the_order_of_the_plan(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1) for seed in SEEDS]
+    for place, frames in enumerate((8, 50, 400), start=1):
+        for seed in SEEDS:
+            run = masked(10 * place + seed, seed, 0.5, 0.1 - 0.01 * place)
+            told = {"pretrain.frames": frames, "pretrain.epochs": 400 // frames}
+            run.params.update((name, str(value)) for name, value in told.items())
+            runs.append(run)
+    study = tabulate(*runs)
+    names = [f"masking 0.5, frames {frames}" for frames in (8, 50, 400)]
+    assert list(compared(study).arm.unique()) == ["from scratch", *names]
+    drawn = {drawing.name: drawing for drawing in against.drawings(study)}
+    frames = drawn["force_rmse_against_frames_to_pretrain_on"]
+    across, line = [
+        one
+        for one in frames.figure.axes[0].lines
+        if one.get_label() in ("from scratch", "masking 0.5")
+    ]
+    assert list(across.get_ydata()) == pytest.approx([100, 100])
+    assert list(line.get_xdata()) == [8, 50, 400]
+    assert list(line.get_ydata()) == pytest.approx([90, 80, 70])
 
 
 @pytest.fixture
