@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -137,7 +137,7 @@ USUAL = {
 
 def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.DataFrame:
     """Trials with what is compared as `value`."""
-    if statement.measure in ("final", "labels"):
+    if statement.measure == "final" or statement.measure in GAINS:
         return trials.assign(value=trials[f"test_{statement.quantity}"])
     if statement.measure == "early":
         curves = finetuning(study)
@@ -163,8 +163,8 @@ def compared_as(
         mine: trials that it is about.
         values: all trials, with `value` as of `measured`.
     """
-    if statement.measure == "labels":
-        return _gain(mine, values)
+    if statement.measure in GAINS:
+        return _gain(statement.measure, mine, values)
     return _against(statement, mine, values)
 
 
@@ -201,18 +201,30 @@ def _competitor(
     return paired_change(by_seed(group, "value"), reference.rename("value")), others
 
 
-def _gain(mine: pd.DataFrame, values: pd.DataFrame) -> tuple[Change | None, pd.DataFrame]:
-    """Gain at the fewest labels against the gain at the most, seed by seed."""
-    labels = pd.to_numeric(column(mine, LABELS)).astype(float)
+GAINS: dict[str, tuple[str, Callable[[Iterable[Any]], Any], Callable[[Iterable[Any]], Any]]] = {
+    "labels": (LABELS, min, max),
+    "size": ("parameters", max, min),
+}
+"""Measures of how the gain depends on a count: at which of its values against which."""
+
+
+def _gain(
+    measure: str, mine: pd.DataFrame, values: pd.DataFrame
+) -> tuple[Change | None, pd.DataFrame]:
+    """Gain at one value of a count against the gain at another, of one kind of model, by seed."""
+    name, here, there = GAINS[measure]
+    counts = pd.to_numeric(column(mine, name)).astype(float)
+    kinds = column(mine, "model.name").astype(str)
+    mine = mine[kinds == counts.groupby(kinds).nunique().idxmax()]
     gains: dict[Any, pd.Series[float]] = {}
     others = values[values.scratch]
-    for number, group in mine.groupby(labels):
+    for number, group in mine.groupby(counts):
         same = others[others.setting == group.setting.iloc[0]]
         pair = pd.concat([by_seed(group, "value"), by_seed(same, "value")], axis=1, join="inner")
         gains[number] = pair.iloc[:, 0].div(pair.iloc[:, 1]).map(math.log)
     if len(gains) < 2:
         return None, others
-    both = pd.concat([gains[min(gains)], gains[max(gains)]], axis=1, join="inner")
+    both = pd.concat([gains[here(gains)], gains[there(gains)]], axis=1, join="inner")
     behind = pd.concat([mine, others[others.setting.isin(mine.setting)]])
     return change_of([float(x) for x in both.iloc[:, 0] - both.iloc[:, 1]]), behind
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import study
-from analysis.claimed import DIRECTIONS, Statement, content, readers
+from analysis.claimed import DIRECTIONS, GAINS, Statement, content, readers
 from analysis.claims import NOT_RUN, OTHER_DATA, OTHERWISE, findings, statements, unlike_paper
 from analysis.load import Study
 from analysis.runs import Point, Run
@@ -107,7 +107,7 @@ UNITS |= {"interaction_energy_mae": "kcal/mol"}
 def test_claims_are_well_formed() -> None:
     found = statements()
     assert len({s.id for s in found}) == len(found)
-    measures = {"final", "early", "learning", "arrival", "roughness", "labels", *OTHERWISE}
+    measures = {"final", "early", "learning", "arrival", "roughness", *GAINS, *OTHERWISE}
     for statement in found:
         assert statement.place
         assert statement.text
@@ -231,8 +231,8 @@ def asked(
     return run
 
 
-TESTED = [s for s in statements() if s.arm is not None and s.measure != "labels"]
-"""Gains by the number of labels need more than one study here has."""
+TESTED = [s for s in statements() if s.arm is not None and s.measure not in GAINS]
+"""Gains by a count need more than one study here has."""
 KINDS = sorted({tuple(asked_of(s)[k] for k in ("dataset", "model", "activation")) for s in TESTED})
 
 
@@ -298,6 +298,28 @@ def test_carrying_over_is_told_of_features_that_learn_on_from_other_data(
             runs.append(run)
     found = {f.statement.id: f for f in findings([tabulate(*runs, profile="paper")])}
     assert found[claim.id].verdict == verdict
+
+
+def test_a_gain_that_grows_with_the_model_is_told_of_models_of_one_kind(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = []
+    sizes = [("egnn", 1000, 0.9), ("egnn", 20_000, 0.6), ("egnn", 4000, 0.8), ("gns", 90_000, 0.1)]
+    for place, (model, parameters, gain) in enumerate(sizes):
+        for seed in SEEDS:
+            for number, arm in enumerate(({"task": "scratch"}, {"task": "denoising"})):
+                kind = ("tip3p_water", model, "")
+                run = asked(arm, kind, 100 * (2 * place + number) + seed, scratch, masked)
+                run.params["model.hidden"] = str(8 * (place + 1))
+                run.tags["study.parameters"] = str(parameters)
+                factor = gain * 1.01**seed if number else 1.0
+                run.points[:] = [p._replace(value=0.1 * factor) for p in run.points]
+                runs.append(run)
+    found = {f.statement.id: f for f in findings([tabulate(*runs)])}
+    told = found["denoising-model-size"]
+    assert told.verdict == OTHER_DATA
+    assert told.change.percent == pytest.approx(100 * (0.6 / 0.9 - 1))
+    assert told.change.n == len(SEEDS)
 
 
 def test_what_is_told_at_the_papers_size_alone_says_so(tabulate: Tabulate, scratch: Build) -> None:
