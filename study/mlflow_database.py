@@ -6,11 +6,13 @@ Importing MLflow takes seconds, and a study that is finished has nothing to tell
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from filelock import FileLock
@@ -93,21 +95,31 @@ def finished_records(uri: str, experiment: str, key: str) -> Finished | None:
 
 
 def require_usable(path: Path) -> None:
-    """Refuse a file that is no database; what is not there will be made.
+    """Refuse a file that is no database, or a place where none can be made.
 
     Raises:
         UserError: naming it.
+        OSError: if the folder cannot be made or written to.
     """
     if not path.exists():
-        return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
     except sqlite3.Error as problem:
-        raise UserError(
-            f"{path}: no usable database ({problem}); move the file away, or name another with "
-            "--tracking-uri"
-        ) from None
+        raise _unusable(path, str(problem)) from None
+    # SQLite opens such a file all the same, and fails later.
+    if not os.access(path, os.W_OK):
+        raise _unusable(path, "it cannot be written to")
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path}: no usable database ({why}); move the file away, or name another with "
+        "--tracking-uri"
+    )
 
 
 @contextmanager

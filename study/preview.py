@@ -226,8 +226,12 @@ class Preview:
         largest = max((weights(trial) for _, trial, _ in pieces), default=0.0)
         disk = PER_STUDY + CHECKPOINTS * largest * self.plan.slots
         disk += sum(map(self._bytes_to_make, self.plan.datasets))
+        stopping = self.plan.space.settings.early_stopping is not None
         for count, trial, stage in pieces:
             disk += count * (2 * weights(trial) + stage.epochs * PER_EPOCH + PER_PIECE)
+            # Trials that were stopped keep theirs, for an audit.
+            if stopping and stage is trial.finetune:
+                disk += count * CHECKPOINTS * weights(trial)
         return disk
 
     def _bytes_to_make(self, dataset: Dataset) -> float:

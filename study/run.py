@@ -82,9 +82,9 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
 
     require_reachable(plan.tracking_uri)
     if chosen.address:
-        from study import tune
+        from study.session import require_cluster
 
-        tune.require_reachable(chosen.address)
+        require_cluster(chosen.address)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         journal, tracker, session = _conduct(plan, console, chosen, limit, ending)

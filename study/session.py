@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import socket
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property
@@ -15,6 +16,7 @@ from study import options
 from study.budget import Budget
 from study.conductor import Conductor, EarlyStop, Observer, Proposals
 from study.display import Display, JsonLines, say
+from study.errors import UserError
 from study.journal import Journal
 from study.plan import DataSets, Plan
 from study.provenance import cores, gpus, hardware
@@ -161,3 +163,21 @@ class Session:
             seconds = self.plan.seconds_of(piece.trial, piece.training)
             pieces[piece.whole.key] = max(pieces.get(piece.whole.key, 0.0), seconds)
         return sum(pieces.values())
+
+
+def require_cluster(address: str) -> None:
+    """Knock at a cluster's port, because Ray would knock for minutes.
+
+    Raises:
+        UserError: if nobody opens.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as problem:
+        raise UserError(
+            f"--address {address}: nobody answers ({problem.strerror or problem}); start Ray there "
+            "with `ray start --head`, or leave the option out to run on this machine"
+        ) from None

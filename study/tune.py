@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +32,7 @@ import ray
 from ray import tune
 from ray._private import ray_constants
 from ray._private.node import Node
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -46,6 +46,9 @@ from study.watch import Watch
 from study.work import LOG, OUT_OF_MEMORY, Work
 
 logger = logging.getLogger(__name__)
+
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""Of the environment; Tune hands them to workers, and Ray writes that into a log for all to see."""
 
 CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
@@ -143,24 +146,6 @@ def _no_ray(address: str | None, problem: Exception) -> str:
     )
 
 
-def require_reachable(address: str) -> None:
-    """Knock at a cluster's port, because Ray would knock for minutes.
-
-    Raises:
-        UserError: if nobody opens.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as problem:
-        raise UserError(
-            f"--address {address}: nobody answers ({problem.strerror or problem}); start Ray there "
-            "with `ray start --head`, or leave the option out to run on this machine"
-        ) from None
-
-
 def disconnect() -> None:
     """Leave the cluster, or end the local one."""
     ray.shutdown()
@@ -200,6 +185,7 @@ def run(
         device="cuda" if gpus else "cpu",
         deterministic=resources.deterministic,
     )
+    keep_secrets()
     # Nor is a traceback of Tune's wanted.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -233,6 +219,11 @@ def run(
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def keep_secrets() -> None:
+    """Keep `SECRETS` from workers, which have no use for them."""
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
 
 
 class _Unsaved:

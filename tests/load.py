@@ -1,13 +1,13 @@
 """Many trials, many points, many reruns: what a study costs besides its training.
 
-`python -m tests.load trials|points|reruns|server|locked|first` prints measured figures beside their
-limits, and exits 1 if one is exceeded. Trials go through real Ray, journal and MLflow, but train
-nothing.
+`python -m tests.load PART` prints measured figures beside their limits, and exits 1 if one is
+exceeded. Trials go through real Ray, journal and MLflow, but train nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
@@ -256,6 +256,32 @@ def reruns(root: Path, count: int) -> list[Figure]:
     ]
 
 
+def disk(root: Path, count: int) -> list[Figure]:
+    """Of a study in whose search most trials are stopped, against what `--dry-run` says."""
+    space = root / "load.yaml"
+    space.write_text(SEARCH.replace("COUNT", str(count)))
+    command = [sys.executable, "-m", "study.run", "--space", str(space), "--out", str(root / "r")]
+    said = subprocess.run(
+        [*command, "--dry-run", "--json"], check=True, capture_output=True, text=True
+    )
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    used = 0
+    while running.poll() is None:
+        used = max(used, _size(root / "r"))
+        time.sleep(0.2)
+    assert running.returncode == 0
+    return [("largest use, MB", used / 1e6, json.loads(said.stdout)["disk"] / 1e6)]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files; some may go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
 def _spent_by_children() -> float:
     """Processor time, s, of all that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -272,6 +298,28 @@ trial:
     task: {name: energy_forces}
     epochs: 1
     batch_size: 2
+profiles: {quick: }
+"""
+
+
+SEARCH = """\
+question: How much disk does a search take?
+seeds: [0]
+search: {trials: COUNT, sampler: random, repeat_best: 0}
+early_stopping: {grace_epochs: 1, reduction_factor: 3}
+trial:
+  dataset: {name: tip3p_water, molecules: 8, trajectories: 3, frames: 2}
+  model: {name: egnn, hidden: 128, layers: 5}
+  pretrain:
+    task: {name: masking, masking_ratio: 0.5}
+    epochs: 1
+    batch_size: 2
+  finetune:
+    task: {name: energy_forces}
+    epochs: 9
+    batch_size: 2
+    lr: {loguniform: [1e-6, 1e-3]}
+    min_lr: 1e-7
 profiles: {quick: }
 """
 
@@ -307,6 +355,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[Figure]], int]] = {
     "trials": (trials, 1000),
     "points": (points, 1_000_000),
     "reruns": (reruns, 50),
+    "disk": (disk, 12),
     "server": (server, 400),
     "locked": (locked, 400),
     "first": (first, 4),
@@ -318,7 +367,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("part", choices=PARTS)
     usual = ", ".join(f"{count} {part}" for part, (_, count) in PARTS.items())
-    parser.add_argument("--count", type=int, help=f"default: {usual} (epochs, epochs, processes)")
+    parser.add_argument("--count", type=int, help=f"default: {usual}")
     chosen = parser.parse_args()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     measure, usual = PARTS[chosen.part]

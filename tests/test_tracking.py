@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from study import mlflow_runs, tracking
+from study import mlflow_database, mlflow_runs, tracking
 from study.conductor import Planned
 from study.durable import write_hashed
 from study.errors import UserError
@@ -446,3 +446,24 @@ def test_a_database_whose_writer_was_killed_is_usable(tmp_path: Path) -> None:
     require_reachable(f"sqlite:///{left}/mlflow.db")
     with closing(sqlite3.connect(left / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM points").fetchone() == (0,)
+
+
+def test_a_database_that_cannot_be_made_or_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_reachable(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        require_reachable(f"sqlite:///{tmp_path}/file/mlflow.db")
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE t (a)")
+    require_reachable(f"sqlite:///{path}")
+    # Root may write to any file.
+    monkeypatch.setattr(mlflow_database.os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="cannot be written to"):
+        require_reachable(f"sqlite:///{path}")
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match="no usable database"):
+        require_reachable(f"sqlite:///{path}")

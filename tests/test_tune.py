@@ -1,4 +1,4 @@
-"""Ray's start on this machine."""
+"""Ray's start on this machine, and what it must not tell."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import ray
 from ray._private.node import Node
+from ray.tune.execution import class_cache
 
 from study import tune
 from study.errors import UserError
+from study.session import require_cluster
 from study.space import Resources
 
 
@@ -71,3 +73,31 @@ def test_a_cluster_is_asked_once(starts: list[bool]) -> None:
     with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:1: cannot connect"):
         tune.connect(Resources(cpus=1), address="127.0.0.1:1")
     assert starts == [True]
+
+
+class Nothing:
+    """Stands for a trainable."""
+
+
+def test_secrets_of_the_environment_are_not_handed_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(class_cache.ENV_VARS_TO_PROPAGATE)
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", before)
+    for name in before:
+        monkeypatch.setenv(name, "given")
+
+    def handed_over() -> set[str]:
+        actor = class_cache._ActorClassCache().get(Nothing)
+        return set(actor._default_options["runtime_env"]["env_vars"])
+
+    assert set(tune.SECRETS) <= handed_over()
+    tune.keep_secrets()
+    assert {name for name in handed_over() if "SECRET" in name or "TOKEN" in name} == set()
+    assert not set(tune.SECRETS) & handed_over()
+
+
+def test_a_cluster_that_is_not_there_is_noticed_without_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "init", None)
+    with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:9: nobody answers"):
+        require_cluster("127.0.0.1:9")
