@@ -159,6 +159,11 @@ def read_hashed(path: Path) -> bytes:
     return content
 
 
+def is_mine(path: Path) -> bool:
+    """Whether a file or folder belongs to the user of this process, and nobody else made it."""
+    return path.stat().st_uid == os.geteuid()
+
+
 def append_json(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line with its own hash, and force it to disk.
 

@@ -35,7 +35,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch_geometric.data import Batch
 
-from study.durable import DamagedFileError, discard, read_hashed, write_hashed
+from study.durable import DamagedFileError, discard, is_mine, read_hashed, write_hashed
 from study.identity import code_version, digest, own_version
 from study.models.potential import Potential
 from study.tasks import Penalty, Term
@@ -144,7 +144,8 @@ def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program
     key = _key(model, term)
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f"{key}.lock"):
-        for path in store.glob(f"{key}-*.zip"):
+        # Whoever has made it decides what runs here.
+        for path in filter(is_mine, store.glob(f"{key}-*.zip")):
             try:
                 return _unpack(read_hashed(path))
             except DamagedFileError:

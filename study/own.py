@@ -114,17 +114,23 @@ def name_of(kind: Kind, code: str) -> str:
     return str(names[0])
 
 
-def load(code: str) -> tuple[ModuleType, str]:
+def load(code: str, planned: str = "") -> tuple[ModuleType, str]:
     """Run a file, or import an installed module; once for the same content.
+
+    Args:
+        code: the file or the module.
+        planned: SHA-256 that it must have; nothing else is run, since others may write there.
 
     Returns:
         The module, and the SHA-256 of its file or of its whole package.
 
     Raises:
-        UserError: if it cannot be run.
+        UserError: if it cannot be run, or is not what was planned.
     """
     if not is_file(code):
-        return _imported(code)
+        module, sha256 = _imported(code)
+        _require_planned(code, sha256, planned)
+        return module, sha256
     try:
         content = Path(code).read_bytes()
     except OSError as problem:
@@ -132,7 +138,17 @@ def load(code: str) -> tuple[ModuleType, str]:
             f"{code}: cannot be read ({problem.strerror}); name a Python file, relative to the "
             "current folder, or an installed module"
         ) from None
-    return _run(code, content), hashlib.sha256(content).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
+    _require_planned(code, sha256, planned)
+    return _run(code, content), sha256
+
+
+def _require_planned(code: str, sha256: str, planned: str) -> None:
+    if planned not in ("", sha256):
+        raise UserError(
+            f"{code}: is not the code that this was planned with (SHA-256 {planned[:12]}…); bring "
+            "that version back"
+        )
 
 
 def is_file(code: str) -> bool:

@@ -168,11 +168,6 @@ def typed(settings: Own, base: Kind, root: Path) -> Any:
     assert settings.sha256 is not None
     kept = _kept(settings.sha256, root)
     code = str(kept) if kept.exists() else settings.code
-    _, sha256 = load(code)
-    if sha256 != settings.sha256:
-        raise UserError(
-            f"{code}: is not the code of `{settings.name}` that this was planned with (SHA-256 "
-            f"{settings.sha256[:12]}…); bring that version back"
-        )
+    load(code, settings.sha256)
     kind = find(code, settings.name, base)
     return kind.model_validate(settings.model_dump(exclude={"code", "sha256"}))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.durable import write_json
+from study.durable import is_mine, write_json
 from study.errors import UserError
 from study.identity import code_version, digest, without_places
 from study.mlflow_runs import without_password
@@ -82,7 +81,7 @@ class StudyFolder:
                 f"{self.path}: is a link to {self.path.resolve()}; remove it, or choose a --name"
             )
         for place in (self.path, self.path / "study.json", self.journal):
-            if place.exists() and place.stat().st_uid != os.geteuid():
+            if place.exists() and not is_mine(place):
                 raise UserError(
                     f"{place}: belongs to user {place.stat().st_uid}, not to you; choose another "
                     "--name or --out, or have it given to you with chown"

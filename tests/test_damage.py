@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -123,6 +124,27 @@ def test_damaged_compiled_code_is_compiled_again(
         assert not unpacked
     engine.load_or_compile(model, term, tmp_path)
     assert unpacked == [bytes(range(256))]
+
+
+def test_compiled_code_of_somebody_else_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = SimpleNamespace(suits=lambda _batch: True)
+    compiled: list[int] = []
+    monkeypatch.setattr(engine, "_key", lambda *_: "key")
+    monkeypatch.setattr(engine, "_compile", lambda *_: compiled.append(1) or program)
+    monkeypatch.setattr(engine, "_pack", lambda _: b"code")
+    unpacked: list[bytes] = []
+    monkeypatch.setattr(engine, "_unpack", lambda content: unpacked.append(content) or program)
+    term: Any = SimpleNamespace(batch=None)
+    model: Any = None
+    for _ in range(2):
+        engine.load_or_compile(model, term, tmp_path)
+    assert (len(compiled), unpacked) == (1, [b"code"])
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    engine.load_or_compile(model, term, tmp_path)
+    assert (len(compiled), unpacked) == (2, [b"code"])
 
 
 @pytest.fixture(scope="module")

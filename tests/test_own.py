@@ -17,6 +17,7 @@ from jsonschema import Draft7Validator
 from study import check, own, predict, rerun, run, status
 from study.calculator import StudyCalculator
 from study.errors import UserError
+from study.own_settings import keep, realized
 from study.schema import FILE
 from study.space import Space, load_space
 from study.study_folder import StudyFolder
@@ -124,6 +125,18 @@ def test_a_study_whose_code_has_changed_is_refused(here: Path) -> None:
     edit(here / "mine.py", "size=self.frames", "size=(self.frames)")
     with pytest.raises(UserError, match=r"trial\.dataset\.sha256 was .*--name mine-quick-2"):
         folder.check(space())
+
+
+def test_a_kept_copy_that_somebody_has_changed_is_not_run(here: Path) -> None:
+    planned = space()
+    keep(planned.resolved(), here / "runs")
+    (kept,) = (here / "runs" / "code").iterdir()
+    (trial, *_) = planned.grid()
+    assert realized(trial, here / "runs").model.build()
+    kept.write_text(f"open({str(here / 'ran')!r}, 'w')\n{kept.read_text()}")
+    with pytest.raises(UserError, match="is not the code that this was planned with"):
+        realized(trial, here / "runs")
+    assert not (here / "ran").exists()
 
 
 def test_defaults_of_the_class_count(here: Path) -> None:
