@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.runs import Run
-from study.durable import write_json, write_with
+from study.durable import remove, write_json, write_with
 from study.errors import UserError
 from study.records import METRICS, PROPERTY_METRICS, SCHEMA_VERSION, SPENT, Tag
 
@@ -92,7 +92,7 @@ def write_tables(
     manifest = {"schema": TABLES_VERSION, "export": of_export, "sha256": hashes}
     write_json(folder / MANIFEST, manifest)
     if predictions is None:
-        (folder / PREDICTIONS).unlink(missing_ok=True)  # Those of an earlier export.
+        remove(folder / PREDICTIONS)  # Those of an earlier export.
 
 
 def sha256(content: bytes) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from study.durable import write_bytes, write_json
+from study.durable import remove, write_bytes, write_json
 
 MANIFEST = "files.json"
 """Name → SHA-256 of each file of the report."""
@@ -38,7 +38,7 @@ class ReportFolder:
             path = self.path / name
             ours = path.parent == self.path and name not in self.written and path.is_file()
             if ours and hashlib.sha256(path.read_bytes()).hexdigest() == expected:
-                path.unlink()
+                remove(path)
         write_json(self.path / MANIFEST, self.written)
 
 
