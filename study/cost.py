@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +29,41 @@ WAITING = (3, 4)
 """Numbers of that line in which they did nothing: idle, and waiting for disks."""
 
 
-def epoch_flops(
-    model: Potential, task: Task, train: Tensor, validation: Sequence[Tensor], batch_size: int
-) -> float:
-    """Floating point operations of an epoch: training steps, then validation.
-
-    Counted are products of matrices, 2·m·n·k each, that autograd takes; compiled code spares few of
-    them. One batch of each kind is counted, on a copy of the model and with random numbers of its
-    own, and the others taken to be in proportion to atoms and edges together.
+@dataclass(frozen=True)
+class Flops:
+    """Floating point operations per atom and edge, which are counted together.
 
     Args:
-        model: to be trained; it stays as it is.
-        task: what to train on.
-        train: (frames,) training frames.
-        validation: batches of validation frames.
-        batch_size: training frames of a step.
+        step: of a training step.
+        validation: of validation.
     """
-    steps = range(task.period)
-    twin, first = copy.deepcopy(model), train[:batch_size]
-    generator = seeded("flops", device=task.graphs.device)
-    terms = [task.terms(first, generator, step) for step in steps]
-    twin.train()
-    learnt = _flops(lambda: [Engine(twin).backward(of_step) for of_step in terms]) / len(steps)
-    twin.eval()
-    judged = _flops(lambda: task.evaluate(twin, [validation[0]], generator))
-    sizes = partial(_size, task.graphs)
-    of_validation = sum(map(sizes, validation)) / sizes(validation[0])
-    return learnt * sizes(train) / sizes(first) + judged * of_validation
+
+    step: float
+    validation: float
+
+    @classmethod
+    def count(cls, model: Potential, task: Task, frames: Tensor) -> Flops:
+        """Count products of matrices, 2·m·n·k each, that autograd takes; compiled code spares few.
+
+        It is done on a copy of the model and with random numbers of its own.
+
+        Args:
+            model: to be trained; it stays as it is.
+            task: what to train on.
+            frames: (frames,) a batch that stands for all.
+        """
+        steps, size = range(task.period), _size(task.graphs, frames)
+        twin, generator = copy.deepcopy(model), seeded("flops", device=task.graphs.device)
+        terms = [task.terms(frames, generator, step) for step in steps]
+        twin.train()
+        learnt = _flops(lambda: [Engine(twin).backward(of_step) for of_step in terms]) / len(steps)
+        twin.eval()
+        judged = _flops(lambda: task.evaluate(twin, [frames], generator))
+        return cls(learnt / size, judged / size)
+
+    def of_epoch(self, graphs: GraphSet, train: Tensor, validation: Tensor) -> float:
+        """Training steps over some frames, then validation on others."""
+        return self.step * _size(graphs, train) + self.validation * _size(graphs, validation)
 
 
 class EnergyMeter:

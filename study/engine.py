@@ -38,6 +38,7 @@ from torch_geometric.data import Batch
 from study.durable import DamagedFileError, discard, is_mine, read_hashed, write_hashed
 from study.identity import code_version, digest, own_version
 from study.models.potential import Potential
+from study.precision import Precision, products
 from study.tasks import Penalty, Term
 
 aten = torch.ops.aten
@@ -64,12 +65,18 @@ class Engine:
         model: whose parameters get gradients.
         compiled: by compiled code, where sizes allow; by autograd otherwise.
         store: folder of compiled code, shared by processes; kept by this one alone without it.
+        precision: of products of matrices.
     """
 
     def __init__(
-        self, model: Potential, *, compiled: bool = False, store: Path | None = None
+        self,
+        model: Potential,
+        *,
+        compiled: bool = False,
+        store: Path | None = None,
+        precision: Precision = "float32",
     ) -> None:
-        self.model, self.compiled, self.store = model, compiled, store
+        self.model, self.compiled, self.store, self.precision = model, compiled, store, precision
         self._programs: dict[str, Program] = {}
 
     def backward(self, terms: Sequence[Term]) -> Tensor:
@@ -81,6 +88,10 @@ class Engine:
         return torch.stack([term.weight * self._backward(term) for term in terms]).sum()
 
     def _backward(self, term: Term) -> Tensor:
+        with products(self.precision, term.batch.pos.device):
+            return self._add(term)
+
+    def _add(self, term: Term) -> Tensor:
         program = self._program(term) if self.compiled else None
         if program is None:
             loss = term.penalty(self.model, term.batch)
@@ -100,7 +111,7 @@ class Engine:
             return None
         kind = f"{term.name} {_classes(sizes)}"
         if kind not in self._programs:
-            self._programs[kind] = load_or_compile(self.model, term, self.store)
+            self._programs[kind] = load_or_compile(self.model, term, self.store, self.precision)
         program = self._programs[kind]
         return program if program.suits(sizes) else None
 
@@ -136,12 +147,14 @@ class Program:
         return loss, [next(gradients) if used else None for used in self.layout.used]
 
 
-def load_or_compile(model: Potential, term: Term, store: Path | None) -> Program:
+def load_or_compile(
+    model: Potential, term: Term, store: Path | None, precision: Precision = "float32"
+) -> Program:
     """The program for a model and the sizes of a term; one process compiles, others wait."""
     if store is None:
         with fresh_cache():
             return _compile(model, term)
-    key = _key(model, term)
+    key = _key(model, term, precision)
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f"{key}.lock"):
         # Whoever has made it decides what runs here.
@@ -314,7 +327,7 @@ def _classes(sizes: Sequence[int]) -> list[int]:
     return [bisect_left(BOUNDS, size) for size in sizes]
 
 
-def _key(model: Potential, term: Term) -> str:
+def _key(model: Potential, term: Term, precision: Precision) -> str:
     """Hash of all that the code depends on."""
     device = next(model.parameters()).device
     return digest(
@@ -324,6 +337,7 @@ def _key(model: Potential, term: Term) -> str:
             "learning": [weights.requires_grad for weights in model.parameters()],
             "weights": [(list(w.shape), str(w.dtype)) for w in _weights(model)],
             "penalty": term.name,
+            "precision": precision,
             "own": [own_version(type(model)), own_version(term.penalty)],
             "batch": [(name, str(value.dtype)) for name, value in _tensors(term.batch).items()],
             "sizes": _classes(_varying_sizes(term.batch)),

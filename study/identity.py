@@ -18,6 +18,7 @@ CODE_THAT_MATTERS = (
     "molecules.py",
     "neighbors.py",
     "pipeline.py",
+    "precision.py",
     "process.py",
     "seeding.py",
     "tasks",

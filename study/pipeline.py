@@ -16,14 +16,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from study.checkpoint import delete_checkpoints, load_tensors, save_tensors
-from study.cost import epoch_flops
+from study.cost import Flops
 from study.datasets.splits import split
 from study.durable import make_folder, write_bytes
 from study.errors import UserError
 from study.finished import find_start
 from study.frames import Frames
 from study.graph import GraphSet, indices
-from study.identity import code_version
+from study.identity import code_version, digest
 from study.models import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
@@ -181,6 +181,10 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+_FLOPS: dict[str, Flops] = {}
+"""What this process has counted, by the kind of setup: trials of a study differ in little."""
+
+
 @dataclass(frozen=True)
 class _Setup:
     """A model and all that it trains on.
@@ -188,6 +192,7 @@ class _Setup:
     Args:
         parts: (frames,) training, validation and test frames.
         split_hash: content hash of these parts.
+        kind: hash of all that operations per atom and edge depend on.
     """
 
     model: Potential
@@ -195,13 +200,17 @@ class _Setup:
     stage: Stage
     parts: tuple[Tensor, Tensor, Tensor]
     split_hash: str
+    kind: str
 
     def train(
         self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
     ) -> Iterator[dict[str, float]]:
         stage, (train, validation, _) = self.stage, self.parts
-        used, batches = train[: stage.frames], validation.split(stage.batch_size)
-        flops = epoch_flops(self.model, self.task, used, batches, stage.batch_size)
+        graphs = self.task.graphs
+        if self.kind not in _FLOPS:
+            batch = torch.arange(min(stage.batch_size, len(graphs)), device=graphs.device)
+            _FLOPS[self.kind] = Flops.count(self.model, self.task, batch)
+        flops = _FLOPS[self.kind].of_epoch(graphs, train[: stage.frames], validation)
         return fit(
             self.model, self.task, stage, train, validation, seed, folder, store, flops, ending
         )
@@ -272,7 +281,10 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     if work.kind == "trial" and depth is not None:
         model.freeze_beyond(depth)
     task = build_task(stage, model, graphs, train)
-    return _Setup(model, task, stage, (train, validation, test), splits.content_hash())
+    settings = [part.model_dump(mode="json") for part in (trial.model, stage.task)]
+    learning = depth if work.kind == "trial" else None
+    kind = digest([work.data_hash, settings, stage.batch_size, learning])
+    return _Setup(model, task, stage, (train, validation, test), splits.content_hash(), kind)
 
 
 def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:

@@ -174,7 +174,12 @@ class _Run:
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
-        self.engine = Engine(model, compiled=compiles(stage, model, len(train)), store=store)
+        self.engine = Engine(
+            model,
+            compiled=compiles(stage, model, len(train)),
+            store=store,
+            precision=stage.precision,
+        )
         self.optimizer = OPTIMIZERS[stage.optimizer](
             layer_groups(model, stage.layer_decay),
             lr=stage.lr,

@@ -139,6 +139,9 @@ class Stage(Config):
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is then validated,
     kept and tested in their place; none when left out."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """What linear layers round their factors to in training steps; sums, weights and validation are
+    float32 in any case. tf32 is for GPUs, bf16 for GPUs and for CPUs that multiply it."""
     compile: bool | None = None
     """Run code compiled for the model; when left out, from 10,000 steps on."""
     select: Literal["best", "last"] = "best"

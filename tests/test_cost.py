@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.cost import EnergyMeter, epoch_flops
+from study.cost import EnergyMeter, Flops
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
@@ -74,8 +74,9 @@ def test_operations_of_egnn_are_those_counted_by_hand(
     model, task, stage = prepared(tiny(), graphs, "finetune")
     atoms, edges = (int(rows.offsets[1]) for rows in (graphs.atoms, graphs.edges))
     learnt, judged = egnn_products(atoms, edges)
-    batches = VALIDATION.split(stage.batch_size)
-    counted = epoch_flops(model, task, TRAIN, batches, stage.batch_size)
+    counted = Flops.count(model, task, TRAIN[: stage.batch_size]).of_epoch(
+        graphs, TRAIN, VALIDATION
+    )
     assert counted == pytest.approx(len(TRAIN) * learnt + len(VALIDATION) * judged, rel=1e-12)
 
 
@@ -86,8 +87,8 @@ def test_one_batch_stands_for_all(
     graphs = GraphSet.build(mixed_water, 3.4)
     frames = torch.arange(4)
     model, task, _ = prepared(tiny(), graphs, kind, frames)
-    estimated = epoch_flops(model, task, frames, frames.split(1), 1)
-    each = [epoch_flops(model, task, frame, [frame], 1) for frame in frames.split(1)]
+    estimated = Flops.count(model, task, frames[:2]).of_epoch(graphs, frames, frames)
+    each = [Flops.count(model, task, one).of_epoch(graphs, one, one) for one in frames.split(1)]
     assert len(set(each)) > 1
     assert estimated == pytest.approx(sum(each), rel=0.1)
 
@@ -102,8 +103,7 @@ def test_tasks_that_take_turns_are_all_counted(
         parts = [{"task": task} for task in (masking, denoising)]
         mixed = {"name": "mixed", "schedule": schedule, "tasks": parts}
         model, task, _ = prepared(tiny(pretrain__task=mixed), graphs, "pretrain")
-        learnt = [epoch_flops(model, task, TRAIN[:n], [VALIDATION], 2) for n in (2, 4)]
-        counted[schedule] = learnt[1] - learnt[0]  # Validation is left out.
+        counted[schedule] = Flops.count(model, task, TRAIN[:2]).step
     assert counted["alternating"] == pytest.approx(counted["together"] / 2)
 
 
@@ -115,7 +115,7 @@ def test_counting_changes_neither_model_nor_random_numbers(
         model, task, stage = prepared(tiny(), graphs, "pretrain")
         torch.manual_seed(3)
         if count:
-            epoch_flops(model, task, TRAIN, [VALIDATION], 2)
+            Flops.count(model, task, TRAIN[:2])
         assert float(torch.rand(())) == float(torch.rand((), generator=torch.manual_seed(3)))
         *_, last = fit(model, task, stage, TRAIN, VALIDATION, 0)
         ends.append((model.state_dict(), last["val_loss"]))

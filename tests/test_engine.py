@@ -116,7 +116,7 @@ def test_the_code_is_for_all_sizes_above_one(
 
 def stored(model: Potential, term: Term, store: Path) -> Path:
     """The one file of code for the sizes of a term."""
-    (path,) = store.glob(f"{engine._key(model, term)}-*.zip")
+    (path,) = store.glob(f"{engine._key(model, term, 'float32')}-*.zip")
     return path
 
 

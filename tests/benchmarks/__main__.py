@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", help="egnn, gns, forcenet (default: all; quick: egnn)")
     add("--stages", nargs="+", help="masking, denoising, energy_forces")
     add("--sizes", nargs="+", metavar="ATOMS", help="81, 774 (default: both; quick: 81)")
-    add("--variants", nargs="+", help="textbook, textbook_sped_up, eager, compiled")
+    add("--variants", nargs="+", help="textbook, textbook_sped_up, eager, compiled, bf16")
     add("--threads", nargs="+", type=int, help="default: 1 2; quick: 1")
     add("--rounds", type=int, help="turns of each variant (default: 7; quick: 3)")
     add("--device", help="default: cuda where there is one, else cpu")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from study.engine import Engine, can_compile
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.potential import Potential
+from study.precision import Precision
 from study.seeding import seeded
 from study.tasks import Task
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
@@ -98,12 +100,13 @@ def eager_step(case: Case) -> Step:
     return _step(case, model, task, Engine(model))
 
 
-def compiled_step(case: Case) -> Step:
+def compiled_step(case: Case, precision: Precision = "float32") -> Step:
     """A step of `study.training`, gradients by compiled code."""
     if not can_compile(torch.device(case.device)):
         raise Unavailable("no compiler here")
     model, task = ours(case)
-    return _step(case, model, task, Engine(model, compiled=True, store=STORE))
+    engine = Engine(model, compiled=True, store=STORE, precision=precision)
+    return _step(case, model, task, engine)
 
 
 def _step(case: Case, model: Potential, task: Task, engine: Engine) -> Step:
@@ -187,6 +190,9 @@ VARIANTS = {
     ),
     "eager": Variant("ours, eager", sped_up=True, build=eager_step),
     "compiled": Variant("ours, compiled", sped_up=True, build=compiled_step),
+    "bf16": Variant(
+        "ours, compiled, bf16", sped_up=True, build=partial(compiled_step, precision="bf16")
+    ),
 }
 BASELINE = "textbook"
 
