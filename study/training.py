@@ -109,7 +109,7 @@ def fit(
         ending: asked after every step whether to write a checkpoint and end.
 
     Raises:
-        DivergenceError: when the loss or the criterion stops being finite.
+        DivergenceError: when the loss, its gradient or an error of validation stops being finite.
         PausedError: when `ending` has said so.
     """
     run = _Run(model, task, stage, train, validation, seed, folder, store, flops, ending)
@@ -211,8 +211,10 @@ class _Run:
         if not math.isfinite(metrics["train_loss"]):
             raise DivergenceError(f"training loss is {metrics['train_loss']} in epoch {number + 1}")
         metrics |= self._validate()
-        if not math.isfinite(metrics[self.task.criterion]):
-            raise DivergenceError(f"{self.task.criterion} is not finite in epoch {number + 1}")
+        # Not the criterion alone: searches rank by another error perhaps.
+        strange = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if strange:
+            raise DivergenceError(f"{strange[0]} is not finite in epoch {number + 1}")
         hopeless = self.task.hopeless(metrics) if self._past_a_tenth(number + 1) else ""
         if hopeless:
             raise DivergenceError(f"{hopeless} in epoch {number + 1}")

@@ -306,6 +306,8 @@ class Script:
     modes: list[bool] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     lost: str = ""
+    other: float = 0.0
+    """Another error than the criterion."""
 
     def hopeless(self, metrics: dict[str, float]) -> str:
         assert metrics["val_loss"] == self.values[len(self.weights) - 1]
@@ -329,7 +331,7 @@ class Script:
         self.modes.append(model.training)
         self.batches.append([-1, *torch.cat(batches).tolist()])
         self.draws.append(-float(torch.rand((), generator=generator)))
-        return {"val_loss": self.values[len(self.weights) - 1]}
+        return {"val_loss": self.values[len(self.weights) - 1], "val_other": self.other}
 
 
 def play(
@@ -434,6 +436,17 @@ def test_a_criterion_that_is_not_finite_is_divergence(
 ) -> None:
     with pytest.raises(DivergenceError, match="val_loss is not finite in epoch 2"):
         play(Script([1.0, value]), tiny)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_error_that_is_not_finite_is_reported(value: float, tiny: Callable[..., Trial]) -> None:
+    with pytest.raises(DivergenceError, match="val_other is not finite in epoch 1"):
+        play(Script([1.0], other=value), tiny)
+
+
+def test_a_gradient_beyond_numbers_is_divergence(tiny: Callable[..., Trial]) -> None:
+    with pytest.raises(DivergenceError, match="grad_norm is not finite in epoch 1"):
+        play(Script([1.0], slope=3e38), tiny, clip_norm=None)
 
 
 def test_a_diverged_epoch_leaves_no_checkpoint(tiny: Callable[..., Trial], tmp_path: Path) -> None:
