@@ -273,6 +273,8 @@ def test_pcqm4mv2_takes_the_gap_of_a_molecules_number(tmp_path: Path) -> None:
     raw.mkdir(parents=True)
     (raw / "data.csv.gz").write_bytes(gzip.compress(f"idx,smiles,homolumogap\n{rows}".encode()))
     assert settings_of(folder)["name"] == "pcqm4mv2_xyz"
+    with pytest.raises(UserError, match="no data set here"):
+        settings_of(folder / "0000001_0010000")
     frames = molecules.read_pcqm4mv2(folder)
     assert frames.numbers.tolist() == [8, 1, 6, 1]
     assert frames.positions[1].tolist() == [2.0, 0.5, 1.0]

@@ -161,8 +161,8 @@ def holds_qm9(path: Path) -> bool:
 
 
 def holds_pcqm4mv2(path: Path) -> bool:
-    """Whether it is a folder with PCQM4Mv2's xyz files, in it or below it."""
-    return path.is_dir() and any(_numbered(path))
+    """Whether it is a folder with PCQM4Mv2's name and xyz files; others may be called N.xyz too."""
+    return path.is_dir() and "pcqm4m" in path.name.lower() and any(_numbered(path))
 
 
 def _numbered(path: Path) -> Iterator[Path]:
