@@ -132,16 +132,19 @@ def _headline(study: Study) -> Headline:
     )
     told = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
     remarks = (_competitors(study), _seeds_wanted(final, main))
-    return Headline(_answer(final, main), " ".join(filter(None, remarks)), told)
+    return Headline(_answer(study, final, main), " ".join(filter(None, remarks)), told)
 
 
-def _answer(final: pd.DataFrame, main: Quantity) -> str:
+def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
     """What the arms that were pretrained, or else all arms with a reference, show."""
     rows = final[(final.quantity == main.name) & final.verdict.notna()]
     asked = ~rows.control.astype(bool)
     rows = rows[asked] if asked.any() else rows
     pretrained = ~rows.scratch.astype(bool)
     subject = "Pretraining" if pretrained.any() else "Longer training"
+    trials = compared(study)
+    if rows.arm.isin(trials[trials.auxiliary != ""].arm).any():
+        subject = "Pretraining or an auxiliary task"
     if not final.scratch.any():
         subject = "Another setting"
     lower, higher = (listed(rows[rows.verdict == said].arm) for said in ("lower", "higher"))

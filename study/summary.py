@@ -24,7 +24,9 @@ KIND = ("model.name", "dataset.name", "dataset.path")
 
 TOLD = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
 """Settings that a label tells anyway."""
-OWN = ("pretrain", "transfer")
+BESIDE = "finetune.task.auxiliary"
+"""A task that goes on beside finetuning, whose label tells all but its weight."""
+OWN = ("pretrain", "transfer", BESIDE)
 """What distinguishes an arm from its baseline."""
 
 
@@ -61,6 +63,12 @@ class Arm:
         """What an arm and its baseline have in common."""
         shared = {name: value for name, value in self.settings.items() if not name.startswith(OWN)}
         return digest(shared)
+
+    @property
+    def bare(self) -> bool:
+        """Neither pretrained nor finetuned beside another task."""
+        beside = any(name.startswith(f"{BESIDE}.") for name in self.settings)
+        return self.settings.get("pretrain", "") is None and not beside
 
     def facts(self) -> dict[str, Any]:
         """Settings, and every trial's end with its metrics in eV and Å."""
@@ -123,7 +131,7 @@ def _tell_apart(found: list[Arm]) -> None:
     """
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
-        if name in TOLD or name.startswith("pretrain.task."):
+        if name in TOLD or name.startswith(("pretrain.task.", f"{BESIDE}.task.")):
             continue
         kinds: dict[tuple[Any, ...], Counter[str]] = {}
         for arm in found:
@@ -135,7 +143,8 @@ def _tell_apart(found: list[Arm]) -> None:
             if name in arm.settings:
                 values = kinds[_kind(arm, name)]
                 if values[str(arm.settings[name])] <= USUAL * values.total():
-                    arm.label += f", {name} {_number(arm.settings[name])}"
+                    told = name.removeprefix(f"{BESIDE}.")
+                    arm.label += f", {told} {_number(arm.settings[name])}"
 
 
 def _kind(arm: Arm, name: str) -> tuple[Any, ...]:
@@ -158,7 +167,7 @@ def result_table(found: list[Arm]) -> Table:
     table.add_column("arm")
     for name in ("trials", _head(first), "against\nscratch", _head(second)):
         table.add_column(name, justify="right")
-    scratch = {arm.setting: arm for arm in found if arm.settings.get("pretrain", "") is None}
+    scratch = {arm.setting: arm for arm in found if arm.bare}
     shown = found
     if len(found) > MOST_ARMS:
         shown = sorted(found, key=lambda arm: -len(arm.completed))[:MOST_ARMS]

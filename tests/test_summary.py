@@ -103,7 +103,15 @@ def test_a_task_beside_finetuning_is_told() -> None:
     beside = {"task": {"name": "denoising", "noise_scale": 0.1}, "weight": 0.1}
     noisy = {"name": "energy_forces", "auxiliary": beside}
     shown = lines(ended(0.1), ended(0.2, task=noisy), ended(0.3, ratio=0.5, task=noisy))
-    arms_told = [line.partition(" 1/1")[0] for line in shown if " 1/1" in line]
-    assert arms_told[0] == "egnn scratch"
-    assert arms_told[1].startswith("egnn scratch + denoising 0.1")
-    assert arms_told[2].startswith("egnn masking 0.5 + denoising 0.1")
+    assert [line for line in shown if " 1/1" in line] == [
+        "egnn scratch 1/1 100 1",
+        "egnn scratch + denoising 0.1 1/1 200 +100.0 % 1",
+        "egnn masking 0.5 + denoising 0.1 1/1 300 +200.0 % 1",
+    ]
+    heavy = {"name": "energy_forces", "auxiliary": beside | {"weight": 0.2}}
+    shown = lines(ended(0.1), ended(0.2, task=noisy), ended(0.3, task=heavy))
+    assert [line.partition(" 1/1")[0] for line in shown if " 1/1" in line] == [
+        "egnn scratch",
+        "egnn scratch + denoising 0.1, weight 0.1",
+        "egnn scratch + denoising 0.1, weight 0.2",
+    ]

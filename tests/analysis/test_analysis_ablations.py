@@ -146,8 +146,12 @@ def test_a_task_beside_finetuning_is_compared_with_scratch_and_its_placebo(
         for place, (error, settings) in enumerate([(0.1, {}), (0.08, noisy), (0.1, fake)])
         for seed in SEEDS
     ]
-    rows = beside(final(compared(tabulate(*runs)), FORCE))
-    assert set(rows.arm) == {"auxiliary denoising 0.1 at weight 0.01"}
+    study = tabulate(*runs)
+    rows = beside(final(compared(study), FORCE))
+    arm = "auxiliary denoising 0.1 at weight 0.01"
+    assert set(rows.arm) == {arm}
+    told = "Pretraining or an auxiliary task lowered the final force error"
+    assert headline(study).sentence == f"{told}: {arm}."
     assert rows.set_index("kind").change[["scratch", "placebo"]].tolist() == pytest.approx(
         [-20] * 2
     )
