@@ -99,12 +99,10 @@ def require_usable(path: Path) -> None:
 
     Raises:
         UserError: naming it.
-        OSError: if the folder cannot be made or written to.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            return
+        _require_room(path.absolute().parent)
+        return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
@@ -113,6 +111,18 @@ def require_usable(path: Path) -> None:
     # SQLite opens such a file all the same, and fails later.
     if not os.access(path, os.W_OK):
         raise _unusable(path, "it cannot be written to")
+
+
+def _require_room(folder: Path) -> None:
+    """Try whether files can be written to a folder, or to that in which it would be made."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as problem:
+        raise UserError(
+            f"{folder}: cannot be written to ({problem.strerror}); choose another --out or "
+            "--tracking-uri"
+        ) from None
 
 
 def _unusable(path: Path, why: str) -> UserError:

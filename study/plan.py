@@ -23,7 +23,7 @@ from study.records import Tag
 from study.space import Space
 from study.starts import remarks_on_starts
 from study.study_folder import StudyFolder
-from study.trial import Dataset, Stage, Trial
+from study.trial import Dataset, Stage, TIP3PWater, Trial
 from study.work import Work
 
 
@@ -194,6 +194,17 @@ class Plan:
             frames = folder_of(dataset, self.root)
             if frames.exists():
                 verified_header(frames)
+        self._check_sizes()
+
+    def read(self) -> None:
+        """Read the data sets that are not simulated, while nothing else is written yet.
+
+        Raises:
+            UserError: if one cannot be read, or is too small for some trial.
+        """
+        for dataset in self.datasets:
+            if not isinstance(dataset, TIP3PWater):
+                prepare(dataset, self.root, cores(), lambda _done, _total: None)
         self._check_sizes()
 
     def prepare(self, progress: Callable[[int, int], None]) -> DataSets:

@@ -85,6 +85,7 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
         from study.session import require_cluster
 
         require_cluster(chosen.address)
+    plan.read()
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         journal, tracker, session = _conduct(plan, console, chosen, limit, ending)

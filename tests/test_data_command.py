@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from study import run
 from study.data import main
 from study.datasets import imported, rpbe
 from study.doubts import warnings
@@ -132,7 +133,7 @@ def test_a_bad_file_leaves_nothing_behind(
     assert error.startswith(str(file))
     assert rule in error
     assert error.count("\n") == 1
-    assert folders(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_file_is_answered_in_one_line(
@@ -240,6 +241,29 @@ def test_a_file_too_small_for_a_trial_is_refused_before_any_training(
     assert str(plan.space.path) in str(refused.value)
     with pytest.raises(UserError):
         plan.prepare(nothing)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("energy -76.4", "energy", ":9: must be `energy E`"),
+        ("0.1 1.8 0 H", "0.1 nan 0 H", "must "),
+        (" O ", " Xx ", "Xx"),
+    ],
+)
+def test_a_study_on_a_bad_file_is_refused_in_a_line_and_writes_nothing(
+    old: str, new: str, rule: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = structures(10)
+    assert old in content
+    file.write_text(content.replace(old, new))
+    out = tmp_path / "out"
+    space = plan_of(tmp_path, file).space.path
+    assert run.main(["--space", str(space), "--profile", "quick", "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(str(file))
+    assert rule in line
+    assert not out.exists()
 
 
 def test_masking_anything_but_water_is_refused(file: Path, tmp_path: Path) -> None:

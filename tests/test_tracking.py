@@ -452,10 +452,10 @@ def test_a_database_that_cannot_be_made_or_written_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_reachable(f"sqlite:///{tmp_path}/new/mlflow.db")
-    assert not list((tmp_path / "new").iterdir())
+    assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        require_reachable(f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(UserError, match="file/runs: cannot be written to"):
+        require_reachable(f"sqlite:///{tmp_path}/file/runs/mlflow.db")
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (a)")

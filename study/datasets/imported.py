@@ -156,11 +156,13 @@ def store(folder: Path, make: Callable[[], Frames], settings: dict[str, Any]) ->
 
 
 def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
-    store = folder.parent
-    busy = f"{folder}: another process is reading this data set; wait until it is done"
+    if folder.exists():
+        return folder
+    # Before the lock, so that nothing is written if something is wrong with them.
+    frames, store = make(), folder.parent
+    busy = f"{folder}: another process is writing this data set; wait until it is done"
     with locked(store / f"{folder.name}.lock", busy):
         if not folder.exists():
-            frames = make()
             partial = store / f"{folder.name}.partial"
             remove(partial)
             frames.save(partial)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import vesin
 from numpy.typing import NDArray
 
 from study.errors import UserError
@@ -40,6 +39,8 @@ def check(frames: Frames, source: Path) -> None:
 
 def closest_atoms(frames: Frames) -> NDArray[np.float64]:
     """(frames,) shortest distance in each, images included, Å; infinite beyond `NEAR`."""
+    import vesin  # It imports torch, which takes long.
+
     search = vesin.NeighborList(cutoff=NEAR, full_list=False)
     shortest = np.full(len(frames), np.inf)
     for index, cell in enumerate(frames.cells):
