@@ -112,6 +112,16 @@ def test_a_beginning_study_says_how_long_what_is_left_takes(small: Path, done: P
     assert told(fresh).startswith(f"  time     {low} to {high}, ")
 
 
+def test_checkpoints_of_stopped_trials_count_until_an_audit(small: Path) -> None:
+    small.write_text("search: {trials: 7, repeat_best: 0}\n" + SMALL_SPACE)
+    without = plan_of(small)
+    small.write_text("early_stopping: {}\n" + small.read_text())
+    stopping = plan_of(small)
+    # Model, two moments and the best weights, in two checkpoints.
+    expected = 7 * 2 * 4 * weights(stopping.typical)
+    assert estimate(stopping).disk - estimate(without).disk == pytest.approx(expected)
+
+
 def test_trials_at_once_that_want_more_than_the_machine_has_are_told(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
