@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from study.conductor import EarlyStop, Proposals
 from study.journal import Entry, Journal
 from study.plan import Plan
+from study.search.asha import Asha
 from study.search.audit import Audit
 from study.search.grid import Grid
+from study.search.optuna_search import OptunaProposals
 from study.trial import Trial
 from study.work import Work
 
@@ -26,11 +28,6 @@ def build_search(
     """
     settings, entries = plan.space.settings, journal.entries()
     early_stop = None
-    if settings.early_stopping is not None or settings.search is not None:
-        # Ray takes long to import; `study.tune` sets what it reads when it is imported first.
-        from study import tune  # noqa: F401
-        from study.search.asha import Asha
-        from study.search.optuna_search import OptunaProposals
     if settings.early_stopping is not None:
         early_stop = Asha(settings.early_stopping, plan.longest_finetuning)
         for number, entry in entries.items():

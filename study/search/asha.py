@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import SimpleNamespace
-
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.schedulers.trial_scheduler import TrialScheduler
+from typing import Any
 
 from study.space import EarlyStopping
 
@@ -22,29 +21,45 @@ class Asha:
     """
 
     def __init__(self, settings: EarlyStopping, epochs: int) -> None:
-        self.scheduler = ASHAScheduler(
+        self.settings, self.epochs = settings, epochs
+        self.known: dict[int, SimpleNamespace] = {}
+        self.earlier: list[tuple[int, list[float]]] = []
+        """What an earlier run of the study reported, until the scheduler is needed."""
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """Ray's, which takes seconds to import."""
+        # `study.tune` sets what Ray reads when it is imported first.
+        from study import tune  # noqa: F401, I001
+        from ray.tune.schedulers import ASHAScheduler
+
+        return ASHAScheduler(
             time_attr="epoch",
             metric="value",
             mode="min",
-            max_t=epochs,
-            grace_period=min(settings.grace_epochs, epochs),
-            reduction_factor=settings.reduction_factor,
+            max_t=self.epochs,
+            grace_period=min(self.settings.grace_epochs, self.epochs),
+            reduction_factor=self.settings.reduction_factor,
             # A trial at its last epoch must still be tested.
             stop_last_trials=False,
         )
-        self.known: dict[int, SimpleNamespace] = {}
-        self.epochs = epochs
 
     def remember(self, number: int, values: list[float]) -> None:
         """What a trial reported in an earlier run of the study, epoch by epoch."""
-        for epoch, value in enumerate(values, start=1):
-            self.hopeless(number, epoch, value)
+        self.earlier.append((number, values))
 
     def hopeless(self, number: int, epoch: int, value: float) -> bool:
         """Whether the trial failed the rung that it has reached; known rungs decide nothing."""
+        while self.earlier:
+            before, values = self.earlier.pop(0)
+            for past, known in enumerate(values, start=1):
+                self._report(before, past, known)
+        return self._report(number, epoch, value) and epoch < self.epochs
+
+    def _report(self, number: int, epoch: int, value: float) -> bool:
         if number not in self.known:
             self.known[number] = SimpleNamespace(trial_id=str(number))
             self.scheduler.on_trial_add(None, self.known[number])
         report = {"epoch": epoch, "value": value}
         decision = self.scheduler.on_trial_result(None, self.known[number], report)
-        return decision == TrialScheduler.STOP and epoch < self.epochs
+        return bool(decision == self.scheduler.STOP)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-
-import optuna
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
-from ray.tune.search.optuna import OptunaSearch
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from study.conductor import Later, Planned
 from study.journal import Entry
 from study.records import WorkResult
-from study.search.sampler import RepeatableSampler
 from study.space import Space
 from study.trial import Trial
 from study.work import Work
 
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
 STUDY = "search"
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class OptunaProposals:
     """What Optuna proposes, then the best of it with all seeds, beside the same from scratch.
 
     A study that continues gets the journal's proposals again, in the same order and with the same
-    numbers; what ended is told to Optuna as it ended.
+    numbers; what ended is told to Optuna as it ended. Optuna and Ray take seconds to import, and a
+    search that is over does without.
 
     Args:
         space: with a `search` block.
@@ -52,16 +53,37 @@ class OptunaProposals:
         self.open: set[int] = set()
         self.scores: dict[int, float] = {}
         self.repeats: Iterator[Planned] | None = None
-        storage = optuna.storages.InMemoryStorage()
-        self.search = OptunaSearch(
+        self.untold: list[Entry] = []
+        """Ends of an earlier run that Optuna will be told once it is asked."""
+
+    @cached_property
+    def search(self) -> Any:
+        """Ray Tune's OptunaSearch."""
+        # `study.tune` sets what Ray reads when it is imported first.
+        from study import tune  # noqa: F401, I001
+        from study.search.sampler import RepeatableSampler
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return OptunaSearch(
             space=self._ask,
-            metric=space.settings.metric,
+            metric=self.space.settings.metric,
             mode="min",
             sampler=RepeatableSampler(self.settings.sampler, self.settings.seed),
-            storage=storage,
+            storage=optuna.storages.InMemoryStorage(),
             study_name=STUDY,
         )
-        self.study = optuna.load_study(study_name=STUDY, storage=storage)
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's study, which knows all that ended."""
+        import optuna
+
+        study = optuna.load_study(study_name=STUDY, storage=self.search._storage)
+        while self.untold:
+            study.add_trial(_as_optuna(self.untold.pop(0), self.space))
+        return study
 
     def next(self) -> Planned | Later | None:
         """The next trial, `LATER` while all slots are taken or the best are not yet known."""
@@ -99,16 +121,27 @@ class OptunaProposals:
             return self._remember(entry)
         if entry is not None:
             planned = entry.planned
-            self.study.enqueue_trial(planned.parameters)
-            self.search.suggest(str(planned.number))
+            self._suggest(planned.number, planned.parameters)
         else:
-            number = next(self.free)
-            parameters = self.search.suggest(str(number))
-            work = self.work(self.space.propose(FixedTrial(parameters)))
-            planned = Planned(number, work, parameters, exempt=False)
+            planned = self._invent(next(self.free))
         self.open.add(planned.number)
         self.proposed[planned.number] = planned
         return planned
+
+    def _invent(self, number: int) -> Planned:
+        from optuna.trial import FixedTrial
+
+        parameters = self._suggest(number)
+        work = self.work(self.space.propose(FixedTrial(parameters)))
+        return Planned(number, work, parameters, exempt=False)
+
+    def _suggest(self, number: int, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What Optuna proposes after all that it knows, or the parameters that it is to propose."""
+        study = self.study
+        if parameters is not None:
+            study.enqueue_trial(parameters)
+        proposed: dict[str, Any] = self.search.suggest(str(number))
+        return proposed
 
     def _ask(self, trial: optuna.Trial) -> None:
         """Optuna's define-by-run space."""
@@ -117,7 +150,7 @@ class OptunaProposals:
     def _remember(self, entry: Entry) -> Planned:
         """Tell Optuna how a proposal of an earlier run ended."""
         number = entry.planned.number
-        self.study.add_trial(_as_optuna(entry, self.space))
+        self.untold.append(entry)
         self.proposed[number] = entry.planned
         if entry.result is not None and entry.result.status == "completed":
             self.scores[number] = min(entry.values)
@@ -137,6 +170,8 @@ class OptunaProposals:
 
 def _as_optuna(entry: Entry, space: Space) -> FrozenTrial:
     """A proposal of an earlier run as Optuna keeps it."""
+    from optuna.trial import FixedTrial, TrialState, create_trial
+
     fixed = FixedTrial(entry.planned.parameters)
     space.propose(fixed)
     status = entry.result.status if entry.result else "failed"
