@@ -82,7 +82,8 @@ class Work:
         pretrain, start = self.trial.pretraining, self.trial.start
         arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
         if pretrain and pretrain.dataset:
-            arm += f" on {pretrain.dataset.name}"
+            file = getattr(pretrain.dataset, "path", None)
+            arm += f" on {Path(file).name if file else pretrain.dataset.name}"
         auxiliary = getattr(self.trial.finetune.task, "auxiliary", None)
         if auxiliary and self.kind == "trial":
             arm += f" + {auxiliary.task.label}"

@@ -46,6 +46,10 @@ def test_finetunings_on_several_data_sets_share_a_pretraining(tiny: Tiny) -> Non
     assert first.pretraining.data_hash == "other"
     assert first.pretraining.settings["dataset"]["molecules"] == 16
     assert first.label == "egnn masking 0.5 on tip3p_water, seed 0"
+    file = {"name": "ase_file", "path": "data/small.extxyz"}
+    trial = tiny(pretrain__dataset=file, pretrain__task={"name": "denoising"})
+    work = Work("trial", trial, "here", pretraining_data_hash="other")
+    assert work.label == "egnn denoising 0.5 on small.extxyz, seed 0"
 
 
 def test_work_on_two_data_sets_survives_json(tiny: Tiny) -> None:
