@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from study.datasets.conformers import in_vacuum
 from study.datasets.sanity import closest_atoms
+from study.elements import SYMBOLS
 from study.frames import Frames
 from study.inspection import copies, fitted_elements, force_size
 from study.properties import PROPERTIES
@@ -67,10 +68,25 @@ def warnings(frames: Frames) -> list[str]:
     if {"energy", "forces"} <= set(frames.labels):
         found += _mismatched_labels(frames)
     found += _strange_properties(frames)
+    found += _lonely_elements(frames)
     if len(np.unique(frames.groups)) == 1 < len(frames):
         by = "published" if "part" in frames.properties else "frame"
         found.append(f"all frames are one group: only `split: {{by: {by}}}` can divide them")
     return found
+
+
+def _lonely_elements(frames: Frames) -> list[str]:
+    """Elements that a split may test on without having trained on them."""
+    groups = np.repeat(frames.groups, frames.sizes)
+    homes = {int(z): np.unique(groups[frames.numbers == z]) for z in np.unique(frames.numbers)}
+    if len(np.unique(frames.groups)) == 1:
+        return []
+    return [
+        f"{SYMBOLS[z - 1]} is in one group alone: where that is tested, no model has learned it; "
+        "leave it out, or split by frame"
+        for z, home in homes.items()
+        if len(home) == 1
+    ]
 
 
 def _strange_properties(frames: Frames) -> list[str]:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
@@ -326,6 +327,19 @@ def test_oc20_gives_adsorption_energies_and_the_forces_of_fixed_atoms_too(tmp_pa
     assert frames.forces[0].tolist() == [0.01, -0.02, 0.03]
     assert frames.cells[0, 1].tolist() == [0, 8, -4]
     assert frames.groups.tolist() == [0, 1]
+
+
+def test_inspect_warns_of_an_element_that_may_be_tested_unlearned(tmp_path: Path) -> None:
+    made = [molecule(name) for name in ("CH3CH2OH", "CH3COF", "CH3COF", "H2CO")]
+    for atoms, group in zip(made, "abbc", strict=True):
+        atoms.info["group"] = group
+    found = warnings(ase_file.joined(made, tmp_path))
+    assert [line.partition(":")[0] for line in found if "alone" in line] == [
+        "F is in one group alone"
+    ]
+    made[0] = molecule("CF4")
+    made[0].info["group"] = "a"
+    assert not any("alone" in line for line in warnings(ase_file.joined(made, tmp_path)))
 
 
 def test_pairs_of_oc20_must_belong_together(tmp_path: Path) -> None:
