@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -259,7 +260,7 @@ class _Workers(_Unsaved, tune.Callback):
             reason = f"it hung: no step was done in the time of --patience; {log} shows where"
             self.conductor.end(work.key, WorkResult("failed", reason))
         elif "OutOfMemoryError" in why or "low on memory" in why:
-            reason = f"out of memory: Ray ended its process ({_cause(why)})"
+            reason = f"out of memory: Ray ended its process{_shortage(why)}"
             self.conductor.end(work.key, WorkResult("failed", reason, facts={OUT_OF_MEMORY: True}))
         else:
             self.conductor.lost(work.key, _cause(why))
@@ -274,6 +275,12 @@ class _Workers(_Unsaved, tune.Callback):
         del iteration, trials
         if self.ending.number is not None and self.conductor.idle:
             raise KeyboardInterrupt
+
+
+def _shortage(why: str) -> str:
+    """How much memory the machine had left, as far as Ray tells."""
+    told = re.search(r"was ([\d.]+) ?GB used / ([\d.]+) ?GB limit", why)
+    return f" when {told[1]} of {told[2]} GB of the machine were in use" if told else ""
 
 
 def _cause(why: str) -> str:

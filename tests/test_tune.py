@@ -101,3 +101,13 @@ def test_a_cluster_that_is_not_there_is_noticed_without_ray(
     monkeypatch.setattr(ray, "init", None)
     with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:9: nobody answers"):
         require_cluster("127.0.0.1:9")
+
+
+def test_ray_tells_how_short_of_memory_the_machine_was() -> None:
+    told = (
+        "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on "
+        "memory. Memory on the node (IP: 127.0.0.1, ID: ab) was 22.41GB used / 23.52GB limit "
+        "(0.952806); Refer to the documentation on how to address the out of memory issue: https://x"
+    )
+    assert tune._shortage(told) == " when 22.41 of 23.52 GB of the machine were in use"
+    assert tune._shortage("killed") == ""
