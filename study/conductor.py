@@ -109,6 +109,7 @@ class _Running:
         planned: the trial; none for a pretraining.
         values: a trial's metric by epoch, which may come twice.
         began: whether it has a worker.
+        told: whether observers know that it has begun.
         deaths: how many of its workers have died.
     """
 
@@ -116,6 +117,7 @@ class _Running:
     planned: Planned | None
     values: dict[int, float] = field(default_factory=dict)
     began: bool = False
+    told: bool = False
     deaths: int = 0
 
 
@@ -351,11 +353,15 @@ class Conductor:
         self._tell_ended(running, outcome.result)
 
     def _tell_started(self, running: _Running) -> None:
+        running.told = True
         number = None if running.planned is None else running.planned.number
         for observer in self.observers:
             observer.started(running.work, number)
 
     def _tell_ended(self, running: _Running, result: WorkResult) -> None:
+        # Its worker may have died before it was up.
+        if not running.told:
+            self._tell_started(running)
         for observer in self.observers:
             observer.ended(running.work, result)
         if running.planned is not None:

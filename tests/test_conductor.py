@@ -260,6 +260,20 @@ def test_work_whose_worker_dies_goes_to_another_up_to_three_times(
     assert caplog.text.count("died (no power); another goes on") == RETRIES
 
 
+def test_work_whose_worker_dies_before_it_is_up_has_begun_and_ended(tmp_path: Path) -> None:
+    """An observer that is not told so knows nothing of what ends."""
+    log, arms = Log(), [trial(), trial(seed=1)]
+    conductor = conduct(tmp_path, arms, log)
+    for _ in arms:
+        assert conductor.next() in arms
+    conductor.end(arms[0].key, WorkResult("failed", "out of memory"))
+    for _ in range(RETRIES + 1):
+        conductor.lost(arms[1].key, "no power")
+        conductor.next()
+    for arm in arms:
+        assert log.of(arm.label) == ["started", "failed"]
+
+
 def test_work_that_was_lost_waits_for_a_later_run_once_nothing_may_begin(tmp_path: Path) -> None:
     log, arm = Log(), trial()
     conductor = conduct(tmp_path, [arm], log)
