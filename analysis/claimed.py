@@ -131,6 +131,8 @@ USUAL = {
     "within": ("pretrain.task.within", "water"),
     "atom": ("pretrain.task.atom", "hydrogen"),
     "trainable": ("finetune.trainable", "all"),
+    "pretrain_precision": ("pretrain.precision", "float32"),
+    "precision": ("finetune.precision", "float32"),
 }
 """Settings that have the papers' value unless a claim names another, as far as trials have them."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from study.frames import Frames
-from study.neighbors import neighbor_list
+from study.neighbors import dense_neighbors, neighbor_list
 
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
@@ -139,11 +139,22 @@ class GraphSet:
 
 
 def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Neighbours at the batch's present positions.
+    """Neighbours at the batch's present positions, found on its device where that is faster.
 
     Returns:
         edge_index (2, E) and shift (E, 3) Å, as in the batch.
     """
+    found = None
+    if graph.pos.device.type == "cuda":
+        found = dense_neighbors(graph.pos.detach(), graph.ptr, graph.cell, cutoff)
+    edge_index, lattice = found or _connect_each(graph, cutoff)
+    cells = graph.cell[graph.batch[edge_index[1]]].double()
+    shift = torch.einsum("ei,eij->ej", lattice.double(), cells)
+    return edge_index, shift.to(graph.pos.dtype)
+
+
+def _connect_each(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Frame by frame on the processor: edge_index (2, E), lattice translations (E, 3)."""
     positions = graph.pos.detach().cpu().double().numpy()
     cells, first = graph.cell.cpu().double().numpy(), graph.ptr.tolist()
     pairs, shifts = [], []
@@ -151,10 +162,10 @@ def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
         here = slice(first[number], first[number + 1])
         found, lattice = neighbor_list(positions[here], cell, cutoff)
         pairs.append(found + np.int64(first[number]))
-        shifts.append(lattice @ cell)
-    device, dtype = graph.pos.device, graph.pos.dtype
+        shifts.append(lattice)
+    device = graph.pos.device
     edge_index = torch.tensor(np.concatenate(pairs, axis=1), device=device)
-    return edge_index, torch.tensor(np.concatenate(shifts), dtype=dtype, device=device)
+    return edge_index, torch.tensor(np.concatenate(shifts), device=device)
 
 
 def to_data(frames: Frames, index: int, cutoff: float) -> Data:

@@ -6,12 +6,17 @@ import itertools
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 try:
     import vesin
 except ModuleNotFoundError:
     vesin = None
+
+MOST_PAIRS = 2**23
+"""That `dense_neighbors` compares: 2 GB."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Target, source, and the lattice translations of the source, (E,), (E,), (E, 3)."""
@@ -97,3 +102,41 @@ def _images(
     places = wrapped + translations[:, None]
     image, atom = np.nonzero(((places > -reach) & (places < 1 + reach)).all(axis=-1))
     return atom, translations[image], places[image, atom]
+
+
+def dense_neighbors(
+    positions: Tensor, ptr: Tensor, cells: Tensor, cutoff: float
+) -> tuple[Tensor, Tensor] | None:
+    """The same for a batch on its device, where every two atoms see one image of each other.
+
+    All pairs of atoms of a frame are compared, each by its nearest image: what a GPU does in less
+    time than it takes to ask the processor.
+
+    Args:
+        positions: (N, 3) Å.
+        ptr: (G + 1,) first atom of each frame, then N.
+        cells: (G, 3, 3) Å.
+        cutoff: Å.
+
+    Returns:
+        edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; nothing
+        where a cell is thinner than two cutoffs, or there are more than `MOST_PAIRS`.
+    """
+    sizes = ptr.diff()
+    inverse = torch.linalg.inv(cells.double())
+    thickness = 1 / inverse.norm(dim=1)
+    if bool((thickness < 2 * cutoff).any()) or int(sizes.square().sum()) > MOST_PAIRS:
+        return None
+    frame = torch.repeat_interleave(sizes)
+    target = torch.repeat_interleave(sizes[frame])
+    count = torch.cumsum(sizes[frame], 0) - sizes[frame]
+    source = torch.arange(len(target), device=ptr.device) - count[target] + ptr[frame[target]]
+    owner, cells = frame[target], cells.double()
+    places = torch.einsum("ni,nij->nj", positions.double(), inverse[frame])
+    apart = places[target] - places[source]
+    shifts = -apart.round()
+    apart += shifts
+    along = [apart[:, axis, None] * cells[owner, axis] for axis in range(3)]
+    vectors = along[0] + along[1] + along[2]
+    near = (vectors.square().sum(dim=1) < cutoff**2) & (source != target)
+    return torch.stack([source, target])[:, near], shifts[near]

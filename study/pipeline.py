@@ -206,17 +206,18 @@ class _Setup:
         self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
     ) -> Iterator[dict[str, float]]:
         stage, (train, validation, _) = self.stage, self.parts
-        graphs = self.task.graphs
+        graphs, used = self.task.graphs, train[: stage.frames]
         if self.kind not in _FLOPS:
-            batch = torch.arange(min(stage.batch_size, len(graphs)), device=graphs.device)
-            _FLOPS[self.kind] = Flops.count(self.model, self.task, batch)
-        flops = _FLOPS[self.kind].of_epoch(graphs, train[: stage.frames], validation)
+            count = min(stage.batch_size, len(graphs))
+            spread = torch.linspace(0, len(graphs) - 1, count, device=graphs.device).long()
+            _FLOPS[self.kind] = Flops.count(self.model, self.task, spread)
+        flops = _FLOPS[self.kind].of_epoch(graphs, used, validation)
         return fit(
             self.model, self.task, stage, train, validation, seed, folder, store, flops, ending
         )
 
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
-        """Final metrics; the test frames are read here and nowhere else."""
+        """Final metrics; errors on the test frames are looked at here and nowhere else."""
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
         last = history[-1].metrics
@@ -281,7 +282,8 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     if work.kind == "trial" and depth is not None:
         model.freeze_beyond(depth)
     task = build_task(stage, model, graphs, train)
-    settings = [part.model_dump(mode="json") for part in (trial.model, stage.task)]
+    # As they are in the space, with the hash of code of the user's own.
+    settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None
     kind = digest([work.data_hash, settings, stage.batch_size, learning])
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash(), kind)

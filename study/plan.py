@@ -230,6 +230,13 @@ class Plan:
                     f"{self.space.path}: resources.{name}: must be <= {has}, as this machine has, "
                     f"but got {wants:g}; ask for less, or run on a cluster with --address"
                 )
+        stages = [stage for trial in self.grid or self.space.samples for stage in trial.stages]
+        on_gpu = asked.gpus > 0 and gpus()
+        if not on_gpu and any(stage.precision == "tf32" for stage in stages):
+            raise UserError(
+                f"{self.space.path}: precision: must be float32 or bf16 without a GPU, but got "
+                "tf32; leave it out, or run on a cluster with --address"
+            )
 
     def _check_sizes(self) -> None:
         problems = []

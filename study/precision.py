@@ -17,13 +17,13 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 
 def products(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Within this context, linear layers and their derivatives multiply in some precision.
+    """Within this context, layers and their derivatives multiply in some precision.
 
     Weights, sums over edges, and all that is no product of matrices stay float32.
 
     Args:
-        precision: float32; tf32, in which GPUs round factors to 10 bits; bf16, in which factors and
-            products are rounded to 7 bits, and sums within a product are float32.
+        precision: float32; tf32, in which GPUs round the factors of any product of matrices to 10
+            bits; bf16, in which factors and products of linear layers are rounded to 7 bits.
         device: that computes.
 
     Raises:
@@ -50,7 +50,7 @@ def _tensor_float() -> Iterator[None]:
 
 
 class _BFloat16(TorchFunctionMode):
-    """Torch's autocast would also round what layers put out, energies and their sums among them."""
+    """Torch's autocast would also round what follows a layer, energies and their sums among it."""
 
     def __torch_function__(
         self,

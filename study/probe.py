@@ -27,7 +27,7 @@ from study.models.potential import Potential
 from study.own_settings import realized
 from study.pipeline import build_task
 from study.plan import Plan
-from study.process import speed_up
+from study.process import set_up, speed_up
 from study.sizes import Sizes
 from study.training import compiles, fit
 from study.trial import Dataset, Stage, TIP3PWater, Trial
@@ -110,14 +110,16 @@ class Probe:
 
     def _speed(self, trial: Trial, stage: Stage) -> Speed:
         what = [trial.dataset_of(stage), trial.model, stage.task]
-        kind = digest([[part.model_dump(mode="json") for part in what], stage.batch_size])
+        settings = [part.model_dump(mode="json") for part in what]
+        kind = digest([settings, stage.batch_size, stage.precision])
         if kind not in self.speeds:
             self.speeds[kind] = self._measure(trial, stage)
         return self.speeds[kind]
 
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
         trial, stage = realized(trial, self.plan.root), realized(stage, self.plan.root)
-        torch.set_num_threads(self.plan.space.settings.resources.cpus)
+        resources = self.plan.space.settings.resources
+        set_up(resources.cpus, self.device, deterministic=resources.deterministic)
         speed_up(torch.device(self.device), trial.model.hidden)
         size = stage.batch_size
         frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)

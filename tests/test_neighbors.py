@@ -8,12 +8,17 @@ import ase
 import ase.neighborlist
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from study import neighbors
-from study.neighbors import neighbor_list
+from study.frames import Frames
+from study.graph import GraphSet, connect
+from study.neighbors import dense_neighbors, neighbor_list
+from study.seeding import seeded
 
 Array = NDArray[np.float64]
 Edge = tuple[int, int, int, int, int]
@@ -24,6 +29,9 @@ def edges_of(positions: Array, cell: Array, cutoff: float) -> list[Edge]:
     """What is found with vesin; without it the same must be, in any order of each target's."""
     edges = searched(positions, cell, cutoff)
     assert sorted(searched_without_vesin(positions, cell, cutoff)) == sorted(edges)
+    dense = searched_densely(positions, cell, cutoff)
+    assert (dense is not None) == (thinnest(cell) >= 2 * cutoff)
+    assert dense is None or sorted(dense) == sorted(edges)
     return edges
 
 
@@ -36,6 +44,23 @@ def searched_without_vesin(positions: Array, cell: Array, cutoff: float) -> list
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(neighbors, "vesin", None)
         return searched(positions, cell, cutoff)
+
+
+def searched_densely(positions: Array, cell: Array, cutoff: float) -> list[Edge] | None:
+    ptr = torch.tensor([0, len(positions)])
+    found = dense_neighbors(torch.tensor(positions), ptr, torch.tensor(cell)[None], cutoff)
+    if found is None:
+        return None
+    edge_index, shifts = found
+    return [tuple(edge) for edge in torch.cat([edge_index, shifts.T.long()]).T.tolist()]
+
+
+def thinnest(cell: Array) -> float:
+    """Smallest distance between opposite faces: volume over area."""
+    a, b, c = cell
+    volume = abs(np.dot(a, np.cross(b, c)))
+    areas = [np.linalg.norm(np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))]
+    return float(volume / max(areas))
 
 
 def brute_force(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
@@ -127,3 +152,28 @@ def test_edges_are_sorted_by_target() -> None:
     edges = edges_of(rng.uniform(0, 6, (20, 3)), 6 * np.eye(3), 3.4)
     targets = [target for _, target, *_ in edges]
     assert targets == sorted(targets)
+
+
+def test_a_batch_is_connected_on_its_device_as_frame_by_frame(mixed_water: Frames) -> None:
+    cutoff = 1.5
+    batch = GraphSet.build(mixed_water, cutoff).gather(torch.tensor([3, 0, 2]))
+    batch.pos += 3 * torch.randn(batch.pos.shape, generator=seeded(0))
+    edge_index, shift = connect(batch, cutoff)
+    found = dense_neighbors(batch.pos, batch.ptr, batch.cell, cutoff)
+    assert found is not None
+    lattice = zip(found[1].float(), batch.cell[batch.batch[found[0][0]]], strict=True)
+    moved = torch.stack([steps @ cell for steps, cell in lattice])
+
+    def in_order(edges: Tensor, shifts: Tensor) -> list[list[float]]:
+        return sorted(torch.cat([edges, (1e3 * shifts).round().T]).T.tolist())
+
+    assert in_order(found[0], moved) == in_order(edge_index, shift)
+    assert torch.equal(found[0][1], edge_index[1])  # Both are sorted by target.
+
+
+def test_too_many_pairs_are_left_to_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = torch.zeros((3, 3)), torch.tensor([0, 2, 3]), 10 * torch.eye(3).expand(2, 3, 3)
+    monkeypatch.setattr(neighbors, "MOST_PAIRS", 5)
+    assert dense_neighbors(*batch, cutoff=3.4) is not None
+    monkeypatch.setattr(neighbors, "MOST_PAIRS", 4)
+    assert dense_neighbors(*batch, cutoff=3.4) is None

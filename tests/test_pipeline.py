@@ -104,6 +104,41 @@ def test_both_stages_yield_a_record_per_epoch(
     ]
 
 
+def test_operations_are_counted_anew_for_trials_that_differ_in_them(
+    tiny: Callable[..., Trial], water: Frames, water_folder: Path, tmp_path: Path
+) -> None:
+    first = {"pretrain": None, "finetune__epochs": 1}
+    displaced = {"name": "energy_forces", "auxiliary": {"task": {"name": "denoising"}}}
+    different = {
+        "model": {"model__hidden": 12},
+        "batch": {"finetune__batch_size": 3},
+        "task": {"finetune__task": displaced},
+        "frozen": {"finetune__trainable": "readout"},
+    }
+    same = {"lr": {"finetune__lr": 1e-3}, "seed": {"seed": 1}}
+
+    def counted(name: str, changes: dict[str, Any]) -> float:
+        done = perform(
+            Work("trial", tiny(**first, **changes), water.content_hash()),
+            tmp_path / name,
+            water_folder,
+        )
+        return next(done).metrics["flops"]
+
+    def all_counted(folder: str, *, fresh: bool) -> dict[str, float]:
+        found = {}
+        for name, changes in {"first": {}, **different, **same}.items():
+            if fresh:
+                pipeline._FLOPS.clear()
+            found[name] = counted(f"{folder}/{name}", changes)
+        return found
+
+    remembered = all_counted("remembered", fresh=False)
+    assert remembered == all_counted("fresh", fresh=True)
+    assert remembered["first"] not in [remembered[name] for name in ("model", "task", "frozen")]
+    assert remembered["lr"] == remembered["first"]
+
+
 def test_a_finished_trial_has_errors_on_the_test_frames(work: Work, done: Path) -> None:
     outcome = outcome_of(work, done)
     assert outcome.result.status == "completed"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from study import engine
 from study.engine import Engine
 from study.errors import UserError
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.potential import Potential
-from study.precision import products
+from study.precision import Precision, products
 from study.seeding import seeded
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.training import fit
@@ -21,6 +24,7 @@ from study.trial import EGNN, Stage
 from study.trial import EnergyForces as EnergyForcesSettings
 
 CPU = torch.device("cpu")
+PRECISIONS = get_args(Precision)
 HALF_UNIT = 2.0**-8
 """Relative error of rounding to 7 bits after the leading one."""
 
@@ -66,6 +70,21 @@ def test_nothing_else_is_rounded_and_nothing_outside() -> None:
 def test_tensor_float_needs_a_gpu() -> None:
     with pytest.raises(UserError, match=r"tf32.*GPU.*bf16"):
         products("tf32", CPU)
+
+
+def test_tensor_float_lasts_as_long_as_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", told.append)
+    with products("tf32", torch.device("cuda")):
+        assert told == ["high"]
+    assert told == ["high", "highest"]
+
+
+def test_code_of_another_precision_is_other_code(mixed_water: Frames) -> None:
+    model, task = water_model(mixed_water)
+    (term,) = task.terms(torch.arange(4), seeded(3))
+    assert len({engine._key(model, term, each) for each in PRECISIONS}) == len(PRECISIONS)
 
 
 def water_model(frames: Frames) -> tuple[Potential, EnergyForces]:
