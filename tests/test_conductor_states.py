@@ -186,6 +186,19 @@ class Studies(RuleBasedStateMachine):
     def lose(self, data: st.DataObject) -> None:
         """A worker dies; work that has lost too many fails, other work goes to the next one."""
         work, _ = self.working.pop(data.draw(st.sampled_from(sorted(self.working))))
+        self.lose_worker_of(work)
+
+    @rule(gives_up=st.booleans())
+    def lose_early(self, *, gives_up: bool) -> None:
+        """A worker dies before it is up; for lack of memory nobody tries again."""
+        work = self.conductor.next()
+        if work is not None and gives_up:
+            self.ends[work.key] = "failed"
+            self.conductor.end(work.key, WorkResult("failed", REASON))
+        elif work is not None:
+            self.lose_worker_of(work)
+
+    def lose_worker_of(self, work: Work) -> None:
         losses = self.losses.get(work.key, 0) + 1
         self.losses[work.key] = losses
         if losses > RETRIES:
