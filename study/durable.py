@@ -160,8 +160,8 @@ def read_hashed(path: Path) -> bytes:
 
 
 def is_mine(path: Path) -> bool:
-    """Whether a file or folder belongs to the user of this process, and nobody else made it."""
-    return path.stat().st_uid == os.geteuid()
+    """Whether a file or folder belongs to the user of this process, and so does a link to it."""
+    return path.exists() and {path.stat().st_uid, path.lstat().st_uid} == {os.geteuid()}
 
 
 def append_json(path: Path, value: dict[str, Any]) -> None:

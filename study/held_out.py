@@ -6,6 +6,7 @@ table of it.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from functools import partial
@@ -91,11 +92,12 @@ def _predicted(
 def _way_by_hand(work: Work, root: Path, frames: Path) -> str:
     """How test frames are predicted of what has no place in the table of predictions."""
     trial, place = work.trial, work.folder(root)
+    there, data = shlex.quote(str(place)), shlex.quote(str(frames))
     return (
         f"{place}: learned {trial.finetune.task.label}, but without a file only energies and "
-        f"forces are predicted; write its test frames with `python -m study.data split {frames} "
+        f"forces are predicted; write its test frames with `python -m study.data split {data} "
         f"SPLIT --by {trial.split.by} --test {trial.split.test} --validation "
-        f"{trial.split.validation} --seed {trial.seed}`, then run `python -m study.predict {place} "
+        f"{trial.split.validation} --seed {trial.seed}`, then run `python -m study.predict {there} "
         "SPLIT/test.extxyz`"
     )
 

@@ -225,13 +225,13 @@ def _require_whole(parsed: ast.Module, code: str) -> None:
                 )
 
 
-def find(code: str, name: str, base: Kind) -> Kind:
-    """The settings class of a name.
+def find(code: str, name: str, base: Kind, planned: str = "") -> Kind:
+    """The settings class of a name; `code` and `planned` as in `load`.
 
     Raises:
-        UserError: if the code has none of that name and kind.
+        UserError: if the code has none of that name and kind, or is not what was planned.
     """
-    kinds = [kind for kind in classes(load(code)[0]) if issubclass(kind, base)]
+    kinds = [kind for kind in classes(load(code, planned)[0]) if issubclass(kind, base)]
     named = {name_of(kind, code): kind for kind in kinds}
     if name not in named:
         what = f"a class derived from `study.own.{base.__name__}`"

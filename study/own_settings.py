@@ -168,6 +168,5 @@ def typed(settings: Own, base: Kind, root: Path) -> Any:
     assert settings.sha256 is not None
     kept = _kept(settings.sha256, root)
     code = str(kept) if kept.exists() else settings.code
-    load(code, settings.sha256)
-    kind = find(code, settings.name, base)
+    kind = find(code, settings.name, base, settings.sha256)
     return kind.model_validate(settings.model_dump(exclude={"code", "sha256"}))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,8 +248,15 @@ def bring(name: str, root: Path, progress: Callable[[int, int], None]) -> Path:
         found = {"address": source.address, "size": file.stat().st_size, "sha256": _sha256(file)}
         write_json(record, found)
     if not place.exists():
-        raise UserError(f"{folder}: must hold {published.path} after unpacking, but does not")
+        raise UserError(
+            f"{folder}: must hold {published.path} after unpacking, but does not; delete this "
+            "folder, and fetch the set again"
+        )
     return place
+
+
+DAMAGED = (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError)
+"""What unpacking raises of an archive that is not whole."""
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -259,7 +268,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     safe: dict[str, Any] = {} if archive.suffix == ".zip" else {"filter": "data"}
     try:
         shutil.unpack_archive(archive, partial, **safe)
-    except (shutil.ReadError, tarfile.TarError, OSError, EOFError) as problem:
+    except DAMAGED as problem:
         remove(partial)
         if getattr(problem, "errno", None):
             raise  # a full disk is no fault of the archive

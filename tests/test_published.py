@@ -176,6 +176,25 @@ def test_an_archive_is_unpacked_and_may_not_write_elsewhere(
     assert (tmp_path / "downloads" / "mine" / "a" / "b.npz").read_bytes() == CONTENT
 
 
+def test_a_damaged_zip_is_told_and_leaves_nothing_half_unpacked(
+    entry: Published,
+    server: type[_Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = Source(server.address, "a.zip")  # type: ignore[attr-defined]
+    packed = replace(entry, path="a/b.npz", sources=(source,), archives=("a.zip",))
+    monkeypatch.setitem(published.SETS, "mine", packed)
+    content = bytearray(zip_of("a/b.npz"))
+    content[content.index(CONTENT) + len(CONTENT) // 2] ^= 1
+    server.content = bytes(content)
+    assert main(["fetch", "mine", "--out", str(tmp_path)]) == 2
+    assert "a.zip: cannot be unpacked" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.unpacking*"))
+    assert not list(tmp_path.rglob("b.npz"))
+
+
 def test_names_that_cannot_be_fetched_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
