@@ -88,7 +88,7 @@ class Engine:
         return torch.stack([term.weight * self._backward(term) for term in terms]).sum()
 
     def _backward(self, term: Term) -> Tensor:
-        with products(self.precision, term.batch.pos.device):
+        with products(self.precision, next(self.model.parameters()).device):
             return self._add(term)
 
     def _add(self, term: Term) -> Tensor:
