@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors
+from study.graph import edge_vectors, gather_rows
 from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding
 from study.models.potential import ConservativePotential
@@ -41,12 +41,14 @@ class Layer(nn.Module):
         """(E, F) eq. 3."""
         source, target = edge_index
         return self.edge(
-            self.target(features)[target] + self.source(features)[source] + self.radial(radial)
+            gather_rows(self.target(features), target)
+            + gather_rows(self.source(features), source)
+            + self.radial(radial)
         )
 
     def move(self, positions: Tensor, target: Tensor, pull: Tensor, degree: Tensor) -> Tensor:
         """(N, 3) new positions, eq. 4 with the mean over neighbours as normalisation."""
-        return positions.index_add(0, target, pull / degree[target])
+        return positions.index_add(0, target, pull / gather_rows(degree, target))
 
     def update(self, features: Tensor, target: Tensor, messages: Tensor) -> Tensor:
         """(N, F) new features, eqs. 5 and 6, with the residual of the authors' code."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors
+from study.graph import edge_vectors, gather_rows
 from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.initial import initialize
@@ -55,12 +55,13 @@ class Layer(nn.Module):
         """
         source, target = edge_index
         normed = self.norm(scalars)
-        values = self.value(normed)[source] * self.value_filter(basis)
+        values = gather_rows(self.value(normed), source) * self.value_filter(basis)
         attended, along_vectors, along_edge = (weight * values).chunk(3, dim=-1)
         heard = attended * self._attention(normed, edge_index, basis)
         received = torch.zeros_like(scalars).index_add(0, target, heard)
         push = (
-            vectors[source] * along_vectors[:, None] + directions[..., None] * along_edge[:, None]
+            gather_rows(vectors, source) * along_vectors[:, None]
+            + directions[..., None] * along_edge[:, None]
         )
         moved = torch.zeros_like(vectors).index_add(0, target, push)
 
@@ -72,7 +73,8 @@ class Layer(nn.Module):
     def _attention(self, normed: Tensor, edge_index: Tensor, basis: Tensor) -> Tensor:
         """(E, F) SiLU of the three-fold product of query, key and filter, summed over a head."""
         source, target = edge_index
-        product = self.query(normed)[target] * self.key(normed)[source] * self.key_filter(basis)
+        product = gather_rows(self.query(normed), target) * gather_rows(self.key(normed), source)
+        product = product * self.key_filter(basis)
         per_head = product.unflatten(-1, (self.heads, product.shape[-1] // self.heads))
         weights = nn.functional.silu(per_head.sum(dim=-1, keepdim=True))
         return weights.expand_as(per_head).reshape(product.shape)
@@ -178,6 +180,6 @@ class EquivariantTransformer(ConservativePotential):
         """(N, F) features mixed with those of the neighbours' elements (ibid., eq. 3)."""
         source, target = graph.edge_index
         filters = weight * self.neighbor_filter(basis)
-        sent = self.neighbor_species(graph.z)[source] * filters
+        sent = gather_rows(self.neighbor_species(graph.z), source) * filters
         received = torch.zeros_like(features).index_add(0, target, sent)
         return self.meet(torch.cat([features, received], dim=-1))

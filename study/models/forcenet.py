@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from study.elements import RADII
-from study.graph import edge_vectors
+from study.graph import edge_vectors, gather_rows
 from study.models.embedding import AtomEmbedding
 from study.models.harmonics import spherical_harmonics
 from study.models.initial import initialize
@@ -96,14 +96,16 @@ class Layer(nn.Module):
         """(E, F) weights that the convolution gives to each feature of the source."""
         source, target = edge_index
         return self.filter(
-            self.target(features)[target] + self.source(features)[source] + self.basis(basis)
+            gather_rows(self.target(features), target)
+            + gather_rows(self.source(features), source)
+            + self.basis(basis)
         )
 
     def update(self, features: Tensor, edge_index: Tensor, filters: Tensor) -> Tensor:
         """(N, F) new features, from the filtered sum over neighbours and the atom itself."""
         source, target = edge_index
         values = self.value(features)
-        received = (self.own * values).index_add(0, target, filters * values[source])
+        received = (self.own * values).index_add(0, target, filters * gather_rows(values, source))
         return features + self.node(received)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors
+from study.graph import edge_vectors, gather_rows
 from study.models.embedding import AtomEmbedding
 from study.models.initial import initialize
 from study.models.potential import DirectPotential
@@ -102,7 +102,8 @@ class Layer(nn.Module):
     def messages(self, nodes: Tensor, edges: Tensor, edge_index: Tensor) -> Tensor:
         """(E, F) what every edge tells its target, and by how much its own state changes."""
         source, target = edge_index
-        together = self.target(nodes)[target] + self.source(nodes)[source] + self.state(edges)
+        together = gather_rows(self.target(nodes), target) + gather_rows(self.source(nodes), source)
+        together = together + self.state(edges)
         return self.edge(self.style.share(3) * together)
 
     def update(self, nodes: Tensor, target: Tensor, messages: Tensor, weight: Tensor) -> Tensor:

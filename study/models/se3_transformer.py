@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors
+from study.graph import edge_vectors, gather_rows
 from study.models.activation import SiLU
 from study.models.embedding import AtomEmbedding, ForceEmbedding
 from study.models.harmonics import spherical_harmonics
@@ -140,7 +140,9 @@ class Layer(nn.Module):
         keys, values = {}, {}
         for degree in self.outputs:
             messages = [
-                self.kernels[f"{given} to {degree}"](features[given][source], basis, harmonics)
+                self.kernels[f"{given} to {degree}"](
+                    gather_rows(features[given], source), basis, harmonics
+                )
                 for given in self.inputs
             ]
             keys[degree], values[degree] = torch.stack(messages).sum(dim=0).chunk(2, dim=1)
@@ -164,14 +166,16 @@ class Layer(nn.Module):
         """
         scores = []
         for name, linear in self.queries.items():
-            query = _mix(linear, features[int(name)])[target]
+            query = gather_rows(_mix(linear, features[int(name)]), target)
             per_head = (query * keys[int(name)]).sum(dim=-1).unflatten(-1, (self.heads, -1))
             scores.append(per_head.sum(dim=-1) / math.sqrt(per_head.shape[-1] * query.shape[-1]))
         score = LARGEST_SCORE * (torch.stack(scores).sum(dim=0) / LARGEST_SCORE).tanh()
         power = weight * score.exp()
         total = power.new_ones(len(features[0]), self.heads).index_add(0, target, power)
         channels = features[0].shape[1]
-        return (power / total[target]).repeat_interleave(channels // self.heads, dim=-1)
+        return (power / gather_rows(total, target)).repeat_interleave(
+            channels // self.heads, dim=-1
+        )
 
     def _gate(self, features: dict[int, Tensor]) -> dict[int, Tensor]:
         """Scalars through SiLU; the others are multiplied by a function of scalars and lengths."""
