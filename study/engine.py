@@ -192,12 +192,18 @@ class FastProducts(CustomGraphPass):
     Inductor accumulates a product into what it is added to, for which that is copied first; here it
     is added afterwards, by the next elementwise kernel. And oneDNN multiplies faster by weights
     whose columns are contiguous, not their rows.
+
+    Several threads of inductor's add up rows in any order, one number at a time; here torch does,
+    in one order.
     """
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""
         for node in graph.find_nodes(op="call_function", target=aten.addmm.default):
             self._split(graph, node)
+        if torch.get_num_threads() > 1:
+            for node in graph.find_nodes(op="call_function", target=aten.index_put.default):
+                self._add_in_order(graph, node)
         turned: dict[Node, Node] = {}
         for node in graph.find_nodes(op="call_function", target=aten.mm.default):
             left, right = node.args
@@ -217,6 +223,16 @@ class FastProducts(CustomGraphPass):
         with graph.inserting_before(node):
             product = _call(graph, aten.mm.default, left, right)
             total = _call(graph, aten.add.Tensor, product, summand)
+        node.replace_all_uses_with(total)
+        graph.erase_node(node)
+
+    def _add_in_order(self, graph: Graph, node: Node) -> None:
+        arguments: Any = node.args
+        summand, indices, values, *accumulate = arguments
+        if accumulate != [True] or len(indices) != 1:
+            return
+        with graph.inserting_before(node):
+            total = _call(graph, aten.index_add.default, summand, 0, indices[0], values)
         node.replace_all_uses_with(total)
         graph.erase_node(node)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from study.graph import gather_rows
 from study.models.potential import MAX_ATOMIC_NUMBER
 from study.models.radial import distances
 
@@ -27,8 +28,10 @@ class AtomEmbedding(nn.Module):
     def forward(self, graph: Data) -> Tensor:
         """(N, F); a graph without `masked` gets no mask embedding at all."""
         elements = graph.z.new_zeros(graph.z.shape) if self.species_blind else graph.z
-        features = self.species(elements)
-        return features + self.mask(graph.masked.long()) if "masked" in graph else features
+        features = gather_rows(self.species.weight, elements)
+        if "masked" in graph:
+            features = features + gather_rows(self.mask.weight, graph.masked.long())
+        return features
 
 
 class ForceEmbedding(nn.Module):

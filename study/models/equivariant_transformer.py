@@ -180,6 +180,6 @@ class EquivariantTransformer(ConservativePotential):
         """(N, F) features mixed with those of the neighbours' elements (ibid., eq. 3)."""
         source, target = graph.edge_index
         filters = weight * self.neighbor_filter(basis)
-        sent = gather_rows(self.neighbor_species(graph.z), source) * filters
+        sent = gather_rows(self.neighbor_species.weight, graph.z[source]) * filters
         received = torch.zeros_like(features).index_add(0, target, sent)
         return self.meet(torch.cat([features, received], dim=-1))
