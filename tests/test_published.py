@@ -152,6 +152,12 @@ def zip_of(name: str) -> bytes:
     return buffer.getvalue()
 
 
+def packed_in(archive: str, entry: Published, server: type[_Server]) -> Published:
+    """The set as one archive, which holds `a/b.npz`."""
+    source = Source(server.address, archive)  # type: ignore[attr-defined]
+    return replace(entry, path="a/b.npz", sources=(source,), archives=(archive,))
+
+
 @pytest.mark.parametrize(("archive", "made"), [("a.tar.bz2", tar_of), ("a.zip", zip_of)])
 def test_an_archive_is_unpacked_and_may_not_write_elsewhere(
     archive: str,
@@ -162,9 +168,7 @@ def test_an_archive_is_unpacked_and_may_not_write_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = Source(server.address, archive)  # type: ignore[attr-defined]
-    packed = replace(entry, path="a/b.npz", sources=(source,), archives=(archive,))
-    monkeypatch.setitem(published.SETS, "mine", packed)
+    monkeypatch.setitem(published.SETS, "mine", packed_in(archive, entry, server))
     server.content = made("../../b.npz")
     assert main(["fetch", "mine", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
@@ -183,9 +187,7 @@ def test_a_damaged_zip_is_told_and_leaves_nothing_half_unpacked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = Source(server.address, "a.zip")  # type: ignore[attr-defined]
-    packed = replace(entry, path="a/b.npz", sources=(source,), archives=("a.zip",))
-    monkeypatch.setitem(published.SETS, "mine", packed)
+    monkeypatch.setitem(published.SETS, "mine", packed_in("a.zip", entry, server))
     content = bytearray(zip_of("a/b.npz"))
     content[content.index(CONTENT) + len(CONTENT) // 2] ^= 1
     server.content = bytes(content)
