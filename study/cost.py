@@ -141,7 +141,7 @@ def _of_cpus(packages: Path, stat: Path) -> Lap | None:
 
 def _size(graphs: GraphSet, frames: Tensor) -> int:
     """Atoms and edges of the frames."""
-    return sum(int(rows.offsets.diff()[frames].sum()) for rows in (graphs.atoms, graphs.edges))
+    return int(graphs.atoms.offsets.diff()[frames].sum()) + graphs.edges.count(frames)
 
 
 class _Counter(TorchDispatchMode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.sizes import Sizes
+from study.sizes import EDGE_BYTES, MOST_EDGE_BYTES, Sizes
 from study.trial import Stage, Trial
 
 STEP_OVERHEAD = 0.004
@@ -31,10 +31,10 @@ WORKER = 0.4e9
 """Bytes that a worker of Ray takes beyond a process of its own once it has done many trials."""
 PACKAGES = WORKER + 0.5e9
 """Bytes of a trial's process without any data: torch and torch-geometric, too."""
-HELD_PER_EDGE, HELD_PER_ATOM = 14, 45
-"""Bytes of a data set's graphs."""
-BUILT_PER_EDGE = 50
-"""The same while neighbours are searched for."""
+HELD_PER_ATOM = 45
+"""Bytes of a data set's graphs, without edges."""
+BUILT = 2.5
+"""Of the memory that edges take: what they take while neighbours are searched for."""
 PER_CHANNEL = {
     "egnn": 145,
     "gns": 58,
@@ -112,12 +112,18 @@ def stage_memory(trial: Trial, stage: Stage, sizes: Sizes) -> float:
 
 def built_memory(trial: Trial, sizes: Sizes) -> float:
     """Of a process that finds the neighbours of a whole data set, bytes."""
-    return PACKAGES + sizes.frames * _edges(trial, sizes) * BUILT_PER_EDGE
+    return PACKAGES + BUILT * _edge_bytes(trial, sizes)
 
 
 def held_bytes(trial: Trial, sizes: Sizes) -> float:
     """Of the graphs of a whole data set."""
-    return sizes.frames * (_edges(trial, sizes) * HELD_PER_EDGE + sizes.atoms * HELD_PER_ATOM)
+    return _edge_bytes(trial, sizes) + sizes.frames * sizes.atoms * HELD_PER_ATOM
+
+
+def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
+    """Of the neighbours that a process holds: none if they are too many."""
+    edges = sizes.frames * _edges(trial, sizes) * EDGE_BYTES
+    return edges if edges <= MOST_EDGE_BYTES else 0.0
 
 
 def weights(trial: Trial) -> float:

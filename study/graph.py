@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from study.edges import Edges, Ragged, connect_frames
 from study.frames import Frames
 from study.neighbors import dense_neighbors, neighbor_list
 
@@ -36,24 +37,6 @@ def gather_rows(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Ragged:
-    """Rows of several owners, one owner after the other.
-
-    Args:
-        offsets: (owners + 1,) first row of each owner, then the number of all rows.
-    """
-
-    offsets: Tensor
-
-    def rows(self, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the chosen owners in order, and for each row its place in `owners`."""
-        starts, sizes = self.offsets[owners], self.offsets[owners + 1] - self.offsets[owners]
-        place = torch.repeat_interleave(sizes)
-        first = torch.cumsum(sizes, 0) - sizes
-        return torch.arange(len(place), device=place.device) + (starts - first)[place], place
-
-
-@dataclass(frozen=True)
 class GraphSet:
     """Every frame of a data set with its neighbours, as flat tensors on one device.
 
@@ -64,9 +47,7 @@ class GraphSet:
         energy: (frames,) total energies, eV, float64.
         cell: (frames, 3, 3) Å.
         atoms: rows of `z`, `pos`, `force` by frame.
-        edge_index: (2, ΣE) source and target, counted from the frame's first atom.
-        edge_shift: (ΣE, 3) lattice translations of the target, whole numbers.
-        edges: rows of `edge_shift` by frame.
+        edges: neighbours by frame.
         cutoff: Å.
         properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
     """
@@ -77,25 +58,28 @@ class GraphSet:
     energy: Tensor
     cell: Tensor
     atoms: Ragged
-    edge_index: Tensor
-    edge_shift: Tensor
-    edges: Ragged
+    edges: Edges
     cutoff: float
     properties: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def build(
-        cls, frames: Frames, cutoff: float, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        cls,
+        frames: Frames,
+        cutoff: float,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        most_held: int | None = None,
     ) -> GraphSet:
-        """Connect every frame and move all to `device`; energies stay float64."""
-        lists = [
-            neighbor_list(frames.positions[first:last], cell, cutoff)
-            for first, last, cell in zip(
-                frames.offsets[:-1], frames.offsets[1:], frames.cells, strict=True
-            )
-        ]
-        edge_index = np.concatenate([pairs for pairs, _ in lists], axis=1)
-        counts = [len(shifts) for _, shifts in lists]
+        """Connect every frame and move all to `device`; energies stay float64.
+
+        Args:
+            frames: of the set.
+            cutoff: Å.
+            dtype: of positions, forces and cells.
+            device: torch device.
+            most_held: bytes that neighbours may take in memory; see `connect_frames`.
+        """
         real = partial(torch.tensor, dtype=dtype, device=device)
         return cls(
             z=torch.tensor(frames.numbers, dtype=torch.long, device=device),
@@ -104,9 +88,7 @@ class GraphSet:
             energy=torch.tensor(frames.energies, device=device),
             cell=real(frames.cells),
             atoms=Ragged(torch.tensor(frames.offsets, device=device)),
-            edge_index=torch.tensor(edge_index, device=device),
-            edge_shift=torch.tensor(np.concatenate([shifts for _, shifts in lists]), device=device),
-            edges=Ragged(torch.tensor(np.concatenate([[0], np.cumsum(counts)]), device=device)),
+            edges=connect_frames(frames, cutoff, torch.device(device), most_held),
             cutoff=cutoff,
             properties={
                 name: torch.tensor(values, device=device)
@@ -129,16 +111,21 @@ class GraphSet:
         Args:
             frames: (G,) indices.
         """
+        batch = self.gather_atoms(frames)
+        pairs, lattice, place = self.edges.of(frames)
+        batch.edge_index = pairs.long() + batch.ptr[place]
+        translations = lattice.to(self.pos.dtype)
+        batch.shift = torch.einsum("ei,eij->ej", translations, batch.cell[place])
+        return batch
+
+    def gather_atoms(self, frames: Tensor) -> Batch:
+        """The same without edges."""
         atoms, batch = self.atoms.rows(frames)
-        edges, edge_batch = self.edges.rows(frames)
         sizes = torch.bincount(batch, minlength=len(frames))
         ptr = torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])
-        lattice = self.edge_shift[edges].to(self.pos.dtype)
         return Batch(
             z=self.z[atoms],
             pos=self.pos[atoms],
-            edge_index=self.edge_index[:, edges].long() + ptr[edge_batch],
-            shift=torch.einsum("ei,eij->ej", lattice, self.cell[frames][edge_batch]),
             cell=self.cell[frames],
             batch=batch,
             ptr=ptr,

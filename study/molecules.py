@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from study.edges import Ragged
 from study.elements import RADII
 from study.errors import UserError
-from study.graph import GraphSet, Ragged, edge_vectors
+from study.graph import GraphSet, edge_vectors
 
 HYDROGEN, OXYGEN = 1, 8
 

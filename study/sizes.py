@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 SplitBy = Literal["trajectory", "frame", "composition", "published"]
 """What a split deals out whole."""
 
+EDGE_BYTES = 14
+"""Of an edge held in memory: two atoms in 32 bits, three translations in 16."""
+MOST_EDGE_BYTES = 4_000_000_000
+"""That a process holds of a data set; if there are more, each batch finds its own."""
+
 Histogram = tuple[tuple[int, int], ...]
 """(frames of a unit, number of such units), smallest units first."""
 

@@ -72,7 +72,7 @@ def test_operations_of_egnn_are_those_counted_by_hand(
     frames = water.select(torch.tensor([0] * 12).numpy())  # Of the same size, edges included.
     graphs = GraphSet.build(frames, 3.4)
     model, task, stage = prepared(tiny(), graphs, "finetune")
-    atoms, edges = (int(rows.offsets[1]) for rows in (graphs.atoms, graphs.edges))
+    atoms, edges = int(graphs.atoms.offsets[1]), graphs.edges.count(torch.tensor([0]))
     learnt, judged = egnn_products(atoms, edges)
     counted = Flops.count(model, task, TRAIN[: stage.batch_size]).of_epoch(
         graphs, TRAIN, VALIDATION

@@ -10,8 +10,9 @@ import torch
 from torch_geometric.data import Batch
 from torch_geometric.nn import global_add_pool
 
+from study.edges import FoundEdges, HeldEdges, Ragged
 from study.frames import Frames
-from study.graph import GraphSet, Ragged, edge_vectors, to_data
+from study.graph import GraphSet, edge_vectors, to_data
 from study.models import build_model
 from study.trial import EGNN
 
@@ -92,3 +93,35 @@ def test_energies_keep_double_precision(water: Frames) -> None:
     huge = replace(water, energies=water.energies - 7e5)
     energy = GraphSet.build(huge, CUTOFF).gather(torch.tensor([3])).energy
     assert energy.item() == huge.energies[3]
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
+def test_batches_are_the_same_whether_neighbours_are_held_or_found(
+    name: str, every_water: dict[str, Frames]
+) -> None:
+    frames = every_water[name]
+    held = GraphSet.build(frames, CUTOFF)
+    found = GraphSet.build(frames, CUTOFF, most_held=0)
+    assert isinstance(held.edges, HeldEdges)
+    assert isinstance(found.edges, FoundEdges)
+    for chosen in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
+        ours, theirs = (graphs.gather(torch.tensor(chosen)) for graphs in (held, found))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118
+
+
+def test_neighbours_are_held_up_to_the_bytes_that_they_take(water: Frames) -> None:
+    everything = torch.arange(len(water))
+    edges = GraphSet.build(water, CUTOFF).edges
+    assert isinstance(edges, HeldEdges)
+    size = edges.index.nbytes + edges.shift.nbytes
+    assert size == 14 * edges.count(everything)
+    kinds = [type(GraphSet.build(water, CUTOFF, most_held=most).edges) for most in (size - 1, size)]
+    assert kinds == [FoundEdges, HeldEdges]
+
+
+def test_neighbours_that_are_not_held_are_counted_about(mixed_water: Frames) -> None:
+    held, found = (GraphSet.build(mixed_water, CUTOFF, most_held=most).edges for most in (None, 0))
+    everything = torch.arange(4)
+    assert found.count(everything) == held.count(everything)
+    assert found.count(torch.tensor([1])) == pytest.approx(held.count(torch.tensor([1])), rel=0.2)

@@ -86,7 +86,7 @@ class Denoising(PretextTask):
             frames: (G,) indices into the graphs.
             generator: draws the noise; on the graphs' device.
         """
-        graph = self.graphs.gather(frames)
+        graph = self.graphs.gather_atoms(frames)
         noise = self._normal(graph, generator)
         if self.settings.center:
             noise = noise - _mean_per_graph(noise, graph)[graph.batch]

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
+from study.edges import Ragged
 from study.errors import UserError
-from study.graph import GraphSet, Ragged
+from study.graph import GraphSet
 from study.models.potential import Potential
 from study.molecules import HYDROGEN, OXYGEN, Neighborhoods, WaterMolecules
 from study.tasks import PretextTask, Term

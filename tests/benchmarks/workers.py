@@ -219,7 +219,8 @@ def _rate(state: _State) -> dict[str, float]:
 
 def _edges(state: _State) -> int:
     assert state.case is not None
-    return len(state.case.graphs().edge_shift) // 2
+    graphs = state.case.graphs()
+    return graphs.edges.count(torch.arange(len(graphs))) // 2
 
 
 def _held(state: _State) -> int:
