@@ -7,6 +7,8 @@ consistent (forces are the exact negative gradient of the energy), so a potentia
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,14 @@ from study.trial import EGNN, Trial
 from study.work import Work, load_outcome
 
 Array = NDArray[Any]
+
+
+def pytest_configure() -> None:
+    """One thread a process, and Ctrl-C as in a terminal, also where it was ignored."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 CUTOFF = 3.4
 RANGE = 3.0
