@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from study.trained import Precision, TrainedPotential, find_trained
+from study.trained import FloatType, TrainedPotential, find_trained
 
 
 class StudyCalculator(Calculator):
@@ -30,7 +30,7 @@ class StudyCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 - ASE's protocol
 
     def __init__(
-        self, model: str | Path, device: str = "cpu", precision: Precision = "float64"
+        self, model: str | Path, device: str = "cpu", precision: FloatType = "float64"
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         trained = find_trained(Path(model))

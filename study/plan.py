@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
+from study.datasets import folder_of, prepare, seconds_to_make, sizes_of
 from study.errors import UserError
-from study.estimate import counted, duration, stage_seconds
+from study.estimate import stage_seconds
 from study.finished import RESULT
 from study.frames import read_header, verified_header
 from study.identity import digest
@@ -257,91 +255,24 @@ class Plan:
             Tag.QUESTION: self.space.settings.question,
             Tag.SPACE: json.dumps(self.space.resolved()),
             Tag.NOTE: self.space.settings.question,
-            Tag.WARNING: "; ".join(self._warnings),
+            Tag.WARNING: "; ".join(self.warnings),
         }
 
-    def show(self, console: Console) -> None:
-        """Tell the user, in a few lines, what comes."""
-        settings = self.space.settings
-        console.print(settings.question, style="bold")
-        done = self.over or sum(self.is_done(trial, trial.finetune) for trial in self.grid)
-        console.print(f"  trials   {self._trials_in_words()}{_done_in_words(done)}")
-        console.print(f"  stages   {'; '.join(self._stages_in_words())}")
-        for name in dict.fromkeys(trial.start.name for trial in self.space.samples if trial.start):
-            console.print(f"  start    {name}, done before; what it cost is not counted")
-        for line in self._warnings:
-            console.print(f"  warning  {line}")
-        if self.audit:
-            console.print(f"  audit    finishes {self.audit} stopped trials, drawn at random")
-        for dataset in self.datasets:
-            console.print(f"  data     {dataset.label}; {self._data_in_words(dataset)}")
-        console.print(f"  results  {self.folder.path}")
-
     @property
-    def parallel(self) -> str:
-        """How much is done at once on what, in words."""
-        return f"{counted(self.slots, 'trial')} at a time on {self._machine()}"
-
-    @property
-    def seconds_to_make(self) -> float:
+    def seconds_of_making(self) -> float:
         """Expected time until all data sets are made or read."""
-        return sum(map(self._seconds_to_make, self.datasets))
+        return sum(map(self.seconds_to_make, self.datasets))
 
     @property
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """What whoever reads the results should know."""
         remarks = remarks_on_starts(self.space.samples, self.space.settings.seeds)
         return list(dict.fromkeys(remarks))
 
-    def _data_in_words(self, dataset: Dataset) -> str:
-        if seconds := self._seconds_to_make(dataset):
-            return f"made here, about {duration(seconds)}"
-        if not folder_of(dataset, self.root).exists():
-            return "made by your code"
-        remark = remark_on(dataset, self.root)
-        return "made already" + (f"; labels: {remark}" if remark else "")
-
-    def _seconds_to_make(self, dataset: Dataset) -> float:
+    def seconds_to_make(self, dataset: Dataset) -> float:
+        """Expected time until one is; nothing if it is there."""
         made = folder_of(dataset, self.root).exists()
         return 0.0 if made else seconds_to_make(dataset, self.root, cores())
-
-    def _trials_in_words(self) -> str:
-        settings = self.space.settings
-        seeds = counted(len(settings.seeds), "seed")
-        if settings.search is None:
-            arms = self.trials // len(settings.seeds)
-            return f"{self.trials}: {counted(arms, 'arm')} × {seeds}"
-        return (
-            f"{settings.search.trials} proposed by Optuna ({settings.search.sampler})"
-            + (", ASHA stops early" if settings.early_stopping else "")
-            + f"; then the best {settings.search.repeat_best} with {seeds}"
-            + (", also from scratch" if settings.baseline else "")
-            + f": {self.trials} in all"
-        )
-
-    def _stages_in_words(self) -> Iterator[str]:
-        """Both stages with their lengths; of a search, pretrainings cannot be counted before."""
-        samples = self.space.samples
-        if any(trial.pretraining for trial in samples):
-            epochs = _either(trial.pretraining.epochs for trial in samples if trial.pretraining)
-            if self.grid:
-                done = sum(self.is_done(*stage) for stage in self.pretraining_stages)
-                count = counted(len(self.pretrainings), "different pretraining")
-                yield f"{count} of {epochs} epochs{_done_in_words(done)}"
-            else:
-                yield f"pretrainings of {epochs} epochs, equal ones once"
-        yield f"finetunings of {_either(trial.finetune.epochs for trial in samples)} epochs"
-
-    def _machine(self) -> str:
-        return ", ".join(gpus()) if gpus() else counted(cores(), "core")
-
-
-def _done_in_words(count: int) -> str:
-    """How much of a grid is done already, by this study or another; of a search, by this."""
-    return f", {count} done already" if count else ""
-
-
-def _either(numbers: Iterable[int]) -> str:
-    return " or ".join(map(str, sorted(set(numbers))))
 
 
 def _stages(trials: list[Trial]) -> list[tuple[Trial, Stage]]:

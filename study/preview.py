@@ -22,6 +22,7 @@ from study.estimate import (
     weights,
 )
 from study.holes import listed
+from study.introduction import parallel
 from study.plan import Plan
 from study.provenance import gpus, hardware
 from study.sizes import Sizes
@@ -136,12 +137,12 @@ class Preview:
         if not any(cost.seconds):
             console.print("  time     nothing is left to do")
             return
-        making = self.plan.seconds_to_make
+        making = self.plan.seconds_of_making
         low, high = (
             duration(seconds / self.plan.slots + making + beside)
             for seconds, beside in zip(cost.seconds, BESIDE, strict=True)
         )
-        console.print(f"  time     {low} to {high}, {self.plan.parallel}")
+        console.print(f"  time     {low} to {high}, {parallel(self.plan)}")
         for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
             console.print(f"  without  {label}, which was not read yet")
 

@@ -65,11 +65,13 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
     options.patience(chosen)
     from rich.console import Console
 
+    from study.introduction import introduce
+
     spoken = Console(highlight=False, soft_wrap=True, markup=False, stderr=chosen.json)
     console = Console(quiet=True) if chosen.quiet else spoken
     console.print(f"{plan.space.path.stem}, profile {plan.space.profile} ({reason})")
     plan.check(on_cluster=bool(chosen.address))
-    plan.show(console)
+    introduce(plan, console)
     if chosen.verify_resume:
         return _verify_resume(plan, spoken)
     if chosen.dry_run or chosen.probe:

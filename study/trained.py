@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PORTABLE = "model.json"
 """In a folder with one model: what it is."""
 
-Precision = Literal["float32", "float64"]
+FloatType = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TrainedModel:
     """
 
     def __init__(
-        self, trained: Trained, device: str = "cpu", precision: Precision = "float32"
+        self, trained: Trained, device: str = "cpu", precision: FloatType = "float32"
     ) -> None:
         self.trained, self.device = trained, device
         self.dtype = getattr(torch, precision)
@@ -164,7 +164,7 @@ class TrainedPotential(TrainedModel):
     """
 
     def __init__(
-        self, trained: Trained, device: str = "cpu", precision: Precision = "float32"
+        self, trained: Trained, device: str = "cpu", precision: FloatType = "float32"
     ) -> None:
         require_potential(trained)
         super().__init__(trained, device, precision)

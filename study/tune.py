@@ -16,19 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# `ray start` demands a token where there is one, but does not tell those who connect.
-if (Path.home() / ".ray" / "auth_token").exists():
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-# Ctrl-C is the command line's business.
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# Of a worker that died the user is told in a line, and standard output is not Ray's.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-# Pretrainings report no validation force error, and that is no mistake.
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+from study import ray_settings  # noqa: F401
 
+# isort: split
 import ray
 from ray import tune
 from ray._private import ray_constants

@@ -25,6 +25,7 @@ from study.doubts import warnings
 from study.errors import UserError
 from study.frames import Frames, read_header
 from study.inspection import summary
+from study.introduction import introduce
 from study.plan import Plan
 from study.space import load_space
 
@@ -205,7 +206,7 @@ def plan_of(tmp_path: Path, file: Path, text: str = SPACE) -> Plan:
 
 def shown(plan: Plan) -> str:
     console = Console(file=io.StringIO(), width=200)
-    plan.show(console)
+    introduce(plan, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

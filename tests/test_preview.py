@@ -14,6 +14,7 @@ from rich.console import Console
 from study import plan, preview, run
 from study.datasets import folder_of
 from study.estimate import Cost, duration, stage_memory, weights
+from study.introduction import introduce
 from study.models import build_model
 from study.plan import Plan
 from study.preview import Experience, Preview
@@ -106,7 +107,7 @@ def test_a_beginning_study_says_how_long_what_is_left_takes(small: Path, done: P
     assert told(done) == "  time     nothing is left to do\n"
     fresh = Plan(done.space, small.parent / "elsewhere", "name", "")
     low, high = (
-        duration(seconds / fresh.slots + fresh.seconds_to_make + beside)
+        duration(seconds / fresh.slots + fresh.seconds_of_making + beside)
         for seconds, beside in zip(estimate(fresh).seconds, preview.BESIDE, strict=True)
     )
     assert told(fresh).startswith(f"  time     {low} to {high}, ")
@@ -138,7 +139,7 @@ def test_trials_at_once_that_want_more_than_the_machine_has_are_told(
 def words(given: Plan) -> str:
     console = Console(width=150)
     with console.capture() as captured:
-        given.show(console)
+        introduce(given, console)
     return captured.get()
 
 

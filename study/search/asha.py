@@ -29,8 +29,7 @@ class Asha:
     @cached_property
     def scheduler(self) -> Any:
         """Ray's, which takes seconds to import."""
-        # `study.tune` sets what Ray reads when it is imported first.
-        from study import tune  # noqa: F401, I001
+        from study import ray_settings  # noqa: F401, I001
         from ray.tune.schedulers import ASHAScheduler
 
         return ASHAScheduler(

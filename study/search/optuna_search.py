@@ -59,8 +59,7 @@ class OptunaProposals:
     @cached_property
     def search(self) -> Any:
         """Ray Tune's OptunaSearch."""
-        # `study.tune` sets what Ray reads when it is imported first.
-        from study import tune  # noqa: F401, I001
+        from study import ray_settings  # noqa: F401, I001
         from study.search.sampler import RepeatableSampler
         import optuna
         from ray.tune.search.optuna import OptunaSearch
