@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ SHORT, LONG = 4, 24
 """Trials of a study, and epochs of a trial: their differences give the overhead of each."""
 HEAVY = "import mlflow, optuna, ray.tune, torch_geometric"
 """Read once before anything is timed, so that nobody pays for cold disks."""
-PR_SET_CHILD_SUBREAPER, PATIENCE = 36, 20.0
-"""Of Linux, and seconds that processes left behind are waited for."""
+PR_SET_CHILD_SUBREAPER, PATIENCE, EVERY = 36, 20.0, 0.1
+"""Of Linux; seconds that processes left behind are waited for, and between looks at them."""
 LONG_TRIAL, ITS_EPOCHS = 300.0, 50
 """Seconds and epochs of the trial whose share of overhead is stated."""
 
@@ -160,27 +161,37 @@ def _run(system: str, shape: Shape, folder: Path, frames: Path) -> Cost:
 
 
 def _time(module: list[str]) -> tuple[float, float, str]:
-    """Wall and CPU seconds of a Python module and all it starts, and what it printed."""
+    """Wall and CPU seconds of a Python module and all it starts, and what it printed.
+
+    Processes are asked for their time again and again, because those that ignore the end of
+    others, as Ray's do, do not pass on what these have taken.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    others = set(psutil.Process().children())
+    this = psutil.Process()
+    others = set(this.children(recursive=True))
     if sys.platform == "linux":
         # What a process leaves behind, as Ray's do, becomes a child of this one.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", *module],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    wall = time.monotonic() - started
-    psutil.wait_procs(set(psutil.Process().children()) - others, timeout=PATIENCE)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(module)} failed:\n{done.stderr[-2000:]}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, done.stdout
+    spent: dict[psutil.Process, float] = {}
+    started = time.monotonic()
+    wall = last = math.inf
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        command = [sys.executable, "-m", *module]
+        running = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
+        while time.monotonic() < last and (left := set(this.children(recursive=True)) - others):
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    spent[process] = times.user + times.system
+            if math.isinf(wall) and running.poll() is not None:
+                wall = time.monotonic() - started
+                last = time.monotonic() + PATIENCE
+            time.sleep(EVERY)
+            psutil.wait_procs([each for each in left if each.pid != running.pid], timeout=0)
+        out.seek(0), err.seek(0)
+        if running.wait():
+            raise RuntimeError(f"{' '.join(module)} failed:\n{err.read()[-2000:]}")
+        return wall, sum(spent.values()), out.read()
 
 
 def _compute(out: Path) -> tuple[float, float]:
