@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m tests.benchmarks [steps] [scaling] [studies] [quality]`."""
+"""Benchmarks: `python -m tests.benchmarks [steps] [scaling] [packing] [studies] [quality]`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PARTS = ("steps", "scaling", "studies", "quality")
+PARTS = ("steps", "scaling", "packing", "studies", "quality")
 OUT = Path("runs/benchmarks")
 
 EPILOG = """\
 parts:
   steps    training steps beside a textbook implementation, and beside their matrix products
   scaling  memory and time of a step against atoms, batch and edges
+  packing  what several processes train at once, on one GPU or the cores of a CPU
   studies  what a study costs beside training, through us, Optuna alone, Ray Tune and MLflow
   quality  compute until a search has found the best configuration, on recorded curves
 
@@ -123,6 +124,14 @@ def _scaling(chosen: argparse.Namespace) -> Any:
     )
 
 
+def _packing(chosen: argparse.Namespace) -> Any:
+    from tests.benchmarks.packing import measure
+
+    rounds = chosen.rounds or (3 if chosen.quick else 7)
+    variants = chosen.variants or ["eager", "compiled"]
+    return measure(_models(chosen), variants, chosen.device, rounds, _say)
+
+
 def _studies(chosen: argparse.Namespace) -> Any:
     from tests.benchmarks.studies import measure
 
@@ -135,7 +144,13 @@ def _quality(chosen: argparse.Namespace) -> Any:
     return measure(load(), 5 if chosen.quick else 25)
 
 
-MEASURES = {"steps": _steps, "scaling": _scaling, "studies": _studies, "quality": _quality}
+MEASURES = {
+    "steps": _steps,
+    "scaling": _scaling,
+    "packing": _packing,
+    "studies": _studies,
+    "quality": _quality,
+}
 
 
 def _record() -> None:

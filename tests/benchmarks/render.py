@@ -21,6 +21,7 @@ def render(results: dict[str, Any]) -> str:
     parts = {
         "steps": _steps,
         "scaling": _scaling,
+        "packing": _packing,
         "studies": _studies,
         "quality": _quality,
     }
@@ -125,6 +126,37 @@ def _scaling(rows: list[dict[str, Any]]) -> str:
                 ]
             )
     return f"**Scaling** of a step on energy and forces, one thread\n\n{table(head, body)}"
+
+
+def _packing(rows: list[dict[str, Any]]) -> str:
+    head = ["model", "frames", "variant", "processes × threads", "samples/s", "× one", "MiB"]
+    body = []
+    for (model, batch, variant), chosen in itertools.groupby(
+        rows, key=lambda row: (row["model"], row["batch"], row["variant"])
+    ):
+        crowds = list(chosen)
+        one = crowds[0].get("samples_per_second", math.nan)
+        body += [
+            [
+                MODEL_NAMES[model],
+                f"{batch} × 81",
+                VARIANTS[variant].label,
+                f"{row['processes']} × {row['threads']}",
+                *_together(row, one),
+            ]
+            for row in crowds
+        ]
+    return (
+        "**Packing**: processes that train at once, on energy and forces, and what all of them do "
+        f"together\n\n{table(head, body)}"
+    )
+
+
+def _together(row: dict[str, Any], one: float) -> list[str]:
+    if "reason" in row:
+        return [row["reason"], "–", "–"]
+    speed = row["samples_per_second"]
+    return [_digits(speed), f"{speed / one:.2f}", _digits(row["peak"] / 2**20)]
 
 
 def _studies(found: dict[str, Any]) -> str:

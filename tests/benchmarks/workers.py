@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,16 @@ class Worker:
 
     def turn(self, shortest: float = SHORTEST) -> Timing:
         """Do steps for at least so many seconds."""
-        timing = self._ask(_turn, shortest)
+        self.begin_turn(shortest)
+        return self.end_turn()
+
+    def begin_turn(self, shortest: float = SHORTEST) -> None:
+        """Let it do steps meanwhile."""
+        self._tell(_turn, shortest)
+
+    def end_turn(self) -> Timing:
+        """Wait for the end of the turn."""
+        timing = self._hear()
         assert isinstance(timing, Timing)
         return timing
 
@@ -101,8 +111,15 @@ class Worker:
             self.process.join()
 
     def _ask(self, command: Callable[..., Any], *arguments: Any) -> Any:
-        try:
+        self._tell(command, *arguments)
+        return self._hear()
+
+    def _tell(self, command: Callable[..., Any], *arguments: Any) -> None:
+        with suppress(OSError):  # `_hear` will say so.
             self.pipe.send((command, arguments))
+
+    def _hear(self) -> Any:
+        try:
             if not self.pipe.poll(self.limit):
                 raise Failed(f"took longer than {self.limit:g} s")
             answer = self.pipe.recv()
