@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Display:
         slots: trials at once.
         planned_trials: how many trials there will be.
         seconds_of: expected compute of a stage, s.
+        names: of planned work by its key, if it has another than its label.
         every_epoch: off a terminal, say each epoch.
     """
 
@@ -95,12 +96,13 @@ class Display:
         slots: int,
         planned_trials: int,
         seconds_of: Callable[[Trial, Stage], float],
+        names: Mapping[str, str],
         *,
         every_epoch: bool = False,
     ) -> None:
         self.console, self.metric, self.expected = console, metric, expected
         self.slots, self.planned_trials, self.seconds_of = slots, planned_trials, seconds_of
-        self.every_epoch = every_epoch
+        self.names, self.every_epoch = names, every_epoch
         self.lines: dict[str, _Line] = {}
         self.warnings: list[str] = []
         self.reused, self.saved, self.shared = 0, 0.0, set[str]()
@@ -144,7 +146,7 @@ class Display:
         if self.every_epoch and not self.console.is_terminal:
             now, best = self._shown(work, line.value), self._shown(work, line.best)
             self.console.print(
-                f"{work.label}: epoch {line.epoch} of {line.epochs}, {now}, best {best}"
+                f"{self._name(work)}: epoch {line.epoch} of {line.epochs}, {now}, best {best}"
             )
         self._speak()
 
@@ -156,11 +158,11 @@ class Display:
         line.status = result.status
         self._note_reused(line)
         if result.status in ("diverged", "failed"):
-            self.warnings.append(f"{work.label} {result.status}: {result.reason}")
+            self.warnings.append(f"{self._name(work)} {result.status}: {result.reason}")
         if not self.console.is_terminal:
             shown = self._shown(line.work, line.best)
             self.console.print(
-                f"{work.label}: {result.status} after {line.epoch} of {line.epochs} epochs, "
+                f"{self._name(work)}: {result.status} after {line.epoch} of {line.epochs} epochs, "
                 f"best {shown}" + (f" ({result.reason})" if result.reason else ""),
                 highlight=False,
             )
@@ -192,7 +194,7 @@ class Display:
         for line in self._visible():
             style = STYLES.get(line.status, "")
             table.add_row(
-                line.work.label.removeprefix("pretrain "),
+                self._name(line.work).removeprefix("pretrain "),
                 line.work.stage,
                 f"{line.epoch}/{line.epochs}",
                 self._shown(line.work, line.value),
@@ -252,6 +254,9 @@ class Display:
             return None
         settled = sum(line.expected * (1 - line.left) for line in self.lines.values())
         return max(0.0, self.expected - settled) * spent / foreseen / self.slots
+
+    def _name(self, work: Work) -> str:
+        return self.names.get(work.key, work.label)
 
     def _shown(self, work: Work, value: float | None) -> str:
         if value is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
@@ -23,6 +23,7 @@ from study.provenance import cores, gpus, hardware
 from study.search import build_audit, build_search
 from study.search.audit import Audit
 from study.signals import Ending
+from study.summary import names_of
 from study.tracking import Tracker
 from study.work import Work
 
@@ -80,7 +81,8 @@ class Session:
     def do_plan(self, data: DataSets, journal: Journal, tracker: Tracker) -> None:
         """Run all trials of the plan."""
         found, early_stop = build_search(self.plan, journal, data.work, self.slots)
-        display = self._display(self.plan.seconds, self.plan.trials)
+        planned = [data.work(trial) for trial in self.plan.grid]
+        display = self._display(self.plan.seconds, self.plan.trials, planned)
         self._work_off(data, found, tracker, display, journal, early_stop)
 
     def audit(self, journal: Journal) -> Audit:
@@ -93,9 +95,8 @@ class Session:
         self.console.print(f"\naudit of early stopping: {len(numbers)} of {audit.stopped} stopped")
         if self.chosen.json:
             say("audit", stopped=audit.stopped, numbers=numbers)
-        display = self._display(
-            self._seconds(planned.work for planned in audit.sample), len(numbers)
-        )
+        works = [planned.work for planned in audit.sample]
+        display = self._display(self._seconds(works), len(numbers), works)
         self._work_off(data, audit, tracker, display)
         self.console.print(audit.found)
         self.failed = audit.failed
@@ -142,9 +143,12 @@ class Session:
             self.connected = True
             tune.connect(self.resources, cpus=min(cores(), self.slots * self.resources.cpus))
 
-    def _display(self, expected: float, trials: int) -> Display | JsonLines:
+    def _display(
+        self, expected: float, trials: int, planned: Sequence[Work]
+    ) -> Display | JsonLines:
         if self.chosen.json:
             return JsonLines()
+        pretrainings = [work.pretraining for work in planned if work.pretraining]
         return Display(
             self.console,
             self.settings.metric,
@@ -152,6 +156,7 @@ class Session:
             self.slots,
             trials,
             self.plan.seconds_of,
+            names_of(planned) | names_of(pretrainings),
             every_epoch=self.chosen.verbose,
         )
 

@@ -113,7 +113,7 @@ def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
     """Group trials by everything but the seed, in order of appearance; some may have no result."""
     grouped: dict[str, Arm] = {}
     for work, result in works:
-        settings = {name: value for name, value in flat(work.settings) if name != "seed"}
+        settings = _settings(work)
         label = work.label.rpartition(",")[0]
         arm = grouped.setdefault(digest(settings), Arm(settings, label))
         arm.trials[work.trial.seed] = work.trial
@@ -121,6 +121,22 @@ def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
             arm.results[work.trial.seed] = result
     _tell_apart(list(grouped.values()))
     return list(grouped.values())
+
+
+def names_of(works: Iterable[Work]) -> dict[str, str]:
+    """What tells trials, or pretrainings, from each other in a few words, by their keys."""
+    different = {work.key: work for work in works}
+    found = arms((work, None) for work in different.values())
+    labels = {digest(arm.settings): arm.label for arm in found}
+    return {
+        key: f"{labels[digest(_settings(work))]}, seed {work.trial.seed}"
+        for key, work in different.items()
+    }
+
+
+def _settings(work: Work) -> dict[str, Any]:
+    """All but the seed, by dotted name."""
+    return {name: value for name, value in flat(work.settings) if name != "seed"}
 
 
 def _tell_apart(found: list[Arm]) -> None:

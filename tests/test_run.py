@@ -19,6 +19,7 @@ from study.durable import write_hashed
 from study.records import EpochRecord, WorkResult
 from study.search.grid import Grid
 from study.space import Space, load_space
+from study.summary import names_of
 from study.trial import Trial
 from study.work import Outcome, Work, save_outcome
 
@@ -225,9 +226,16 @@ def test_a_spent_budget_takes_over_what_is_done(tiny: Any, tmp_path: Path) -> No
     assert not conductor.put_off
 
 
-def display(console: Console, *, every_epoch: bool) -> Display:
+def display(console: Console, *, every_epoch: bool, names: dict[str, str] | None = None) -> Display:
     return Display(
-        console, "val_force_rmse", 1.0, 1, 1, lambda _trial, _stage: 1.0, every_epoch=every_epoch
+        console,
+        "val_force_rmse",
+        1.0,
+        1,
+        1,
+        lambda _trial, _stage: 1.0,
+        names or {},
+        every_epoch=every_epoch,
     )
 
 
@@ -245,6 +253,24 @@ def test_verbose_says_every_epoch_off_a_terminal(tiny: Any, *, verbose: bool) ->
         shown.recorded(work(tiny, 0), record(2, 0.06))
     line = "egnn scratch, seed 0: epoch 2 of 3, 60 meV/Å, best 50 meV/Å"
     assert captured.get().splitlines()[-1:] == ([line] if verbose else [])
+
+
+def test_work_that_differs_in_any_setting_has_another_name(tiny: Any) -> None:
+    changes = [{"finetune__precision": "bf16"}, {"finetune__precision": "float32"}]
+    changes.append(changes[0] | {"pretrain__precision": "bf16"})
+    works = [Work("trial", tiny(**each), "d") for each in changes]
+    pretrainings = [each.pretraining for each in works if each.pretraining]
+    names = names_of(works) | names_of(pretrainings)
+    assert len({work.label for work in works}) == 1
+    assert len({names[work.key] for work in works}) == len(works)
+    assert len({names[work.key] for work in pretrainings}) == 2
+    console = Console(width=200, force_terminal=False)
+    shown = display(console, every_epoch=True, names=names)
+    with console.capture() as captured:
+        shown.started(works[0], 0)
+        shown.recorded(works[0], record(1, 0.05))
+    assert captured.get().startswith(f"{names[works[0].key]}: epoch 1 of 3")
+    assert "finetune.precision bf16" in names[works[0].key]
 
 
 def test_json_lines_tell_what_happens(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
