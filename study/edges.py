@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from study.frames import Frames
@@ -27,10 +29,32 @@ class Ragged:
 
     offsets: Tensor
 
+    @classmethod
+    def of_sizes(cls, sizes: Tensor) -> Ragged:
+        """Of owners with so many rows each."""
+        return cls(torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]))
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(owners,) rows of each, known without waiting for a GPU."""
+        counts: NDArray[np.int64] = self.offsets.cpu().diff().numpy()
+        return counts
+
+    def sizes(self, owners: Tensor) -> Tensor:
+        """(M,) rows of the chosen owners, on the device."""
+        owners = owners.to(self.offsets.device, non_blocking=True)
+        return self.offsets[owners + 1] - self.offsets[owners]
+
     def rows(self, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the chosen owners in order, and for each row its place in `owners`."""
-        starts, sizes = self.offsets[owners], self.offsets[owners + 1] - self.offsets[owners]
-        place = torch.repeat_interleave(sizes)
+        """Rows of the chosen owners in order, and for each row its place in `owners`.
+
+        Args:
+            owners: (M,); a GPU need not be waited for if they lie on the processor.
+        """
+        count = int(self.counts[owners.cpu().numpy()].sum())
+        owners = owners.to(self.offsets.device, non_blocking=True)
+        starts, sizes = self.offsets[owners], self.sizes(owners)
+        place = torch.repeat_interleave(sizes, output_size=count)
         first = torch.cumsum(sizes, 0) - sizes
         return torch.arange(len(place), device=place.device) + (starts - first)[place], place
 
@@ -42,7 +66,7 @@ class Edges(Protocol):
         """Those of the chosen frames, one frame after the other.
 
         Args:
-            frames: (G,) indices.
+            frames: (G,) indices, best on the processor.
 
         Returns:
             edge_index (2, E) source and target, counted from the frame's first atom; (E, 3)
@@ -74,7 +98,7 @@ class HeldEdges:
 
     def count(self, frames: Tensor) -> int:
         """See `Edges`."""
-        return int(self.rows.offsets.diff()[frames].sum())
+        return int(self.rows.counts[frames.cpu().numpy()].sum())
 
 
 @dataclass(frozen=True)
@@ -96,7 +120,8 @@ class FoundEdges:
     def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Edges`."""
         held = held_edges(self.source.select(frames.cpu().numpy()), self.cutoff, self.device)
-        return held.index, held.shift, torch.repeat_interleave(held.rows.offsets.diff())
+        _, place = held.rows.rows(torch.arange(len(frames)))
+        return held.index, held.shift, place
 
     def count(self, frames: Tensor) -> int:
         """See `Edges`."""

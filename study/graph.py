@@ -109,7 +109,7 @@ class GraphSet:
         """The chosen frames as one batch.
 
         Args:
-            frames: (G,) indices.
+            frames: (G,) indices; a GPU is not waited for if they lie on the processor.
         """
         batch = self.gather_atoms(frames)
         pairs, lattice, place = self.edges.of(frames)
@@ -121,7 +121,8 @@ class GraphSet:
     def gather_atoms(self, frames: Tensor) -> Batch:
         """The same without edges."""
         atoms, batch = self.atoms.rows(frames)
-        sizes = torch.bincount(batch, minlength=len(frames))
+        frames = frames.to(self.device, non_blocking=True)
+        sizes = self.atoms.sizes(frames)
         ptr = torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])
         return Batch(
             z=self.z[atoms],
@@ -172,6 +173,6 @@ def to_data(frames: Frames, index: int, cutoff: float) -> Data:
     return Data(**{key: batch[key] for key in kept})
 
 
-def indices(chosen: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Frame numbers as an index tensor."""
-    return torch.as_tensor(chosen, dtype=torch.long, device=device)
+def indices(chosen: NDArray[np.int64]) -> Tensor:
+    """Frame numbers as an index tensor, on the processor."""
+    return torch.as_tensor(chosen, dtype=torch.long)

@@ -42,13 +42,13 @@ class WaterMolecules:
         Raises:
             UserError: if some frame is not made of whole water molecules.
         """
-        everything = torch.arange(len(graphs), device=graphs.device)
+        everything = torch.arange(len(graphs))
         found = [_molecules(graphs, piece) for piece in everything.split(PIECE)]
         counts = torch.cat([counts for _, _, counts in found])
         return cls(
             torch.cat([atoms for atoms, _, _ in found]),
             torch.cat([bonds for _, bonds, _ in found]),
-            _ragged(counts),
+            Ragged.of_sizes(counts),
         )
 
 
@@ -115,12 +115,12 @@ class Neighborhoods:
             graphs: whose cutoff is longer than any bond.
             hidden: atomic number of what may be hidden; any when left out.
         """
-        everything = torch.arange(len(graphs), device=graphs.device)
+        everything = torch.arange(len(graphs))
         found = [_neighborhoods(graphs, piece, hidden) for piece in everything.split(PIECE)]
         centres, frames, ends, bonds, sizes = (
             torch.cat(parts) for parts in zip(*found, strict=True)
         )
-        return cls(centres, _ragged(frames), ends, bonds, _ragged(sizes))
+        return cls(centres, Ragged.of_sizes(frames), ends, bonds, Ragged.of_sizes(sizes))
 
 
 def _neighborhoods(
@@ -147,7 +147,3 @@ def _neighborhoods(
         vectors[kept][order],
         sizes,
     )
-
-
-def _ragged(sizes: Tensor) -> Ragged:
-    return Ragged(torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]))

@@ -209,7 +209,7 @@ class _Setup:
         graphs, used = self.task.graphs, train[: stage.frames]
         if self.kind not in _FLOPS:
             count = min(stage.batch_size, len(graphs))
-            spread = torch.linspace(0, len(graphs) - 1, count, device=graphs.device).long()
+            spread = torch.linspace(0, len(graphs) - 1, count).long()
             _FLOPS[self.kind] = Flops.count(self.model, self.task, spread)
         flops = _FLOPS[self.kind].of_epoch(graphs, used, validation)
         return fit(
@@ -266,10 +266,8 @@ def _set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits = split(loaded, trial.split, trial.seed)
     splits.save(root / "splits")
-    parts = [
-        indices(part, graphs.device) for part in (splits.train, splits.validation, splits.test)
-    ]
-    train, validation, test = parts
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = map(indices, parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))

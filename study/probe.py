@@ -124,7 +124,7 @@ class Probe:
         size = stage.batch_size
         frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
-        everything = torch.arange(len(frames), device=graphs.device)
+        everything = torch.arange(len(frames))
         model = build_model(trial.model, trial.seed).to(graphs.device)
         self.models[_of_model(trial)] = model
         task = build_task(stage, model, graphs, everything)

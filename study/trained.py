@@ -131,7 +131,7 @@ class TrainedModel:
         """The structures as the model saw its training frames."""
         cutoff = self.trained.work.trial.model.cutoff
         graphs = GraphSet.build(unlabelled(structures), cutoff, self.dtype, self.device)
-        batch = graphs.gather(torch.arange(len(graphs), device=graphs.device))
+        batch = graphs.gather(torch.arange(len(graphs)))
         self.mark(batch)
         return batch
 

@@ -103,8 +103,8 @@ def fit(
         model: on the device of the task's graphs.
         task: what to train on.
         stage: epochs, batch size, optimizer.
-        train: (frames,) training frames.
-        validation: (frames,) validation frames.
+        train: (frames,) training frames, on the processor.
+        validation: (frames,) validation frames, on the processor.
         seed: decides the order of batches and all that the task draws.
         folder: where checkpoints are kept; none are written without it.
         store: where compiled code is kept for other processes.
@@ -292,10 +292,7 @@ class _Run:
     def _train(self, epoch: int) -> None:
         """All steps of an epoch that are left; what they yield stays on the device."""
         self.model.train()
-        device = self.task.graphs.device
-        order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch)).to(
-            device
-        )
+        order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch))
         batches = self.train[order].split(self.stage.batch_size)
         for step in range(self.progress.step, len(batches)):
             self._step(epoch, step, batches[step])
@@ -306,7 +303,7 @@ class _Run:
         number = self._steps(epoch) + step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(number) * group["share"]
-        generator = seeded(self.seed, "task", epoch, step, device=chosen.device)
+        generator = seeded(self.seed, "task", epoch, step, device=self.task.graphs.device)
         terms = self.task.terms(chosen, generator, number)
         self.optimizer.zero_grad()
         loss = self.engine.backward(terms)

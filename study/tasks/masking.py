@@ -144,7 +144,9 @@ class Masking(PretextTask):
         self.graphs = graphs
         kind = WaterUnits if settings.within == "water" else BondUnits
         self.units: Units = kind(graphs, settings.atom)
-        fewest = int(self.units.rows.offsets.diff().min())
+        sizes = self.units.rows.offsets.diff()
+        self.drawn = Ragged.of_sizes((self.ratio * sizes.double()).long())
+        fewest = int(sizes.min())
         if int(self.ratio * fewest) < 1:
             raise UserError(
                 f"`int(masking_ratio * {self.units.name}) >= 1` must hold in every frame, but got "
@@ -174,7 +176,7 @@ class Masking(PretextTask):
         """
         graph = self.graphs.gather(frames)
         rows, owner = self.units.rows.rows(frames)
-        chosen = self._choose(owner, len(frames), generator)
+        chosen = self._choose(owner, frames, generator)
         hidden = self.units.hide(rows[chosen], graph.ptr[owner[chosen]], graph, generator)
         stays = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(0, hidden.atoms, value=False)
         place = torch.cumsum(stays, 0) - 1
@@ -185,16 +187,17 @@ class Masking(PretextTask):
             vectors = _normal_like(vectors, generator)
         return MaskedBatch(left, place[pointing], vectors / vectors.norm(dim=-1, keepdim=True))
 
-    def _choose(self, owner: Tensor, graphs: int, generator: torch.Generator) -> Tensor:
-        """Molecules drawn: int(ratio · M) of the M molecules of each graph, without repetition."""
-        size = torch.bincount(owner, minlength=graphs)
-        quota = (self.ratio * size.double()).long()
+    def _choose(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Molecules drawn: int(ratio · M) of the M molecules of each frame, without repetition."""
         lottery = torch.rand(
             len(owner), generator=generator, device=owner.device, dtype=torch.float64
         )
         order = torch.argsort(owner + lottery)
-        rank = torch.arange(len(owner), device=owner.device) - (torch.cumsum(size, 0) - size)[owner]
-        return order[rank < quota[owner]]
+        units, drawn = self.units.rows.sizes(frames), self.drawn.sizes(frames)
+        # Before each frame lie the units of earlier ones that are not drawn.
+        passed_over = (units.cumsum(0) - units) - (drawn.cumsum(0) - drawn)
+        rows, frame = self.drawn.rows(frames)
+        return order[torch.arange(len(rows), device=rows.device) + passed_over[frame]]
 
     def _cosines(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         masked = self.example(frames, generator)
@@ -215,12 +218,14 @@ def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
 def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
     """The graph of the atoms that stay; `place` is their new number."""
     source, target = graph.edge_index
-    edges = stays[source] & stays[target]
-    batch = graph.batch[stays]
-    sizes = torch.bincount(batch, minlength=graph.num_graphs)
+    # Nobody knows how many edges that leaves: a GPU is waited for here.
+    edges = torch.nonzero(stays[source] & stays[target])[:, 0]
+    atoms = torch.nonzero(stays)[:, 0]
+    batch = graph.batch[atoms]
+    sizes = graph.ptr.new_zeros(graph.num_graphs).index_add(0, batch, torch.ones_like(batch))
     return Batch(
-        z=graph.z[stays],
-        pos=graph.pos[stays],
+        z=graph.z[atoms],
+        pos=graph.pos[atoms],
         edge_index=place[graph.edge_index[:, edges]],
         shift=graph.shift[edges],
         cell=graph.cell,

@@ -87,7 +87,8 @@ class Scalar(LabelledTask):
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """The errors of a batch, and the terms of the auxiliary task."""
         batch = self.gather(frames)
-        batch.units, batch.y = self.units, self.values[frames]
+        batch.units = self.units
+        batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
         kind, pool = self.settings.loss, POOLS[self.settings.extensive]
         name = f"{kind} of {pool.__name__}"
         errors = Term(name, partial(scalar_errors, kind, pool), batch)

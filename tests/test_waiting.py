@@ -1,0 +1,101 @@
+"""Training steps leave a GPU alone: the processor asks for no number that is computed there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from study.engine import Engine
+from study.frames import Frames
+from study.graph import GraphSet
+from study.models import build_model
+from study.seeding import seeded
+from study.tasks import Task
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.pretext import build_pretext
+from study.trial import EGNN, GNS, ForceNet, Masking, Model, SchNet
+from study.trial import EnergyForces as EnergyForcesSettings
+
+aten = torch.ops.aten
+
+TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+class Waits(TorchDispatchMode):
+    """Notes what has a result, or a size, that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if self.depends(func, args, kwargs or {}):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+    def depends(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        if func is aten.repeat_interleave.Tensor:
+            return kwargs.get("output_size") is None
+        if func is aten.index.Tensor:
+            return any(place is not None and place.dtype == torch.bool for place in args[1])
+        return bool(
+            {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
+        )
+
+
+def waits_of_a_step(task: Task, settings: Model) -> list[str]:
+    model = build_model(settings, seed=0).train()
+    if isinstance(task, EnergyForces):
+        task.statistics.apply(model, task.settings)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    with Waits() as waits:
+        Engine(model).backward(task.terms(torch.tensor([2, 0]), seeded(0)))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return waits.seen
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        EGNN(name="egnn", hidden=8, layers=2),
+        GNS(name="gns", hidden=8, layers=2),
+        ForceNet(name="forcenet", hidden=8, layers=2),
+        SchNet(name="schnet", hidden=8, layers=2),
+    ],
+    ids=lambda model: model.name,
+)
+def test_a_step_waits_for_no_number(mixed_water: Frames, model: Model) -> None:
+    graphs = GraphSet.build(mixed_water, 3.4)
+    settings = EnergyForcesSettings(name="energy_forces")
+    finetuning = EnergyForces(settings, graphs, LabelStatistics.fit(graphs, torch.arange(4)))
+    assert waits_of_a_step(finetuning, model) == []
+
+
+def test_masking_waits_for_the_number_of_edges_that_stay(mixed_water: Frames) -> None:
+    masking = build_pretext(
+        Masking(name="masking", masking_ratio=0.5), GraphSet.build(mixed_water, 3.4)
+    )
+    waits = waits_of_a_step(masking, EGNN(name="egnn", hidden=8, layers=2))
+    assert waits == 2 * ["aten.nonzero.default"]
+
+
+def test_what_waits_is_noticed() -> None:
+    values = torch.tensor([1, 2])
+    with Waits() as waits:
+        values.max().item()
+        values[values > 1]
+        torch.bincount(values)
+        torch.repeat_interleave(values)
+        values[values - 1]
+        torch.repeat_interleave(values, output_size=3)
+    assert len(waits.seen) == 4
