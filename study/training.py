@@ -42,8 +42,6 @@ COMPILED_FROM = 10_000
 
 CHECKPOINT_EVERY = 300.0
 """Seconds after which an epoch that is not finished writes a checkpoint."""
-CHECKPOINT_SHARE = 0.02
-"""Of the time of training, that checkpoints after epochs may take; short epochs leave some out."""
 
 
 class DivergenceError(Exception):
@@ -91,11 +89,10 @@ def fit(
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of every epoch.
 
-    With a `folder`, epochs end in a checkpoint there, written before their metrics are yielded, as
-    far as these do not take more than `CHECKPOINT_SHARE` of the time, and so do `CHECKPOINT_EVERY`
-    seconds within an epoch. A new call continues after the newest one: it yields the earlier
-    epochs' metrics again, then goes on bit by bit as if nothing had happened, because order, masks
-    and noise are functions of seed, epoch and step. At the end
+    With a `folder`, every epoch ends in a checkpoint there, written before its metrics are
+    yielded, and so do `CHECKPOINT_EVERY` seconds within an epoch. A new call continues after the
+    newest one: it yields the earlier epochs' metrics again, then goes on bit by bit as if nothing
+    had happened, because order, masks and noise are functions of seed, epoch and step. At the end
     the model holds the weights that `stage.select` asks for. With `stage.schedule_epochs` the
     folder may be that of a longer or shorter training with the same schedule, and serves both.
 
@@ -123,7 +120,7 @@ def fit(
     yield from run.progress.history
     while run.progress.epoch < stage.epochs:
         metrics = run.epoch()
-        run.save_if_due()
+        run.save()
         yield metrics
     run.finish()
 
@@ -193,7 +190,7 @@ class _Run:
         self.meter = EnergyMeter(task.graphs.device)
         self.steps: list[Tensor] = []
         """(2,) loss and gradient norm of each step of the epoch so far."""
-        self._saved_at, self._saving = time.monotonic(), 0.0
+        self._saved_at = time.monotonic()
         self._clocks = self._saved_at, time.process_time()
         self.best: dict[str, Tensor] = {}
         # What is validated, kept and tested: the model, or the average of its weights.
@@ -242,17 +239,10 @@ class _Run:
             self.model.load_state_dict(found.tensors)
         return found is not None
 
-    def save_if_due(self) -> None:
-        """`save`, if the last checkpoint is old enough; lengths of a common schedule need each."""
-        passed = time.monotonic() - self._saved_at
-        if self.stage.schedule_epochs is not None or self._saving <= CHECKPOINT_SHARE * passed:
-            self.save()
-
     def save(self) -> None:
         """Write everything that `resume` needs, if there is a folder for it."""
         if self.folder is None:
             return
-        began = time.monotonic()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         if self.judged is not self.model:
@@ -267,7 +257,6 @@ class _Run:
             save_selected(self.folder, Checkpoint(epoch, self._selected(), state))
         save_checkpoint(self.folder, Checkpoint(epoch, tensors, state, step))
         self._saved_at = time.monotonic()
-        self._saving = self._saved_at - began
 
     def resume(self) -> None:
         """Take over the newest undamaged checkpoint, if there is one."""

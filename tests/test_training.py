@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study import training
-from study.checkpoint import Checkpoint
 from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
@@ -82,12 +80,6 @@ class Bench:
             for epoch in metrics
         ]
         return cleaned, model.state_dict()
-
-
-@pytest.fixture(autouse=True)
-def checkpoint_after_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little time these short ones take."""
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
 
 
 @pytest.fixture(scope="module", params=ARMS)
@@ -203,44 +195,6 @@ def test_checkpoints_do_not_change_training(
     bench: Bench, whole: tuple[Metrics, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     assert_bitwise(bench.run(tmp_path), whole)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "stage", "expected"),
-    [
-        (10.0, {}, [1, 3, 5, 7]),
-        (20.0, {}, [1, 2, 3, 4, 5, 6, 7]),
-        (10.0, {"schedule_epochs": 7}, [1, 2, 3, 4, 5, 6, 7]),
-    ],
-)
-def test_a_checkpoint_that_takes_a_second_is_written_after_fifty_at_the_earliest(
-    seconds: float,
-    stage: dict[str, Any],
-    expected: list[int],
-    water: Frames,
-    tiny: Callable[..., Trial],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now, written = 0.0, []
-
-    def step() -> bool:
-        nonlocal now
-        now += seconds
-        return False
-
-    def save(_folder: Path, checkpoint: Checkpoint) -> None:
-        nonlocal now
-        now += 1.0
-        written.append(checkpoint.epoch)
-
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 0.02)
-    monkeypatch.setattr(training, "save_checkpoint", save)
-    clock = SimpleNamespace(monotonic=lambda: now, process_time=lambda: now)
-    monkeypatch.setattr(training, "time", clock)
-    bench = Bench("masking", GraphSet.build(water, 3.4), tiny())
-    bench.run(tmp_path, stage={"epochs": 7} | stage, ending=step)
-    assert written == expected
 
 
 def flip(content: bytes) -> bytes:
