@@ -13,7 +13,7 @@ from torch import Tensor
 
 from study.frames import Frames
 from study.neighbors import neighbor_list
-from study.sizes import EDGE_BYTES, MOST_EDGE_BYTES
+from study.sizes import MOST_EDGE_BYTES
 
 SAMPLE = 64
 """Frames from which edges are estimated before there are any."""
@@ -91,6 +91,11 @@ class HeldEdges:
     shift: Tensor
     rows: Ragged
 
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return self.index.nbytes + self.shift.nbytes
+
     def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Edges`."""
         rows, place = self.rows.rows(frames)
@@ -137,16 +142,16 @@ def connect_frames(
         frames: to connect.
         cutoff: Å.
         device: where they are wanted.
-        most: bytes that they may take; default: `MOST_EDGE_BYTES`, on a GPU a quarter of its own.
+        most: bytes that they may take; default: `MOST_EDGE_BYTES`, on a GPU a quarter of what is
+            free there.
     """
     spread = np.linspace(0, len(frames) - 1, min(SAMPLE, len(frames))).astype(np.int64)
     sample = frames.select(spread)
-    per_atom = held_edges(sample, cutoff).index.shape[1] / len(sample.numbers)
-    if EDGE_BYTES * per_atom * len(frames.numbers) > (
-        _most_bytes(device) if most is None else most
-    ):
-        return FoundEdges(frames, cutoff, per_atom, device)
-    return held_edges(frames, cutoff, device)
+    held = held_edges(sample, cutoff, device)
+    share = len(sample.numbers) / max(1, len(frames.numbers))
+    if held.nbytes > share * (_most_bytes(device) if most is None else most):
+        return FoundEdges(frames, cutoff, held.index.shape[1] / len(sample.numbers), device)
+    return held if len(sample) == len(frames) else held_edges(frames, cutoff, device)
 
 
 def held_edges(frames: Frames, cutoff: float, device: torch.device | str = "cpu") -> HeldEdges:
@@ -168,4 +173,4 @@ def held_edges(frames: Frames, cutoff: float, device: torch.device | str = "cpu"
 def _most_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return MOST_EDGE_BYTES
-    return int(torch.cuda.get_device_properties(device).total_memory) // 4
+    return torch.cuda.mem_get_info(device)[0] // 4

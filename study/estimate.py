@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from study.provenance import gpus
 from study.sizes import EDGE_BYTES, MOST_EDGE_BYTES, Sizes
 from study.trial import Stage, Trial
 
@@ -123,7 +124,8 @@ def held_bytes(trial: Trial, sizes: Sizes) -> float:
 def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
     """Of the neighbours that a process holds: none if they are too many."""
     edges = sizes.frames * _edges(trial, sizes) * EDGE_BYTES
-    return edges if edges <= MOST_EDGE_BYTES else 0.0
+    # A GPU may hold more.
+    return edges if edges <= MOST_EDGE_BYTES or gpus() else 0.0
 
 
 def weights(trial: Trial) -> float:

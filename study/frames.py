@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Frames:
         known = {"energy": self.energies, "forces": self.forces} | self.properties
         return tuple(name for name, values in known.items() if not np.isnan(values).all())
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """(frames,) number of atoms of each frame."""
         return np.diff(self.offsets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,17 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from study.frames import Frames
 from study.graph import GraphSet
 from study.models import build_model
 from study.models.potential import Potential
+from study.pipeline import perform
 from study.tasks.denoising import Denoising
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.masking import Masking
-from study.trial import EGNN, GNS, ForceNet, Model
+from study.trial import EGNN, GNS, ForceNet, Model, Trial
 from study.trial import Denoising as DenoisingSettings
 from study.trial import EnergyForces as EnergyForcesSettings
 from study.trial import Masking as MaskingSettings
-from tests.benchmarks import textbook
+from study.work import Work
+from tests.benchmarks import plain, textbook
 from tests.benchmarks.variants import textbook_frames
 from tests.benchmarks.water import water_box
 
@@ -184,3 +189,21 @@ def test_denoising_losses_are_the_same(
     expected.backward()
     loss.backward()
     torch.testing.assert_close(gradient_norm(theirs), gradient_norm(ours), **CLOSE)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_the_plain_loop_trains_to_the_same_errors_as_a_study(
+    tiny: Callable[..., Trial],
+    water: Frames,
+    water_folder: Path,
+    tmp_path: Path,
+    *,
+    pretrained: bool,
+) -> None:
+    trial = tiny() if pretrained else tiny(pretrain=None)
+    work = Work("trial", trial, water.content_hash())
+    for part in filter(None, (work.pretraining, work)):
+        ours = [record.metrics for record in perform(part, tmp_path, water_folder)]
+    theirs = [metrics for metrics, _ in plain.train(trial.model_dump(), str(water_folder))]
+    assert [each["val_force_rmse"] for each in theirs] == [each["val_force_rmse"] for each in ours]
+    assert all((each["compute"] > each["seconds"]) == pretrained for each in theirs)

@@ -1,4 +1,8 @@
-"""Training steps leave a GPU alone: the processor asks for no number that is computed there."""
+"""What the processor asks of a GPU in a training step, where it finds no neighbours.
+
+Operations are looked at whose result, or its size, depends on values; copies are not, which on a
+machine without a GPU cannot be told from what stays where it is.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +51,7 @@ class Waits(TorchDispatchMode):
             return kwargs.get("output_size") is None
         if func is aten.index.Tensor:
             return any(place is not None and place.dtype == torch.bool for place in args[1])
-        return bool(
-            {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
-        )
+        return bool(TAGS & set(func.tags))
 
 
 def waits_of_a_step(task: Task, settings: Model) -> list[str]:
@@ -81,7 +83,7 @@ def test_a_step_waits_for_no_number(mixed_water: Frames, model: Model) -> None:
     assert waits_of_a_step(finetuning, model) == []
 
 
-def test_masking_waits_for_the_number_of_edges_that_stay(mixed_water: Frames) -> None:
+def test_masking_of_water_waits_for_the_atoms_and_edges_that_stay(mixed_water: Frames) -> None:
     masking = build_pretext(
         Masking(name="masking", masking_ratio=0.5), GraphSet.build(mixed_water, 3.4)
     )

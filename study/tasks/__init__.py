@@ -46,7 +46,13 @@ class Task:
         return 1
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """The loss of the chosen frames in its parts; all randomness comes from `generator`."""
+        """The loss of the chosen frames in its parts.
+
+        Args:
+            frames: (G,) indices into the graphs, on the processor.
+            generator: source of all randomness, on the graphs' device.
+            step: number of the training step.
+        """
         raise NotImplementedError
 
     def loss(

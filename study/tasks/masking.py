@@ -218,7 +218,7 @@ def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
 def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
     """The graph of the atoms that stay; `place` is their new number."""
     source, target = graph.edge_index
-    # Nobody knows how many edges that leaves: a GPU is waited for here.
+    # How many edges that leaves nobody knows before: a GPU is waited for here.
     edges = torch.nonzero(stays[source] & stays[target])[:, 0]
     atoms = torch.nonzero(stays)[:, 0]
     batch = graph.batch[atoms]

@@ -70,31 +70,26 @@ def measure(
 def _rows(case: Case, variant: str, rounds: int) -> Iterator[dict[str, Any]]:
     """Crowds take turns; each worker belongs to one of them."""
     with ExitStack() as ends:
+        found: dict[Crowd, list[list[Timing]] | str] = {}
         ready: dict[Crowd, list[Worker]] = {}
         for crowd in crowds(case.device):
             workers = [ends.enter_context(closing(Worker(variant))) for _ in range(crowd.processes)]
+            ready[crowd], found[crowd] = workers, []
             try:
                 for worker in workers:
                     worker.prepare(case, crowd.threads)
             except (Failed, Unavailable) as reason:
-                yield {
-                    "processes": crowd.processes,
-                    "threads": crowd.threads,
-                    "reason": str(reason),
-                }
-            else:
-                ready[crowd] = workers
-        turns: dict[Crowd, list[list[Timing]]] = {crowd: [] for crowd in ready}
+                found[crowd] = str(reason)
         for _ in range(rounds):
-            for crowd, workers in ready.items():
-                turns[crowd].append(_together(workers))
-        for crowd, found in turns.items():
-            yield asdict(crowd) | {
-                "samples_per_second": statistics.median(
-                    sum(case.batch / turn.wall for turn in together) for together in found
-                ),
-                "peak": sum(turn.peak for turn in found[-1]),
-            }
+            for crowd, turns in found.items():
+                if isinstance(turns, str):
+                    continue
+                try:
+                    turns.append(_together(ready[crowd]))
+                except Failed as reason:
+                    found[crowd] = str(reason)
+        for crowd, turns in found.items():
+            yield asdict(crowd) | _summary(case, turns)
 
 
 def _together(workers: Sequence[Worker]) -> list[Timing]:
@@ -104,9 +99,20 @@ def _together(workers: Sequence[Worker]) -> list[Timing]:
     return [worker.end_turn() for worker in workers]
 
 
+def _summary(case: Case, turns: list[list[Timing]] | str) -> dict[str, Any]:
+    if isinstance(turns, str):
+        return {"reason": turns}
+    return {
+        "samples_per_second": statistics.median(
+            sum(case.batch / turn.wall for turn in together) for together in turns
+        ),
+        "peak": sum(turn.peak for turn in turns[-1]),
+    }
+
+
 def _line(row: dict[str, Any]) -> str:
     where = f"packing: {row['model']} {row['variant']}, {row['batch']} frames"
-    crowd = f"{row['processes']} processes of {row['threads']} threads"
+    crowd = f"{row['processes']} × {row['threads']}"
     if "reason" in row:
         return f"{where}, {crowd}: {row['reason']}"
     return f"{where}, {crowd}: {row['samples_per_second']:.3g} samples/s"

@@ -42,13 +42,15 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     loaded = Frames.load(Path(frames))
     graphs = GraphSet.build(loaded, settings.model.cutoff)
     splits = split(loaded, settings.split, settings.seed)
-    parts = [indices(part, graphs.device) for part in (splits.train, splits.validation)]
+    parts = [indices(part) for part in (splits.train, splits.validation)]
     model = build_model(settings.model, settings.seed)
     spent = cpu_spent = 0.0
     if settings.pretrain is not None:
         task = build_pretext(settings.pretrain.task, graphs)
         history = list(fit(model, task, settings.pretrain, *parts, settings.seed))
         spent, cpu_spent = history[-1]["seconds"], history[-1]["cpu_seconds"]
+        pretrained, model = model, build_model(settings.model, settings.seed)
+        model.take_over(pretrained.state_dict(), readout=settings.transfer == "all")
     model.silence()
     statistics = LabelStatistics.fit(graphs, parts[0])
     statistics.apply(model, settings.finetune.task)

@@ -92,7 +92,7 @@ def record(say: Callable[[str], None], origin: dict[str, Any]) -> Curves:
     graphs = GraphSet.build(frames, trials[0].model.cutoff)
     for number, trial in enumerate(trials, start=1):
         splits = split(frames, trial.split, trial.seed)
-        parts = [indices(part, graphs.device) for part in (splits.train, splits.validation)]
+        parts = [indices(part) for part in (splits.train, splits.validation)]
         model = build_model(trial.model, trial.seed)
         pretraining, configuration = names(trial)
         if trial.pretrain is not None and pretraining not in weights:

@@ -135,7 +135,7 @@ def _packing(rows: list[dict[str, Any]]) -> str:
         rows, key=lambda row: (row["model"], row["batch"], row["variant"])
     ):
         crowds = list(chosen)
-        one = crowds[0].get("samples_per_second", math.nan)
+        one = crowds[0].get("samples_per_second", math.nan)  # A single process comes first.
         body += [
             [
                 MODEL_NAMES[model],

@@ -164,7 +164,8 @@ def _time(module: list[str]) -> tuple[float, float, str]:
     """Wall and CPU seconds of a Python module and all it starts, and what it printed.
 
     Processes are asked for their time again and again, because those that ignore the end of
-    others, as Ray's do, do not pass on what these have taken.
+    others, as Ray's do, do not pass on what these have taken. The last `EVERY` seconds of each are
+    missed.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     this = psutil.Process()
@@ -183,12 +184,16 @@ def _time(module: list[str]) -> tuple[float, float, str]:
                 with suppress(psutil.NoSuchProcess):
                     times = process.cpu_times()
                     spent[process] = times.user + times.system
-            if math.isinf(wall) and running.poll() is not None:
-                wall = time.monotonic() - started
-                last = time.monotonic() + PATIENCE
-            time.sleep(EVERY)
+            if math.isinf(wall):
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(EVERY)
+                    wall = time.monotonic() - started
+                    last = time.monotonic() + PATIENCE
+            else:
+                time.sleep(EVERY)
             psutil.wait_procs([each for each in left if each.pid != running.pid], timeout=0)
-        out.seek(0), err.seek(0)
+        out.seek(0)
+        err.seek(0)
         if running.wait():
             raise RuntimeError(f"{' '.join(module)} failed:\n{err.read()[-2000:]}")
         return wall, sum(spent.values()), out.read()

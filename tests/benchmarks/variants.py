@@ -89,7 +89,7 @@ def ours(case: Case) -> tuple[Potential, Task]:
         case "denoising":
             return model, build_pretext(Denoising(name="denoising", noise_scale=0.5), graphs)
     labels = EnergyForcesSettings(name="energy_forces")
-    statistics = LabelStatistics.fit(graphs, torch.arange(len(graphs), device=graphs.device))
+    statistics = LabelStatistics.fit(graphs, torch.arange(len(graphs)))
     statistics.apply(model, labels)
     return model, EnergyForces(labels, graphs, statistics)
 
@@ -132,7 +132,7 @@ def textbook_step(case: Case) -> Step:
     graphs = case.graphs()
     units = (1.0, 1.0)
     if case.stage == "energy_forces":
-        statistics = LabelStatistics.fit(graphs, torch.arange(len(graphs), device=graphs.device))
+        statistics = LabelStatistics.fit(graphs, torch.arange(len(graphs)))
         units = statistics.energy_std, statistics.force_rms
     model = textbook.MODELS[case.model]().to(case.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
@@ -156,10 +156,10 @@ def textbook_step(case: Case) -> Step:
 
 def textbook_frames(graphs: GraphSet) -> list[Data]:
     """All frames as the baseline holds them, on the CPU."""
-    labels = LabelStatistics.fit(graphs, torch.arange(len(graphs), device=graphs.device))
+    labels = LabelStatistics.fit(graphs, torch.arange(len(graphs)))
     frames = []
     for number in range(len(graphs)):
-        batch = graphs.gather(torch.tensor([number], device=graphs.device)).cpu()
+        batch = graphs.gather(torch.tensor([number])).cpu()
         energy = batch.energy - labels.energy_per_atom * len(batch.z)
         frame = Data(z=batch.z, pos=batch.pos, cell=batch.cell, force=batch.force)
         frame.energy, frame.masked = energy.to(batch.pos.dtype), torch.zeros_like(batch.z)
@@ -202,7 +202,7 @@ def _batches(case: Case) -> Iterator[tuple[int, torch.Tensor]]:
     number = 0
     while True:
         order = torch.randperm(2 * case.batch, generator=seeded(0, "order", number))
-        for frames in order.to(case.device).split(case.batch):
+        for frames in order.split(case.batch):
             yield number, frames
             number += 1
 
