@@ -171,19 +171,48 @@ def load_or_compile(
 
 
 def _compile(model: Potential, term: Term) -> Program:
+    traced = _traced(model, term)
+    options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
+    if next(model.parameters()).device.type == "cpu":
+        options["post_grad_custom_post_pass"] = FastProducts()
+    with inductor.patch(options):
+        code = standalone_compile(traced.graph, traced.inputs, dynamic_shapes="from_graph")
+    return Program(code, Layout(traced.used, traced.guards()))
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """One graph from weights and batch to the loss and its gradients.
+
+    Args:
+        graph: the graph.
+        inputs: weights and tensors of the batch, without values.
+        used: for each parameter, whether the loss depends on it.
+        sizes: what is known of the sizes that vary; compiling adds to it.
+        symbols: these sizes.
+    """
+
+    graph: GraphModule
+    inputs: list[Tensor]
+    used: list[bool]
+    sizes: ShapeEnv
+    symbols: list[Any]
+
+    def guards(self) -> str:
+        """The condition under which it is right, in torch's words."""
+        return self.sizes.produce_guards_expression(self.symbols) or "True"
+
+
+def _traced(model: Potential, term: Term) -> _Traced:
     sizes = ShapeEnv(duck_shape=False)
     mode = FakeTensorMode(shape_env=sizes)
     batch, axes = _tensors(term.batch), _varying_axes(term.batch)
     fixed = [_fake(mode, weights, None) for weights in _weights(model)]
     varying = {name: _fake(mode, tensor, axes.get(name)) for name, tensor in batch.items()}
-    graph, used = _trace(model, term, [*fixed, *varying.values()])
-    options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
-    if next(model.parameters()).device.type == "cpu":
-        options["post_grad_custom_post_pass"] = FastProducts()
-    with inductor.patch(options):
-        code = standalone_compile(graph, [*fixed, *varying.values()], dynamic_shapes="from_graph")
-    symbols: list[Any] = [varying[name].shape[axis] for name, axis in axes.items()]
-    return Program(code, Layout(used, sizes.produce_guards_expression(symbols) or "True"))
+    inputs = [*fixed, *varying.values()]
+    graph, used = _trace(model, term, inputs)
+    symbols = [varying[name].shape[axis] for name, axis in axes.items()]
+    return _Traced(graph, inputs, used, sizes, symbols)
 
 
 class FastProducts(CustomGraphPass):

@@ -28,7 +28,18 @@ from study.tasks import Task, Term
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
 from study.training import COMPILED_FROM, compiles, fit
-from study.trial import EGNN, GNS, Denoising, ForceNet, Masking, Mixed, Model, Stage
+from study.trial import (
+    EGNN,
+    GNS,
+    Denoising,
+    EquivariantTransformer,
+    ForceNet,
+    Masking,
+    Mixed,
+    Model,
+    SchNet,
+    Stage,
+)
 from study.trial import EnergyForces as EnergyForcesSettings
 
 aten = torch.ops.aten
@@ -50,6 +61,20 @@ CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compiled code of the whole module."""
     return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As many entries as times that compiled code has run."""
+    found: list[int] = []
+    run = engine.Program.__call__
+
+    def counting(self: engine.Program, *inputs: object) -> object:
+        found.append(1)
+        return run(self, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.Program, "__call__", counting)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -81,37 +106,50 @@ def gradients(
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda case: getattr(case, "name", case))
 def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
-    name: str, settings: EnergyForcesSettings | Masking | Mixed, mixed_water: Frames, store: Path
+    name: str,
+    settings: EnergyForcesSettings | Masking | Mixed,
+    mixed_water: Frames,
+    store: Path,
+    calls: list[int],
 ) -> None:
     task, compiled = task_of(settings, mixed_water), model_of(name)
     reference = copy.deepcopy(compiled)
     for frames in ([0, 1, 2], [3, 1], [3, 0, 2, 1], [2]):
         chosen = torch.tensor(frames)
+        calls.clear()
         loss, found = gradients(compiled, task, chosen, compiled=True, store=store)
         expected_loss, expected = gradients(reference, task, chosen)
         torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(compiled.state_dict(), reference.state_dict())
+        # A single frame has sizes of 1.
+        assert len(calls) == (len(task.terms(chosen, seeded(3))) if len(chosen) > 1 else 0)
     assert list(store.glob("*.zip"))
 
 
-def test_the_code_is_for_all_sizes_above_one(
-    mixed_water: Frames, store: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *MODELS.values(),
+        EGNN(name="egnn", hidden=8, layers=2, max_neighbors=5, vector_output="displacement"),
+        GNS(name="gns", hidden=8, layers=2, edge_update="legacy"),
+        ForceNet(name="forcenet", hidden=8, layers=1, force_input=True, norm="layer"),
+        SchNet(name="schnet", hidden=8, layers=2),
+        EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2, heads=2),
+    ],
+    ids=lambda settings: settings.name,
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_graph_is_right_for_all_sizes_above_one(
+    settings: Model, mixed_water: Frames, *, labelled: bool
 ) -> None:
-    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
-    gradients(model, task, torch.arange(3), compiled=True, store=store)
-    calls: list[int] = []
-    run = engine.Program.__call__
-
-    def counting(self: engine.Program, *inputs: object) -> object:
-        calls.append(1)
-        return run(self, *inputs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engine.Program, "__call__", counting)
-    for frames, times in ((torch.arange(4), 1), (torch.arange(2), 1), (torch.arange(1), 0)):
-        calls.clear()
-        gradients(model, task, frames, compiled=True, store=store)
-        assert len(calls) == times
+    task = task_of(FINETUNING if labelled else MASKING, mixed_water)
+    model = build_model(settings, seed=0).double().train()
+    (term,), (other,) = (task.terms(torch.tensor(f), seeded(3)) for f in ([0, 1, 2], [3, 1]))
+    guards = engine._traced(model, term).guards()
+    sizes = [engine._varying_sizes(each.batch) for each in (term, other)]
+    assert sizes[0] != sizes[1]
+    assert all(ShapeEnv().evaluate_guards_expression(guards, each) for each in sizes)
 
 
 def stored(model: Potential, term: Term, store: Path) -> Path:

@@ -153,16 +153,16 @@ class EquivariantTransformer(ConservativePotential):
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         directions = edges / distance
         scalars = self._meet_neighbors(graph, self.embedding(graph), weight, self._basis(distance))
-        vectors = scalars.new_zeros(len(scalars), 3, scalars.shape[1])
+        vectors = scalars.new_zeros(scalars.shape[0], 3, scalars.shape[1])
         given = self.force(graph) if self.force else None
         if given is not None:
             scalars, vectors = scalars + given[0], vectors + given[1]
         # Atoms attend to themselves, over an edge without length and direction.
-        atoms = torch.arange(len(scalars), device=scalars.device)
+        atoms = torch.arange(scalars.shape[0], device=scalars.device)
         edge_index = torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1)
         distance = torch.cat([distance, torch.zeros_like(scalars[:, :1])])
         weight = torch.cat([weight, torch.ones_like(scalars[:, :1])])
-        directions = torch.cat([directions, directions.new_zeros(len(atoms), 3)])
+        directions = torch.cat([directions, directions.new_zeros(atoms.shape[0], 3)])
         basis = self._basis(distance)
         for layer in self.layers:
             scalars, vectors = layer(scalars, vectors, edge_index, basis, weight, directions)

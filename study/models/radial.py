@@ -111,7 +111,7 @@ def nearest(target: Tensor, distance: Tensor, limit: int) -> Tensor:
     by_distance = torch.argsort(distance.detach().squeeze(-1), stable=True)
     order = by_distance[torch.argsort(target[by_distance], stable=True)]
     grouped = target[order]
-    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(grouped, grouped)
+    rank = torch.arange(order.shape[0], device=order.device) - torch.searchsorted(grouped, grouped)
     kept = (rank < limit).to(distance.dtype)
     return torch.zeros_like(distance).index_copy(0, order, kept[:, None])
 
