@@ -193,7 +193,7 @@ class _Traced:
     """
 
     graph: GraphModule
-    inputs: list[Tensor]
+    inputs: list[Any]
     used: list[bool]
     sizes: ShapeEnv
     symbols: list[Any]
