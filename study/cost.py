@@ -141,7 +141,7 @@ def _of_cpus(packages: Path, stat: Path) -> Lap | None:
 
 def _size(graphs: GraphSet, frames: Tensor) -> int:
     """Atoms and edges of the frames."""
-    return int(graphs.atoms.counts[frames.cpu().numpy()].sum()) + graphs.edges.count(frames)
+    return graphs.atoms.count(frames) + graphs.edges.count(frames)
 
 
 class _Counter(TorchDispatchMode):

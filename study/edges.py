@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from study.frames import Frames
-from study.neighbors import neighbor_list
+from study.neighbors import neighbor_lists
 from study.sizes import MOST_EDGE_BYTES
 
 SAMPLE = 64
@@ -40,6 +40,10 @@ class Ragged:
         counts: NDArray[np.int64] = self.offsets.cpu().diff().numpy()
         return counts
 
+    def count(self, owners: Tensor) -> int:
+        """Rows of all the chosen owners together."""
+        return int(self.counts[owners.cpu().numpy()].sum())
+
     def sizes(self, owners: Tensor) -> Tensor:
         """(M,) rows of the chosen owners, on the device."""
         owners = owners.to(self.offsets.device, non_blocking=True)
@@ -51,7 +55,7 @@ class Ragged:
         Args:
             owners: (M,); a GPU need not be waited for if they lie on the processor.
         """
-        count = int(self.counts[owners.cpu().numpy()].sum())
+        count = self.count(owners)
         owners = owners.to(self.offsets.device, non_blocking=True)
         starts, sizes = self.offsets[owners], self.sizes(owners)
         place = torch.repeat_interleave(sizes, output_size=count)
@@ -103,7 +107,7 @@ class HeldEdges:
 
     def count(self, frames: Tensor) -> int:
         """See `Edges`."""
-        return int(self.rows.counts[frames.cpu().numpy()].sum())
+        return self.rows.count(frames)
 
 
 @dataclass(frozen=True)
@@ -156,13 +160,7 @@ def connect_frames(
 
 def held_edges(frames: Frames, cutoff: float, device: torch.device | str = "cpu") -> HeldEdges:
     """The neighbours in all frames, in memory."""
-    pairs, shifts = [], []
-    for first, last, cell in zip(
-        frames.offsets[:-1], frames.offsets[1:], frames.cells, strict=True
-    ):
-        found, translations = neighbor_list(frames.positions[first:last], cell, cutoff)
-        pairs.append(found)
-        shifts.append(translations)
+    pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.cells, cutoff)
     offsets = np.cumsum([0, *map(len, shifts)])
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
     pairs.clear()  # Large sets should not be in memory thrice.

@@ -18,7 +18,7 @@ from torch_geometric.data import Batch, Data
 
 from study.edges import Edges, Ragged, connect_frames
 from study.frames import Frames
-from study.neighbors import dense_neighbors, neighbor_list
+from study.neighbors import dense_neighbors, neighbor_lists
 
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class GraphSet:
         atoms, batch = self.atoms.rows(frames)
         frames = frames.to(self.device, non_blocking=True)
         sizes = self.atoms.sizes(frames)
-        ptr = torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])
+        ptr = Ragged.of_sizes(sizes).offsets
         return Batch(
             z=self.z[atoms],
             pos=self.pos[atoms],
@@ -152,14 +152,10 @@ def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
 
 def _connect_each(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
     """Frame by frame on the processor: edge_index (2, E), lattice translations (E, 3)."""
-    positions = graph.pos.detach().cpu().double().numpy()
-    cells, first = graph.cell.cpu().double().numpy(), graph.ptr.tolist()
-    pairs, shifts = [], []
-    for number, cell in enumerate(cells):
-        here = slice(first[number], first[number + 1])
-        found, lattice = neighbor_list(positions[here], cell, cutoff)
-        pairs.append(found + np.int64(first[number]))
-        shifts.append(lattice)
+    positions, cells = (each.detach().cpu().double().numpy() for each in (graph.pos, graph.cell))
+    ptr = graph.ptr.cpu().numpy()
+    found, shifts = neighbor_lists(positions, ptr, cells, cutoff)
+    pairs = [each + first for each, first in zip(found, ptr[:-1], strict=True)]
     device = graph.pos.device
     edge_index = torch.tensor(np.concatenate(pairs, axis=1), device=device)
     return edge_index, torch.tensor(np.concatenate(shifts), device=device)

@@ -45,6 +45,27 @@ def neighbor_list(
     return edge_index, (-shifts).astype(np.int16)
 
 
+def neighbor_lists(
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    cells: NDArray[np.float64],
+    cutoff: float,
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int16]]]:
+    """`neighbor_list` of each frame.
+
+    Args:
+        positions: (ΣN, 3) Å.
+        offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
+        cells: (frames, 3, 3) Å.
+        cutoff: Å.
+    """
+    found = [
+        neighbor_list(positions[first:last], cell, cutoff)
+        for first, last, cell in zip(offsets[:-1], offsets[1:], cells, strict=True)
+    ]
+    return [pairs for pairs, _ in found], [shifts for _, shifts in found]
+
+
 def _by_vesin(positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float) -> Any:
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     return search.compute(points=positions, box=cell, periodic=True, quantities="ijS")

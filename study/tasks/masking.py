@@ -230,5 +230,5 @@ def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
         shift=graph.shift[edges],
         cell=graph.cell,
         batch=batch,
-        ptr=torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]),
+        ptr=Ragged.of_sizes(sizes).offsets,
     )
