@@ -18,6 +18,17 @@ class UserError(Exception):
         self.problems = problems
 
 
+class MachineError(Exception):
+    """Something that this machine lacks or refuses: shown as it is, exit code 71.
+
+    What was written before it stays, and the same command goes on from there.
+    """
+
+
+MACHINE_FAULT = 71
+"""Exit code of `MachineError` and of what the operating system refuses (EX_OSERR)."""
+
+
 def of_disk(problem: OSError) -> str:
     """What the system refused to do, and with which file, in a line."""
     place = f"{problem.filename}: " if problem.filename else ""
@@ -37,16 +48,20 @@ def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:
         interrupted: what Ctrl-C leaves to say.
 
     Returns:
-        That of the command or 0, 2 for something the user can mend, 130 for Ctrl-C.
+        That of the command or 0, 2 for something the user can mend, 71 for a fault of this machine,
+        130 for Ctrl-C.
     """
     try:
         return command() or 0
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except MachineError as error:
+        sys.stderr.write(f"{error}\n")
+        return MACHINE_FAULT
     except OSError as error:
         sys.stderr.write(f"{of_disk(error)}\n")
-        return 2
+        return MACHINE_FAULT
     except KeyboardInterrupt:
         sys.stderr.write(interrupted)
         return 130

@@ -50,6 +50,8 @@ class Journal:
         self._planned: dict[int, Planned] = {}
         self._values: dict[str, dict[int, float]] = {}
         self._results: dict[str, WorkResult] = {}
+        self.has_started = False
+        """Some work has begun."""
         for event in read_json_lines(path):
             try:
                 self._apply(event)
@@ -94,7 +96,10 @@ class Journal:
             )
 
     def started(self, work: Work, number: int | None) -> None:
-        """Nothing that a later run of the study would need."""
+        """Write down that some work has begun, which the study's results may rest on."""
+        del work, number
+        if not self.has_started:
+            self._write({"event": "started"})
 
     def recorded(self, work: Work, record: EpochRecord) -> None:
         """Write down the metric of a trial's new epoch."""
@@ -118,6 +123,8 @@ class Journal:
         append_json(self.path, event)
 
     def _apply(self, event: dict[str, Any]) -> None:
+        # Older versions wrote no start.
+        self.has_started = self.has_started or event["event"] != "planned"
         match event["event"]:
             case "planned":
                 work = Work.from_json(event["work"] | {"key": event["key"]})

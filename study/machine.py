@@ -18,9 +18,6 @@ from study import provenance
 from study.finding import GIB, Finding, Place, ok
 
 PACKAGE = "pretraining-study"
-LONGEST_SOCKET = 107
-"""Bytes of a Unix socket's path; Ray adds up to 60 to the temporary folder."""
-
 FIRST_STEPS = {
     "torch": "import torch, numpy, vesin; a = torch.ones(2, 2); assert (a @ a).sum() == 8; "
     "vesin.NeighborList(cutoff=1.0, full_list=True).compute(points=numpy.zeros((1, 3)), "
@@ -157,13 +154,15 @@ def _open_files(_place: Place) -> Finding:
 
 
 def _temporary(_place: Place) -> Finding:
-    folder = tempfile.gettempdir()
-    if len(folder.encode()) + 60 > LONGEST_SOCKET:
+    from study.ray_cluster import places
+
+    folder, short = tempfile.gettempdir(), places()
+    if not short:
         return Finding("failed", f"{folder} is too long for Ray's sockets", "export TMPDIR=/tmp")
-    free = shutil.disk_usage(folder).free / GIB
+    free = shutil.disk_usage(short[0]).free / GIB
     if free < 1:
-        return Finding("warning", f"{free:.1f} GB free in {folder}", "empty it, or set TMPDIR")
-    return ok(f"{folder}, {free:.0f} GB free")
+        return Finding("warning", f"{free:.1f} GB free in {short[0]}", "empty it, or set TMPDIR")
+    return ok(f"{folder}, {free:.0f} GB free; Ray's in {short[0]}")
 
 
 def _ports(_place: Place) -> Finding:

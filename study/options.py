@@ -20,6 +20,8 @@ exit codes:
   0    every trial completed, or was stopped early or diverged
   1    a trial failed; the same command tries it again
   2    bad input; nothing was written
+  71   this machine's fault: Ray does not start, or a file or disk refuses; the same command goes
+       on from what is done
   75   --budget, --stop-at, SIGUSR1 or the end of a SLURM job ended the study; the same command
        with more of it goes on
   130  interrupted; the same command continues

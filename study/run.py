@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from study import options
-from study.errors import UserError, of_disk
+from study.errors import MACHINE_FAULT, MachineError, UserError, of_disk
 from study.signals import UNFINISHED, Ending, heeded
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one study.
 
     Returns:
-        0; 1 if a trial failed; 2 for what the user can mend; 75 when time or budget is up, or
-        after SIGUSR1; 130 after Ctrl-C or SIGTERM.
+        0; 1 if a trial failed; 2 for what the user can mend; 71 for a fault of this machine; 75
+        when time or budget is up, or after SIGUSR1; 130 after Ctrl-C or SIGTERM.
     """
     chosen = options.parser().parse_args(arguments)
     chosen.command = options.command(sys.argv[1:] if arguments is None else arguments)
@@ -43,12 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return MISUSE
+    except MachineError as error:
+        sys.stderr.write(f"{error}\n")
+        return MACHINE_FAULT
     except OSError as error:
         sys.stderr.write(
             f"{of_disk(error)}; mend that and run the same command again, it goes on from what is "
             "done\n"
         )
-        return MISUSE
+        return MACHINE_FAULT
     except KeyboardInterrupt:
         if ending.number == signal.SIGALRM and chosen.stop_at:
             sys.stderr.write(f"stopped at {chosen.stop_at}; a later --stop-at goes on\n")

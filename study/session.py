@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from study import options
+from study import options, ray_cluster, ray_settings
 from study.budget import Budget
 from study.conductor import Conductor, EarlyStop, Observer, Proposals
 from study.display import Display, JsonLines, say
@@ -53,6 +53,10 @@ class Session:
         share = self.resources.gpus if on_gpus else self.resources.cpus
         self.budget = Budget(share, math.inf if limit is None else limit)
         self.connected, self.failed = False, False
+        if chosen.address:
+            ray_settings.use_cluster()
+        else:
+            ray_settings.use_private_cluster()
         self.whole = True
         """Nothing was put off for lack of budget."""
 
@@ -63,9 +67,7 @@ class Session:
     def __exit__(self, *problem: object) -> None:
         """Leave Ray."""
         if self.connected:
-            from study import tune
-
-            tune.disconnect()
+            ray_cluster.disconnect()
 
     @cached_property
     def slots(self) -> int:
@@ -73,10 +75,8 @@ class Session:
         address = self.chosen.address
         if not address:
             return self.plan.slots
-        from study import tune
-
         self.connected = True
-        return tune.connect(self.resources, address=address)
+        return ray_cluster.connect(self.resources, address=address)
 
     def do_plan(self, data: DataSets, journal: Journal, tracker: Tracker) -> None:
         """Run all trials of the plan."""
@@ -118,11 +118,11 @@ class Session:
             proposals, metric, root, observers, early_stop, earlier, self.budget, size
         )
         if conductor.has_work():
-            from study import tune  # Ray takes long to import.
-
             tracker.connect()
             tracker.wait()
             self._connect()
+            from study import tune  # Ray takes long to import.
+
             scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
             with display if isinstance(display, Display) and not quiet else nullcontext():
                 patience = options.patience(self.chosen)
@@ -138,10 +138,9 @@ class Session:
 
     def _connect(self) -> None:
         if not self.connected:
-            from study import tune
-
             self.connected = True
-            tune.connect(self.resources, cpus=min(cores(), self.slots * self.resources.cpus))
+            cpus = min(cores(), self.slots * self.resources.cpus)
+            ray_cluster.connect(self.resources, cpus=cpus)
 
     def _display(
         self, expected: float, trials: int, planned: Sequence[Work]

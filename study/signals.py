@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ UNFINISHED, INTERRUPTED = 75, 130
 
 GRACE = 30.0
 """Seconds that running work has to write its checkpoints."""
+
+SOON = 0.05
+"""Seconds until an interrupt that was lost in a finalizer comes again."""
 
 AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the process at once when another one came before."""
@@ -76,9 +80,20 @@ def heeded(seconds: float | None) -> Iterator[Ending]:
     ending = Ending()
     before = {number: signal.signal(number, ending.heed) for number in HEEDED}
     signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    report = sys.unraisablehook
+
+    def raise_again(problem: sys.UnraisableHookArgs) -> None:
+        """No exception can leave a finalizer that a signal has interrupted."""
+        if isinstance(problem.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, SOON)
+        else:
+            report(problem)
+
+    sys.unraisablehook = raise_again
     try:
         yield ending
     finally:
+        sys.unraisablehook = report
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)

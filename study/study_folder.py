@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.durable import is_mine, write_json
+from study.durable import is_mine, read_json_lines, remove, write_json
 from study.errors import UserError
 from study.identity import code_version, digest, without_places
 from study.mlflow_runs import without_password
@@ -50,14 +50,14 @@ class StudyFolder:
         """Refuse to continue a study whose space or code has changed.
 
         Trials already recorded would silently mean something else. Adding seeds, choices or
-        proposals is no change to them.
+        proposals is no change to them, and a study in which no work has begun may change freely.
 
         Raises:
             UserError: naming each difference.
         """
         self._check_place()
         before = self._read()
-        if before is None:
+        if before is None or not self._has_begun():
             return
         new_name = f"give the changed study its own name with --name {self.name}-2"
         if before["code_version"] != code_version():
@@ -96,7 +96,7 @@ class StudyFolder:
         Raises:
             UserError: naming the data set.
         """
-        before = self._read()
+        before = self._read() if self._has_begun() else None
         for folder, content in (before or {}).get("data", {}).items():
             if data.get(folder, content) != content:
                 raise UserError(
@@ -120,15 +120,23 @@ class StudyFolder:
             The study's own id, which no study of the same name in another folder has.
         """
         before = self._read() or {}
+        resolved, code, known = space.resolved(), code_version(), before.get("data", {})
+        if not self._has_begun() and (before.get("space"), before.get("code_version")) != (
+            resolved,
+            code,
+        ):
+            # What was planned for the space as it was before.
+            remove(self.journal)
+            known = {}
         content = {
             "id": before.get("id", uuid.uuid4().hex),
             "name": self.name,
-            "data": before.get("data", {}) | data,
+            "data": known | data,
             "experiment": self.name,
             "profile": space.profile,
             "tracking_uri": without_password(tracking_uri),
-            "space": space.resolved(),
-            "code_version": code_version(),
+            "space": resolved,
+            "code_version": code,
             "command": command or before.get("command", ""),
         }
         keep(content["space"], self.root)
@@ -172,6 +180,10 @@ class StudyFolder:
             raise UserError(
                 f"{self.path}: was made by another version of the code ({reason}); use that one"
             ) from None
+
+    def _has_begun(self) -> bool:
+        """Whether some work of the study has begun, which its results may rest on."""
+        return any(event["event"] != "planned" for event in read_json_lines(self.journal))
 
     def _read(self) -> dict[str, Any] | None:
         path = self.path / "study.json"

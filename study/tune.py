@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import secrets
 import shutil
 import signal
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,12 @@ from study import ray_settings  # noqa: F401
 # isort: split
 import ray
 from ray import tune
-from ray._private import ray_constants
-from ray._private.node import Node
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.conductor import Conductor
 from study.durable import write_bytes
-from study.errors import UserError
 from study.records import EpochRecord, WorkResult
 from study.signals import Ending
 from study.space import Resources
@@ -45,101 +39,6 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
 REQUEST = "end"
 """File whose existence asks all workers to end."""
-
-OBJECT_STORE = 200 * 2**20
-"""Bytes: nothing of ours travels through Ray's object store but records."""
-
-STARTS = 2
-"""How often to try: Ray gives itself 30 s to start, and a busy machine is slower at times."""
-
-
-def connect(resources: Resources, *, address: str | None = None, cpus: int | None = None) -> int:
-    """Join the cluster at `address`, or start Ray on this machine with `cpus` cores.
-
-    Returns:
-        How many trials fit at once.
-
-    Raises:
-        UserError: if the cluster does not answer, or no trial fits.
-    """
-    local: dict[str, Any] = {
-        "object_store_memory": OBJECT_STORE,
-        "num_cpus": cpus,
-        "include_dashboard": False,
-    }
-    if not address:
-        # Ray listens on the loopback interface alone, as it does on macOS.
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        # Whoever could connect could run code, other users of this machine included.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    options = {"address": address} if address else {"address": "local", **local}
-    starts = 1 if address else STARTS
-    for start in range(1, starts + 1):
-        try:
-            with _signals_kept():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-            break
-        except Exception as problem:
-            _end_what_was_started(problem)
-            if start == starts:
-                raise UserError(_no_ray(address, problem)) from None
-            logger.warning("Ray did not start (%s); trying once more", _first_line(problem))
-    total = ray.cluster_resources()
-    fitting = [int(total.get("CPU", 0) / resources.cpus)]
-    if total.get("GPU", 0) and resources.gpus:
-        fitting.append(int(total["GPU"] / resources.gpus))
-    if min(fitting) < 1:
-        has = ", ".join(f"{total.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
-        raise UserError(f"resources: a trial must fit, but Ray has only {has}; ask for less")
-    return min(fitting)
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep signals to ourselves while Ray starts.
-
-    Ray handles SIGTERM, and would end the study without a word to MLflow. SLURM sends its warning,
-    SIGUSR1, to every process of a job: it must not end those of Ray, which inherit this.
-    """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _end_what_was_started(problem: Exception) -> None:
-    """End the processes of a start that failed, which Ray leaves running until this one ends."""
-    for frame, _ in traceback.walk_tb(problem.__traceback__):
-        node = frame.f_locals.get("self")
-        if isinstance(node, Node):
-            node.kill_all_processes(check_alive=False, wait=True)
-            break
-    ray.shutdown()
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-
-
-def _no_ray(address: str | None, problem: Exception) -> str:
-    what = _first_line(problem)
-    if address:
-        return (
-            f"--address {address}: cannot connect ({what}); start Ray there with "
-            "`ray start --head`, with the same Ray version and token"
-        )
-    return (
-        f"Ray does not start on this machine ({what}); close what takes its processors and memory, "
-        "look into /tmp/ray/session_latest/logs, and run the same command again"
-    )
-
-
-def disconnect() -> None:
-    """Leave the cluster, or end the local one."""
-    ray.shutdown()
 
 
 def run(

@@ -31,6 +31,7 @@ import psutil
 from study.signals import INTERRUPTED, UNFINISHED
 from tests.faults.cluster import LocalCluster
 from tests.faults.invariants import check_database, check_invariants
+from tests.processes import family
 
 SPACE = """\
 question: Does anything get lost?
@@ -166,14 +167,14 @@ def hit(study: Study, target: str, moment: Moment) -> list[str] | None:
 
 
 def _kill_driver(study: Study, driver: psutil.Popen) -> list[str]:
-    family = driver.children(recursive=True)
+    hit = family(driver)
     driver.kill()
     study.ended(PATIENCE)
-    return _left_over(family)
+    return _left_over(hit)
 
 
-def _left_over(family: list[psutil.Process]) -> list[str]:
-    _, alive = psutil.wait_procs(family, PATIENCE)
+def _left_over(processes: list[psutil.Process]) -> list[str]:
+    _, alive = psutil.wait_procs(processes, PATIENCE)
     left = [" ".join(process.cmdline())[:100] for process in alive if process.is_running()]
     for process in alive:
         process.kill()
@@ -183,7 +184,7 @@ def _left_over(family: list[psutil.Process]) -> list[str]:
 def _kill_worker(study: Study, driver: psutil.Popen) -> list[str] | None:
     """One of those that are there; none if there is none."""
     del study
-    for process in driver.children(recursive=True):
+    for process in family(driver):
         with contextlib.suppress(psutil.NoSuchProcess):
             if "ImplicitFunc" in " ".join(process.cmdline()):
                 process.kill()
@@ -202,12 +203,12 @@ def _signal(name: str, study: Study, driver: psutil.Popen) -> list[str]:
     number, deadline = signal.Signals[name], time.monotonic() + LONGEST
     while driver.poll() is None and not _heeds_signals(driver) and time.monotonic() < deadline:
         time.sleep(0.02)
-    family: list[psutil.Process] = []
+    hit: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = driver.children(recursive=True)
+        hit = family(driver)
         driver.send_signal(number)
     code = study.ended(LONGEST)
-    problems = _left_over(family)
+    problems = _left_over(hit)
     # It may have been about to end anyway.
     if code not in (HEEDED[name], 0):
         problems.append(f"exit code {code} after {name}: {study.log.read_text()[-800:]}")

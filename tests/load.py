@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from study import tune
+from study import ray_cluster
 from study.conductor import Conductor, Planned
 from study.durable import write_hashed
 from study.journal import Journal
@@ -68,14 +68,16 @@ def record(epoch: int) -> EpochRecord:
 
 def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
     """Stands for `study.tune._perform`: everything but training."""
+    from ray.tune import report
+
     work = Work.from_json(config["work"])
     history = [record(epoch) for epoch in range(1, EPOCHS + 1)]
     for each in history:
-        tune.tune.report({"record": json.dumps(asdict(each)), "told": []})
+        report({"record": json.dumps(asdict(each)), "told": []})
     folder, result = work.folder(Path(root)), WorkResult("completed", metrics={"test": 1.0})
     weights = write_hashed(folder, "weights", ".safetensors", bytes(1000))
     save_outcome(folder, Outcome(result, history, weights))
-    tune.tune.report({"result": json.dumps(asdict(result)), "told": []})
+    report({"result": json.dumps(asdict(result)), "told": []})
 
 
 class Times:
@@ -103,15 +105,17 @@ class Times:
 
 def trials(root: Path, count: int) -> list[Figure]:
     """Through Ray, by warm workers."""
+    ray_cluster.connect(Resources(gpus=0), cpus=SLOTS)
+    from study import tune  # Ray must not be imported before it is known which cluster it joins.
+
     works, times = [trial(seed) for seed in range(count)], Times()
     journal = Journal(root / "journal.jsonl", METRIC)
     tracker = _tracker(root)
     observers = [journal, tracker, times]
     conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
     tune._perform = idle
-    tune.connect(Resources(gpus=0), cpus=SLOTS)
     tune.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
-    tune.disconnect()
+    ray_cluster.disconnect()
     behind = time.monotonic()
     assert tracker.close("FINISHED"), tracker.problem
     state = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

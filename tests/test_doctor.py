@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from study import machine, provenance, results_folder
+from study import machine, provenance, ray_cluster, results_folder
 from study.doctor import CHECKS, main
 from study.finding import Finding, Place
 from study.study_folder import StudyFolder
@@ -138,7 +138,7 @@ def test_a_database_on_a_network_share_is_warned_of(
 
 
 def test_a_long_temporary_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "tempfile", SimpleNamespace(gettempdir=lambda: "/" + 60 * "x"))
+    monkeypatch.setattr(ray_cluster, "LONGEST_SOCKET", 40)
     assert found("temporary folder", tmp_path).fix == "export TMPDIR=/tmp"
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from study.conductor import Planned
+from study.durable import append_json
 from study.errors import UserError
+from study.journal import Journal
 from study.space import Space, load_space
 from study.study_folder import StudyFolder
 from study.work import Work
@@ -45,6 +48,7 @@ def keys(space: Space) -> list[str]:
 def began(folder: Path, text: str) -> StudyFolder:
     study = StudyFolder(folder / "runs", "name")
     study.write(space_of(folder, text), "sqlite:///nowhere.db", {})
+    append_json(study.journal, {"event": "started"})
     return study
 
 
@@ -103,3 +107,23 @@ def test_another_change_is_refused_naming_it(
 def test_a_search_takes_more_proposals(tmp_path: Path) -> None:
     study = began(tmp_path, SEARCH)
     study.check(space_of(tmp_path, SEARCH.replace("trials: 4}", "trials: 9}")))
+
+
+def test_a_study_in_which_no_work_has_begun_takes_any_change_and_stays_itself(
+    tmp_path: Path,
+) -> None:
+    study, first = StudyFolder(tmp_path / "runs", "name"), space_of(tmp_path, GRID)
+    uri = "sqlite:///nowhere.db"
+    identity = study.write(first, uri, {"old-set": "0"})
+    (trial, *_) = first.grid()
+    Journal(study.journal, "val_force_rmse").planned(Planned(0, Work("trial", trial, "0")))
+    changed = space_of(tmp_path, GRID.replace("frames: 100", "frames: 50"))
+    study.check(changed)
+    study.check_data({"old-set": "1"})
+    assert study.write(changed, uri, {}) == identity
+    assert study.recorded_space().resolved() == changed.resolved()
+    assert Journal(study.journal, "val_force_rmse").entries() == {}
+
+    Journal(study.journal, "val_force_rmse").started(Work("trial", trial, "0"), 0)
+    with pytest.raises(UserError, match="frames was 50 when this study began"):
+        study.check(first)

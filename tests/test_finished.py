@@ -10,7 +10,7 @@ import pytest
 
 from study import run
 from study.datasets.splits import split
-from study.durable import read_hashed
+from study.durable import append_json, read_hashed
 from study.errors import UserError
 from study.finished import find_start
 from study.frames import Frames
@@ -117,6 +117,7 @@ def test_other_content_of_the_folder_is_other_work_and_no_continuation(
     space = space_from(tmp_path, f"{{from: {folder}}}")
     study = StudyFolder(tmp_path / "runs", "started-quick")
     study.write(space, "sqlite:///nowhere.db", {})
+    append_json(study.journal, {"event": "started"})
     study.check(space)
     before = Work("trial", started(space), "data")
     assert before.pretraining is not None

@@ -16,6 +16,7 @@ from jsonschema import Draft7Validator
 
 from study import check, own, predict, rerun, run, status
 from study.calculator import StudyCalculator
+from study.durable import append_json
 from study.errors import UserError
 from study.own_settings import keep, realized
 from study.schema import FILE
@@ -121,6 +122,7 @@ def test_a_file_that_a_trial_does_not_use_does_not_name_it(here: Path) -> None:
 def test_a_study_whose_code_has_changed_is_refused(here: Path) -> None:
     folder = StudyFolder(here / "runs", "mine-quick")
     folder.write(space(), "sqlite:///nowhere.db", {})
+    append_json(folder.journal, {"event": "started"})
     folder.check(space())
     edit(here / "mine.py", "size=self.frames", "size=(self.frames)")
     with pytest.raises(UserError, match=r"trial\.dataset\.sha256 was .*--name mine-quick-2"):

@@ -26,6 +26,7 @@ from study.space import load_space
 from study.trained import TrainedPotential, find_trained
 from study.work import Work, load_outcome
 from tests.faults.cluster import LocalCluster
+from tests.processes import family
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -366,10 +367,10 @@ def test_a_finished_study_is_run_again_without_heavy_imports_and_changes_nothing
     assert contents(out) == files
 
 
-def assert_only_this_machine_can_connect(family: list[psutil.Process]) -> None:
+def assert_only_this_machine_can_connect(processes: list[psutil.Process]) -> None:
     sockets = [
         connection.laddr.ip
-        for process in family
+        for process in processes
         if process.is_running()
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
@@ -384,9 +385,9 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(
     shutil.copytree(out / "data", tmp_path / "data")
     driver = started(tmp_path, "grid")
     wait_for(underway(tmp_path, "grid-quick"), 180)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    assert_only_this_machine_can_connect(family)
-    workers = [process for process in family if "ImplicitFunc" in " ".join(process.cmdline())]
+    processes = family(psutil.Process(driver.pid))
+    assert_only_this_machine_can_connect(processes)
+    workers = [process for process in processes if "ImplicitFunc" in " ".join(process.cmdline())]
     assert workers
     for worker in workers:
         worker.kill()
