@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.style import COLOURS, INK, Drawing, files, slug, styled
-from analysis.words import number
-from study.durable import write_bytes
-from study.errors import UserError, exit_code
+from analysis.formatting import number
+from study.core.atomic_io import write_bytes
+from study.core.errors import UserError, exit_code
 
 COLUMNS = ("time", "total", "kinetic", "potential", "total_per_atom")
 """ps, eV, eV, eV, eV per atom."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.errors import UserError, exit_code
+from study.core.errors import UserError, exit_code
 
 
 def export(
@@ -32,9 +32,9 @@ def export(
     Returns:
         The folder of the tables.
     """
-    from analysis.columns import write_tables
-    from analysis.predictions import read_predictions
-    from analysis.runs import read_runs
+    from analysis.records.mlflow_reader import read_runs
+    from analysis.records.parquet_tables import write_tables
+    from analysis.records.predictions import read_predictions
 
     facts = study_json(Path(study) / "study.json")
     if not facts and (tracking_uri is None or out is None):

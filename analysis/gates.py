@@ -16,16 +16,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arms import column, compared
-from analysis.beside import final
-from analysis.labels import EPOCHS, LABELS, SCRATCH
-from analysis.load import Study, load
-from analysis.quantities import FORCE, MILLI, lead
-from analysis.statistics import Change, paired_change
-from analysis.tables import by_seed, early_errors, pretext
-from analysis.training_curves import COLLAPSED
-from analysis.words import interval, number, percent
-from study.errors import exit_code
+from analysis.comparisons.arms import compared
+from analysis.comparisons.controls import final
+from analysis.comparisons.error_tables import by_seed, early_errors, pretext
+from analysis.comparisons.labels import EPOCHS, LABELS, SCRATCH
+from analysis.comparisons.quantities import FORCE, MILLI, lead
+from analysis.comparisons.selection import column
+from analysis.comparisons.statistics import Change, paired_change
+from analysis.comparisons.training_curves import COLLAPSED
+from analysis.formatting import interval, number, percent
+from analysis.records.study_tables import Study, load
+from study.core.errors import exit_code
 
 TIP3P_FORCE, RPBE_FORCE = 610.0, 1225.0
 """Root mean square force components of both waters, meV/Å; the paper's of TIP3P is 612."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.errors import exit_code
+from study.core.errors import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from analysis.page import write_report
+    from analysis.html.page import write_report
 
     first, several = given.studies[0], len(given.studies) > 1
     out = given.out or (first.parent.parent if several else first) / "report"
     page = write_report(given.studies, out)
     sys.stdout.write(f"{page}\n")
     if given.log:
-        from analysis.publish import publish
+        from analysis.records.mlflow_publish import publish
 
         for study in given.studies:
             publish(study, page)

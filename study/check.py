@@ -1,7 +1,7 @@
 """Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
 Every model, pretraining task and data set is checked that the file, or the installed module,
-defines by a class derived from `study.own.Model`, `study.own.Task` or `study.own.DataSet`, whose
+defines by a class derived from `study.plugins.Model`, `study.plugins.Task` or `study.plugins.DataSet`, whose
 settings all have defaults.
 """
 
@@ -12,10 +12,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from study.errors import UserError, exit_code
+from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
-    from study import own
+    from study.datasets import config as datasets_config
+    from study.models import config as models_config
+    from study.tasks import config as tasks_config
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -23,7 +25,7 @@ SMALL = {"hidden": 8, "layers": 2}
 """Settings of a checked model, so that all checks take seconds."""
 
 
-def subjects(code: str) -> list[own.Model | own.Task | own.DataSet]:
+def subjects(code: str) -> list[models_config.Model | tasks_config.Task | datasets_config.DataSet]:
     """What a file or module defines, with small settings.
 
     Raises:
@@ -31,12 +33,13 @@ def subjects(code: str) -> list[own.Model | own.Task | own.DataSet]:
     """
     from pydantic import ValidationError
 
-    from study import own
+    from study.core import user_code
+    from study.models import config as models_config
 
     found = []
-    for kind in own.classes(own.load(code)[0]):
-        name = own.name_of(kind, code)
-        small = SMALL if issubclass(kind, own.Model) else {}
+    for kind in user_code.classes(user_code.load(code)[0]):
+        name = user_code.name_of(kind, code)
+        small = SMALL if issubclass(kind, models_config.Model) else {}
         try:
             found.append(kind.model_validate(small | {"name": name}))
         except ValidationError as error:
@@ -47,23 +50,28 @@ def subjects(code: str) -> list[own.Model | own.Task | own.DataSet]:
             ) from None
     if not found:
         raise UserError(
-            f"{code}: must define a class derived from `study.own.Model`, `study.own.Task` or "
-            "`study.own.DataSet`, but has none"
+            f"{code}: must define a class derived from `study.plugins.Model`, `study.plugins.Task` or "
+            "`study.plugins.DataSet`, but has none"
         )
     return found
 
 
-def examine(subject: own.Model | own.Task | own.DataSet) -> Iterator[tuple[str, str]]:
+def examine(
+    subject: models_config.Model | tasks_config.Task | datasets_config.DataSet,
+) -> Iterator[tuple[str, str]]:
     """Name of every check, and what is wrong; empty if nothing is."""
-    from study import contract, data_contract, own, task_contract
+    from study.checks import dataset_contract, model_contract, task_contract
+    from study.datasets import config as datasets_config
+    from study.models import config as models_config
+    from study.tasks import config as tasks_config
 
     match subject:
-        case own.Model():
-            return contract.examine(subject.build, subject)
-        case own.Task():
+        case models_config.Model():
+            return model_contract.examine(subject.build, subject)
+        case tasks_config.Task():
             return task_contract.examine(subject.build)
-        case own.DataSet():
-            return data_contract.examine(subject.build)
+        case datasets_config.DataSet():
+            return dataset_contract.examine(subject.build)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,17 +91,17 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(lambda: int(sum(map(_check, subjects(chosen.code))) > 0))
 
 
-def _check(subject: own.Model | own.Task | own.DataSet) -> int:
+def _check(subject: models_config.Model | tasks_config.Task | datasets_config.DataSet) -> int:
     """Show what the checks say; how many failed."""
-    from study import own
+    from study.datasets import config as datasets_config
 
     failed = 0
     for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
         sys.stdout.write(f"        {problem}\n" if problem else "")
-    if isinstance(subject, own.DataSet) and not failed:
-        from study.doubts import warnings
+    if isinstance(subject, datasets_config.DataSet) and not failed:
+        from study.datasets.diagnostics import warnings
 
         for line in warnings(subject.build()):
             sys.stdout.write(f"warning {line}\n")

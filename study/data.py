@@ -13,15 +13,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from study import teaching
-from study.errors import UserError, exit_code
-from study.progress import progress_display
-from study.provenance import cores
-from study.published import SETS, bring
-from study.sizes import SplitBy
+from study.console import label_options
+from study.console.progress_bar import progress_display
+from study.core.errors import UserError, exit_code
+from study.core.provenance import cores
+from study.datasets.readers.detect import settings_of
+from study.datasets.sizes import SplitBy
+from study.datasets.sources.catalog import SETS, bring
 
 if TYPE_CHECKING:
-    from study.trial import Dataset
+    from study.datasets.config import DatasetConfig
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in (fetch, bring):
         command.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
-    teaching.add_commands(commands)
+    label_options.add_commands(commands)
     inspect = commands.add_parser("inspect", help="what a data set holds, and what looks wrong")
     inspect.set_defaults(command=_inspect)
     verify = commands.add_parser("verify", help="check every stored set, or those named")
@@ -90,7 +91,7 @@ def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
 def _tip3p(chosen: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
-    from study.trial import TIP3PWater
+    from study.datasets.config import TIP3PWater
 
     fields = ("molecules", "trajectories", "frames", "temperature", "flexible")
     try:
@@ -108,8 +109,8 @@ def _fetch(chosen: argparse.Namespace) -> None:
     if chosen.name != "rpbe":
         _fetch_published(chosen)
         return
-    from study.datasets import rpbe
-    from study.trial import RPBEWater
+    from study.datasets.config import RPBEWater
+    from study.datasets.sources import rpbe
 
     with progress_display("downloading RPBE-D3 water", "MB") as progress:
         file = rpbe.fetch(chosen.out, lambda done, all_: progress(done // 10**6, all_ // 10**6))
@@ -136,26 +137,19 @@ def _fetch_published(chosen: argparse.Namespace) -> None:
     sys.stdout.write(f"in a space    dataset: {{name: {published.dataset}, path: {place}}}\n")
 
 
-def settings_of(file: Path) -> dict[str, str]:
-    """What a space writes for a file or folder: *.data is n2p2's, what is not known is ASE's."""
-    from study.datasets.imported import kind_of
-
-    return {"name": kind_of(file), "path": str(file)}
-
-
 def _import(chosen: argparse.Namespace) -> None:
     from pydantic import TypeAdapter
 
-    from study.trial import Dataset
+    from study.datasets.config import DatasetConfig
 
-    kind: TypeAdapter[Dataset] = TypeAdapter(Dataset)
+    kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
     _prepare(kind.validate_python(settings_of(chosen.file)), chosen.out)
 
 
-def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
+def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:
     """Bring a data set into the store, and say how a space names it."""
-    from study.datasets import prepare
-    from study.frames import read_header
+    from study.datasets.frames import read_header
+    from study.datasets.prepare import prepare
 
     started = time.monotonic()
     with progress_display(f"preparing {dataset.label}") as progress:
@@ -171,11 +165,11 @@ def _prepare(dataset: Dataset, out: Path, workers: int = 1) -> None:
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
-    from study.datasets.imported import read_set
+    from study.datasets.readers.detect import read_set
 
     frames = read_set(chosen.set)
-    from study.doubts import warnings
-    from study.inspection import summary
+    from study.datasets.diagnostics import warnings
+    from study.datasets.inspection import summary
 
     rows = summary(frames)
     width = max(len(name) for name in rows)
@@ -185,9 +179,9 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 def _verify(chosen: argparse.Namespace) -> None:
     """Every file against its hash, and every frame against what no set may contain."""
-    from study.datasets.imported import read_set
-    from study.datasets.sanity import check
-    from study.frames import HEADER
+    from study.datasets.frames import HEADER
+    from study.datasets.readers.detect import read_set
+    from study.datasets.validation import check
 
     sets = chosen.set or sorted(path.parent for path in chosen.out.glob(f"data/*/{HEADER}"))
     if not sets:
@@ -213,10 +207,10 @@ def portion(text: str) -> float:
 def _split(chosen: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
-    from study.datasets.ase_file import write
-    from study.datasets.imported import read_set
+    from study.datasets.readers.ase_file import write
+    from study.datasets.readers.detect import read_set
+    from study.datasets.split_config import Split
     from study.datasets.splits import split
-    from study.trial import Split
 
     if chosen.folder.exists():
         raise UserError(f"{chosen.folder}: must not exist yet; remove it, or name another folder")
@@ -236,8 +230,8 @@ def _split(chosen: argparse.Namespace) -> None:
 def _export(chosen: argparse.Namespace) -> None:
     import numpy as np
 
-    from study.datasets.ase_file import write
-    from study.datasets.imported import read_set
+    from study.datasets.readers.ase_file import write
+    from study.datasets.readers.detect import read_set
 
     if chosen.file.exists():
         raise UserError(f"{chosen.file}: must not exist yet; remove it, or name another file")

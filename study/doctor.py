@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from study import machine, provenance, results_folder
-from study.finding import Finding, Place
+from study.checks import machine, storage
+from study.checks.finding import Finding, Place
+from study.core import provenance
 
-CHECKS = machine.CHECKS | results_folder.CHECKS
+CHECKS = machine.CHECKS | storage.CHECKS
 
 
 def examine(place: Place) -> Iterator[tuple[str, Finding]]:

@@ -9,111 +9,21 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError, exit_code
-from study.progress import progress_display
+from study.console.progress_bar import progress_display
+from study.core.errors import UserError, exit_code
+from study.inference.nve import Moment, nve, steadiness, temperature_of, thermalize
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
-    from study.trained import Trained
+    from study.inference.trained_model import Trained
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
 MOST_ROWS = 5000
 """Of a long run only so many moments are kept, equally spaced."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Energies at one time.
-
-    Args:
-        time: ps.
-        potential: eV.
-        kinetic: eV.
-    """
-
-    time: float
-    potential: float
-    kinetic: float
-
-    @property
-    def total(self) -> float:
-        """Their sum, eV."""
-        return self.potential + self.kinetic
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """How steady the total energy is; the drift is the slope of the line of least squares.
-
-    Args:
-        drift: meV per atom and ps.
-        fluctuation: root mean square about that line, meV per atom.
-    """
-
-    drift: float
-    fluctuation: float
-
-
-def thermalize(atoms: Atoms, temperature: float, seed: int) -> None:
-    """Draw Maxwell–Boltzmann velocities; the whole stays where it is.
-
-    Args:
-        atoms: at least two.
-        temperature: K.
-        seed: of the velocities.
-    """
-    import numpy as np
-    from ase import units
-
-    masses = atoms.get_masses()[:, None]
-    drawn = np.random.default_rng(seed).normal(size=(len(atoms), 3))
-    momenta = drawn * np.sqrt(masses * units.kB * temperature)
-    atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())  # type: ignore[no-untyped-call]
-
-
-def temperature_of(kinetic: float, atoms: int) -> float:
-    """K, of a kinetic energy in eV, that of the centre of mass being zero: 2 E / (3 N - 3) k."""
-    from ase import units
-
-    return float(2 * kinetic / ((3 * atoms - 3) * units.kB))
-
-
-def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[Moment]:
-    """Move atoms by velocity Verlet (doi:10.1063/1.442716), from the velocities that they have.
-
-    Args:
-        atoms: with a calculator; they are moved.
-        timestep: fs.
-        steps: number of steps.
-
-    Yields:
-        The start, then the state after each step.
-    """
-    from ase import units
-    from ase.md.verlet import VelocityVerlet
-
-    dynamics = VelocityVerlet(atoms, timestep=timestep * units.fs)
-    for step, _ in enumerate(dynamics.irun(steps)):  # type: ignore[no-untyped-call]
-        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()  # type: ignore[no-untyped-call]
-        yield Moment(step * timestep / 1000, float(potential), float(kinetic))
-
-
-def steadiness(moments: Sequence[Moment], atoms: int) -> Steadiness:
-    """Of the total energy of so many atoms, from two moments or more."""
-    import numpy as np
-
-    times = np.array([moment.time for moment in moments])
-    totals = 1000 * np.array([moment.total for moment in moments]) / atoms
-    times, totals = times - times.mean(), totals - totals.mean()
-    slope = times @ totals / (times @ times)
-    return Steadiness(float(slope), float(np.sqrt(np.mean((totals - slope * times) ** 2))))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,12 +56,12 @@ def _run(chosen: argparse.Namespace) -> None:
     steps = _steps(chosen)
     if chosen.out.exists():
         raise UserError(f"--out {chosen.out}: must not exist yet; remove it, or name another file")
-    from study.predict import read_structures
+    from study.inference.structures import read_structures
 
     atoms = read_structures(chosen.structure)[0]
     if len(atoms) < 2:
         raise UserError(f"{chosen.structure}: must hold at least two atoms, but holds one")
-    from study.calculator import StudyCalculator
+    from study.inference.ase_calculator import StudyCalculator
 
     calculator = StudyCalculator(chosen.model, chosen.device)
     trained = calculator.potential.trained
@@ -203,7 +113,7 @@ def _steps(chosen: argparse.Namespace) -> int:
 
 def _remark(trained: Trained) -> str:
     """What dynamics with this model leave out."""
-    from study.trial import TIP3PWater
+    from study.datasets.config import TIP3PWater
 
     dataset = trained.work.trial.dataset
     if not isinstance(dataset, TIP3PWater) or dataset.flexible:
@@ -216,7 +126,7 @@ def _remark(trained: Trained) -> str:
 
 def _write(path: Path, moments: Sequence[Moment], atoms: int) -> None:
     """A row per moment: ps, eV, eV per atom, K."""
-    from study.durable import write_bytes
+    from study.core.atomic_io import write_bytes
 
     lines = ["time,total,kinetic,potential,total_per_atom,temperature"]
     for moment in moments:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import UserError, exit_code, in_a_line
+from study.core.errors import UserError, exit_code
+from study.inference.structures import read_structures
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from study.trained import Trained, TrainedPotential
+    from study.inference.predictor import TrainedPotential
+    from study.inference.trained_model import Trained
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m study.predict",
         description=__doc__,
         epilog="Exit codes: 0 done, 2 bad input, 130 interrupted. In Python, "
-        "`study.calculator.StudyCalculator` is an ASE calculator.",
+        "`study.inference.ase_calculator.StudyCalculator` is an ASE calculator.",
     )
     add = made.add_argument
     add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
@@ -67,21 +68,21 @@ def _run(chosen: argparse.Namespace) -> None:
 
 
 def _predict_test_frames(chosen: argparse.Namespace) -> None:
-    from study.held_out import predict_study
+    from study.inference.test_predictions import predict_study
 
     paths = predict_study(chosen.model, chosen.device)
     sys.stdout.write(f"predictions of {len(paths)} trials\n")
 
 
 def _log(chosen: argparse.Namespace) -> None:
-    from study.study_folder import StudyFolder
-    from study.trained import find_trained
+    from study.inference.trained_model import find_trained
+    from study.planning.study_dir import StudyFolder
 
     folder = chosen.model.expanduser().resolve()
     if not (folder / "study.json").exists():
         raise UserError(f"{chosen.model}: --log and --register take the folder of a study")
     trained = find_trained(folder)
-    from study.registry import log_model
+    from study.tracking.model_registry import log_model
 
     uri = log_model(trained, StudyFolder(folder.parent.parent, folder.name), chosen.register)
     sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
@@ -92,7 +93,8 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
         if path and path.exists():
             raise UserError(f"{option} {path}: must not exist yet; remove it, or name another file")
     structures = read_structures(chosen.structures)
-    from study.trained import TrainedPotential, find_trained
+    from study.inference.predictor import TrainedPotential
+    from study.inference.trained_model import find_trained
 
     trained = find_trained(chosen.model)
     sys.stderr.write(f"model: {trained.label}\n")
@@ -107,7 +109,7 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
     potential = TrainedPotential(trained, chosen.device, chosen.precision)
     rows = _rows(potential, structures)
     if chosen.export:
-        from study.exported import export
+        from study.inference.torch_export import export
 
         export(potential, structures[0], chosen.export)
     if chosen.out:
@@ -120,7 +122,7 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
 
 def _predict_scalars(chosen: argparse.Namespace, trained: Trained, structures: list[Atoms]) -> None:
     """The same for a number of each structure; its name and unit stand with it."""
-    from study.trained import TrainedScalar
+    from study.inference.predictor import TrainedScalar
 
     if chosen.export:
         raise UserError("--export: takes models of energies and forces; leave it out")
@@ -137,29 +139,6 @@ def _predict_scalars(chosen: argparse.Namespace, trained: Trained, structures: l
 
 def _print_lines(rows: list[dict[str, Any]]) -> None:
     sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def read_structures(path: Path) -> list[Atoms]:
-    """All structures of a file.
-
-    Raises:
-        UserError: if ASE cannot read it, or it holds none.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    from ase.io import iread
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
-    # ASE's readers raise whatever a malformed file makes them stumble over.
-    except Exception as problem:
-        what = in_a_line(problem)
-        raise UserError(f"{path}: not readable by ASE: {what}") from None
-    if not structures:
-        raise UserError(f"{path}: must hold a structure, but holds none")
-    return structures
 
 
 def _rows(potential: TrainedPotential, structures: list[Atoms]) -> list[dict[str, Any]]:
@@ -200,7 +179,7 @@ def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
 def _write_extxyz(path: Path, content: list[Atoms]) -> None:
     from ase.io import write
 
-    from study.durable import write_with
+    from study.core.atomic_io import write_with
 
     write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
 

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError, exit_code
+from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
-    from study.space import Resources
-    from study.study_folder import StudyFolder
-    from study.work import Work
+    from study.pipeline.job import Work
+    from study.planning.study_dir import StudyFolder
+    from study.space.settings import Resources
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _rerun(chosen: argparse.Namespace) -> int:
-    from study.study_folder import StudyFolder
-    from study.work import load_outcome
+    from study.pipeline.outcome import load_outcome
+    from study.planning.study_dir import StudyFolder
 
     folder = chosen.study.resolve()
     study = StudyFolder(folder.parent.parent, folder.name)
@@ -67,8 +67,8 @@ def _rerun(chosen: argparse.Namespace) -> int:
 def _perform(work: Work, study: StudyFolder, device: str, resources: Resources) -> None:
     """The trial and, before it, its pretraining."""
     frames = study.frames_of(work.data_hash)
-    from study.pipeline import perform
-    from study.process import set_up
+    from study.pipeline.execute import perform
+    from study.training.runtime import set_up
 
     set_up(resources.cpus, device, deterministic=resources.deterministic)
     for part in filter(None, (work.pretraining, work)):
@@ -80,7 +80,7 @@ def _perform(work: Work, study: StudyFolder, device: str, resources: Resources) 
 
 
 def _work(study: StudyFolder, number: int) -> Work:
-    from study.journal import Journal
+    from study.scheduling.journal import Journal
 
     entries = Journal(study.journal, "").entries()
     if number not in entries:

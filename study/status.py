@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError, exit_code
+from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from study.study_state import StudyState, TrialState
+    from study.planning.study_state import StudyState, TrialState
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def _show(chosen: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from study.study_state import study_state
+    from study.planning.study_state import study_state
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if chosen.study is None:
@@ -106,7 +106,7 @@ def _print_json(state: StudyState) -> None:
 def _list(names: list[str], root: Path, console: Console) -> None:
     from rich.table import Table
 
-    from study.study_state import study_state
+    from study.planning.study_state import study_state
 
     table = Table(box=None, pad_edge=False)
     for column in ("study", "state", "trials", "best", "last news"):
@@ -124,8 +124,8 @@ def _list(names: list[str], root: Path, console: Console) -> None:
 
 
 def _describe(state: StudyState, console: Console, *, every: bool) -> None:
-    from study.estimate import duration
-    from study.records import METRICS, OVER
+    from study.console.formatting import duration
+    from study.core.records import METRICS, OVER
 
     console.print(f"{state.plan.name}: {state.question}", style="bold")
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
@@ -148,7 +148,7 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
 
 
 def _describe_failures(state: StudyState, console: Console) -> None:
-    from study.display import near
+    from study.console.formatting import near
 
     for trial in state.trials:
         if trial.status not in ("failed", "diverged"):
@@ -178,13 +178,13 @@ def _best(state: StudyState) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
-    from study.display import with_unit
+    from study.console.formatting import with_unit
 
     return "–" if value is None else with_unit(metric, value)
 
 
 def _ago(seconds: float) -> str:
-    from study.estimate import duration
+    from study.console.formatting import duration
 
     return f"{duration(seconds)} ago"
 

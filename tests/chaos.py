@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from study.signals import INTERRUPTED, UNFINISHED
+from study.core.signals import INTERRUPTED, UNFINISHED
 from tests.faults.cluster import LocalCluster
 from tests.faults.invariants import check_database, check_invariants
 from tests.processes import family

@@ -19,15 +19,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from study.conductor import Planned
-from study.frames import Frames
-from study.graph import GraphSet
-from study.journal import Journal
-from study.pipeline import perform
-from study.space import load_space
-from study.study_folder import StudyFolder
-from study.trial import EGNN, Trial
-from study.work import Work, load_outcome
+from study.datasets.frames import Frames
+from study.graphs.graph_set import GraphSet
+from study.models.config import EGNN
+from study.pipeline.execute import perform
+from study.pipeline.job import Work
+from study.pipeline.outcome import load_outcome
+from study.planning.study_dir import StudyFolder
+from study.scheduling.journal import Journal
+from study.scheduling.protocols import Planned
+from study.space.search_space import load_space
+from study.space.trial import Trial
 
 Array = NDArray[Any]
 

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.checkpoint import load_tensors
-from study.frames import Frames
-from study.models import MODELS
-from study.pipeline import perform
-from study.process import set_up
-from study.training import PausedError
-from study.trial import Trial
-from study.work import Work, load_outcome
+from study.datasets.frames import Frames
+from study.models.build import MODELS
+from study.pipeline.execute import perform
+from study.pipeline.job import Work
+from study.pipeline.outcome import load_outcome
+from study.space.trial import Trial
+from study.training.checkpoint import load_tensors
+from study.training.loop import PausedError
+from study.training.runtime import set_up
 from tests.benchmarks.water import water_box
 
 FRAMES, BATCH = 16, 2

@@ -28,17 +28,19 @@ from typing import Any
 
 import psutil
 
-from study import ray_cluster
-from study.conductor import Conductor, Planned
-from study.durable import write_hashed
-from study.journal import Journal
-from study.records import EpochRecord, Tag, WorkResult
-from study.search.grid import Grid
-from study.signals import Ending
-from study.space import Resources
-from study.tracking import Tracker
-from study.trial import Trial
-from study.work import Outcome, Work, save_outcome
+from study.core.atomic_io import write_hashed
+from study.core.records import EpochRecord, Tag, WorkResult
+from study.core.signals import Ending
+from study.driver import ray_cluster
+from study.pipeline.job import Work
+from study.pipeline.outcome import Outcome, save_outcome
+from study.scheduling.grid import Grid
+from study.scheduling.journal import Journal
+from study.scheduling.protocols import Planned
+from study.scheduling.scheduler import Conductor
+from study.space.settings import Resources
+from study.space.trial import Trial
+from study.tracking.tracker import Tracker
 from tests.mlflow_server import MlflowServer
 
 METRIC, EPOCHS, SLOTS = "val_force_rmse", 3, 2
@@ -67,7 +69,7 @@ def record(epoch: int) -> EpochRecord:
 
 
 def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
-    """Stands for `study.tune._perform`: everything but training."""
+    """Stands for `study.driver.worker.perform`: everything but training."""
     from ray.tune import report
 
     work = Work.from_json(config["work"])
@@ -106,15 +108,18 @@ class Times:
 def trials(root: Path, count: int) -> list[Figure]:
     """Through Ray, by warm workers."""
     ray_cluster.connect(Resources(gpus=0), cpus=SLOTS)
-    from study import tune  # Ray must not be imported before it is known which cluster it joins.
+    from study.driver import (  # Ray must not be imported before it is known which cluster it joins.
+        ray_runner,
+        worker,
+    )
 
     works, times = [trial(seed) for seed in range(count)], Times()
     journal = Journal(root / "journal.jsonl", METRIC)
     tracker = _tracker(root)
     observers = [journal, tracker, times]
     conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
-    tune._perform = idle
-    tune.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
+    worker.perform = idle
+    ray_runner.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
     ray_cluster.disconnect()
     behind = time.monotonic()
     assert tracker.close("FINISHED"), tracker.problem

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from study.check import main
-from study.contract import CHECKS, examine
-from study.data_contract import CHECKS as DATA_CHECKS
-from study.models import MODELS
-from study.task_contract import CHECKS as TASK_CHECKS
-from study.trial import EGNN, GNS, EquivariantTransformer, ForceNet, Network, SchNet, ViSNet
+from study.checks.dataset_contract import CHECKS as DATA_CHECKS
+from study.checks.model_contract import CHECKS, examine
+from study.checks.task_contract import CHECKS as TASK_CHECKS
+from study.models.build import MODELS
+from study.models.config import EGNN, GNS, EquivariantTransformer, ForceNet, Network, SchNet, ViSNet
 from tests.readme import example
 
 GOOD = example("mine.py")
@@ -132,7 +132,7 @@ def test_every_broken_promise_is_found(
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "must define a class derived from `study.own.Model`"),
+        ("", "must define a class derived from `study.plugins.Model`"),
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         (GOOD.replace('    name: Literal["pair"]', "    width: int = 3"), "must have a name"),
         (GOOD.replace('["pair"]', '["pair"]\n    width: int'), "PairSettings.width"),

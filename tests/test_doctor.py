@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from study import machine, provenance, ray_cluster, results_folder
+from study.checks import machine, storage
+from study.checks.finding import Finding, Place
+from study.core import provenance
 from study.doctor import CHECKS, main
-from study.finding import Finding, Place
-from study.study_folder import StudyFolder
+from study.planning.study_dir import StudyFolder
+from study.scheduling import ray_places
 from tests.faults.database import half_written
 
 
@@ -125,26 +127,26 @@ def test_locks_that_hold_nobody_off_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found("file locks", tmp_path).state == "ok"
-    monkeypatch.setattr(results_folder, "is_locked", lambda _path: False)
+    monkeypatch.setattr(storage, "is_locked", lambda _path: False)
     assert found("file locks", tmp_path).state == "failed"
 
 
 def test_a_database_on_a_network_share_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results_folder, "_kind_of_mount", lambda _path: "nfs4")
+    monkeypatch.setattr(storage, "_kind_of_mount", lambda _path: "nfs4")
     assert found("file system", tmp_path).state == "warning"
     assert found("file system", tmp_path, tracking_uri="http://server").state == "ok"
 
 
 def test_a_long_temporary_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster, "LONGEST_SOCKET", 40)
+    monkeypatch.setattr(ray_places, "LONGEST_SOCKET", 40)
     assert found("temporary folder", tmp_path).fix == "export TMPDIR=/tmp"
 
 
 def test_little_space_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nearly_full = SimpleNamespace(disk_usage=lambda _path: SimpleNamespace(free=10**8))
-    monkeypatch.setattr(results_folder, "shutil", nearly_full)
+    monkeypatch.setattr(storage, "shutil", nearly_full)
     assert found("disk", tmp_path).state == "failed"
 
 

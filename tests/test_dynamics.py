@@ -12,11 +12,12 @@ import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 
-from study.calculator import StudyCalculator
-from study.dynamics import Moment, main, nve, steadiness, temperature_of, thermalize
-from study.frames import Frames
+from study.datasets.frames import Frames
+from study.dynamics import main
+from study.inference.ase_calculator import StudyCalculator
+from study.inference.nve import Moment, nve, steadiness, temperature_of, thermalize
 from study.models.egnn import EGNN
-from study.study_folder import StudyFolder
+from study.planning.study_dir import StudyFolder
 
 STIFFNESS, LENGTH, STRETCH = 30.0, 1.2, 0.1
 """eV/Å², Å and Å of a diatomic molecule."""

@@ -15,22 +15,24 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
-from study.calculator import StudyCalculator
-from study.conductor import Planned
-from study.datasets import prepare
-from study.datasets.conformers import box
+from study.core.atomic_io import append_json, read_json_lines
+from study.core.errors import UserError
+from study.core.records import WorkResult
+from study.datasets.frames import Frames, read_header
+from study.datasets.prepare import prepare
+from study.datasets.readers.conformers import box
 from study.datasets.splits import split
-from study.durable import append_json, read_json_lines
-from study.errors import UserError
-from study.frames import Frames, read_header
-from study.journal import Journal
-from study.pipeline import perform
+from study.inference.ase_calculator import StudyCalculator
+from study.inference.predictor import TrainedPotential
+from study.inference.trained_model import find_trained
+from study.pipeline.execute import perform
+from study.pipeline.job import Work
+from study.pipeline.outcome import Outcome, load_outcome
+from study.planning.study_dir import StudyFolder
 from study.predict import main
-from study.records import WorkResult
-from study.study_folder import StudyFolder
-from study.trained import TrainedPotential, find_trained
-from study.trial import Trial
-from study.work import Outcome, Work, load_outcome
+from study.scheduling.journal import Journal
+from study.scheduling.protocols import Planned
+from study.space.trial import Trial
 
 
 def structure(frames: Frames, index: int) -> Atoms:
@@ -256,7 +258,7 @@ def change_journal(study: StudyFolder, old: str, new: str) -> None:
 def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
     copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("study.identity.code_version", lambda: "other")
+    monkeypatch.setattr("study.core.hashing.code_version", lambda: "other")
     for folder in (copied.root / "work").glob("pretrain-*"):
         shutil.rmtree(folder)
     assert main([str(copied.path)]) == 0
@@ -269,7 +271,7 @@ def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
 def test_models_that_other_code_makes_worse_are_refused(
     copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("study.held_out.CLOSE", -1.0)
+    monkeypatch.setattr("study.inference.test_predictions.CLOSE", -1.0)
     assert main([str(copied.path)]) == 2
     error = capsys.readouterr().err
     assert "when it was tested; code or torch have changed since: check out the commit" in error

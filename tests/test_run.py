@@ -10,18 +10,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from study import options, provenance, run
-from study.budget import Budget, seconds_in
-from study.changes import parse_change
-from study.conductor import Conductor, Planned
-from study.display import Display, JsonLines
-from study.durable import write_hashed
-from study.records import EpochRecord, WorkResult
-from study.search.grid import Grid
-from study.space import Space, load_space
-from study.summary import names_of
-from study.trial import Trial
-from study.work import Outcome, Work, save_outcome
+from study import run
+from study.console import run_options
+from study.console.json_lines import JsonLines
+from study.console.progress_table import Display
+from study.core import provenance
+from study.core.atomic_io import write_hashed
+from study.core.records import EpochRecord, WorkResult
+from study.pipeline.job import Work
+from study.pipeline.outcome import Outcome, save_outcome
+from study.planning.arms import names_of
+from study.scheduling.budget import Budget, seconds_in
+from study.scheduling.grid import Grid
+from study.scheduling.protocols import Planned
+from study.scheduling.scheduler import Conductor
+from study.space.overrides import parse_change
+from study.space.search_space import Space, load_space
+from study.space.trial import Trial
 
 ARMS = "trial:\n  choice:\n    - {pretrain: null, finetune: {epochs: 30}}\n    - {}\n"
 
@@ -165,7 +170,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 def test_a_time_of_day_that_is_over_is_tomorrows() -> None:
     hour_ago = (datetime.now().astimezone() - timedelta(hours=1)).strftime("%H:%M")
-    assert 22.9 * 3600 < options.seconds_until(hour_ago) < 23.1 * 3600
+    assert 22.9 * 3600 < run_options.seconds_until(hour_ago) < 23.1 * 3600
 
 
 def work(tiny: Any, seed: int) -> Work:
@@ -345,7 +350,7 @@ def test_the_use_of_gpus_is_asked_for_only_now_and_then(
     tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter(["GPU 90 %, 5/139 GB", "GPU 10 %, 1/139 GB"])
-    monkeypatch.setattr("study.display.gpu_use", lambda: next(answers))
+    monkeypatch.setattr("study.console.progress_table.gpu_use", lambda: next(answers))
     shown = display(Console(), every_epoch=False)
     shown.started(work(tiny, 0), 0)
     for _ in range(3):

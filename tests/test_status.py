@@ -9,12 +9,13 @@ import pytest
 from filelock import FileLock
 
 from study import rerun, status
-from study.conductor import Planned
-from study.journal import Journal
-from study.records import EpochRecord, WorkResult
-from study.study_folder import StudyFolder
-from study.study_state import LOG, TrialState, study_state
-from study.work import Work, load_outcome
+from study.core.records import EpochRecord, WorkResult
+from study.pipeline.job import Work
+from study.pipeline.outcome import LOG, load_outcome
+from study.planning.study_dir import StudyFolder
+from study.planning.study_state import TrialState, study_state
+from study.scheduling.journal import Journal
+from study.scheduling.protocols import Planned
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.arms import column, compared
+from analysis.comparisons.arms import compared
+from analysis.comparisons.labels import LABELS
+from analysis.comparisons.quantities import Quantity, charted, lead
+from analysis.comparisons.selection import column
 from analysis.figures.style import (
     INK,
     Drawing,
@@ -20,10 +23,8 @@ from analysis.figures.style import (
     slug,
     styled,
 )
-from analysis.labels import LABELS
-from analysis.load import Study
-from analysis.quantities import Quantity, charted, lead
-from analysis.words import number
+from analysis.formatting import number
+from analysis.records.study_tables import Study
 
 SCALES = {
     "ratio": ("Masking ratio", "masking ratio"),

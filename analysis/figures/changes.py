@@ -8,14 +8,14 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 
-from analysis.arms import compared
-from analysis.beside import KINDS, beside, final
+from analysis.comparisons.arms import compared
+from analysis.comparisons.controls import KINDS, beside, final
+from analysis.comparisons.error_tables import early_errors, final_errors
+from analysis.comparisons.quantities import Quantity, lead
+from analysis.comparisons.statistics import NEGLIGIBLE
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, styled
-from analysis.load import Study
-from analysis.quantities import Quantity, lead
-from analysis.statistics import NEGLIGIBLE
-from analysis.tables import early_errors, final_errors
-from analysis.words import interval, percent
+from analysis.formatting import interval, percent
+from analysis.records.study_tables import Study
 
 MOST_ROWS = 40
 WIDTH = 26

@@ -9,7 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.arms import compared
+from analysis.comparisons.arms import compared
+from analysis.comparisons.error_tables import finetuning, pretraining
+from analysis.comparisons.quantities import Quantity, charted
 from analysis.figures.style import (
     INK,
     MOST_LINES,
@@ -22,10 +24,8 @@ from analysis.figures.style import (
     slug,
     styled,
 )
-from analysis.load import Study
-from analysis.quantities import Quantity, charted
-from analysis.tables import finetuning, pretraining
-from analysis.words import number
+from analysis.formatting import number
+from analysis.records.study_tables import Study
 
 MOST_EPOCHS = 400
 """More points than this along a line cannot be seen."""

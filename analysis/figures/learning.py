@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.comparisons.error_tables import is_ablation
+from analysis.comparisons.training_curves import arrivals, stability, steadiness
 from analysis.figures.style import (
     COLOURS,
     MARKERS,
@@ -20,10 +22,8 @@ from analysis.figures.style import (
     slug,
     styled,
 )
-from analysis.load import Study
-from analysis.tables import is_ablation
-from analysis.training_curves import arrivals, stability, steadiness
-from analysis.words import number
+from analysis.formatting import number
+from analysis.records.study_tables import Study
 
 MOST_ARMS = 9
 """As many as colours and markers tell apart."""

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
 
-from analysis.arms import compared
+from analysis.comparisons.arms import compared
+from analysis.comparisons.prediction_errors import parity
 from analysis.figures.style import INK, Drawing, slug, styled
-from analysis.load import Study
-from analysis.predictions import parity
-from analysis.words import number
+from analysis.formatting import number
+from analysis.records.study_tables import Study
 
 BINS = 60
 MANY = 20

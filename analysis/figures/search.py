@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.arms import is_search
+from analysis.comparisons.arms import is_search
+from analysis.comparisons.quantities import quantity_of
+from analysis.comparisons.search import importances, metric_of, pareto, timeline
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled
-from analysis.load import Study
-from analysis.quantities import quantity_of
-from analysis.search import importances, metric_of, pareto, timeline
-from analysis.words import number, percent
+from analysis.formatting import number, percent
+from analysis.records.study_tables import Study
 
 STATES = ("completed", "stopped", "diverged", "failed", "running", "killed")
 LOOK = dict(zip(STATES, zip(("o", "x", "v", "P", ".", "."), COLOURS, strict=False), strict=False))

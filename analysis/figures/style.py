@@ -23,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.words import listed
+from analysis.formatting import listed
 
 INK = "#010203"
 """Stands for the colour of the text around the figure, so that it follows a dark page."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from study.datasets.conformers import extents, in_vacuum
-from study.durable import write_json
-from study.errors import UserError
-from study.frames import Frames
-from study.identity import digest
-from study.sizes import Sizes, histogram
+from study.core.atomic_io import write_json
+from study.core.errors import UserError
+from study.core.hashing import digest
+from study.datasets.frames import Frames
+from study.datasets.readers.conformers import extents, in_vacuum
+from study.datasets.sizes import Sizes, histogram
 
 if TYPE_CHECKING:
-    from study.trial import Split
+    from study.datasets.split_config import Split
 
 
 PARTS = (0, 1, 2)
@@ -156,7 +156,7 @@ def _permutation(size: int, seed: int, purpose: str) -> NDArray[np.int64]:
     # Importing torch takes longer than reading most data sets.
     import torch
 
-    from study.seeding import seeded
+    from study.core.seeding import seeded
 
     order = torch.randperm(size, generator=seeded("split", purpose, seed))
     return np.asarray(order.numpy(), dtype=np.int64)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors, gather_rows
-from study.models.activation import SiLU
-from study.models.embedding import AtomEmbedding
+from study.graphs.graph_set import edge_vectors, gather_rows
+from study.models.layers.embedding import AtomEmbedding
+from study.models.layers.radial import bessel_basis, distances, edge_weights
+from study.models.layers.silu import SiLU
 from study.models.potential import ConservativePotential
-from study.models.radial import bessel_basis, distances, edge_weights
 
 if TYPE_CHECKING:
-    from study.trial import EGNN as EGNNSettings  # noqa: N811 - names a model, no constant
+    from study.models.config import EGNN as EGNNSettings  # noqa: N811 - names a model, no constant
 
 COORDINATE_GAIN = 1e-3
 """Gain of the initial coordinate weights, so that an untrained network hardly moves atoms."""

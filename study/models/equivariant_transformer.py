@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors, gather_rows
-from study.models.activation import SiLU
-from study.models.embedding import AtomEmbedding, ForceEmbedding
-from study.models.initial import initialize
+from study.graphs.graph_set import edge_vectors, gather_rows
+from study.models.layers.embedding import AtomEmbedding, ForceEmbedding
+from study.models.layers.init import initialize
+from study.models.layers.radial import distances, edge_weights, exponential_basis, fade, lengths
+from study.models.layers.silu import SiLU
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
-from study.models.radial import distances, edge_weights, exponential_basis, fade, lengths
 
 if TYPE_CHECKING:
-    from study.trial import EquivariantTransformer as Settings
+    from study.models.config import EquivariantTransformer as Settings
 
 
 class Layer(nn.Module):

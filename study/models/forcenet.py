@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.elements import RADII
-from study.graph import edge_vectors, gather_rows
-from study.models.embedding import AtomEmbedding
-from study.models.harmonics import spherical_harmonics
-from study.models.initial import initialize
+from study.core.elements import RADII
+from study.graphs.graph_set import edge_vectors, gather_rows
+from study.models.layers.embedding import AtomEmbedding
+from study.models.layers.init import initialize
+from study.models.layers.radial import distances, edge_weights
+from study.models.layers.spherical_harmonics import spherical_harmonics
 from study.models.potential import DirectPotential
-from study.models.radial import distances, edge_weights
 
 if TYPE_CHECKING:
-    from study.trial import ForceNet as ForceNetSettings
+    from study.models.config import ForceNet as ForceNetSettings
 
 OXYGEN = 8
 FREQUENCY_RATIO = 1.1

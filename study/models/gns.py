@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors, gather_rows
-from study.models.embedding import AtomEmbedding
-from study.models.initial import initialize
+from study.graphs.graph_set import edge_vectors, gather_rows
+from study.models.layers.embedding import AtomEmbedding
+from study.models.layers.init import initialize
+from study.models.layers.radial import bessel_basis, distances, edge_weights
+from study.models.layers.tailored_relu import CorrelationMap, TailoredReLU, tailored_slope
 from study.models.potential import DirectPotential
-from study.models.radial import bessel_basis, distances, edge_weights
-from study.models.tailored import CorrelationMap, TailoredReLU, tailored_slope
 
 if TYPE_CHECKING:
-    from study.trial import GNS as GNSSettings  # noqa: N811 - names a model, no constant
+    from study.models.config import GNS as GNSSettings  # noqa: N811 - names a model, no constant
 
 
 @dataclass(frozen=True)

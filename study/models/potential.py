@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 if TYPE_CHECKING:
-    from study.trial import Network
+    from study.models.config import Network
 
 MAX_ATOMIC_NUMBER = 118
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.models.schnet import CFConv, GaussianSmearing, ShiftedSoftplus
 
-from study.graph import edge_vectors
-from study.models.embedding import AtomEmbedding
-from study.models.initial import initialize
+from study.graphs.graph_set import edge_vectors
+from study.models.layers.embedding import AtomEmbedding
+from study.models.layers.init import initialize
+from study.models.layers.radial import distances, edge_weights
 from study.models.potential import ConservativePotential
-from study.models.radial import distances, edge_weights
 
 if TYPE_CHECKING:
-    from study.trial import SchNet as SchNetSettings
+    from study.models.config import SchNet as SchNetSettings
 
 
 class Layer(nn.Module):

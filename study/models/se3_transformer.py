@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graph import edge_vectors, gather_rows
-from study.models.activation import SiLU
-from study.models.embedding import AtomEmbedding, ForceEmbedding
-from study.models.harmonics import spherical_harmonics
-from study.models.initial import initialize
+from study.graphs.graph_set import edge_vectors, gather_rows
+from study.models.layers.embedding import AtomEmbedding, ForceEmbedding
+from study.models.layers.init import initialize
+from study.models.layers.radial import bessel_basis, distances, edge_weights
+from study.models.layers.silu import SiLU
+from study.models.layers.spherical_harmonics import spherical_harmonics
 from study.models.potential import ConservativePotential
-from study.models.radial import bessel_basis, distances, edge_weights
 
 if TYPE_CHECKING:
-    from study.trial import SE3Transformer as Settings
+    from study.models.config import SE3Transformer as Settings
 
 LARGEST_SCORE = 8.0
 """Of an edge in attention, approached smoothly."""

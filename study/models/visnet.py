@@ -15,14 +15,14 @@ from torch_geometric.nn.models.visnet import (
     ViS_MP,
 )
 
-from study.graph import edge_vectors
-from study.models.activation import SiLU
-from study.models.embedding import AtomEmbedding
+from study.graphs.graph_set import edge_vectors
+from study.models.layers.embedding import AtomEmbedding
+from study.models.layers.radial import distances, fade, lengths, nearest
+from study.models.layers.silu import SiLU
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
-from study.models.radial import distances, fade, lengths, nearest
 
 if TYPE_CHECKING:
-    from study.trial import ViSNet as ViSNetSettings
+    from study.models.config import ViSNet as ViSNetSettings
 
 
 class Envelope(nn.Module):

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.graph import GraphSet, connect
+from study.graphs.graph_set import GraphSet, connect
 from study.models.potential import Potential
-from study.tasks import PretextTask, Term
+from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
-    from study.trial import Denoising as DenoisingSettings
+    from study.tasks.config import Denoising as DenoisingSettings
 
 
 @dataclass(frozen=True)

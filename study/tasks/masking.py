@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
-from study.edges import Ragged
-from study.errors import UserError
-from study.graph import GraphSet
+from study.core.errors import UserError
+from study.graphs.edges import Ragged
+from study.graphs.graph_set import GraphSet
+from study.graphs.topology import HYDROGEN, OXYGEN, Neighborhoods, WaterMolecules
 from study.models.potential import Potential
-from study.molecules import HYDROGEN, OXYGEN, Neighborhoods, WaterMolecules
-from study.tasks import PretextTask, Term
+from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
-    from study.trial import Masking as MaskingSettings
+    from study.tasks.config import Masking as MaskingSettings
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from study.graph import GraphSet
-from study.tasks import Task
+from study.graphs.graph_set import GraphSet
 from study.tasks.denoising import Denoising
 from study.tasks.masking import Masking
-from study.tasks.mixed import Mixed
+from study.tasks.multi_task import Mixed
+from study.tasks.task import Task
 
 if TYPE_CHECKING:
-    from study.own import Task as OwnTask
-    from study.trial import Denoising as DenoisingSettings
-    from study.trial import Masking as MaskingSettings
-    from study.trial import Mixed as MixedSettings
-    from study.trial import OwnTask as Unrealized
+    from study.tasks.config import Denoising as DenoisingSettings
+    from study.tasks.config import Masking as MaskingSettings
+    from study.tasks.config import Mixed as MixedSettings
+    from study.tasks.config import OwnTask as Unrealized
+    from study.tasks.config import Task as OwnTask
 
     Settings = MaskingSettings | DenoisingSettings | MixedSettings | OwnTask | Unrealized
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.graph import GraphSet
+from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, sum_per_graph
-from study.tasks import Term
-from study.tasks.labelled import LOSSES, LabelledTask, element_counts, fitted_elements, rms
+from study.tasks.supervised import LOSSES, LabelledTask, element_counts, fitted_elements, rms
+from study.tasks.task import Term
 
 if TYPE_CHECKING:
-    from study.trial import Scalar as ScalarSettings
+    from study.tasks.config import Scalar as ScalarSettings
 
 
 @dataclass(frozen=True)

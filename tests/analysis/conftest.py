@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.columns import write_tables
-from analysis.load import Study, load
-from analysis.runs import Point, Run
-from study.records import Tag
+from analysis.records.mlflow_reader import Point, Run
+from analysis.records.parquet_tables import write_tables
+from analysis.records.study_tables import Study, load
+from study.core.records import Tag
 
 EPOCHS = 4
 PARENT = "study-run"

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(chosen: argparse.Namespace) -> None:
-    from study.provenance import git_commit, gpus, hardware, packages
+    from study.core.provenance import git_commit, gpus, hardware, packages
     from tests.benchmarks.render import render
 
     unknown = set(chosen.parts) - set(PARTS)
@@ -154,7 +154,7 @@ MEASURES = {
 
 
 def _record() -> None:
-    from study.provenance import hardware, packages
+    from study.core.provenance import hardware, packages
     from tests.benchmarks.quality import CURVES, record
 
     origin = {"processor": hardware()["processor"], "torch": packages()["torch"]}

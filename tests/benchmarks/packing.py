@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from study.provenance import cores
+from study.core.provenance import cores
 from tests.benchmarks.variants import Case, Unavailable
 from tests.benchmarks.workers import Failed, Timing, Worker
 

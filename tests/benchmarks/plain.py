@@ -28,14 +28,14 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     """Both stages of a trial; metrics of finetuning, and the model, after each epoch."""
     import torch
 
+    from study.datasets.frames import Frames
     from study.datasets.splits import split
-    from study.frames import Frames
-    from study.graph import GraphSet, indices
-    from study.models import build_model
+    from study.graphs.graph_set import GraphSet, indices
+    from study.models.build import build_model
+    from study.space.trial import Trial
     from study.tasks.energy_forces import EnergyForces, LabelStatistics
     from study.tasks.pretext import build_pretext
-    from study.training import fit
-    from study.trial import Trial
+    from study.training.loop import fit
 
     torch.set_num_threads(1)
     settings = Trial.model_validate(trial)

@@ -19,22 +19,22 @@ from typing import Any
 
 import torch
 
-from study.conductor import Conductor
-from study.datasets import prepare
+from study.core.records import EpochRecord, WorkResult
+from study.datasets.frames import Frames
+from study.datasets.prepare import prepare
 from study.datasets.splits import split
-from study.frames import Frames
-from study.graph import GraphSet, indices
-from study.models import build_model
+from study.graphs.graph_set import GraphSet, indices
+from study.models.build import build_model
 from study.models.potential import Potential
-from study.records import EpochRecord, WorkResult
-from study.search.asha import Asha
-from study.search.optuna_search import OptunaProposals
-from study.space import Space, load_space
+from study.pipeline.job import Work
+from study.scheduling.asha import Asha
+from study.scheduling.optuna_search import OptunaProposals
+from study.scheduling.scheduler import Conductor
+from study.space.search_space import Space, load_space
+from study.space.trial import Trial
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
-from study.training import fit
-from study.trial import Trial
-from study.work import Work
+from study.training.loop import fit
 
 SPACE = Path(__file__).with_name("search.yaml")
 CURVES = Path(__file__).with_name("curves.json")

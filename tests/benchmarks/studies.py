@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil
 
-from study.datasets import prepare
-from study.space import load_space
+from study.datasets.prepare import prepare
+from study.space.search_space import load_space
 
 SPACE = """\
 question: What does a study cost beside its training?

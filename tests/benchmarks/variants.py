@@ -15,17 +15,18 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from study.engine import Engine, can_compile
-from study.graph import GraphSet
-from study.models import build_model
+from study.core.seeding import seeded
+from study.graphs.graph_set import GraphSet
+from study.models.build import build_model
+from study.models.config import EGNN, GNS, ForceNet, ModelConfig
 from study.models.potential import Potential
-from study.precision import Precision
-from study.seeding import seeded
-from study.tasks import Task
+from study.tasks.config import Denoising, Masking
+from study.tasks.config import EnergyForces as EnergyForcesSettings
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
-from study.trial import EGNN, GNS, Denoising, ForceNet, Masking, Model
-from study.trial import EnergyForces as EnergyForcesSettings
+from study.tasks.task import Task
+from study.training.gradients import Engine, can_compile
+from study.training.precision import Precision
 from tests.benchmarks import textbook
 from tests.benchmarks.water import water_box
 
@@ -66,7 +67,7 @@ class Case:
         """Of a frame."""
         return 3 * self.molecules
 
-    def settings(self) -> Model:
+    def settings(self) -> ModelConfig:
         """Our model at the paper's size."""
         kinds: dict[str, type[EGNN] | type[GNS] | type[ForceNet]]
         kinds = {"egnn": EGNN, "gns": GNS, "forcenet": ForceNet}
@@ -95,13 +96,13 @@ def ours(case: Case) -> tuple[Potential, Task]:
 
 
 def eager_step(case: Case) -> Step:
-    """A step of `study.training`, gradients by autograd."""
+    """A step of `study.training.loop`, gradients by autograd."""
     model, task = ours(case)
     return _step(case, model, task, Engine(model))
 
 
 def compiled_step(case: Case, precision: Precision = "float32") -> Step:
-    """A step of `study.training`, gradients by compiled code."""
+    """A step of `study.training.loop`, gradients by compiled code."""
     if not can_compile(torch.device(case.device)):
         raise Unavailable("no compiler here")
     model, task = ours(case)
@@ -110,7 +111,7 @@ def compiled_step(case: Case, precision: Precision = "float32") -> Step:
 
 
 def _step(case: Case, model: Potential, task: Task, engine: Engine) -> Step:
-    """As the loop of `study.training`."""
+    """As the loop of `study.training.loop`."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=True)
     batches = _batches(case)

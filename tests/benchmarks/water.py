@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from study.frames import Frames
+from study.datasets.frames import Frames
 
 RIGID = np.array([[0, 0, 0], [0.7569, 0.5859, 0], [-0.7569, 0.5859, 0]])
 """(3, 3) Å, oxygen and its two hydrogens, TIP3P."""

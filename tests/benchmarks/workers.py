@@ -17,7 +17,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.process import speed_up
+from study.training.runtime import speed_up
 from tests.benchmarks.variants import VARIANTS, Case, Step, Unavailable
 
 SHORTEST = 0.5

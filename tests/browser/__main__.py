@@ -23,8 +23,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from study.records import Tag
-from study.study_folder import StudyFolder
+from study.core.records import Tag
+from study.planning.study_dir import StudyFolder
 from tests.mlflow_server import MlflowServer
 
 SKIPPED = 77

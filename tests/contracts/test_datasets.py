@@ -1,4 +1,4 @@
-"""What every data set promises, once its settings are in `study.trial.Dataset`.
+"""What every data set promises, once its settings are in `study.space.trial.Dataset`.
 
 A new data set needs nothing here but an example of its settings.
 """
@@ -22,19 +22,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import TypeAdapter
 
-from study.data import settings_of
-from study.dataset_settings import Shipped
-from study.datasets import folder_of, prepare, remark_on, seconds_to_make, sizes_of
-from study.datasets.ase_file import write
-from study.datasets.sanity import check
-from study.datasets.splits import sizes_of as counted
-from study.datasets.splits import split
-from study.elements import SYMBOLS
-from study.errors import UserError
-from study.frames import Frames, read_header
-from study.pipeline import perform
-from study.trial import Dataset, RPBEWater, Split, TIP3PWater, Trial
-from study.units import (
+from study.core.elements import SYMBOLS
+from study.core.errors import UserError
+from study.core.units import (
     BOHR,
     HARTREE,
     HARTREE_PER_BOHR,
@@ -42,7 +32,19 @@ from study.units import (
     KJ_PER_MOL,
     KJ_PER_MOL_PER_NM,
 )
-from study.work import Work, load_outcome
+from study.datasets.config import DatasetConfig, RPBEWater, Shipped, TIP3PWater
+from study.datasets.frames import Frames, read_header
+from study.datasets.prepare import folder_of, prepare, remark_on, seconds_to_make, sizes_of
+from study.datasets.readers.ase_file import write
+from study.datasets.readers.detect import settings_of
+from study.datasets.split_config import Split
+from study.datasets.splits import sizes_of as counted
+from study.datasets.splits import split
+from study.datasets.validation import check
+from study.pipeline.execute import perform
+from study.pipeline.job import Work
+from study.pipeline.outcome import load_outcome
+from study.space.trial import Trial
 
 NAMES = [
     get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Shipped)[0])
@@ -331,7 +333,7 @@ GROUPS = {
 """Sets that do not keep the four groups: of ISO17 seven of twelve frames train."""
 
 
-def settings_for(dataset: Dataset) -> dict[str, Any]:
+def settings_for(dataset: DatasetConfig) -> dict[str, Any]:
     """Of a tiny trial on the set."""
     settings: dict[str, Any] = {"dataset": dataset.model_dump()}
     if dataset.name in ENERGY_OF:
@@ -347,15 +349,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def dataset(request: pytest.FixtureRequest, examples: dict[str, dict[str, Any]]) -> Dataset:
+def dataset(request: pytest.FixtureRequest, examples: dict[str, dict[str, Any]]) -> DatasetConfig:
     assert request.param in examples, "give the new data set an example"
     settings = {"name": request.param, **examples[request.param]}
-    parsed: Dataset = TypeAdapter(Dataset).validate_python(settings)
+    parsed: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(settings)
     return parsed
 
 
 @pytest.fixture(scope="module")
-def folder(dataset: Dataset, root: Path) -> Path:
+def folder(dataset: DatasetConfig, root: Path) -> Path:
     """Where it was prepared, for the first time."""
     assert not folder_of(dataset, root).exists()
     assert seconds_to_make(dataset, root, 2) > 0
@@ -363,14 +365,14 @@ def folder(dataset: Dataset, root: Path) -> Path:
 
 
 def test_it_has_a_label_and_is_found_where_it_was_announced(
-    dataset: Dataset, folder: Path, root: Path
+    dataset: DatasetConfig, folder: Path, root: Path
 ) -> None:
     assert dataset.label
     assert folder == folder_of(dataset, root)
     assert folder.name.startswith(f"{dataset.name}-")
 
 
-def test_its_frames_are_sane_and_counted(dataset: Dataset, folder: Path, root: Path) -> None:
+def test_its_frames_are_sane_and_counted(dataset: DatasetConfig, folder: Path, root: Path) -> None:
     frames = Frames.load(folder)
     check(frames, folder)
     expected = counted(frames)
@@ -386,7 +388,7 @@ def test_its_frames_are_sane_and_counted(dataset: Dataset, folder: Path, root: P
     assert isinstance(remark_on(dataset, root), str)
 
 
-def test_its_labels_are_in_our_units(dataset: Dataset, folder: Path, water: Frames) -> None:
+def test_its_labels_are_in_our_units(dataset: DatasetConfig, folder: Path, water: Frames) -> None:
     if dataset.name == "tip3p_water":
         pytest.skip("it makes its own")
     frames = Frames.load(folder)
@@ -401,7 +403,7 @@ def test_its_labels_are_in_our_units(dataset: Dataset, folder: Path, water: Fram
     assert ("forces" in frames.labels) == (dataset.name not in ENERGY_OF)
 
 
-def test_a_file_of_its_kind_is_recognised(dataset: Dataset, root: Path) -> None:
+def test_a_file_of_its_kind_is_recognised(dataset: DatasetConfig, root: Path) -> None:
     if isinstance(dataset, TIP3PWater | RPBEWater):
         pytest.skip("it is made or fetched by its name")
     del root
@@ -413,7 +415,7 @@ def test_it_tells_where_it_comes_from(folder: Path) -> None:
     assert read_header(folder)["origin"]
 
 
-def test_it_is_not_made_twice(dataset: Dataset, folder: Path, root: Path) -> None:
+def test_it_is_not_made_twice(dataset: DatasetConfig, folder: Path, root: Path) -> None:
     before = (folder / "frames.json").stat().st_mtime_ns
     assert prepare(dataset, root, 2, lambda _done, _total: None) == folder
     assert (folder / "frames.json").stat().st_mtime_ns == before
@@ -422,7 +424,7 @@ def test_it_is_not_made_twice(dataset: Dataset, folder: Path, root: Path) -> Non
 
 
 def test_made_elsewhere_it_has_the_same_content(
-    dataset: Dataset, folder: Path, tmp_path: Path
+    dataset: DatasetConfig, folder: Path, tmp_path: Path
 ) -> None:
     if dataset.name == "tip3p_water":
         pytest.skip("test_tip3p shows it, and simulating takes long")
@@ -430,7 +432,7 @@ def test_made_elsewhere_it_has_the_same_content(
     assert read_header(again)["content_hash"] == read_header(folder)["content_hash"]
 
 
-def test_a_split_by_trajectory_keeps_its_groups_whole(dataset: Dataset, folder: Path) -> None:
+def test_a_split_by_trajectory_keeps_its_groups_whole(dataset: DatasetConfig, folder: Path) -> None:
     frames = Frames.load(folder)
     if dataset.name.startswith("iso17"):
         # Its files do not tell molecules apart, but come with a split.
@@ -448,7 +450,7 @@ def test_a_split_by_trajectory_keeps_its_groups_whole(dataset: Dataset, folder: 
 
 
 def test_a_trial_too_large_for_it_is_refused(
-    dataset: Dataset, folder: Path, root: Path, tiny: Callable[..., Trial]
+    dataset: DatasetConfig, folder: Path, root: Path, tiny: Callable[..., Trial]
 ) -> None:
     del folder
     sizes = sizes_of(dataset, root)
@@ -468,7 +470,7 @@ def test_a_trial_too_large_for_it_is_refused(
 
 
 def test_a_trial_trains_on_it(
-    dataset: Dataset, folder: Path, tiny: Callable[..., Trial], tmp_path: Path
+    dataset: DatasetConfig, folder: Path, tiny: Callable[..., Trial], tmp_path: Path
 ) -> None:
     trial = tiny(**settings_for(dataset))
     work = Work("trial", trial, read_header(folder)["content_hash"])
@@ -484,13 +486,15 @@ def test_a_trial_trains_on_it(
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "tip3p_water"])
 def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
-    dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": name, "path": "not/here"})
+    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
+        {"name": name, "path": "not/here"}
+    )
     with pytest.raises(UserError, match=r"not/here: no such f.*`dataset\.path`"):
         folder_of(dataset, tmp_path)
 
 
 def test_rpbe_water_that_was_never_fetched_says_how_to(tmp_path: Path) -> None:
-    dataset: Dataset = TypeAdapter(Dataset).validate_python({"name": "rpbe_water"})
+    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python({"name": "rpbe_water"})
     with pytest.raises(UserError, match=r"python -m study\.data fetch rpbe --out"):
         prepare(dataset, tmp_path, 1, lambda _done, _total: None)
 
@@ -500,7 +504,7 @@ def test_charges_that_no_model_sees_reach_the_plan(water: Frames, tmp_path: Path
         charges = np.where(np.arange(len(water)) == 3, charge, 0.0)
         path = tmp_path / f"{charge}.extxyz"
         write(replace(water, properties={"charge": charges}), path)
-        dataset: Dataset = TypeAdapter(Dataset).validate_python(
+        dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
             {"name": "ase_file", "path": str(path)}
         )
         prepare(dataset, tmp_path, 1, lambda _done, _total: None)
@@ -512,7 +516,7 @@ def test_labels_that_a_file_declares_reach_the_plan(water: Frames, tmp_path: Pat
     write_n2p2(water, path)
     text = gzip.decompress(path.read_bytes()).decode().replace(" src=", " labels=a network src=")
     path.write_bytes(gzip.compress(text.replace("labels=a network src=0", "src=0").encode()))
-    dataset: Dataset = TypeAdapter(Dataset).validate_python(
+    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
         {"name": "n2p2_file", "path": str(path)}
     )
     assert remark_on(dataset, tmp_path) == ""

@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.datasets import ase_file
-from study.frames import Frames
-from study.graph import GraphSet
-from study.models import MODELS, build_model
-from study.models.potential import Potential
-from study.trial import (
+from study.datasets.frames import Frames
+from study.datasets.readers import ase_file
+from study.graphs.graph_set import GraphSet
+from study.models.build import MODELS, build_model
+from study.models.config import (
     EGNN,
     GNS,
     EquivariantTransformer,
     ForceNet,
-    Model,
+    ModelConfig,
     SchNet,
     SE3Transformer,
     ViSNet,
 )
+from study.models.potential import Potential
 
 Array = NDArray[np.float64]
 Rotation = Callable[[int], Array]
@@ -43,7 +43,7 @@ TINY_TRANSFORMER = EquivariantTransformer(
     name="equivariant_transformer", hidden=8, layers=2, basis=6, heads=2
 )
 TINY_SE3 = SE3Transformer(name="se3_transformer", hidden=4, layers=3, basis=6)
-VARIANTS: dict[str, Model] = {
+VARIANTS: dict[str, ModelConfig] = {
     "egnn": TINY_EGNN,
     "egnn hard": TINY_EGNN.model_copy(update={"envelope": "hard"}),
     "egnn squared": TINY_EGNN.model_copy(update={"radial": "squared"}),

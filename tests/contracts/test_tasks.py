@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from study.frames import Frames
-from study.graph import GraphSet
-from study.models import build_model
-from study.seeding import seeded
-from study.tasks import Task
+from study.core.seeding import seeded
+from study.datasets.frames import Frames
+from study.graphs.graph_set import GraphSet
+from study.models.build import build_model
+from study.models.config import EGNN
 from study.tasks.pretext import PRETEXT_TASKS, build_pretext
-from study.trial import EGNN, Stage
+from study.tasks.task import Task
+from study.training.config import Stage
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "masking": {"name": "masking", "masking_ratio": 0.5},

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.errors import UserError
-from study.journal import Journal
-from study.space import Space
+from study.core.errors import UserError
+from study.scheduling.journal import Journal
+from study.space.search_space import Space
 from tests.faults.disk import FaultyDisk, Killed, Kind, inserted
 from tests.faults.invariants import check_invariants, check_runs
 from tests.faults.mini import SLOTS, Mini, read_space

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from study import durable
+from study.core import atomic_io
 
 Kind = Literal["full", "error", "read-only", "killed", "torn", "power cut"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -24,7 +24,7 @@ class Killed(BaseException):
     """The process is gone: nothing may catch this, and the disk does nothing more."""
 
 
-class FaultyDisk(durable.Disk):
+class FaultyDisk(atomic_io.Disk):
     """Counts the steps, and fails at one of them.
 
     Forcing to disk takes milliseconds and is left out; a power cut undoes what needed it.
@@ -121,10 +121,10 @@ class FaultyDisk(durable.Disk):
 
 
 @contextmanager
-def inserted(disk: durable.Disk) -> Iterator[None]:
+def inserted(disk: atomic_io.Disk) -> Iterator[None]:
     """Let all durable writes go to this disk."""
-    before, durable.disk = durable.disk, disk
+    before, atomic_io.disk = atomic_io.disk, disk
     try:
         yield
     finally:
-        durable.disk = before
+        atomic_io.disk = before

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from study.durable import is_locked, read_json_lines
-from study.journal import Entry, Journal
-from study.records import Tag
-from study.work import Work, known_history, load_outcome
+from study.core.atomic_io import is_locked, read_json_lines
+from study.core.records import Tag
+from study.pipeline.job import Work
+from study.pipeline.outcome import known_history, load_outcome
+from study.scheduling.journal import Entry, Journal
 
 Point = tuple[str, str, int, float]
 """Run, metric, step, value."""

@@ -20,25 +20,27 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from study import engine, pipeline
-from study.checkpoint import Checkpoint, load_tensors, newest_checkpoint, save_checkpoint
-from study.conductor import Conductor
-from study.datasets import tip3p
-from study.datasets.openmm_water import EQUILIBRATION_PIECES
+from study.core.atomic_io import locked
+from study.core.records import EpochRecord, Tag, WorkResult
+from study.datasets.config import TIP3PWater
+from study.datasets.frames import read_header
+from study.datasets.sources import tip3p
+from study.datasets.sources.openmm_water import EQUILIBRATION_PIECES
 from study.datasets.splits import Splits
-from study.durable import locked
-from study.frames import read_header
-from study.journal import Journal
-from study.mlflow_runs import StudyRuns
-from study.pipeline import attempt
-from study.records import EpochRecord, Tag, WorkResult
-from study.search.grid import Grid
-from study.space import Space, load_space
-from study.study_folder import StudyFolder
-from study.tracking import Tracker
-from study.training import DivergenceError
-from study.trial import TIP3PWater
-from study.work import Work, require_weights
+from study.pipeline import setup
+from study.pipeline.execute import attempt
+from study.pipeline.job import Work
+from study.pipeline.outcome import require_weights
+from study.planning.study_dir import StudyFolder
+from study.scheduling.grid import Grid
+from study.scheduling.journal import Journal
+from study.scheduling.scheduler import Conductor
+from study.space.search_space import Space, load_space
+from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.tracker import Tracker
+from study.training import compiler, program_cache
+from study.training.checkpoint import Checkpoint, load_tensors, newest_checkpoint, save_checkpoint
+from study.training.loop import DivergenceError
 from tests.faults.server import Server
 
 NAME = "mini"
@@ -136,12 +138,12 @@ class Mini:
         fakes: list[tuple[Any, str, Any]] = [
             (tip3p, "simulate", simulated),
             (tip3p, "_run_workers", _in_this_process),
-            (pipeline, "_set_up", self._set_up),
-            (engine, "fresh_cache", nullcontext),
-            (engine, "_key", lambda *_: "program"),
-            (engine, "_compile", lambda *_: program),
-            (engine, "_pack", lambda _: b"code"),
-            (engine, "_unpack", lambda _: program),
+            (setup, "set_up", self._set_up),
+            (compiler, "fresh_cache", nullcontext),
+            (program_cache, "_key", lambda *_: "program"),
+            (compiler, "compile_program", lambda *_: program),
+            (program_cache, "_pack", lambda _: b"code"),
+            (program_cache, "_unpack", lambda _: program),
         ]
         with ExitStack() as stack:
             stack.enter_context(patch("mlflow.MlflowClient", self.server.client))
@@ -160,7 +162,7 @@ class Mini:
 
 @dataclass
 class Setup:
-    """Stands for `study.pipeline._Setup`: the model is a vector that each epoch moves."""
+    """Stands for `study.pipeline.setup._Setup`: the model is a vector that each epoch moves."""
 
     mini: Mini
     work: Work
@@ -175,7 +177,7 @@ class Setup:
     ) -> Iterator[dict[str, float]]:
         del ending
         term: Any = SimpleNamespace(batch=None)
-        engine.load_or_compile(self.model, term, store)
+        program_cache.load_or_compile(self.model, term, store)
         history: list[dict[str, float]] = []
         checkpoint = newest_checkpoint(folder)
         if checkpoint is not None:
@@ -244,7 +246,7 @@ class Inline(Tracker):
 
 
 def run(conductor: Conductor, root: Path, frames: Path) -> None:
-    """What `study.tune.run` does, without Ray: workers take turns, an epoch each."""
+    """What `study.driver.ray_runner.run` does, without Ray: workers take turns, an epoch each."""
     workers: deque[tuple[Work, Iterator[EpochRecord | WorkResult]]] = deque()
     try:
         while True:

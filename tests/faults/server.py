@@ -34,7 +34,7 @@ class Server:
 
 
 class Client:
-    """The calls of `study.mlflow_runs`."""
+    """The calls of `study.tracking.mlflow_runs`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -1,0 +1,281 @@
+"""Arms of a study: trials that differ by their seed alone, and what each is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons.compute import with_totals
+from analysis.comparisons.labels import (
+    AUXILIARY,
+    CONTENT,
+    EPOCHS,
+    NOISE,
+    OTHER_DATA,
+    PRETEXT,
+    RATIO,
+    SCRATCH,
+    START,
+    TASK,
+    Row,
+    auxiliary_label,
+    data_label,
+    missing,
+    model_label,
+    other_data_label,
+    pretext_label,
+    short_words,
+    spelled,
+)
+from analysis.comparisons.quantities import quantities
+from analysis.comparisons.selection import column, only
+from analysis.records.study_tables import Study, remembered
+
+KIND = ("model.name", "dataset.name", "dataset.path")
+"""What decides which other settings there are."""
+
+OF_TREATMENT = ("pretrain", "transfer")
+"""Beginnings of settings that only pretrained trials have."""
+
+NAMED = {
+    "pretrain",
+    *(
+        f"{PRETEXT}{name}"
+        for name in ("name", "masking_ratio", "noise_scale", "placebo", "atom", "within")
+    ),
+    f"{PRETEXT}tasks",
+    START,
+    CONTENT,
+}
+"""Settings that an arm's name tells anyway."""
+
+REFERRED = ("arm", "number", "family", "setting", "scratch", EPOCHS, *KIND)
+"""Columns that decide what an arm is compared with."""
+
+MANY = 3
+"""More settings than this in an arm's name are hard to read."""
+
+
+@remembered
+def arms(study: Study) -> pd.DataFrame:
+    """Trials with these columns more.
+
+    - arm: its name; trials of one arm differ by their seed alone
+    - pretext, ratio, noise: of pretraining; auxiliary: of a pretext task beside finetuning
+    - task: both of them, or from scratch
+    - placebo: whether one of them has random targets
+    - scratch: whether there is none
+    - variant: what else differs between trials that have them
+    - setting: what differs between trials besides
+    - family: the same without the length of finetuning
+    - model, data: what they are called
+    - total_seconds, steps: of both stages
+    - compute: of both stages, s, at the study's median pace; pretrain_compute: of the first
+    """
+    trials = study.trials.copy()
+    rows = trials.to_dict("records")
+    for name, label in LABELLED.items():
+        trials[name] = _texts([label(row) for row in rows], trials)
+    treatments = zip(trials.pretext, trials.auxiliary, strict=True)
+    trials["task"] = _texts(
+        [", ".join(filter(None, both)) or SCRATCH for both in treatments], trials
+    )
+    trials["scratch"] = trials.task == SCRATCH
+    trials["placebo"] = trials.task.str.contains(" placebo")
+    trials["ratio"] = pd.to_numeric(column(trials, RATIO)).astype(float)
+    trials["noise"] = pd.to_numeric(column(trials, NOISE)).astype(float)
+    words = short_words(study.settings)
+    shared = [name for name in study.settings if _is_shared(name)]
+    told = _without_lengths(trials, varying(trials, shared))
+    own = [name for name in study.settings if _is_own(name)]
+    pretrained = trials[trials.pretext != ""]
+    extra = _without_lengths(pretrained, varying(pretrained, own, (*KIND, TASK)))
+    many = len({*told, *extra} - {*KIND}) > MANY
+    lengthless = [name for name in told if name != EPOCHS]
+    trials["family"] = _spelled(trials, lengthless, words, briefly=many)
+    trials["setting"] = _spelled(trials, told, words, briefly=many)
+    variants = _spelled(trials, extra, words, briefly=many).mask(trials.pretext == "", "")
+    data = [other_data_label(row) for row in rows]
+    trials["variant"] = _joined(trials, _texts(data, trials), variants)
+    trials["arm"] = _joined(trials, trials.task, trials.variant, trials.setting)
+    return with_totals(trials, study.pretrainings)
+
+
+LABELLED = {
+    "pretext": pretext_label,
+    "auxiliary": auxiliary_label,
+    "model": model_label,
+    "data": data_label,
+}
+"""Columns of `arms` that say how something is called."""
+
+
+def _is_own(name: str) -> bool:
+    """Whether only pretrained trials have a setting, and their names do not tell it anyway."""
+    return name.startswith(OF_TREATMENT) and name not in NAMED and not name.startswith(OTHER_DATA)
+
+
+def _is_shared(name: str) -> bool:
+    """Whether trials from scratch have a setting as well."""
+    auxiliary = name == AUXILIARY[:-1] or name.startswith(AUXILIARY)
+    return name != "seed" and not auxiliary and not name.startswith(OF_TREATMENT)
+
+
+def varying(trials: pd.DataFrame, names: Sequence[str], within: Sequence[str] = KIND) -> list[str]:
+    """Those columns whose value does not follow from model and data set, or from `within`."""
+    kinds = [name for name in within if name in trials]
+    found = [name for name in kinds if name in names and trials[name].nunique(dropna=False) > 1]
+    rest = [name for name in names if name not in KIND]
+    if trials.empty or not rest:
+        return found
+    if not kinds:
+        return found + [name for name in rest if trials[name].nunique(dropna=False) > 1]
+    counts = trials.groupby(kinds, dropna=False)[rest].nunique(dropna=False).max()
+    return found + [name for name in rest if counts[name] > 1]
+
+
+def _without_lengths(trials: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Without epochs that follow from the number of frames, as for equally many steps."""
+    following = [
+        f"{stage}.epochs"
+        for stage in ("pretrain", "finetune")
+        if {f"{stage}.epochs", f"{stage}.frames"} <= {*names}
+        and trials.groupby(f"{stage}.frames", dropna=False)[f"{stage}.epochs"].nunique().max() == 1
+    ]
+    return [name for name in names if name not in following]
+
+
+def excluded(study: Study) -> pd.DataFrame:
+    """Work that enters no mean: kind, number, key, arm, seed, status, reason."""
+    unfinished = study.pretrainings[study.pretrainings.status != "completed"]
+    work = pd.concat([unfinished, arms(study)], ignore_index=True)
+    errors = _errors(study)
+    work["reason"] = [_why(row, errors) for row in work.to_dict("records")]
+    columns = ["kind", "number", "key", "arm", "seed", "status", "reason"]
+    return work[work.reason != ""].reindex(columns=columns).reset_index(drop=True)
+
+
+@remembered
+def included(study: Study) -> pd.DataFrame:
+    """Trials that enter the means, from scratch first, then by size of task, plan and seed."""
+    trials = arms(study)
+    errors = _errors(study)
+    good = [_why(row, errors) == "" for row in trials.to_dict("records")]
+    kept = trials[np.array(good, dtype=bool)]
+    first = kept.assign(
+        order=~kept.scratch,
+        planned=kept.groupby("family").number.transform("min"),
+        length=column(kept, EPOCHS),
+        place=kept.groupby("arm").number.transform("min"),
+    )
+    by = ["order", "placebo", "ratio", "noise", "planned", "length", "place"]
+    by += ["seed"] if "seed" in kept else []
+    ordered = first.sort_values(by, na_position="last", kind="stable")
+    return ordered.drop(columns=["order", "planned", "length", "place"]).reset_index(drop=True)
+
+
+def is_search(study: Study) -> bool:
+    """Whether Optuna chose the settings; then only what it repeated can be compared."""
+    return bool(study.facts["space"].get("search"))
+
+
+def proposed(study: Study) -> pd.DataFrame:
+    """Trials of a search that Optuna proposed, in that order; without its repeats."""
+    trials = arms(study)
+    found: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
+    return found
+
+
+@remembered
+def compared(study: Study) -> pd.DataFrame:
+    """Included trials that tables and figures compare; of a search those with several seeds."""
+    trials = included(study)
+    if not is_search(study):
+        return trials
+    return trials[trials.groupby("arm").seed.transform("nunique") > 1].reset_index(drop=True)
+
+
+def references(trials: pd.DataFrame) -> dict[str, str]:
+    """Arm → the arm it is compared with.
+
+    A pretrained arm's is scratch of the same setting; that of a longer training from scratch is
+    the shortest; without scratch, the first arm of the same model and data set.
+    """
+    first = only(trials, REFERRED).drop_duplicates("arm").sort_values("number")
+    found = {}
+    for arm in first.to_dict("records"):
+        scratch = first[first.scratch & (first.family == arm["family"])]
+        same = scratch[scratch.setting == arm["setting"]]
+        if arm["scratch"]:
+            same = scratch.sort_values(EPOCHS) if EPOCHS in scratch else scratch
+        elif not first.scratch.any():
+            same = first[[_kind(other) == _kind(arm) for other in first.to_dict("records")]]
+        if len(same) and same.arm.iloc[0] != arm["arm"]:
+            found[str(arm["arm"])] = str(same.arm.iloc[0])
+    return found
+
+
+def _kind(arm: Row) -> tuple[str, ...]:
+    return tuple(str(arm.get(name)) for name in KIND)
+
+
+def _spelled(
+    frame: pd.DataFrame, names: Sequence[str], words: dict[str, str], *, briefly: bool
+) -> pd.Series[str]:
+    """The given settings as one text per row.
+
+    Args:
+        frame: trials.
+        names: of the settings.
+        words: what settings are called.
+        briefly: tell only what differs from the first trial of the same model and data.
+    """
+    rows = frame.to_dict("records")
+    first: dict[tuple[str, ...], Row] = {}
+    for row in sorted(rows, key=lambda row: row["number"]):
+        first.setdefault(_kind(row), row)
+    texts = []
+    for row in rows:
+        told = [name for name in names if not missing(row[name])]
+        if briefly:
+            usual = first[_kind(row)]
+            told = [name for name in told if name in KIND or row[name] != usual[name]]
+        if "dataset.path" in told and "dataset.name" in told:
+            told.remove("dataset.name")  # Both are called by the file.
+        texts.append(", ".join(spelled(row, name, words) for name in told))
+    return _texts(texts, frame)
+
+
+def _joined(frame: pd.DataFrame, *columns: pd.Series[str]) -> pd.Series[str]:
+    """Texts of several columns as one, without those that are empty."""
+    rows = zip(*columns, strict=True)
+    return _texts([", ".join(filter(None, texts)) for texts in rows], frame)
+
+
+def _texts(values: Sequence[str], frame: pd.DataFrame) -> pd.Series[str]:
+    return pd.Series(values, frame.index, dtype="str")
+
+
+def _errors(study: Study) -> list[str]:
+    """Test errors that a trial needs to enter a mean."""
+    return [f"test_{q.name}" for q in quantities(study)]
+
+
+def _why(trial: dict[Any, Any], errors: Sequence[str]) -> str:
+    """Why a trial enters no mean; empty if it does."""
+    if trial["status"] == "completed":
+        bad = [name for name in errors if not np.isfinite(trial[name])]
+        what = bad[0].removeprefix("test_") if bad else ""
+        return f"completed, but without a finite test {what}" if bad else ""
+    given = trial["reason"] if isinstance(trial["reason"], str) else ""
+    return given or REASONS.get(trial["status"], "no reason was recorded")
+
+
+REASONS = {
+    "running": "still running, or its process died",
+    "killed": "interrupted before it ended",
+    "stopped": "stopped early by the scheduler",
+}

@@ -1,0 +1,137 @@
+"""Every pretrained arm beside all that it must beat.
+
+- scratch: the same finetuning without pretraining
+- equal steps: scratch with as many optimizer steps as both stages have together
+- equal compute: scratch at the compute that both stages took, as measured: by processor time where
+  the study ran on CPUs, because wall time there is that of all who share them
+- placebo: the same pretraining with random targets
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons.error_tables import CHANGE, by_seed, judged
+from analysis.comparisons.quantities import Quantity
+from analysis.comparisons.selection import only
+from analysis.comparisons.statistics import Change, change_of, paired_change
+
+ALIKE = 0.1
+"""Steps or compute that differ by less than this fraction count as equal."""
+KINDS = ("scratch", "equal steps", "equal compute", "placebo")
+NEEDED = (
+    *("arm", "family", "setting", "variant", "task", "scratch", "placebo", "seed"),
+    *("value", "steps", "compute"),
+)
+"""Columns of trials that comparisons look at."""
+
+
+def beside(values: pd.DataFrame) -> pd.DataFrame:
+    """Change of each pretrained arm against each of `KINDS`; Holm over the arms, kind by kind.
+
+    Args:
+        values: trials of `compared` with a column `value`; see `final`.
+
+    Returns:
+        A row per arm and kind: arm, task, kind, reference, share (compute of the reference over
+        that of the arm), and the columns of `CHANGE`; kinds without data are left out.
+    """
+    rows: list[dict[str, object]] = []
+    changes = []
+    values = only(values, NEEDED)
+    for arm, group in values[~values.scratch & ~values.placebo].groupby("arm", sort=False):
+        first = group.iloc[0]
+        for kind, (reference, share, change) in competitors(str(arm), values).items():
+            row = {"arm": arm, "task": first.task, "family": first.family, "kind": kind}
+            rows.append(row | {"reference": reference, "share": share})
+            changes.append(change)
+    table = pd.DataFrame(rows, columns=["arm", "task", "family", "kind", "reference", "share"])
+    judgements = [
+        pd.DataFrame(judged([changes[place] for place in places]), places, columns=CHANGE)
+        for places in table.groupby("kind").groups.values()
+    ]
+    return (
+        table.join(pd.concat(judgements))
+        if judgements
+        else table.reindex(columns=[*table, *CHANGE])
+    )
+
+
+def final(trials: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    """Trials with the test error as `value`, in the unit of the quantity."""
+    return trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
+
+
+def competitors(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, Change]]:
+    """For an arm, each of `KINDS` there is: reference, its share of the arm's compute, change."""
+    values = only(values, NEEDED)
+    group = values[values.arm == arm]
+    scratch = values[values.scratch & (values.family == group.family.iloc[0])]
+    found = {}
+    for kind, other in {
+        "scratch": scratch[scratch.setting == group.setting.iloc[0]],
+        "equal steps": _equal_steps(group, scratch),
+        "placebo": _placebo(group, values),
+    }.items():
+        if len(other):
+            change = paired_change(by_seed(group, "value"), by_seed(other, "value"))
+            found[kind] = str(other.arm.iloc[0]), _share(other, group), change
+    same = _equal_compute(group, scratch)
+    if same is not None:
+        found["equal compute"] = same
+    return {kind: found[kind] for kind in KINDS if kind in found}
+
+
+def _equal_steps(group: pd.DataFrame, scratch: pd.DataFrame) -> pd.DataFrame:
+    near = (scratch.steps / group.steps.median() - 1).abs()
+    equal: pd.DataFrame = scratch[near == near[near < ALIKE].min()]
+    return equal
+
+
+def _placebo(group: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """The placebo of the same task, at the same ratio or noise if there is one."""
+    alike = (values.setting == group.setting.iloc[0]) & (values.variant == group.variant.iloc[0])
+    placebos = values[values.placebo & alike]
+    task = str(group.task.iloc[0])
+    exact, near = (placebos.task.map(like) == like(task) for like in (_real, _kind_of_task))
+    found: pd.DataFrame = placebos[exact if exact.any() else near]
+    return found[found.arm.isin(found.arm[:1])]
+
+
+def _real(task: str) -> str:
+    """The task that a placebo stands for."""
+    return task.replace(" placebo", "")
+
+
+def _kind_of_task(task: str) -> str:
+    """The same whatever its size; of several together the first."""
+    return re.sub(r" [\d.]+", "", _real(task).partition(" + ")[0])
+
+
+def _equal_compute(group: pd.DataFrame, scratch: pd.DataFrame) -> tuple[str, float, Change] | None:
+    """Scratch at the arm's measured compute, between shorter and longer trainings.
+
+    The error is interpolated seed by seed, linearly in the logarithms of error and compute;
+    nothing is extrapolated.
+    """
+    lengths = scratch.groupby("arm")["compute"].median().sort_values()
+    spent = group["compute"].median()
+    if len(lengths) < 2 or not lengths.iloc[0] <= spent <= lengths.iloc[-1] * (1 + ALIKE):
+        return None
+    errors = scratch.pivot_table(index="seed", columns="arm", values="value")
+    errors = errors.reindex(columns=lengths.index)  # An arm may have no value at all.
+    both = pd.concat([by_seed(group, "value"), errors], axis=1, join="inner").dropna()
+    at = np.log(lengths.to_numpy(dtype=float))
+    logs = [
+        float(np.log(row[0]) - np.interp(np.log(spent), at, np.log(row[1:])))
+        for row in both.to_numpy(dtype=float)
+    ]
+    share = float(min(1.0, lengths.iloc[-1] / spent))
+    return " … ".join(map(str, lengths.index)), share, change_of(logs)
+
+
+def _share(other: pd.DataFrame, group: pd.DataFrame) -> float:
+    return float(other["compute"].median() / group["compute"].median())

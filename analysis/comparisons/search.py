@@ -1,0 +1,206 @@
+"""What Optuna and ASHA did: proposals in time, what mattered, what it cost, what was missed.
+
+A stopped trial keeps the error it had when it was stopped; nothing is put in for the epochs that
+it did not do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons.arms import arms, proposed, varying
+from analysis.comparisons.quantities import quantity_of
+from analysis.comparisons.selection import column
+from analysis.comparisons.statistics import proportion_interval
+from analysis.records.study_tables import Study
+
+FEWEST_TRIALS = 8
+"""Below this many proposals in a branch nothing is said of what mattered."""
+RESAMPLES = 60
+MOST_TRIALS = 200
+"""Proposals that an importance is computed from; more take long and tell no more."""
+
+
+def timeline(study: Study) -> pd.DataFrame:
+    """Every trial: number, arm, task, status, begin and end in minutes, epochs, value.
+
+    `value` is the best of the study's metric so far, in the unit of `quantity_of`; `proposed` tells
+    Optuna's proposals from what was repeated afterwards.
+    """
+    trials = arms(study)
+    curves = study.curves[study.curves.stage == "finetune"]
+    of_metric = curves[curves.metric == metric_of(study)].groupby("run_id")
+    started = trials.start_time.min()
+    scale = quantity_of(study, metric_of(study)).scale
+    minutes = {
+        name: (trials[name] - started).dt.total_seconds() / 60
+        for name in ("start_time", "end_time")
+    }
+    return pd.DataFrame(
+        {
+            "number": trials.number,
+            "arm": trials.arm,
+            "task": trials.task,
+            "seed": trials.seed,
+            "status": trials.status,
+            "begin": minutes["start_time"],
+            "end": minutes["end_time"],
+            "epochs": trials.run_id.map(of_metric.epoch.max()),
+            "value": trials.run_id.map(of_metric.value.min()) * scale,
+            "seconds": trials.total_seconds,
+            "proposed": trials.number.isin(proposed(study).number),
+        }
+    ).sort_values("number")
+
+
+def importances(study: Study) -> pd.DataFrame:
+    """Share of the spread of the error that each setting explains, branch by branch (fANOVA).
+
+    A branch is the proposals with the same pretraining task, so that settings that only one task
+    has are not dropped. The error is that at the last epoch which all proposals reached: final
+    errors would leave out those that were stopped. Ends are 95 % of bootstrap resamples.
+
+    Returns:
+        branch, setting, importance, low, high, n.
+    """
+    trials = _told(study)
+    curves = study.curves[(study.curves.stage == "finetune")]
+    curves = curves[curves.metric == metric_of(study)]
+    epochs = trials.run_id.map(curves.groupby("run_id").epoch.max())
+    if epochs.empty or epochs.isna().all():
+        return pd.DataFrame()
+    common = curves[curves.epoch == epochs.min()].set_index("run_id").value
+    known = trials.assign(value=np.log(trials.run_id.map(common).astype(float)))
+    known = known[np.isfinite(known.value)].head(MOST_TRIALS)
+    rows = []
+    for branch, group in known.groupby(_branch(known), sort=False):
+        names = [name for name in varying(group, study.settings) if name != "seed"]
+        if len(group) >= FEWEST_TRIALS and names:
+            rows += _importances(str(branch), group, names)
+    return pd.DataFrame(rows)
+
+
+def most_in_a_branch(study: Study) -> int:
+    """Proposals with the same pretraining task; below `FEWEST_TRIALS` none tells what mattered."""
+    trials = _told(study)
+    return int(trials.groupby(_branch(trials)).size().max()) if len(trials) else 0
+
+
+def _told(study: Study) -> pd.DataFrame:
+    """Proposals that have an error."""
+    trials = proposed(study)
+    return trials[trials.status.isin(["completed", "stopped"])]
+
+
+def _branch(trials: pd.DataFrame) -> pd.Series[str]:
+    """Pretraining task without its settings, by trial."""
+    return trials.task.str.split().str[0]
+
+
+def pareto(study: Study) -> pd.DataFrame:
+    """Completed trials by compute and error; `front`: no other one beats it in both."""
+    table = timeline(study)
+    done = table[(table.status == "completed") & table.value.notna()].sort_values(
+        ["seconds", "value"]
+    )
+    best = done.value.cummin()
+    return done.assign(front=(done.value <= best) & ~done.value.duplicated())
+
+
+def audit(study: Study) -> dict[str, float]:
+    """Whether stopping early lost winners: a random sample of the stopped was run to its end.
+
+    One that diverged when it went on is no winner; one that failed tells nothing.
+
+    Returns:
+        stopped, sampled; better: sampled that end below the best completed proposal, with
+        Clopper–Pearson ends of that rate in %; rank: best place that one would have had.
+    """
+    trials = proposed(study)
+    stopped = trials[trials.status == "stopped"]
+    told: dict[str, float] = {"stopped": len(stopped), "sampled": 0}
+    sampled = study.audits[study.audits.status.isin(["completed", "diverged"])]
+    curves = study.curves[
+        (study.curves.stage == "finetune") & (study.curves.metric == metric_of(study))
+    ]
+    lowest = curves.groupby("run_id").value.min()
+    done = trials[trials.status == "completed"].run_id.map(lowest).dropna()
+    ends = sampled.run_id.map(lowest).mask(sampled.status == "diverged", np.inf).dropna()
+    if ends.empty or done.empty:
+        return told
+    better = int((ends < done.min()).sum())
+    low, high = proportion_interval(better, len(ends))
+    rank = 1 + int((done < ends.min()).sum())
+    return told | {
+        "sampled": len(ends),
+        "better": better,
+        "low": 100 * low,
+        "high": 100 * high,
+        "rank": rank,
+    }
+
+
+def metric_of(study: Study) -> str:
+    """What the search minimised."""
+    return str(study.facts["space"].get("metric", "val_force_rmse"))
+
+
+def _importances(
+    branch: str, group: pd.DataFrame, names: Sequence[str]
+) -> list[dict[str, str | float]]:
+    whole = _fanova(group, names)
+    random = np.random.default_rng(0)
+    draws = [group.iloc[random.integers(len(group), size=len(group))] for _ in range(RESAMPLES)]
+    found = pd.DataFrame([_fanova(draw, names) for draw in draws])
+    return [
+        {
+            "branch": branch,
+            "setting": name,
+            "importance": 100 * whole[name],
+            "low": 100 * float(found[name].quantile(0.025)),
+            "high": 100 * float(found[name].quantile(0.975)),
+            "n": len(group),
+        }
+        for name in sorted(names, key=lambda name: -whole[name])
+    ]
+
+
+def _fanova(group: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """Optuna's fANOVA of ln error; settings of words count as their place."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    columns = {name: _as_numbers(column(group, name)) for name in names}
+    useful = {name: values for name, values in columns.items() if np.ptp(values) > 0}
+    if not useful or np.ptp(group.value) == 0:
+        return dict.fromkeys(names, 0.0)
+    distributions = {
+        name: optuna.distributions.FloatDistribution(float(values.min()), float(values.max()))
+        for name, values in useful.items()
+    }
+    study = optuna.create_study()
+    for place, value in enumerate(group.value):
+        params = {name: float(values[place]) for name, values in useful.items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=dict(distributions), value=float(value)
+            )
+        )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=8, max_depth=8, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        found = evaluator.evaluate(study)
+    return dict.fromkeys(names, 0.0) | found
+
+
+def _as_numbers(values: pd.Series) -> np.ndarray:
+    """Logarithms of positive numbers that span a decade, numbers, or places of words."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().any():
+        return values.astype(str).astype("category").cat.codes.to_numpy(dtype=float)
+    array = numbers.to_numpy(dtype=float)
+    return np.log(array) if array.min() > 0 and array.max() >= 10 * array.min() else array

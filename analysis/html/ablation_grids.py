@@ -1,0 +1,208 @@
+"""The papers' claims and ablations as tables that the report prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims.claim import Finding
+from analysis.claims.measures import LEVELS
+from analysis.comparisons.controls import KINDS
+from analysis.comparisons.quantities import Quantity
+from analysis.formatting import NONE, interval, listed, number, percent, spread
+from analysis.html.grids import Cell, Column, Grid, change_cell
+
+DIRECTION_WORDS = {-1: "lower", 0: "no difference", 1: "higher"}
+
+
+def claim_grid(found: Sequence[Finding]) -> Grid:
+    """Claims with the paper's number, ours and the verdict."""
+    columns = [Column("Verdict", numeric=False), Column("Claim", numeric=False)]
+    columns += [Column("Ours", "95 % interval"), Column("n"), Column("Seeds", "needed")]
+    columns += [Column("Paper", numeric=False)]
+    return Grid(columns, [_claim(f) for f in found])
+
+
+def beside_grid(table: pd.DataFrame) -> Grid:
+    """Pretrained arms down, what they must beat across."""
+    kinds = [kind for kind in KINDS if kind in set(table.kind)]
+    columns = [Column("Trained", numeric=False)]
+    columns += [Column(f"against {kind}", "95 % interval") for kind in kinds]
+    rows = []
+    for arm, group in table.groupby("arm", sort=False):
+        by_kind = {row.kind: row for _, row in group.iterrows()}
+        cells = [_against(by_kind[kind]) if kind in by_kind else Cell(NONE) for kind in kinds]
+        rows.append([Cell(str(arm)), *cells])
+    return Grid(columns, rows)
+
+
+def table1_grid(table: pd.DataFrame) -> Grid:
+    """The layout of Table 1 of arXiv:2402.15921."""
+    columns = [Column("Data", numeric=False), Column("Model", numeric=False)]
+    columns += [Column("Pretrained", numeric=False), Column("n")]
+    for label, unit in (("Force RMSE", "meV/Å"), ("Energy RMSE", "meV/frame")):
+        columns += [Column(f"{label}", f"scratch, {unit}"), Column("", f"pretrained, {unit}")]
+        columns += [Column("change", "95 % interval")]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [Cell(str(row[name])) for name in ("dataset", "model", "task")]
+        cells.append(Cell(f"{row['n']:g}"))
+        for name in ("force", "energy"):
+            for which in ("scratch", "pretrained"):
+                label = f"{name}_{which}"
+                cells.append(Cell(spread(row[label], row[f"{label}_std"])))
+            ends = interval(row[f"{name}_low"], row[f"{name}_high"])
+            notes = (*filter(None, [ends]), str(row[f"{name}_verdict"]))
+            cells.append(Cell(f"{percent(row[f'{name}_change'])} %", notes))
+        rows.append(cells)
+    return Grid(columns, rows)
+
+
+def convergence_grid(learning: pd.DataFrame, table: pd.DataFrame) -> Grid:
+    """Arms down; epochs to targets across, and how much lower errors were on the way.
+
+    Args:
+        learning: of `while_learning`.
+        table: of `convergence`.
+    """
+    columns = [Column("Trained", numeric=False)]
+    columns += [Column(f"to {target:g} ×", "epochs") for target in table.target.unique()]
+    shares = list(learning.share.unique())
+    columns += [Column(_part(share), "mean error, 95 % interval") for share in shares]
+    changes = {(row.arm, row.share): change_cell(row) for _, row in learning.iterrows()}
+    rows = []
+    for arm, group in table.groupby("arm", sort=False):
+        cells = [_epochs(row) for _, row in group.iterrows()]
+        missing = Cell("reference" if arm == group.reference.iloc[0] else NONE)
+        cells += [changes.get((arm, share), missing) for share in shares]
+        rows.append([Cell(str(arm)), *cells])
+    return Grid(columns, rows)
+
+
+def _part(share: float) -> str:
+    return "all" if share == 1 else f"first {100 * share:g} %"
+
+
+def stability_grid(table: pd.DataFrame) -> Grid:
+    """How steadily each arm trains."""
+    columns = [Column("Trained", numeric=False), Column("Diverged", "95 % interval")]
+    columns += [Column("Collapsed", "95 % interval"), Column("Roughness"), Column("change")]
+    columns += [Column("Fluctuation"), Column("Gradient", "99 % / median")]
+    rows = []
+    for _, row in table.iterrows():
+        rates = [
+            Cell(
+                f"{row[name]} of {row.n}",
+                (f"[{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}] %",),
+            )
+            for name in ("diverged", "collapsed")
+        ]
+        change = Cell("reference") if pd.isna(row.get("pairs")) else change_cell(row)
+        sizes = [Cell(number(row[name])) for name in ("fluctuation", "spikes")]
+        rows.append([Cell(row.arm), *rates, Cell(number(row.roughness)), change, *sizes])
+    return Grid(columns, rows)
+
+
+def label_grid(quantity: Quantity, table: pd.DataFrame) -> Grid:
+    """Error against the number of labels."""
+    columns = [Column("Trained", numeric=False), Column("Labels"), Column("n")]
+    columns += [Column(quantity.label, quantity.unit), Column("change", "95 % interval")]
+    columns += [Column("Slope", "ln error / ln labels")]
+    rows = [
+        [
+            Cell(str(row.task)),
+            Cell(f"{row['labels']:g}"),
+            Cell(f"{row.n:g}"),
+            Cell(spread(row["mean"], row["std"])),
+            change_cell(row),
+            Cell(number(row.slope), (f"[{number(row.slope_low)}, {number(row.slope_high)}]",)),
+        ]
+        for _, row in table.iterrows()
+    ]
+    return Grid(columns, rows)
+
+
+def element_grid(table: pd.DataFrame) -> Grid:
+    """Force error of each element."""
+    columns = [Column("Trained", numeric=False), Column("Element", numeric=False), Column("n")]
+    columns += [Column("Force RMSE", "meV/Å"), Column("Force MAE", "meV/Å")]
+    rows = [
+        [
+            Cell(row.arm),
+            Cell(row.element),
+            Cell(f"{row.n:g}"),
+            Cell(spread(row.rmse, row["std"])),
+            Cell(number(row.mae)),
+        ]
+        for _, row in table.iterrows()
+    ]
+    return Grid(columns, rows)
+
+
+def setting_grid(table: pd.DataFrame) -> Grid:
+    """Settings that are not the main paper's."""
+    columns = [Column(label, numeric=False) for label in ("Setting", "For", "Paper", "Here")]
+    rows = []
+    for row in table.to_dict("records"):
+        unit = f" {row['unit']}" if row["unit"] else ""
+        here = listed(_value(value) for value in row["here"])
+        rows.append([row["setting"], row["for"], f"{_value(row['paper'])}{unit}", f"{here}{unit}"])
+    return Grid(columns, [[Cell(text) for text in row] for row in rows])
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _claim(found: Finding) -> list[Cell]:
+    change, statement = found.change, found.statement
+    ours = Cell(NONE)
+    if found.told:
+        ours = Cell("", (found.told,))
+    elif change.n:
+        ends = interval(change.low, change.high)
+        ours = Cell(f"{percent(change.percent)} %", tuple(filter(None, [ends])))
+    where = ", ".join(filter(None, (found.study, found.scale and f"{found.scale} scale")))
+    notes = (statement.place, where, found.reason, found.reading and f"reading: {found.reading}")
+    return [
+        Cell(found.verdict),
+        Cell(statement.text, tuple(filter(None, notes))),
+        ours,
+        Cell(str(change.n) if change.n else ""),
+        Cell(str(found.needed) if found.needed else ""),
+        Cell(statement.printed.replace(" %", "\N{NO-BREAK SPACE}%") or NONE, _asked(found)),
+    ]
+
+
+def _asked(found: Finding) -> tuple[str, ...]:
+    """What counts as reproduced: the direction, and the band at this scale."""
+    statement = found.statement
+    if statement.arm is None:
+        return ()
+    claim, levels = statement.claim(found.scale or "full"), statement.measure in LEVELS
+    told = [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
+    if math.isfinite(claim.low):
+        ends = (
+            (number if levels else percent)(claim.low),
+            (number if levels else percent)(claim.high),
+        )
+        told.append(f"band {' to '.join(ends)}{'' if levels else ' %'}")
+    return (", ".join(told),) if told else ()
+
+
+def _against(row: pd.Series[Any]) -> Cell:
+    cell = change_cell(row)
+    return Cell(cell.text, (*cell.notes, f"at {100 * row.share:.0f} % of its compute"))
+
+
+def _epochs(row: pd.Series[Any]) -> Cell:
+    if not row.reached:
+        return Cell("never", (f"0 of {row.n:g} seeds",))
+    notes = [] if row.reached == row.n else [f"{row.reached:g} of {row.n:g} seeds"]
+    if row.arm != row.reference and math.isfinite(row.speedup):
+        notes.append(f"{number(row.speedup)} × faster")
+        notes += [f"{number(1 / row.total)} × the compute"] if row.total > 0 else []
+    return Cell(number(row.epochs), tuple(notes))

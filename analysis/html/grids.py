@@ -1,0 +1,223 @@
+"""The tables of a study as the report prints them: every cell a text, perhaps with a note."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparisons.arms import excluded
+from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
+from analysis.comparisons.error_tables import pretext, results
+from analysis.comparisons.quantities import Quantity, charted
+from analysis.formatting import (
+    NONE,
+    duration,
+    energy,
+    interval,
+    number,
+    operations,
+    percent,
+    spread,
+)
+from analysis.records.study_tables import Study
+from study.core.records import SPENT
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading of a column; numbers are set flush right."""
+
+    label: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text, and smaller ones below it."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A printed table.
+
+    Args:
+        columns: its headings.
+        rows: as many cells each as there are columns.
+        foot: how many of the last rows are set apart.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    foot: int = 0
+
+
+def error_grid(errors: pd.DataFrame, quantities: Sequence[Quantity]) -> Grid:
+    """Arms down; errors and their change against scratch across; trivial predictor last."""
+    columns = [Column("Trained", numeric=False), Column("n")]
+    for q in quantities:
+        columns += [Column(q.label, q.unit)]
+        columns += [Column("change", "95 % interval")] if not q.per_frame else []
+    rows = [_arm(group, quantities) for _, group in errors.groupby("arm", sort=False)]
+    trivial = [_trivial(errors, q) for q in quantities]
+    foot = [cell for cells in trivial for cell in cells]
+    if any(cells[0].text != NONE for cells in trivial):
+        rows.append([Cell("trivial predictor"), Cell(""), *foot])
+        return Grid(columns, rows, foot=1)
+    return Grid(columns, rows)
+
+
+def pretext_grid(study: Study) -> Grid:
+    """Final pretext loss per task."""
+    table = pretext(study)
+    several = table.family.nunique() > 1
+    rows = [
+        [
+            Cell(f"{row.task}, {row.family}" if several else row.task),
+            Cell(f"{row.n:g}"),
+            Cell(spread(row["mean"], row["std"])),
+        ]
+        for _, row in table.iterrows()
+    ]
+    return Grid(
+        [Column("Pretrained", numeric=False), Column("n"), Column("Loss", "1 is chance")], rows
+    )
+
+
+def result_grid(study: Study) -> Grid:
+    """One row per trial of any study."""
+    table = results(study)
+    settings = [name for name in table if name in study.settings]
+    columns = [Column("Trial")]
+    columns += [Column(short(n), numeric=_is_number(table[n])) for n in settings]
+    columns += [Column("Status", numeric=False)]
+    columns += [Column(q.label, q.unit) for q in charted(study)] + [Column("Compute")]
+    rows = []
+    for _, row in table.iterrows():
+        cells = [_plain(row[name]) for name in ("number", *settings, "status")]
+        cells += [number(row[f"{q.label} ({q.unit})"]) for q in charted(study)]
+        rows.append([Cell(text) for text in (*cells, duration(row.seconds))])
+    return Grid(columns, rows)
+
+
+def excluded_grid(study: Study) -> Grid:
+    """Work that enters no mean, and why."""
+    rows = [
+        [
+            Cell("pretraining" if row.kind == "pretrain" else f"trial {_plain(row.number)}"),
+            Cell("" if row.kind == "pretrain" else str(row.arm)),
+            Cell(_plain(row.seed)),
+            Cell(str(row.status)),
+            Cell(row.reason),
+        ]
+        for _, row in excluded(study).iterrows()
+    ]
+    labels = ("Work", "Trained", "Seed", "Status", "Reason")
+    return Grid([Column(label, numeric=label == "Seed") for label in labels], rows)
+
+
+def cost_grid(study: Study) -> Grid:
+    """What each stage took, the whole study, and what was saved; a column only if it is known."""
+    table = cost(study)
+    known = [name for name in SPENT if table[name].notna().any()]
+    columns = [Column("Stage", numeric=False), Column("Runs"), Column("Median")]
+    columns += [Column(SPENT_WORDS[name]) for name in known]
+    rows = [
+        [Cell(row.stage), Cell(str(row.pieces)), Cell(duration(row["median"])), *_spent(row, known)]
+        for _, row in table.iterrows()
+    ]
+    total = table[known].sum(skipna=False)
+    rows.append([Cell("total"), Cell(str(table.pieces.sum())), Cell(""), *_spent(total, known)])
+    foot = 1
+    for what, saved in (
+        ("saved by sharing pretrainings", saved_by_sharing(study)),
+        ("saved by stopping early", saved_by_stopping(study)),
+    ):
+        if saved["seconds"] > 0:
+            rows.append([Cell(what), Cell(""), Cell(""), *_spent(pd.Series(saved), known)])
+            foot += 1
+    return Grid(columns, rows, foot=foot)
+
+
+SPENT_WORDS = {
+    "seconds": "Wall time",
+    "cpu_seconds": "Processor time",
+    "flops": "Operations",
+    "energy_joule": "Energy",
+}
+
+
+def _spent(row: pd.Series[Any], names: Sequence[str]) -> list[Cell]:
+    words = {"flops": operations, "energy_joule": energy}
+    return [Cell(words.get(name, duration)(float(row[name]))) for name in names]
+
+
+def reuse_grid(study: Study) -> Grid | None:
+    """Pretrainings that served several trials or went on from others; None if none did."""
+    table = reuse(study)
+    shared = table[table.saved_seconds > 0]
+    if shared.empty:
+        return None
+    rows = [
+        [
+            Cell(row.key[:12]),
+            Cell(_plain(row.task)),
+            Cell(_plain(row.seed)),
+            Cell(str(row.trials)),
+            Cell(duration(row.seconds)),
+            Cell(duration(row.saved_seconds)),
+        ]
+        for _, row in shared.iterrows()
+    ]
+    labels = ("Task", "Seed", "Trials", "Compute", "Saved")
+    return Grid([Column("Pretraining", numeric=False), *map(Column, labels)], rows)
+
+
+def short(name: str) -> str:
+    """The last part of a dotted name, with its stage where that matters."""
+    named = {"pretrain.task.masking_ratio": "masking ratio", "pretrain.task.name": "pretraining"}
+    stage, _, rest = name.rpartition(".")
+    words = named.get(name) or (f"{stage} {rest}" if stage else name).replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
+    by_name = {row.quantity: row for _, row in group.iterrows()}
+    cells = [Cell(str(group.arm.iloc[0])), Cell(f"{group.n.max():d}")]
+    for q in quantities:
+        row = by_name[q.name]
+        cells.append(Cell(spread(row["mean"], row["std"])))
+        if not q.per_frame:
+            cells.append(change_cell(row))
+    return cells
+
+
+def change_cell(row: pd.Series[Any]) -> Cell:
+    """Change with its interval and what is said of it."""
+    if pd.isna(row.pairs):
+        return Cell("reference")
+    if row.pairs == 0:
+        return Cell(NONE, ("no pairs",))
+    ends = interval(row.low, row.high)
+    return Cell(f"{percent(row.change)} %", (*filter(None, [ends]), str(row.verdict)))
+
+
+def _trivial(errors: pd.DataFrame, quantity: Quantity) -> list[Cell]:
+    value = errors[errors.quantity == quantity.name].trivial.mean()
+    return [Cell(number(value))] + ([Cell("")] if not quantity.per_frame else [])
+
+
+def _is_number(column: pd.Series[float]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _plain(value: Any) -> str:
+    if pd.isna(value):
+        return NONE
+    return f"{value:g}" if isinstance(value, float) else str(value)

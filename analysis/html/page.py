@@ -1,0 +1,136 @@
+"""One self-contained HTML page for one study or several, from their tables alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.claims.claim import Finding
+from analysis.claims.findings import NOT_RUN, OTHER_DATA, findings, findings_table
+from analysis.figures import against, changes, curves, learning, parity, search
+from analysis.figures.style import Drawing, files, slug
+from analysis.formatting import listed
+from analysis.html import ablation_grids
+from analysis.html.report_dir import ReportFolder
+from analysis.html.study_section import study_section
+from analysis.records.study_tables import Study, load
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+FIGURES = (changes, against, curves, learning, search, parity)
+
+MANY_STUDIES = 3
+"""From here on starting further processes takes less time than they save."""
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Path:
+    """Write the page, its figures as SVG and PDF with their values as CSV, and `claims.csv`.
+
+    What an earlier report wrote into the folder goes, if it is not written anew.
+
+    Args:
+        folders: of the studies; each holds `tables/`.
+        out: folder of the report.
+
+    Returns:
+        The page.
+    """
+    studies = [load(folder / "tables") for folder in folders]
+    several = len(studies) > 1
+    with _drawn(folders, studies) as drawn:
+        found = findings(studies)
+        parts = [
+            study_section(study, folder) for study, folder in zip(studies, folders, strict=True)
+        ]
+        figures = list(drawn)
+    report = ReportFolder(out)
+    for figure in chain(*figures):
+        for ending, content in figure.files.items():
+            report.write(f"{figure.name}.{ending}", content)
+    page = TEMPLATES.get_template("report.html.jinja").render(
+        title=f"{len(studies)} studies" if several else studies[0].name,
+        parts=[part | {"figures": of} for part, of in zip(parts, figures, strict=True)],
+        several=several,
+        **_claims(found),
+    )
+    report.write("claims.csv", findings_table(found).to_csv(index=False).encode())
+    path = report.write("report.html", page.encode())
+    report.close()
+    return path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as the page shows it.
+
+    Args:
+        name: of its files, without ending.
+        title: what is shown.
+        caption: how to read it.
+        files: ending → content.
+    """
+
+    name: str
+    title: str
+    caption: str
+    files: dict[str, bytes]
+
+    @property
+    def svg(self) -> Markup:
+        """The element."""
+        return Markup(self.files["svg"].decode())
+
+
+@contextmanager
+def _drawn(folders: Sequence[Path], studies: Sequence[Study]) -> Iterator[Iterator[list[Figure]]]:
+    """The figures of each study, many at once where there are many studies.
+
+    Each of several has its prefix, for its files and its ids.
+    """
+    prefixes = [f"{slug(study.name)}-" if len(studies) > 1 else "" for study in studies]
+    workers = min(len(studies), os.cpu_count() or 1)
+    if len(studies) < MANY_STUDIES or workers < 2:
+        yield map(_figures, studies, prefixes)
+        return
+    # Not forked: the tables' reader has threads, which a fork would not take along.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield pool.map(_loaded_figures, folders, prefixes)
+
+
+def _loaded_figures(folder: Path, prefix: str) -> list[Figure]:
+    return _figures(load(folder / "tables"), prefix)
+
+
+def _figures(study: Study, prefix: str) -> list[Figure]:
+    made: list[Drawing] = [drawing for module in FIGURES for drawing in module.drawings(study)]
+    named = [replace(drawing, name=f"{prefix}{drawing.name}") for drawing in made]
+    return [Figure(d.name, d.title, d.caption, files(d)) for d in named]
+
+
+def _claims(found: Sequence[Finding]) -> dict[str, Any]:
+    tested = [finding for finding in found if finding.verdict != NOT_RUN]
+    told = [f"on {f.verdict}" if f.verdict == OTHER_DATA else f.verdict for f in tested]
+    verdicts = pd.Series(told, dtype="str").value_counts()
+    return {
+        "claims": ablation_grids.claim_grid(tested) if tested else None,
+        "not_run": ablation_grids.claim_grid([f for f in found if f.verdict == NOT_RUN]),
+        "verdicts": listed(f"{n} {verdict}" for verdict, n in verdicts.items()),
+        "runs": {f"{f.statement.id}, {f.study}": f.run_ids for f in tested if f.run_ids},
+    }

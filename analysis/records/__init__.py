@@ -1,0 +1,1 @@
+"""Records of studies: from MLflow, to Parquet, and back."""

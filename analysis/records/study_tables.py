@@ -1,0 +1,141 @@
+"""Reads a study's tables back, and refuses damaged ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.records.parquet_tables import MANIFEST, TABLES_VERSION, sha256
+from study.core.errors import UserError
+
+DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+"""Pandas' own integers and booleans have no missing values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All that analysis knows of a study.
+
+    Args:
+        name: as the user calls it.
+        facts: its row of `studies.parquet`; space, packages and hardware parsed.
+        settings: columns of `trials` that are configuration.
+        units: of those columns of `trials` that have one.
+        trials: one row per trial, in the order of the plan.
+        pretrainings: one row per pretraining, with the same columns.
+        curves: key, run_id, stage, epoch, metric, value; one row per value.
+        audits: stopped trials that were finished afterwards, with the same columns as trials.
+        predictions: of test frames, one row per atom; empty if none were exported.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    settings: tuple[str, ...]
+    units: dict[str, str]
+    trials: pd.DataFrame
+    pretrainings: pd.DataFrame
+    curves: pd.DataFrame
+    audits: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+remembered = lru_cache(maxsize=64)
+"""For a frame that many tables derive from a study; its readers must not change it."""
+
+
+def load(folder: Path) -> Study:
+    """Read the tables that `analysis.export` wrote into `folder`.
+
+    Raises:
+        UserError: if they are missing, damaged, of another version or of different exports.
+    """
+    tables = {name.removesuffix(".parquet"): table for name, table in _tables(folder)}
+    work = tables["trials"]
+    facts: dict[str, Any] = tables["studies"].to_pylist()[0]
+    for name in ("space", "packages", "hardware"):
+        facts[name] = json.loads(facts[name] or "{}")
+    rows = work.to_pandas(types_mapper=DTYPES.get)
+    kinds = {
+        kind: rows[rows.kind == kind].reset_index(drop=True)
+        for kind in ("trial", "pretrain", "audit")
+    }
+    predicted = tables.get("predictions")
+    return Study(
+        name=facts["name"],
+        facts=facts,
+        settings=tuple(f.name for f in work.schema if f.metadata[b"role"] == b"setting"),
+        units={f.name: f.metadata[b"unit"].decode() for f in work.schema if b"unit" in f.metadata},
+        trials=kinds["trial"],
+        pretrainings=kinds["pretrain"],
+        curves=tables["curves"].to_pandas(types_mapper=DTYPES.get),
+        audits=kinds["audit"],
+        predictions=pd.DataFrame() if predicted is None else predicted.to_pandas(),
+    )
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, pa.Table]]:
+    """The tables that the manifest names, each of the very bytes that it vouches for."""
+    manifest = _manifest(folder)
+    for name, expected in manifest["sha256"].items():
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _damaged(path) from error
+        if sha256(content) != expected:
+            raise _torn(folder) if _is_of_another(content, manifest) else _damaged(path)
+        try:
+            yield name, _parquet(content).read()
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path) from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"no tables in {folder}; run `python -m analysis.export` on the study")
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        schema, hashes = manifest["schema"], dict(manifest["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder / MANIFEST) from error
+    if schema != TABLES_VERSION:
+        raise UserError(
+            f"tables in {folder} have schema {schema}, this program reads {TABLES_VERSION};"
+            " run `python -m analysis.export` on the study again"
+        )
+    if not {"trials.parquet", "curves.parquet", "studies.parquet"} <= set(hashes):
+        raise _damaged(folder / MANIFEST)
+    return manifest
+
+
+def _is_of_another(content: bytes, manifest: dict[str, Any]) -> bool:
+    """Whether a table is whole, but of another export than the manifest."""
+    try:
+        table = _parquet(content).read()
+    except (OSError, pa.ArrowException):
+        return False
+    named = (table.schema.metadata or {}).get(b"export", b"").decode(errors="replace")
+    return bool(named != manifest.get("export"))
+
+
+def _parquet(content: bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+
+
+def _torn(folder: Path) -> UserError:
+    return UserError(
+        f"the tables in {folder} are of different exports; one is running or was interrupted:"
+        " wait for it, or run `python -m analysis.export` again"
+    )
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged or missing; run `python -m analysis.export` again")

@@ -1,0 +1,1 @@
+"""Checks of parts, data sets and machines."""

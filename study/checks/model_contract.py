@@ -1,0 +1,268 @@
+"""What every model must keep, whoever wrote it; studies rely on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from study.checks.finding import outcome
+from study.checks.structures import Structure, connected, water_box
+from study.models.config import Network
+from study.models.potential import Potential
+
+SAME = 1e-8
+"""Largest difference of float64 results that ought to be equal, relative to their size."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under examination.
+
+    Args:
+        build: makes it anew.
+        settings: what it is built with.
+        model: in float64, with no part idle.
+        water: a structure to look at.
+    """
+
+    build: Callable[[], Potential]
+    settings: Network
+    model: Potential
+    water: Structure
+
+    def graph(self, *structures: Structure) -> Batch:
+        """Structures as one batch, connected within the model's cutoff."""
+        graphs = connected(structures, self.settings.cutoff)
+        return graphs.gather(torch.arange(len(graphs)))
+
+    def predict(self, *structures: Structure) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies, forces and vectors."""
+        graph = self.graph(*structures)
+        predicted = self.model(graph)
+        return (
+            predicted.energy.detach(),
+            predicted.forces.detach(),
+            self.model.vectors(graph).detach(),
+        )
+
+
+def _shapes(subject: Subject) -> str:
+    energy, forces, vectors = subject.predict(subject.water, subject.water)
+    atoms = 2 * len(subject.water.numbers)
+    got, asked = [tuple(t.shape) for t in (energy, forces, vectors)], [(2,), (atoms, 3), (atoms, 3)]
+    return "" if got == asked else f"energies, forces and vectors must be {asked}, but got {got}"
+
+
+def _finite(subject: Subject) -> str:
+    cell = 20 * np.eye(3)
+    for places in ([[0, 0, 0]], [[0, 0, 0], [9, 9, 9]], [[1, 1, 1], [1, 1, 1], [1, 1, 2]]):
+        structure = Structure(np.full(len(places), 8, np.uint8), np.array(places, float), cell)
+        if not all(output.isfinite().all() for output in subject.predict(structure)):
+            return f"outputs must be finite, but are not for oxygens at {places}"
+    return ""
+
+
+def _gradient(subject: Subject) -> str:
+    graph = subject.graph(subject.water)
+    forces = subject.model(graph).forces.detach()
+    move = torch.randn(graph.pos.shape, generator=_generator(), dtype=torch.float64)
+
+    def energy(step: float) -> float:
+        moved = graph.clone()
+        moved.pos = graph.pos + step * move
+        return float(subject.model(moved).energy.sum().detach())
+
+    h = 2e-4
+    # Central difference of fourth order.
+    slope = (8 * (energy(h) - energy(-h)) - (energy(2 * h) - energy(-2 * h))) / (12 * h)
+    work = float((forces * move).sum())
+    if abs(work + slope) <= 1e-5 * max(1.0, abs(slope)):
+        return ""
+    return f"along a line the energy falls by {-slope:.6g} eV/Å, but the forces say {work:.6g}"
+
+
+def _translations(subject: Subject) -> str:
+    water = subject.water
+    moved = Structure(water.numbers, water.positions + np.array([0.7, -11.3, 2.9]), water.cell)
+    return _difference(subject.predict(moved), subject.predict(water), "moving all atoms")
+
+
+def _images(subject: Subject) -> str:
+    water = subject.water
+    jumps = np.random.default_rng(0).integers(-3, 4, water.positions.shape)
+    moved = Structure(water.numbers, water.positions + jumps @ water.cell, water.cell)
+    what = "moving atoms by lattice vectors"
+    return _difference(subject.predict(moved), subject.predict(water), what)
+
+
+def _permutations(subject: Subject) -> str:
+    water = subject.water
+    order = np.random.default_rng(1).permutation(len(water.numbers))
+    energy, forces, vectors = subject.predict(water)
+    got = subject.predict(Structure(water.numbers[order], water.positions[order], water.cell))
+    return _difference(got, (energy, forces[order], vectors[order]), "another order of atoms")
+
+
+def _rotations(subject: Subject) -> str:
+    water = subject.water
+    turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    energy, forces, vectors = subject.predict(water)
+    got = subject.predict(Structure(water.numbers, water.positions @ turn, water.cell @ turn))
+    matrix = torch.tensor(turn)
+    return _difference(got, (energy, forces @ matrix, vectors @ matrix), "rotation")
+
+
+def _supercell(subject: Subject) -> str:
+    water = subject.water
+    images = np.array(list(itertools.product((0, 1), repeat=3))) @ water.cell
+    positions = (images[:, None] + water.positions).reshape(-1, 3)
+    large = Structure(np.tile(water.numbers, 8), positions, 2 * water.cell)
+    energy, forces, vectors = subject.predict(water)
+    expected = (8 * energy, forces.repeat(8, 1), vectors.repeat(8, 1))
+    return _difference(subject.predict(large), expected, "a supercell of eight")
+
+
+def _batches(subject: Subject) -> str:
+    other = water_box(seed=2)
+    alone = [subject.predict(structure) for structure in (subject.water, other)]
+    together = subject.predict(subject.water, other)
+    expected = tuple(torch.cat(parts) for parts in zip(*alone, strict=True))
+    return _difference(together, expected, "another frame in the batch")
+
+
+def _species(subject: Subject) -> str:
+    water = subject.water
+    numbers = water.numbers.copy()
+    numbers[[0, 1]] = numbers[[1, 0]]
+    swapped = Structure(numbers, water.positions, water.cell)
+    change = (subject.predict(swapped)[0] - subject.predict(water)[0]).abs().item()
+    return "" if change > 1e-6 else "an oxygen and a hydrogen that change places change no energy"
+
+
+def _cutoff(subject: Subject) -> str:
+    reach, step = subject.settings.cutoff, 1e-7
+
+    def at(distance: float) -> tuple[Tensor, Tensor]:
+        # The far atom has no other neighbour, so nothing else changes.
+        positions = np.array([[0, 0, 0], [-0.9, 0, 0], [distance, 0, 0]])
+        numbers = np.array([8, 1, 8], np.uint8)
+        return subject.predict(Structure(numbers, positions, 3 * reach * np.eye(3)))[:2]
+
+    pairs = zip(at(reach - step), at(reach + step), strict=True)
+    energy, force = (float((inside - outside).abs().max()) for inside, outside in pairs)
+    if max(energy, force) < 1e-6:
+        return ""
+    return (
+        f"an atom that crosses the cutoff changes the energy by {energy:.2g} eV and a force by "
+        f"{force:.2g} eV/Å at once; let edges fade out, as `study.models.layers.radial.fade` does"
+    )
+
+
+def _marks(subject: Subject) -> str:
+    graph = subject.graph(subject.water)
+    plain = subject.model.vectors(graph).detach()
+    graph.masked = (torch.arange(len(graph.z)) % 5 == 0).to(graph.pos.dtype)
+    change = (subject.model.vectors(graph).detach() - plain).abs().max().item()
+    if change > 1e-6:
+        return ""
+    return "`graph.masked` changes no vector; embed atoms with `study.models.layers.embedding`"
+
+
+def _training(subject: Subject) -> str:
+    """Second derivatives must exist, and reach every head."""
+    model, graph = subject.model, subject.graph(subject.water)
+    model.train()
+    predicted = model(graph)
+    loss = predicted.energy.square().sum() + predicted.forces.square().sum()
+    (loss + model.vectors(graph).square().sum()).backward()
+    heads = tuple(f"{head}." for head in model.heads)
+    weights = [item for item in model.named_parameters() if item[0].startswith(heads)]
+    idle = [name for name, weight in weights if weight.grad is None]
+    model.zero_grad()
+    model.eval()
+    return f"no gradient reaches {', '.join(idle)}" if idle else ""
+
+
+def _seeds(subject: Subject) -> str:
+    def weights(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return list(subject.build().state_dict().values())
+
+    pairs = zip(weights(5), weights(5), strict=True)
+    if not all(torch.equal(one, other) for one, other in pairs):
+        return "initial weights must follow from torch's seed alone, but differ between two builds"
+    return ""
+
+
+def _silence(subject: Subject) -> str:
+    model = subject.build()
+    model.load_state_dict(subject.model.state_dict())
+    model.double().eval().silence()
+    predicted = model(subject.graph(subject.water))
+    if torch.count_nonzero(predicted.energy) or torch.count_nonzero(predicted.forces):
+        return "heads with zero weights must put out zero; name all of them in `heads`"
+    return ""
+
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "shapes": _shapes,
+    "finite for strange structures": _finite,
+    "forces are the negative gradient": _gradient,
+    "translations change nothing": _translations,
+    "periodic images are the same atoms": _images,
+    "the order of atoms does not matter": _permutations,
+    "rotations turn forces and vectors": _rotations,
+    "energies are extensive": _supercell,
+    "frames of a batch do not mix": _batches,
+    "elements are told apart": _species,
+    "smooth at the cutoff": _cutoff,
+    "masked atoms are told apart": _marks,
+    "energies and forces can be trained on": _training,
+    "seeds decide the initial weights": _seeds,
+    "heads can be silenced": _silence,
+}
+
+ONLY_IF = {
+    "forces are the negative gradient": "conservative",
+    "rotations turn forces and vectors": "equivariant",
+}
+"""Checks of what a model may declare not to have."""
+
+
+def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple[str, str]]:
+    """Name of every check of a model, and what is wrong; empty if nothing is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        subject = Subject(build, settings, _lively(build), water_box(seed=1))
+        for name, check in CHECKS.items():
+            if getattr(subject.model, ONLY_IF.get(name, "heads")):
+                yield name, outcome(check, subject)
+
+
+def _lively(build: Callable[[], Potential]) -> Potential:
+    """A model none of whose weights is so small that what it does could not be seen."""
+    model = build().double().eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.abs().max() < 0.01:
+                weights.normal_(generator=_generator())
+    return model
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _difference(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str) -> str:
+    for name, one, other in zip(("energy", "forces", "vectors"), got, expected, strict=True):
+        size = max(1.0, float(other.abs().max()))
+        apart = float((one - other).abs().max())
+        if not apart <= SAME * size:
+            return f"{what} changes {name} by {apart:.3g}"
+    return ""

@@ -1,0 +1,1 @@
+"""What a user writes at the prompt and reads there."""

@@ -1,0 +1,214 @@
+"""What `--dry-run` tells of a study: every arm, what of it is done, and what is left to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from rich.console import Console
+from rich.table import Table
+
+from study.console.formatting import duration
+from study.console.json_lines import say
+from study.console.plan_summary import parallel
+from study.core.provenance import gpus, hardware
+from study.datasets.config import DatasetConfig
+from study.datasets.prepare import folder_of, sizes_of
+from study.pipeline.job import Work
+from study.planning.arms import Arm, arms
+from study.planning.cost_model import STARTUP, Cost, bytes_of, weights
+from study.planning.plan import Plan
+from study.planning.remaining_cost import Source
+from study.space.distributions import listed
+from study.space.trial import Trial
+from study.training.config import Stage
+
+BESIDE = (8.0, 40.0)
+"""Seconds that Ray, MLflow and the report take beside the trials of a small study."""
+
+PER_EPOCH, PER_PIECE, PER_STUDY = 6e3, 3e4, 4e6
+"""Bytes of records, in `work` and in MLflow; of a study also report, tables and a logged model."""
+
+CHECKPOINTS = 8
+"""Copies of the weights in two checkpoints: model, two moments, best."""
+
+MOST_ARMS = 30
+
+Row = tuple[str, ...]
+
+
+class Preview:
+    """Of a plan.
+
+    Args:
+        plan: the plan.
+        every_arm: list all arms, however many.
+    """
+
+    def __init__(self, plan: Plan, *, every_arm: bool = False) -> None:
+        self.plan = plan
+        self.shown = None if every_arm else MOST_ARMS
+        resources = plan.space.settings.resources
+        self.on_gpu = bool(gpus()) and resources.gpus > 0
+        self.share = resources.gpus if self.on_gpu else resources.cpus
+
+    def show(self, console: Console) -> None:
+        """The arms of a grid with what of them is done, or what a search varies."""
+        columns, rows = self._arms_in_words() if self.plan.grid else self._holes_in_words()
+        table = Table(*columns, box=None)
+        for row in rows[: self.shown]:
+            table.add_row(*row)
+        console.print(table)
+        if len(rows) > table.row_count:
+            console.print(f" and {len(rows) - table.row_count} more, which -v lists")
+
+    def show_cost(self, console: Console, cost: Cost, source: str) -> None:
+        """What is left to be paid.
+
+        Args:
+            console: where to show it.
+            cost: what.
+            source: how it is known.
+        """
+        if not any(cost.seconds):
+            console.print("  compute  nothing is left to do")
+            return
+        unit = "GPU" if self.on_gpu else "core"
+        low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
+        console.print(f"  compute  {low} to {high} {unit}-hours, {source}")
+        self.show_time(console, cost)
+        if cost.memory:
+            used = f"{cost.memory / 1e9:.1f} GB per trial"
+            console.print(f"  memory   about {used}{self._crowd(cost)}")
+        disk = f"{cost.disk / 1e6:.0f} MB" if cost.disk < 1e9 else f"{cost.disk / 1e9:.1f} GB"
+        console.print(f"  disk     about {disk}")
+
+    def show_time(self, console: Console, cost: Cost) -> None:
+        """How long that takes here."""
+        if not any(cost.seconds):
+            console.print("  time     nothing is left to do")
+            return
+        making = self.plan.seconds_of_making
+        low, high = (
+            duration(seconds / self.plan.slots + making + beside)
+            for seconds, beside in zip(cost.seconds, BESIDE, strict=True)
+        )
+        console.print(f"  time     {low} to {high}, {parallel(self.plan)}")
+        for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
+            console.print(f"  without  {label}, which was not read yet")
+
+    def say(self, cost: Cost) -> None:
+        """The same as a JSON line, with all settings of all arms."""
+        pretrainings = self.plan.pretraining_stages
+        say(
+            "plan",
+            trials=self.plan.trials,
+            arms=[
+                {"label": arm.label, "seeds": [*arm.trials], "settings": arm.settings}
+                for arm in self.arms
+            ],
+            searched=dict(listed(self.plan.space.body)) if not self.plan.grid else {},
+            pretrainings={
+                "unique": len(pretrainings),
+                "done": sum(self.plan.is_done(*stage) for stage in pretrainings),
+            },
+            seconds=cost.seconds,
+            memory=cost.memory,
+            disk=cost.disk,
+        )
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """Trials of a grid that differ in their seed alone."""
+        return arms((Work("trial", trial, ""), None) for trial in self.plan.grid)
+
+    def cost(self, source: Source) -> Cost:
+        """What is left to be paid.
+
+        Of a search the cheapest of its `samples` counts, stopped as early as can be, and the
+        dearest.
+
+        Args:
+            source: of what a stage takes.
+        """
+        low = high = 0.0
+        for count, alternatives in self._left():
+            costs = [[self._seconds(source, *stage) for stage in each] for each in alternatives]
+            low += count * min(sum(least for least, _ in each) for each in costs)
+            high += count * max(sum(most for _, most in each) for each in costs)
+        return Cost((low, high), source.memory(), self._disk())
+
+    def _is_unread(self, dataset: DatasetConfig) -> bool:
+        """Whether its size is not known, so that the cost leaves it out."""
+        return sizes_of(dataset, self.plan.root) is None
+
+    def _crowd(self, cost: Cost) -> str:
+        """What to do if trials at once want more than this machine has, in words."""
+        here, most = hardware()["memory_gb"] * 2**30, self.plan.slots
+        if self.on_gpu or most * cost.memory <= here:
+            return ""
+        has = f"this machine has {here / 1e9:.0f} GB"
+        fitting = int(here / cost.memory)
+        return f"; {has}: --max-concurrent {fitting}" if fitting else f"; {has}"
+
+    def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
+        """What is to be done how often, and in which ways."""
+        plan = self.plan
+        if plan.grid:
+            return [(1, [[stage]]) for stage in plan.left]
+        samples = [[(trial, stage) for stage in trial.stages] for trial in plan.space.samples]
+        return [(plan.trials - plan.over, samples)]
+
+    def _seconds(self, source: Source, trial: Trial, stage: Stage) -> tuple[float, float]:
+        least, most = source.seconds(trial, stage)
+        share = self._kept if stage is trial.finetune else 1.0
+        return share * least + STARTUP[0], most + STARTUP[1]
+
+    @property
+    def _kept(self) -> float:
+        """Share of its epochs that finetuning does at least, on average over a search."""
+        stopping = self.plan.space.settings.early_stopping
+        if stopping is None:
+            return 1.0
+        survive = 1 / stopping.reduction_factor
+        return survive + (1 - survive) * stopping.grace_epochs / self.plan.longest_finetuning
+
+    def _disk(self) -> float:
+        pieces = [(count, *stage) for count, options in self._left() for stage in options[0]]
+        largest = max((weights(trial) for _, trial, _ in pieces), default=0.0)
+        disk = PER_STUDY + CHECKPOINTS * largest * self.plan.slots
+        disk += sum(map(self._bytes_to_make, self.plan.datasets))
+        stopping = self.plan.space.settings.early_stopping is not None
+        for count, trial, stage in pieces:
+            disk += count * (2 * weights(trial) + stage.epochs * PER_EPOCH + PER_PIECE)
+            # Trials that were stopped keep theirs, for an audit.
+            if stopping and stage is trial.finetune:
+                disk += count * CHECKPOINTS * weights(trial)
+        return disk
+
+    def _bytes_to_make(self, dataset: DatasetConfig) -> float:
+        sizes = sizes_of(dataset, self.plan.root)
+        made = folder_of(dataset, self.plan.root).exists()
+        return bytes_of(sizes) if sizes and not made else 0.0
+
+    def _holes_in_words(self) -> tuple[Row, list[Row]]:
+        return ("searched", "values"), [*listed(self.plan.space.body)]
+
+    def _arms_in_words(self) -> tuple[Row, list[Row]]:
+        rows: list[Row] = []
+        for arm in self.arms:
+            trials = list(arm.trials.values())
+            pretrained = [(trial, trial.pretraining) for trial in trials if trial.pretraining]
+            seeds = ", ".join(map(str, arm.trials))
+            finetuned = self._done([(trial, trial.finetune) for trial in trials])
+            rows.append((arm.label, seeds, finetuned, self._done(pretrained)))
+        return ("arm", "seeds", "finetuned", "pretrained"), rows
+
+    def _done(self, stages: Sequence[tuple[Trial, Stage]]) -> str:
+        done = sum(self.plan.is_done(*stage) for stage in stages)
+        return f"{done} of {len(stages)}" if stages else ""
+
+
+def _rounded(hours: float) -> str:
+    """To two digits."""
+    return f"{hours:.2g}" if hours < 99.5 else f"{float(f'{hours:.2g}'):,.0f}"

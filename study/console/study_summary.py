@@ -1,0 +1,118 @@
+"""The end of a study: its results in the terminal, its report, and where everything is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from study.console.formatting import counted, near
+from study.console.json_lines import say
+from study.console.result_table import result_table
+from study.core.errors import in_a_line
+from study.core.records import without_password
+from study.planning.arms import arms
+from study.planning.plan import Plan
+from study.scheduling.journal import Entry
+from study.tracking.publish import PublishingError, by_hand, is_current, page_of, publish
+from study.tracking.tracker import Tracker
+
+
+@dataclass
+class Conclusion:
+    """What is done and said when no work is left.
+
+    Args:
+        plan: of the study.
+        tracker: that recorded it in MLflow, closed.
+        console: where to show it.
+        as_json: say it in JSON lines, too.
+        published: whether the report is made and logged.
+    """
+
+    plan: Plan
+    tracker: Tracker
+    console: Console
+    as_json: bool
+    published: bool = False
+
+    def show_results(self, entries: Sequence[Entry]) -> None:
+        """The table of test errors."""
+        found = arms((entry.planned.work, entry.result) for entry in entries if entry.result)
+        if self.as_json:
+            say("result", arms=[arm.facts() for arm in found])
+        self.console.print()
+        self.console.print(result_table(found))
+        ends = [entry.result.status for entry in entries if entry.result]
+        if failed := ends.count("failed"):
+            study = shlex.quote(str(near(self.plan.folder.path)))
+            told = f"{counted(failed, 'trial')} failed; why, and how to try again:"
+            self.console.print(f"\n{told} python -m study.status {study}", style="red")
+
+    def publish(self, entries: Sequence[Entry], patience: float) -> None:
+        """Make and log the report and the best model, unless they are of these very records.
+
+        Nothing is made of a study without a completed trial, or while MLflow lacks records. What
+        goes wrong is told, and changes nothing else: the study itself is done.
+
+        Args:
+            entries: of the journal.
+            patience: seconds that it may take.
+        """
+        completed = any(entry.result and entry.result.status == "completed" for entry in entries)
+        if not completed or not self.tracker.whole:
+            return
+        study, problem = self.plan.folder.path, ""
+        trials = [entry.planned.work.trial for entry in entries]
+        model = all(trial.finetune.task.name == "energy_forces" for trial in trials)
+        try:
+            state = self.tracker.state()
+            if not is_current(study, state):
+                with self.console.status("writing the report, and logging it and the best model"):
+                    publish(study, self.plan.tracking_uri, state, model=model, patience=patience)
+        except PublishingError as reason:
+            problem = str(reason)
+        # MLflow and its database or server raise whatever they like.
+        except Exception as reason:
+            problem = in_a_line(reason)
+        self.published = not problem
+        if problem:
+            again = by_hand(str(near(study)), model=model)
+            told = f"Report or logged model are not complete ({problem}); again: {again}"
+            self.console.print(told, style="red")
+        if self.as_json:
+            page = str(page_of(study)) if self.published else None
+            say("report", page=page, reason=problem)
+
+    def show_places(self) -> None:
+        """Where everything is, and how to look at it."""
+        folder, known = self.plan.folder.path, "Runs and curves"
+        self.console.print(f"\nEverything is in {near(self.plan.root)}.")
+        if self.published:
+            self.console.print(f"Report: {near(page_of(folder))}")
+            known = "Report, best model, runs and curves"
+        else:
+            study = shlex.quote(str(near(folder)))
+            self.console.print("The report, by way of Parquet tables:")
+            self.console.print(
+                f"  python -m analysis.export {study} && python -m analysis.report {study}"
+            )
+        self.console.print(f"{known} in MLflow:")
+        experiment = self.tracker.experiment_id
+        for line in _mlflow_commands(self.plan.tracking_uri, experiment):
+            self.console.print(f"  {line}")
+
+
+def _mlflow_commands(uri: str, experiment: str) -> list[str]:
+    """How to open the study in MLflow's UI, whose front page shows traces of language models."""
+    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+    if uri.startswith("http"):
+        return [f"{without_password(uri)}/{page}"]
+    quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+    store = shlex.quote(without_password(uri))
+    return [
+        f"{quiet} mlflow ui --workers 1 --backend-store-uri {store}",
+        f"http://127.0.0.1:5000/{page}",
+    ]

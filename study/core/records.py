@@ -1,0 +1,196 @@
+"""What a study leaves behind: the names and units that tracking writes and analysis reads.
+
+MLflow holds one experiment per study. In it one parent run is the study itself, and each
+piece of work (a pretraining, or a trial's finetuning) is a child run, found by its key.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from study.core.atomic_io import DamagedFileError, read_hashed
+from study.core.hashing import digest
+from study.core.properties import PROPERTIES, TARGETS
+
+RESULT = "result.json"
+"""In the folder of work, which it makes finished."""
+
+
+StageName = Literal["pretrain", "finetune"]
+
+Status = Literal["completed", "stopped", "diverged", "failed"]
+
+OVER = ("completed", "stopped", "diverged")
+"""How work ends that another run of the study does not try again."""
+
+SCHEMA_VERSION = 1
+"""Raised when a column or tag changes its name or meaning."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Metrics after one epoch of one stage.
+
+    Args:
+        stage: which stage.
+        epoch: epochs finished, from 1.
+        metrics: name without the stage's prefix → value; see `METRICS`.
+    """
+
+    stage: StageName
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class WorkResult:
+    """How a piece of work ended.
+
+    Args:
+        status: completed (all epochs), stopped (early, by the scheduler), diverged or failed.
+        reason: why it did not complete, in words; empty if it did.
+        metrics: final metrics, such as `test_force_rmse`; see `METRICS`.
+        facts: hashes, counts and hardware, for tags.
+    """
+
+    status: Status
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+METRICS = {
+    "train_loss": ("1", "mean training loss of the epoch"),
+    "val_loss": ("1", "validation loss; 1 is chance for masking"),
+    "val_force_rmse": ("eV/Å", "validation force error, root mean square per component"),
+    "val_force_mae": ("eV/Å", "validation force error, mean absolute per component"),
+    "val_energy_rmse": ("eV/atom", "validation energy error, root mean square per atom"),
+    "val_energy_mae": ("eV/atom", "validation energy error, mean absolute per atom"),
+    "val_frame_energy_rmse": ("eV", "validation energy error, root mean square per frame"),
+    "lr": ("1", "learning rate at the end of the epoch"),
+    "grad_norm": ("1", "mean norm of the gradient over the epoch"),
+    "seconds": ("s", "wall time of this stage's epochs so far"),
+    "cpu_seconds": ("s", "processor time of this stage's epochs so far, all threads together"),
+    "flops": ("1", "floating point operations of this stage's epochs so far, in matrix products"),
+    "energy_joule": ("J", "energy that they took; of a GPU, of all that shared it"),
+    "test_force_rmse": ("eV/Å", "test force error, root mean square per component"),
+    "test_force_mae": ("eV/Å", "test force error, mean absolute per component"),
+    "test_energy_rmse": ("eV/atom", "test energy error, root mean square per atom"),
+    "test_energy_mae": ("eV/atom", "test energy error, mean absolute per atom"),
+    "test_frame_energy_rmse": ("eV", "test energy error, root mean square per frame"),
+    "trivial_force_rmse": ("eV/Å", "test force error of predicting zero force"),
+    "trivial_energy_rmse": ("eV/atom", "test energy error of predicting the training mean"),
+    "trivial_frame_energy_rmse": ("eV", "test energy error per frame of the training mean"),
+    "rotation_error": ("1", "change of the forces under rotation, relative to the forces"),
+    "energy_rotation_error": ("eV/atom", "change of the energy under rotation"),
+    "net_force": ("eV/Å", "sum of the forces of a frame per atom"),
+    "best_epoch": ("1", "epoch whose weights were kept"),
+}
+"""Metric → (unit, meaning)."""
+
+PROPERTY_METRICS = {
+    f"{part}_{name}_{kind}": (PROPERTIES[name].unit, f"{whose} of the {PROPERTIES[name].meaning}")
+    for name in TARGETS
+    for kind, error in (("rmse", "root mean square error"), ("mae", "mean absolute error"))
+    for part, whose in (
+        ("val", f"validation {error}"),
+        ("test", f"test {error}"),
+        ("trivial", f"test {error}, of predicting the training mean or a sum over elements,"),
+    )
+}
+
+PROPERTY_METRICS |= {
+    "val_frame_energy_mae": ("eV", "validation energy error, mean absolute per frame"),
+    "test_frame_energy_mae": ("eV", "test energy error, mean absolute per frame"),
+    "trivial_frame_energy_mae": ("eV", "the same of the training mean or a sum over elements"),
+    "trivial_energy_mae": ("eV/atom", "the same, per atom"),
+}
+"""The same of what is learned in place of energy and forces; a study has those of its own."""
+
+METRICS |= PROPERTY_METRICS
+
+SPENT = ("seconds", "cpu_seconds", "flops", "energy_joule")
+"""Metrics that tell what a stage has cost so far; some machines do not tell all."""
+
+
+class Tag:
+    """Names of the MLflow tags."""
+
+    KIND = "study.kind"
+    """study, pretrain, trial, or audit: a trial that was stopped early, finished afterwards."""
+    KEY = "study.key"
+    """Content hash of the piece of work; for the parent, of the study's name and id."""
+    NUMBER = "study.number"
+    """Trial's place in the plan, from 0."""
+    EXEMPT = "study.exempt"
+    """True if early stopping spares the trial, because others are judged by it; else False."""
+    PRETRAINING = "study.pretraining"
+    """Key of the pretraining that a trial started from; absent from scratch."""
+    WHOLE = "study.whole"
+    """Key of the longest pretraining that begins with this one; only where some share epochs."""
+    STATUS = "study.status"
+    """completed, stopped, diverged or failed; absent while running."""
+    REASON = "study.reason"
+    """Why it did not complete."""
+    SCHEMA = "study.schema"
+    """`SCHEMA_VERSION`."""
+    DATA = "study.data_hash"
+    SPLIT = "study.split_hash"
+    CODE = "study.code_version"
+    GIT = "study.git"
+    """Commit of the working tree, with "+changes" if it has uncommitted ones."""
+    PACKAGES = "study.packages"
+    """JSON: package → version."""
+    HARDWARE = "study.hardware"
+    """JSON: host's processor, cores, memory, GPUs."""
+    SPACE = "study.space"
+    """JSON: the resolved space; parent run only."""
+    MODEL = "study.model"
+    """URI of the best model, once it is logged; parent run only."""
+    PROFILE = "study.profile"
+    WARNING = "study.warning"
+    """What may make errors too low: weights to start from that may have seen test frames; parent
+    run only."""
+    QUESTION = "study.question"
+    NOTE = "mlflow.note.content"
+    """A description, in Markdown, that MLflow's pages show."""
+
+
+def load_result(folder: Path) -> dict[str, Any] | None:
+    """What `result.json` says; none if it or the weights that it names are damaged or not there.
+
+    Raises:
+        OSError: if the file is there and cannot be read.
+    """
+    try:
+        value = json.loads((folder / RESULT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
+        return None
+    try:
+        if value["weights"]:
+            read_hashed(folder / value["weights"])
+    except DamagedFileError:
+        return None
+    return value
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Settings by dotted name."""
+    found: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found += flat(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def without_password(uri: str) -> str:
+    """A tracking URI that may be shown and stored."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri

@@ -1,0 +1,162 @@
+"""What looks wrong with a data set."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.core.elements import SYMBOLS
+from study.core.properties import PROPERTIES
+from study.core.units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from study.datasets.frames import Frames
+from study.datasets.inspection import copies, fitted_elements, force_size
+from study.datasets.readers.conformers import in_vacuum
+from study.datasets.validation import closest_atoms
+
+USUAL_FORCES = (0.05, 5.0)
+"""eV/Å, root mean square per component of thermal structures; other units fall outside."""
+BOHR_CONTACT = 1.3
+"""Å; every bond of hydrogen is shorter, and longer than this if it is in Bohr."""
+SMALL_MOVE = 0.1
+"""Å per component; over moves of that size forces hardly change."""
+ENOUGH_MOVES = 5
+"""Pairs of neighbouring frames, to judge by."""
+ALIKE = 0.9
+"""Correlation of energies with the work of forces, above which their ratio means something."""
+UNIT_FACTORS = {
+    "energies are in kcal/mol and forces in eV/Å": 23.06,
+    "energies are in kJ/mol and forces in eV/Å": 96.49,
+    "energies are in Hartree and forces in eV/Å": 0.03675,
+    "energies are in eV and forces in Hartree/Bohr": 51.42,
+    "forces are the gradient, not its negative": -1.0,
+}
+ORBITALS = 1.0
+"""eV; orbital energies and gaps of most molecules are larger, and smaller in Hartree."""
+TOTALS = ("u0", "u298", "h298", "g298")
+"""Properties that are total energies."""
+ATOMS = {1: -13.6, 6: -1029.9, 7: -1485.3, 8: -2042.6, 9: -2713.5}
+"""eV, total energies of atoms with all their electrons (B3LYP, doi:10.1038/sdata.2014.22)."""
+TOO_CLOSE = 0.5
+"""Å; no two nuclei of real structures are nearer, H-H bonds have 0.74."""
+
+
+def warnings(frames: Frames) -> list[str]:
+    """What looks wrong, one line each."""
+    found, (low, high), size = [], USUAL_FORCES, force_size(frames)
+    if "forces" in frames.labels and not low < size < high:
+        found.append(
+            f"the root mean square force component is {size:.3g} eV/Å, outside {low} to {high}: "
+            "are forces and positions in eV/Å and Å?"
+        )
+    if repeated := copies(frames):
+        found.append(
+            f"{repeated} frames repeat an earlier one; a split keeps equal frames together"
+        )
+    closest = closest_atoms(frames)
+    close = np.flatnonzero(closest < TOO_CLOSE)
+    if len(close):
+        found.append(
+            f"{len(close)} frames have atoms closer than {TOO_CLOSE} Å; frame {close[0]} (from 0): "
+            f"{closest[close[0]]:.3f} Å"
+            + ("; are positions in nm?" if len(close) == len(frames) else "")
+        )
+    if 1 in frames.numbers and closest.min() > BOHR_CONTACT:
+        found.append(
+            f"no atom is nearer than {BOHR_CONTACT} Å to another, though there is hydrogen, whose "
+            "bonds have about 1 Å: are positions in Bohr?"
+        )
+    if {"energy", "forces"} <= set(frames.labels):
+        found += _mismatched_labels(frames)
+    found += _strange_properties(frames)
+    found += _lonely_elements(frames)
+    if len(np.unique(frames.groups)) == 1 < len(frames):
+        by = "published" if "part" in frames.properties else "frame"
+        found.append(f"all frames are one group: only `split: {{by: {by}}}` can divide them")
+    return found
+
+
+def _lonely_elements(frames: Frames) -> list[str]:
+    """Elements that a split may test on without having trained on them."""
+    groups = np.repeat(frames.groups, frames.sizes)
+    homes = {int(z): np.unique(groups[frames.numbers == z]) for z in np.unique(frames.numbers)}
+    if len(np.unique(frames.groups)) == 1:
+        return []
+    return [
+        f"{SYMBOLS[z - 1]} is in one group alone: where that is tested, no model has learned it; "
+        "leave it out, or split by frame"
+        for z, home in homes.items()
+        if len(home) == 1
+    ]
+
+
+def _strange_properties(frames: Frames) -> list[str]:
+    """Charges and spins that no model sees, and units other than those that are meant."""
+    found = []
+    usual = {"charge": 0.0, "multiplicity": 1.0}
+    for name in usual.keys() & frames.properties.keys():
+        values = frames.properties[name]
+        if strange := int((np.isfinite(values) & (values != usual[name])).sum()):
+            found.append(
+                f"{strange} frames have a {PROPERTIES[name].meaning} other than {usual[name]:g}: "
+                "the models here do not see it, and cannot tell such frames apart by it"
+            )
+    for name in ("homo", "gap"):
+        values = frames.properties.get(name, np.empty(0))
+        if len(values) and np.nanmedian(np.abs(values)) < ORBITALS:
+            found.append(
+                f"half of `{name}` is below {ORBITALS} eV, which is rare in molecules: is it in "
+                "Hartree?"
+            )
+    totals = {"energy": frames.energies} | {
+        name: frames.properties[name] for name in TOTALS if name in frames.properties
+    }
+    for name, values in totals.items():
+        if name in frames.labels and (unit := _unit_of_totals(frames, values)):
+            found.append(f"`{name}` looks like a total energy in {unit}, not in eV")
+    return found
+
+
+def _unit_of_totals(frames: Frames, values: NDArray[np.float64]) -> str:
+    """The unit in which elements have their usual total energies, if that is not eV; or empty."""
+    fitted, _ = fitted_elements(frames, values)
+    shared = sorted(fitted.keys() & ATOMS.keys())
+    if len(shared) < 2 or len(shared) < len(fitted):
+        return ""
+    here, usual = np.array([[fitted[z], ATOMS[z]] for z in shared]).T
+    alike = here @ usual / np.sqrt((here @ here) * (usual @ usual))
+    factor = here @ usual / (usual @ usual)
+    units = {"Hartree": 1 / HARTREE, "kcal/mol": 1 / KCAL_PER_MOL, "kJ/mol": 1 / KJ_PER_MOL}
+    return next(
+        (unit for unit, size in units.items() if alike > 0.99 and abs(factor / size - 1) < 0.1), ""
+    )
+
+
+def _mismatched_labels(frames: Frames) -> list[str]:
+    """Where a frame follows closely on another, its energy must fall by the work of the forces."""
+    works, changes, alone = [], [], in_vacuum(frames)
+    for index in range(1, len(frames)):
+        before, after = (slice(*frames.offsets[i : i + 2]) for i in (index - 1, index))
+        same = np.array_equal(frames.numbers[before], frames.numbers[after])
+        boxes = np.allclose(frames.cells[index - 1], frames.cells[index])
+        if not same or not (boxes or (alone[index - 1] and alone[index])):
+            continue
+        move = frames.positions[after] - frames.positions[before]
+        if not alone[index]:
+            move -= np.round(move @ np.linalg.inv(frames.cells[index])) @ frames.cells[index]
+        if 0 < np.sqrt(np.mean(move**2)) < SMALL_MOVE:
+            mean_force = (frames.forces[before] + frames.forces[after]) / 2
+            works.append(float(np.sum(mean_force * move)))
+            changes.append(float(frames.energies[index] - frames.energies[index - 1]))
+    work, change = np.array(works), np.array(changes)
+    if len(work) < ENOUGH_MOVES or not np.any(work) or not np.any(change):
+        return []
+    factor = -np.sum(work * change) / np.sum(work**2)
+    alike = -np.sum(work * change) / np.sqrt(np.sum(work**2) * np.sum(change**2))
+    if abs(alike) < ALIKE or 0.5 < factor < 2:
+        return []
+    known = [name for name, value in UNIT_FACTORS.items() if abs(factor / value - 1) < 0.3]
+    guess = f", as when {known[0]}" if known else ""
+    return [
+        f"between neighbouring frames energies change by {factor:.3g} times the work of the forces"
+        f"{guess}: do their units belong together?"
+    ]

@@ -1,0 +1,223 @@
+"""Labelled configurations as flat arrays, in memory and on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.core.atomic_io import write_json, write_with
+from study.core.errors import UserError
+from study.core.hashing import digest
+from study.core.properties import PROPERTIES
+
+HEADER = "frames.json"
+
+ARRAYS: dict[str, np.dtype[Any]] = {
+    "numbers": np.dtype(np.uint8),
+    "positions": np.dtype(np.float64),
+    "forces": np.dtype(np.float64),
+    "offsets": np.dtype(np.int64),
+    "cells": np.dtype(np.float64),
+    "energies": np.dtype(np.float64),
+    "groups": np.dtype(np.int64),
+}
+"""Every stored array with its type, in the order in which the content hash reads them."""
+
+OWN = "property-"
+"""What the files of properties begin with."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Many labelled configurations, one after the other; frame i owns atoms offsets[i:i+2].
+
+    Args:
+        numbers: (ΣN,) atomic numbers.
+        positions: (ΣN, 3) Å.
+        forces: (ΣN, 3) eV/Å; NaN everywhere in a set without forces.
+        offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
+        cells: (frames, 3, 3) Å, rows are lattice vectors.
+        energies: (frames,) total energies, eV; NaN everywhere in a set without energies.
+        groups: (frames,) frames of one group (one trajectory, one source) are correlated.
+        origin: how the frames were made: recipe, versions, seeds. Not part of the content hash.
+        properties: what else is known of each frame, (frames,) by its name in `PROPERTIES`, in the
+            unit there; NaN where it is not known.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    cells: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    origin: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bring every array to its type and check that the shapes belong together."""
+        for name, dtype in ARRAYS.items():
+            array: NDArray[Any] = np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            object.__setattr__(self, name, array)
+        properties = {
+            name: np.ascontiguousarray(self.properties[name], dtype=np.float64)
+            for name in sorted(self.properties)
+        }
+        object.__setattr__(self, "properties", properties)
+        frames, atoms = len(self.energies), len(self.numbers)
+        expected = {
+            "positions": (atoms, 3),
+            "forces": (atoms, 3),
+            "offsets": (frames + 1,),
+            "cells": (frames, 3, 3),
+            "groups": (frames,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"`{name}` must have shape {shape}, but got {getattr(self, name).shape}."
+                )
+        for name, values in properties.items():
+            if name not in PROPERTIES:
+                raise ValueError(f"`properties` must have names of PROPERTIES, but got {name}.")
+            if values.shape != (frames,):
+                raise ValueError(f"`{name}` must have shape {(frames,)}, but got {values.shape}.")
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.energies)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of what the frames are labelled with: energy, forces, properties."""
+        known = {"energy": self.energies, "forces": self.forces} | self.properties
+        return tuple(name for name, values in known.items() if not np.isnan(values).all())
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(frames,) number of atoms of each frame."""
+        return np.diff(self.offsets)
+
+    def select(self, indices: NDArray[np.int64]) -> Frames:
+        """The frames at `indices`, in that order."""
+        sizes = self.sizes[indices]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], sizes)
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            forces=self.forces[atoms],
+            offsets=offsets,
+            cells=self.cells[indices],
+            energies=self.energies[indices],
+            groups=self.groups[indices],
+            properties={name: values[indices] for name, values in self.properties.items()},
+        )
+
+    def content_hash(self) -> str:
+        """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""
+        summed = hashlib.sha256()
+        for name, array in self._arrays().items():
+            summed.update(f"{name}{array.dtype.str}{array.shape}".encode())
+            summed.update(array.reshape(-1).view(np.uint8))
+        return summed.hexdigest()
+
+    def save(self, folder: Path) -> str:
+        """Write one .npy per array, then `frames.json`, which makes the folder valid.
+
+        Returns:
+            The content hash.
+        """
+        files = {}
+        for name, array in self._arrays().items():
+            path = folder / f"{name}.npy"
+            write_with(path, partial(_write_array, array))
+            files[path.name] = _file_hash(path)
+        header = {
+            "content_hash": self.content_hash(),
+            "frames": len(self),
+            "units": {"length": "Å", "energy": "eV", "force": "eV/Å"}
+            | {name: PROPERTIES[name].unit for name in self.properties},
+            "labels": self.labels,
+            "files": files,
+            "origin": self.origin,
+        }
+        write_json(folder / HEADER, header | {"digest": digest(header)})
+        return str(header["content_hash"])
+
+    @classmethod
+    def load(cls, folder: Path) -> Frames:
+        """Read a saved folder and verify every file of it.
+
+        Raises:
+            UserError: if the folder is missing, incomplete or damaged.
+        """
+        header = verified_header(folder)
+        stored = {
+            path.removesuffix(".npy"): np.load(folder / path, allow_pickle=False)
+            for path in header["files"]
+        }
+        properties = {
+            name.removeprefix(OWN): array for name, array in stored.items() if name.startswith(OWN)
+        }
+        arrays = {name: stored[name] for name in ARRAYS}
+        return cls(**arrays, origin=header["origin"], properties=properties)
+
+    def _arrays(self) -> dict[str, Any]:
+        """All arrays by the stems of their files."""
+        own = {f"{OWN}{name}": values for name, values in self.properties.items()}
+        return {name: getattr(self, name) for name in ARRAYS} | own
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """`frames.json` of a data set: content hash, number of frames, units, files and origin.
+
+    Raises:
+        UserError: if there is none, or it is not what was written.
+    """
+    path = folder / HEADER
+    try:
+        header = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{path}: no readable data set here ({problem})") from None
+    if not isinstance(header, dict) or header.pop("digest", None) != digest(header):
+        raise UserError(f"{path}: not what was written; delete the folder, and it is made again")
+    return header
+
+
+def verified_header(folder: Path) -> dict[str, Any]:
+    """`read_header`, after a check of every file of the data set.
+
+    Raises:
+        UserError: if one is missing or damaged.
+    """
+    header = read_header(folder)
+    for name, written in header["files"].items():
+        if _file_hash(folder / name) != written:
+            raise UserError(
+                f"{folder / name}: missing, or not what was written; delete the folder, and it "
+                "is made again"
+            )
+    return header
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _write_array(array: NDArray[Any], path: Path) -> None:
+    with path.open("wb") as opened:
+        np.save(opened, array, allow_pickle=False)

@@ -1,0 +1,1 @@
+"""Where data sets come from, if not from a file that is there."""

@@ -1,0 +1,306 @@
+"""Frames labelled by an ASE calculator, the teacher: those given, or those of its dynamics.
+
+Such labels cost less than those of a better method, and a model can be pretrained on them. The
+work is cut into pieces, which are kept until all is done: an interrupted call goes on from those
+that are there, and ends in the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.core.atomic_io import (
+    DamagedFileError,
+    discard,
+    locked,
+    read_hashed,
+    remove,
+    write_hashed,
+)
+from study.core.errors import UserError, in_a_line
+from study.core.hashing import digest
+from study.core.properties import GIVEN
+from study.datasets.frames import Frames
+from study.datasets.readers import ase_file
+from study.datasets.readers.conformers import box, in_vacuum
+from study.datasets.sources.worker_process import end_with_parent
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+XTB = ("GFN2-xTB", "GFN1-xTB")
+"""Teachers with a name: extended tight binding (doi:10.1021/acs.jctc.8b01176) through tblite."""
+PIECE = 50
+"""Frames in a piece."""
+FRICTION = 0.01
+"""1/fs, of Langevin dynamics."""
+RELAXED = 0.01
+"""eV/Å, the largest force on an atom of a relaxed structure."""
+RELAXATION_STEPS = 500
+
+Piece = dict[str, NDArray[np.float64]]
+"""positions (Σn, 3) Å, forces (Σn, 3) eV/Å and energies (f,) eV, of one frame after the other."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a structure goes through: it is relaxed, then moves in contact with a heat bath.
+
+    Args:
+        frames: kept of each structure; the first is relaxed, so a single one is the equilibrium.
+        temperature: K.
+        spacing: fs from one frame to the next.
+        timestep: fs.
+        equilibration: fs before that, at the beginning of the dynamics.
+        seed: of velocities and heat bath.
+    """
+
+    frames: int
+    temperature: float
+    spacing: float = 25.0
+    timestep: float = 0.5
+    equilibration: float = 100.0
+    seed: int = 0
+
+
+def teach(
+    frames: Frames,
+    teacher: str,
+    out: Path,
+    sampling: Sampling | None,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Frames:
+    """Label frames, or sample new ones from each, and write them as extxyz.
+
+    Args:
+        frames: the structures; a charge and multiplicity among their properties count.
+        teacher: one of `XTB`, or MODULE:FACTORY or FILE.py:FACTORY, a function without arguments
+            that makes an ASE calculator.
+        out: the file.
+        sampling: how new frames are made; the given ones are labelled as they are when left out.
+        workers: processes.
+        progress: told how many pieces of how many are done.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: if there is no such teacher, or it fails on a structure.
+    """
+    make_calculator(teacher)
+    atoms = ase_file.structures(frames)
+    step = 1 if sampling else PIECE
+    pieces = [atoms[first : first + step] for first in range(0, len(atoms), step)]
+    recipe = [frames.content_hash(), teacher, _source(teacher), sampling and asdict(sampling)]
+    store = out.with_name(f"{out.name}.partial-{digest(recipe)[:12]}")
+    with locked(out.with_name(f".{out.name}.lock"), f"{out}: another process is making this file"):
+        done = _finished(store)
+        missing = [number for number in range(len(pieces)) if number not in done]
+        jobs = [(teacher, sampling, number * step, pieces[number]) for number in missing]
+        progress(len(done), len(pieces))
+        for finished, (number, piece) in enumerate(_all(jobs, missing, workers), len(done) + 1):
+            done[number] = _store(store, number, piece)
+            progress(finished, len(pieces))
+        taught = _joined(frames, sampling, [_load(done[number]) for number in range(len(pieces))])
+        ase_file.write(replace(taught, origin={"teacher": teacher}), out)
+        remove(store)
+    return taught
+
+
+def make_calculator(teacher: str) -> Any:
+    """A new ASE calculator.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    if teacher in XTB:
+        try:
+            return import_module("tblite.ase").TBLite(method=teacher, verbosity=0)
+        except ImportError as problem:
+            raise UserError(
+                f"{teacher} is computed by tblite ({problem}); pip install tblite"
+            ) from None
+    try:
+        return _factory(teacher)()
+    # Whatever the user's code raises.
+    except Exception as problem:
+        raise UserError(
+            f"--calculator: must be {' or '.join(XTB)}, or MODULE:FACTORY or FILE.py:FACTORY, a "
+            f"function that makes an ASE calculator, but {teacher!r} gives "
+            f"{type(problem).__name__}: {problem}"
+        ) from None
+
+
+def _factory(teacher: str) -> Callable[[], Any]:
+    place, _, name = teacher.rpartition(":")
+    if not place.endswith(".py"):
+        return getattr(import_module(place), name)  # type: ignore[no-any-return]
+    specification = spec_from_file_location("teacher", place)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"no such file: {place}")
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return getattr(module, name)  # type: ignore[no-any-return]
+
+
+def _source(teacher: str) -> str:
+    """The file of a teacher of the user's own: when it changes, its pieces are made again."""
+    place = teacher.rpartition(":")[0]
+    return Path(place).read_text() if place.endswith(".py") else ""
+
+
+def _all(
+    jobs: Sequence[tuple[str, Sampling | None, int, list[Atoms]]], names: list[int], workers: int
+) -> Iterator[tuple[int, Piece]]:
+    """The pieces as they come, each with its name."""
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
+            max(1, min(workers, len(jobs))),
+            mp_context=get_context("spawn"),
+            initializer=end_with_parent,
+            initargs=(signal.SIG_DFL,),
+        ) as pool,
+    ):
+        running = {pool.submit(_work, *job): name for job, name in zip(jobs, names, strict=True)}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that computed labels has died; run again to go on from what is there"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """New processes compute with one thread, so that sums are always in the same order."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms]) -> Piece:
+    """Label some structures, the first of which is number `first`, or sample from them."""
+    rows: list[tuple[Any, Any, Any]] = []
+    for number, structure in enumerate(atoms, start=first):
+        prepared = _prepared(structure, teacher)
+        try:
+            moving = _dynamics(prepared, sampling, number) if sampling else iter([prepared])
+            rows += [
+                (now.positions.copy(), now.get_forces(), now.get_potential_energy())  # type: ignore[no-untyped-call]
+                for now in moving
+            ]
+        except UserError:
+            raise
+        # Calculators raise whatever their programs do.
+        except Exception as problem:
+            what = in_a_line(problem)
+            raise UserError(
+                f"structure {number} (from 0), {structure.get_chemical_formula()}: {teacher} fails "  # type: ignore[no-untyped-call]
+                f"({what}); leave it out"
+            ) from None
+    positions, forces, energies = zip(*rows, strict=True)
+    return {
+        "positions": np.concatenate(positions),
+        "forces": np.concatenate(forces),
+        "energies": np.array(energies, dtype=np.float64),
+    }
+
+
+def _prepared(structure: Atoms, teacher: str) -> Atoms:
+    """A copy with a new calculator: an old one would begin with what it found before."""
+    copy: Atoms = structure.copy()  # type: ignore[no-untyped-call]
+    # What ASE's calculators take for the total charge and the unpaired electrons.
+    copy.set_initial_charges([structure.info.get("charge", 0.0)] + [0.0] * (len(copy) - 1))  # type: ignore[no-untyped-call]
+    unpaired = structure.info.get("multiplicity", 1.0) - 1
+    if unpaired:
+        copy.set_initial_magnetic_moments([unpaired] + [0.0] * (len(copy) - 1))  # type: ignore[no-untyped-call]
+    copy.calc = make_calculator(teacher)
+    return copy
+
+
+def _dynamics(atoms: Atoms, sampling: Sampling, number: int) -> Iterator[Atoms]:
+    """The relaxed structure, then those of Langevin dynamics from there."""
+    from ase import units
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.optimize import BFGS
+
+    if len(atoms) > 1 and not BFGS(atoms, logfile=None).run(RELAXED, RELAXATION_STEPS):  # type: ignore[no-untyped-call]
+        raise RuntimeError(f"no structure with forces below {RELAXED} eV/Å found")
+    yield atoms
+    generator = np.random.default_rng([sampling.seed, number])
+    MaxwellBoltzmannDistribution(atoms, temperature_K=sampling.temperature, rng=generator)
+    dynamics = Langevin(
+        atoms,
+        sampling.timestep * units.fs,
+        temperature_K=sampling.temperature,
+        friction=FRICTION / units.fs,
+        fixcm=False,
+        rng=generator,
+    )
+    for frame in range(sampling.frames - 1):
+        time = sampling.spacing + (sampling.equilibration if frame == 0 else 0.0)
+        dynamics.run(round(time / sampling.timestep))  # type: ignore[no-untyped-call]
+        yield atoms
+
+
+def _joined(frames: Frames, sampling: Sampling | None, pieces: Sequence[Piece]) -> Frames:
+    """The frames with new labels, each as often as there are new frames of it."""
+    if sampling:
+        frames = frames.select(np.repeat(np.arange(len(frames)), sampling.frames))
+    arrays: dict[str, Any] = {
+        name: np.concatenate([piece[name] for piece in pieces])
+        for name in ("positions", "forces", "energies")
+    }
+    cells = frames.cells.copy()
+    for index in np.flatnonzero(in_vacuum(frames)):
+        cells[index] = box(arrays["positions"][slice(*frames.offsets[index : index + 2])])
+    given = {name: frames.properties[name] for name in GIVEN if name in frames.properties}
+    return replace(frames, **arrays, cells=cells, properties=given)
+
+
+def _finished(store: Path) -> dict[int, Path]:
+    """The pieces of an earlier call, by number."""
+    found = {}
+    for path in store.glob("*.npz"):
+        try:
+            read_hashed(path)
+            found[int(path.name.partition("-")[0])] = path
+        except DamagedFileError:
+            discard(path, "it is computed again")
+    return found
+
+
+def _store(store: Path, number: int, piece: Piece) -> Path:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **piece)
+    return write_hashed(store, f"{number:06d}", ".npz", buffer.getvalue())
+
+
+def _load(path: Path) -> Piece:
+    return dict(np.load(io.BytesIO(read_hashed(path)), allow_pickle=False))

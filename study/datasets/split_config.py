@@ -1,0 +1,50 @@
+"""How data sets are split, as the user says it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator, Field, Tag
+
+from study.core.config import Config
+from study.datasets.sizes import SplitBy
+
+
+def _portion(value: object) -> str:
+    """Tag of the kind of number that says how much of something is meant."""
+    return "<number>" if type(value) is int else "<fraction>"
+
+
+Portion = Annotated[
+    Annotated[float, Field(gt=0, lt=1), Tag("<fraction>")]
+    | Annotated[int, Field(ge=1), Tag("<number>")],
+    Discriminator(_portion),
+]
+"""A fraction, or a number of things."""
+
+
+def taken(portion: float, things: int) -> int:
+    """How many of so many things a portion is; at least one."""
+    return portion if isinstance(portion, int) else max(1, round(portion * things))
+
+
+class Split(Config):
+    """Which frames train, validate and test."""
+
+    by: SplitBy = "trajectory"
+    """Keep whole trajectories together (no leak between correlated frames), draw single frames (of
+    conformers, the same molecules then train and test), keep all frames of a sum formula together,
+    or take the parts that the set was published with. A trajectory is what a file says belongs
+    together: n2p2's `src=` in the comment, extxyz's `group` or `config_type`, a molecule with all
+    its conformers; equal frames always stay together."""
+    test: Portion = 0.1
+    """Held out for the final test: a fraction of all trajectories, frames or sum formulas, or a
+    number of them."""
+    validation: Portion = 0.1
+    """Picks the best epoch: a fraction of the rest, or a number."""
+
+    def counts(self, units: int) -> tuple[int, int, int]:
+        """Trajectories or frames for training, validation and test; one at least of the latter."""
+        test = taken(self.test, units)
+        validation = taken(self.validation, units - test)
+        return units - test - validation, validation, test

@@ -1,0 +1,1 @@
+"""Frames as graphs: neighbours, edges, batches."""

@@ -1,0 +1,57 @@
+"""A study's model as an ASE calculator.
+
+from study.inference.ase_calculator import StudyCalculator
+atoms.calc = StudyCalculator("runs/studies/masking_ratio-quick")
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from study.inference.predictor import FloatType, TrainedPotential
+from study.inference.trained_model import find_trained
+
+
+class StudyCalculator(Calculator):
+    """Energy (eV) and forces (eV/Å) of the best trial of a study, or of the trial that is named.
+
+    Args:
+        model: a study's folder, a trial's folder in `work`, or a file of weights there.
+        device: torch device.
+        precision: float32 as in training, or float64, which long NVE runs and relaxations to
+            tiny forces need.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 - ASE's protocol
+
+    def __init__(
+        self, model: str | Path, device: str = "cpu", precision: FloatType = "float64"
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        trained = find_trained(Path(model))
+        if trained.outdated:
+            warnings.warn(
+                f"{trained.label}: trained by another version of the code or of torch; predictions "
+                "may differ from those tested",
+                stacklevel=2,
+            )
+        self.potential = TrainedPotential(trained, device, precision)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Both properties at once."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        assert self.atoms is not None
+        ((energy, forces),) = self.potential.predict([self.atoms])
+        found: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": forces}
+        self.results = found

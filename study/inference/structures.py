@@ -1,0 +1,35 @@
+"""Structures to predict, read from files."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.core.errors import UserError, in_a_line
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def read_structures(path: Path) -> list[Atoms]:
+    """All structures of a file.
+
+    Raises:
+        UserError: if ASE cannot read it, or it holds none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    from ase.io import iread
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
+    # ASE's readers raise whatever a malformed file makes them stumble over.
+    except Exception as problem:
+        what = in_a_line(problem)
+        raise UserError(f"{path}: not readable by ASE: {what}") from None
+    if not structures:
+        raise UserError(f"{path}: must hold a structure, but holds none")
+    return structures

@@ -1,0 +1,162 @@
+"""Trained models, found again where a study left them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.core.atomic_io import read_hashed, write_bytes, write_json
+from study.core.errors import UserError
+from study.core.hashing import code_version
+from study.datasets.frames import read_header
+from study.pipeline.job import Work
+from study.pipeline.outcome import load_outcome
+from study.planning.study_dir import StudyFolder
+from study.scheduling.journal import Journal
+from study.space import plugin_configs
+
+PORTABLE = "model.json"
+"""In a folder with one model: what it is."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished trial with its final weights.
+
+    Args:
+        work: the trial.
+        weights: their file.
+        root: folder of all work, or of this trial alone; see `save_portable`.
+    """
+
+    work: Work
+    weights: Path
+    root: Path
+
+    @property
+    def label(self) -> str:
+        """The model in a few words."""
+        return f"{self.work.label}, {self.weights.parent.name}"
+
+    @property
+    def outdated(self) -> bool:
+        """It was trained by other code or another torch than those that would run it now."""
+        return self.work.code != code_version()
+
+    @cached_property
+    def elements(self) -> set[int]:
+        """Atomic numbers in the data it was trained on; empty if they are not there any more."""
+        portable = _read_portable(self.root)
+        if portable:
+            return set(portable["elements"])
+        if self._data is None:
+            return set()
+        numbers = np.load(self._data / "numbers.npy", allow_pickle=False)
+        return set(np.unique(numbers).tolist())
+
+    @cached_property
+    def molecular(self) -> bool:
+        """All data it was trained on are molecules in vacuum, as far as they are still there."""
+        portable = _read_portable(self.root)
+        if portable:
+            return bool(portable.get("molecular"))
+        sizes = read_header(self._data)["origin"].get("sizes", {}) if self._data else {}
+        return sizes.get("others") is not None
+
+    @cached_property
+    def _data(self) -> Path | None:
+        """Folder of the data it was trained on; none if they are not there any more."""
+        headers = (self.root / "data").glob("*/frames.json")
+        known = {read_header(header.parent)["content_hash"]: header.parent for header in headers}
+        return known.get(self.work.data_hash)
+
+
+def find_trained(place: Path) -> Trained:
+    """The trained model at a path.
+
+    Args:
+        place: a study's folder, for its best trial by validation; a trial's folder in `work`; or
+            a file of weights there.
+
+    Raises:
+        UserError: if there is none.
+    """
+    place = place.expanduser().resolve()
+    if portable := _read_portable(place):
+        return Trained(Work.from_json(portable["work"]), place / portable["weights"], place)
+    if (place / "journal.jsonl").exists():
+        return _best_of(place)
+    folder = place.parent if place.suffix == ".safetensors" else place
+    if folder.name.startswith("pretrain-"):
+        raise UserError(
+            f"{folder}: is a pretraining, which predicts no energies; name a trial-… folder"
+        )
+    root = folder.parent.parent
+    for journal in sorted((root / "studies").glob("*/journal.jsonl")):
+        for work in _works(journal):
+            if work.folder(root) == folder:
+                return _with_weights(work, root)
+    raise UserError(
+        f"{place}: no trained model of a study; name a study's folder, such as runs/studies/NAME, "
+        "or a trial's folder, runs/work/trial-…, beside the studies that it belongs to"
+    )
+
+
+def save_portable(trained: Trained, folder: Path) -> None:
+    """Write all that `find_trained` needs of a model into a folder of its own."""
+    settings = trained.work.to_json()
+    content = {
+        "work": settings,
+        "weights": trained.weights.name,
+        "elements": sorted(trained.elements),
+        "molecular": trained.molecular,
+    }
+    write_json(folder / PORTABLE, content)
+    write_bytes(folder / trained.weights.name, read_hashed(trained.weights))
+    plugin_configs.keep(settings, folder, kept_in=trained.root)
+
+
+def _read_portable(folder: Path) -> dict[str, Any]:
+    """What a folder with one model says of it; empty if it is none."""
+    path = folder / PORTABLE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _best_of(study: Path) -> Trained:
+    """The completed trial with the lowest validation error; test errors decide nothing.
+
+    A trial that was stopped early stays out, though an audit may have finished it.
+    """
+    root = study.parent.parent
+    metric = StudyFolder(root, study.name).recorded_space().settings.metric
+    errors: dict[float, Work] = {}
+    for entry in Journal(study / "journal.jsonl", "").entries().values():
+        work = entry.planned.work
+        stopped = entry.result is not None and entry.result.status == "stopped"
+        outcome = None if stopped else load_outcome(work.folder(root))
+        if outcome is not None and outcome.result.status == "completed":
+            chosen = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
+            errors.setdefault(chosen.metrics[metric], work)
+    if not errors:
+        raise UserError(f"{study}: no trial has completed yet; run the study to its end first")
+    return _with_weights(errors[min(errors)], root)
+
+
+def _works(journal: Path) -> list[Work]:
+    entries = Journal(journal, "").entries().values()
+    return [entry.planned.work for entry in entries]
+
+
+def _with_weights(work: Work, root: Path) -> Trained:
+    outcome = load_outcome(work.folder(root))
+    if outcome is None or outcome.weights is None:
+        raise UserError(
+            f"{work.folder(root)}: this trial has no final weights: it is not finished, was "
+            "stopped, or diverged; name another"
+        )
+    return Trained(work, outcome.weights, root)

@@ -1,0 +1,59 @@
+"""What a network is told of each atom before it looks at its neighbours."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from study.graphs.graph_set import gather_rows
+from study.models.layers.radial import distances
+from study.models.potential import MAX_ATOMIC_NUMBER
+
+
+class AtomEmbedding(nn.Module):
+    """A learned vector per element, plus one for marked and one for unmarked atoms.
+
+    Args:
+        hidden: F.
+        species_blind: give all elements the same vector, as a bug in the released ForceNet does.
+    """
+
+    def __init__(self, hidden: int, *, species_blind: bool = False) -> None:
+        super().__init__()
+        self.species_blind = species_blind
+        self.species = nn.Embedding(MAX_ATOMIC_NUMBER + 1, hidden)
+        self.mask = nn.Embedding(2, hidden)
+        nn.init.zeros_(self.mask.weight)
+
+    def forward(self, graph: Data) -> Tensor:
+        """(N, F); a graph without `masked` gets no mask embedding at all."""
+        elements = graph.z.new_zeros(graph.z.shape) if self.species_blind else graph.z
+        features = gather_rows(self.species.weight, elements)
+        if "masked" in graph:
+            features = features + gather_rows(self.mask.weight, graph.masked.long())
+        return features
+
+
+class ForceEmbedding(nn.Module):
+    """What a graph's `given_force` (N, 3), eV/Å, adds to features (arXiv:2403.09549).
+
+    Without it nothing is added, so that networks also work where forces are to be found. Weights
+    start small, as the authors' do, for pretraining to meet forces gently.
+
+    Args:
+        hidden: F.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.sizes = nn.Linear(1, hidden, bias=False)
+        self.directions = nn.Linear(1, hidden, bias=False)
+        for linear in (self.sizes, self.directions):
+            nn.init.uniform_(linear.weight, -0.001, 0.001)
+
+    def forward(self, graph: Data) -> tuple[Tensor, Tensor] | None:
+        """Scalars (N, F) from lengths, and vectors (N, 3, F), if there are forces."""
+        if "given_force" not in graph:
+            return None
+        force = graph.given_force
+        return self.sizes(distances(force)), self.directions(force[..., None])

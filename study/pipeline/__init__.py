@@ -1,0 +1,1 @@
+"""A pretraining or a finetuning as a piece of work, named by its hash."""

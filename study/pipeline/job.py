@@ -1,0 +1,171 @@
+"""Pieces of work: one pretraining, or one trial's finetuning, named by all it depends on.
+
+Work whose verified result lies in its folder is never done again, whichever study asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from study.core.hashing import code_version, digest, without_places
+from study.core.records import StageName
+
+if TYPE_CHECKING:
+    from study.space.trial import Pretrained, Trial
+    from study.training.config import Stage
+
+Kind = Literal["pretrain", "trial"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work and its name.
+
+    Args:
+        kind: pretrain, or trial for the finetuning with its test.
+        trial: the settings; a pretraining reads only part of them.
+        data_hash: content hash of the data set.
+        code: version of the code that decides the numbers; fixed when the work is planned.
+        pretraining_data_hash: content hash of the data set to pretrain on, if it is another one.
+    """
+
+    kind: Kind
+    trial: Trial
+    data_hash: str
+    code: str = field(default_factory=code_version)
+    pretraining_data_hash: str | None = None
+
+    @property
+    def stage(self) -> StageName:
+        """The stage it runs."""
+        return "pretrain" if self.kind == "pretrain" else "finetune"
+
+    @property
+    def training(self) -> Stage:
+        """The settings of the stage it runs.
+
+        Raises:
+            ValueError: if it runs none; see `start`.
+        """
+        stage = self.trial.pretraining if self.kind == "pretrain" else self.trial.finetune
+        if stage is None:
+            raise ValueError("a pretraining must have settings of a stage, but got none")
+        return stage
+
+    @property
+    def start(self) -> Pretrained | None:
+        """Where to take the weights from of a pretraining that was done before."""
+        return self.trial.start if self.kind == "pretrain" else None
+
+    @property
+    def epochs(self) -> int:
+        """Of the stage it runs."""
+        return 0 if self.start else self.training.epochs
+
+    @property
+    def label(self) -> str:
+        """The work in a few words."""
+        pretrain, start = self.trial.pretraining, self.trial.start
+        arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
+        if pretrain and pretrain.dataset:
+            file = getattr(pretrain.dataset, "path", None)
+            arm += f" on {Path(file).name if file else pretrain.dataset.name}"
+        auxiliary = getattr(self.trial.finetune.task, "auxiliary", None)
+        if auxiliary and self.kind == "trial":
+            arm += f" + {auxiliary.task.label}"
+        stage = "pretrain " * (self.kind == "pretrain")
+        return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
+
+    @cached_property
+    def pretraining(self) -> Work | None:
+        """The pretraining that this trial starts from."""
+        if self.kind == "pretrain" or self.trial.pretrain is None:
+            return None
+        data_hash = self.pretraining_data_hash or self.data_hash
+        return replace(self, kind="pretrain", data_hash=data_hash, pretraining_data_hash=None)
+
+    @cached_property
+    def whole(self) -> Work:
+        """The pretraining to the end of its schedule, which begins with this one; or itself.
+
+        All that begin it share its checkpoints: a longer one goes on where a shorter one ended.
+        """
+        if self.kind == "trial" or self.start:
+            return self
+        schedule = self.training.schedule_epochs
+        if schedule in (None, self.training.epochs):
+            return self
+        longest = self.training.model_copy(update={"epochs": schedule})
+        return replace(self, trial=self.trial.model_copy(update={"pretrain": longest}))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What of the trial's settings this work depends on."""
+        everything = self.trial.model_dump(mode="json")
+        if self.start:
+            return {key: everything[key] for key in ("model", "pretrain")}
+        if self.kind == "pretrain":
+            settings = {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
+            own = settings["pretrain"].pop("dataset")
+            return settings | ({"dataset": own} if own else {})
+        return everything
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of settings, data and code."""
+        # The content of the frames counts, not where they came from.
+        content = without_places(self.settings)
+        settings = {name: value for name, value in content.items() if name != "dataset"}
+        if self.kind == "trial":
+            settings.pop("pretrain")
+            if self.pretraining is None:
+                settings.pop("transfer")
+        return digest(
+            {
+                "kind": self.kind,
+                "settings": settings,
+                "pretraining": self.pretraining.key if self.pretraining else None,
+                "data": None if self.start else self.data_hash,
+                "code": self.code,
+            }
+        )
+
+    def folder(self, root: Path) -> Path:
+        """Where its weights and result are."""
+        return root / "work" / f"{self.kind}-{self.key[:20]}"
+
+    def checkpoints(self, root: Path) -> Path:
+        """Where its checkpoints are."""
+        return self.whole.folder(root)
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process; see `from_json`."""
+        trial = self.trial.model_dump(mode="json")
+        return {
+            "kind": self.kind,
+            "trial": trial,
+            "data_hash": self.data_hash,
+            "code": self.code,
+            "pretraining_data_hash": self.pretraining_data_hash,
+            "key": self.key,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        from study.space.trial import Trial
+
+        fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
+        key = fields.pop("key", None)
+        work = cls(**fields)
+        if key is not None:
+            # The name it once got; settings that have come up since would change it.
+            vars(work)["key"] = key
+        return work
+
+
+_PRETRAINING_DEPENDS_ON = ("dataset", "split", "model", "pretrain", "seed")

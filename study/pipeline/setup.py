@@ -1,0 +1,176 @@
+"""What a piece of work needs before its training begins."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from study.core.errors import UserError
+from study.core.hashing import digest
+from study.core.records import SPENT, EpochRecord
+from study.core.seeding import seeded
+from study.datasets.frames import Frames
+from study.datasets.splits import split
+from study.graphs.graph_set import GraphSet, indices
+from study.models.build import build_model
+from study.models.potential import Potential
+from study.models.symmetry import symmetry_errors
+from study.pipeline.job import Work
+from study.pipeline.outcome import require_weights
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.pretext import build_pretext
+from study.tasks.scalar import Scalar
+from study.tasks.supervised import LabelledTask
+from study.tasks.task import Task
+from study.training.checkpoint import load_tensors
+from study.training.flops import Flops
+from study.training.loop import compiles, fit
+
+if TYPE_CHECKING:
+    from study.training.config import Stage
+
+
+def peak_memory(device: torch.device) -> int:
+    """Of this process, MB; of the GPU if it uses one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+_FLOPS: dict[str, Flops] = {}
+"""What this process has counted, by the kind of setup: trials of a study differ in little."""
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A model and all that it trains on.
+
+    Args:
+        parts: (frames,) training, validation and test frames.
+        split_hash: content hash of these parts.
+        kind: hash of all that operations per atom and edge depend on.
+    """
+
+    model: Potential
+    task: Task
+    stage: Stage
+    parts: tuple[Tensor, Tensor, Tensor]
+    split_hash: str
+    kind: str
+
+    def train(
+        self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
+    ) -> Iterator[dict[str, float]]:
+        stage, (train, validation, _) = self.stage, self.parts
+        graphs, used = self.task.graphs, train[: stage.frames]
+        if self.kind not in _FLOPS:
+            count = min(stage.batch_size, len(graphs))
+            spread = torch.linspace(0, len(graphs) - 1, count).long()
+            _FLOPS[self.kind] = Flops.count(self.model, self.task, spread)
+        flops = _FLOPS[self.kind].of_epoch(graphs, used, validation)
+        return fit(
+            self.model, self.task, stage, train, validation, seed, folder, store, flops, ending
+        )
+
+    def test(self, history: list[EpochRecord]) -> dict[str, float]:
+        """Final metrics; errors on the test frames are looked at here and nowhere else."""
+        criterion = [record.metrics[self.task.criterion] for record in history]
+        best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
+        last = history[-1].metrics
+        final = {name: last[name] for name in SPENT if name in last}
+        final["best_epoch"] = float(best)
+        return final | (self._errors(self.task) if isinstance(self.task, LabelledTask) else {})
+
+    def _errors(self, task: LabelledTask) -> dict[str, float]:
+        """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
+        self.model.eval()
+        batches = list(self.parts[2].split(self.stage.batch_size))
+        errors, trivial = task.errors(self.model, batches), task.trivial_errors(self.model, batches)
+        found = {f"test_{name}": value for name, value in errors.items()}
+        found |= {f"trivial_{name}": value for name, value in trivial.items()}
+        symmetric = self.model.equivariant and self.model.conservative
+        if isinstance(task, EnergyForces) and not symmetric:
+            generator = seeded("symmetry", device=task.graphs.device)
+            found |= symmetry_errors(self.model, task.gather(batches[0]), generator)
+        return found
+
+    def facts(self) -> dict[str, str | int]:
+        """What the records say about the run besides its metrics."""
+        device = self.task.graphs.device
+        on_gpu = device.type == "cuda"
+        ordered = not on_gpu or torch.are_deterministic_algorithms_enabled()
+        compiled = compiles(self.stage, self.model, len(self.parts[0]))
+        return {
+            "split_hash": self.split_hash,
+            "train_frames": min(len(self.parts[0]), self.stage.frames or len(self.parts[0])),
+            "validation_frames": len(self.parts[1]),
+            "test_frames": len(self.parts[2]),
+            "parameters": sum(weights.numel() for weights in self.model.parameters()),
+            "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+            "threads": torch.get_num_threads(),
+            "repeats": "bitwise" if ordered else "to rounding",
+            "gradients": "compiled" if compiled else "autograd",
+            "peak_memory_mb": peak_memory(torch.device("cpu")),
+        }
+
+
+def set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
+    """Data, split and model of a piece of work; the only place that knows both stages apart."""
+    from study.space.plugin_configs import realized
+
+    trial = realized(work.trial, root)
+    loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
+    splits = split(loaded, trial.split, trial.seed)
+    splits.save(root / "splits")
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = map(indices, parts)
+    model = build_model(trial.model, trial.seed).to(graphs.device)
+    if work.pretraining is not None:
+        weights = load_tensors(require_weights(work.pretraining, root))
+        model.take_over(weights, readout=trial.transfer == "all")
+    if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
+        model.silence()
+    stage = trial.pretraining if work.kind == "pretrain" else trial.finetune
+    assert stage is not None
+    depth = trial.finetune.trainable_depth
+    if work.kind == "trial" and depth is not None:
+        model.freeze_beyond(depth)
+    task = build_task(stage, model, graphs, train)
+    # As they are in the space, with the hash of code of the user's own.
+    settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
+    learning = depth if work.kind == "trial" else None
+    kind = digest([work.data_hash, settings, stage.batch_size, learning])
+    return _Setup(model, task, stage, (train, validation, test), splits.content_hash(), kind)
+
+
+def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
+    """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
+    settings: Any = stage.task
+    train = train[: stage.frames]
+    if settings.name == "scalar":
+        scalar = Scalar(settings, graphs, train)
+        scalar.apply(model)
+        return scalar
+    if settings.name != "energy_forces":
+        return build_pretext(settings, graphs)
+    statistics = LabelStatistics.fit(graphs, train)
+    statistics.apply(model, settings)
+    return EnergyForces(settings, graphs, statistics)
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
+    """A data set with its neighbours; a warm process keeps the last one."""
+    frames = Frames.load(folder)
+    if frames.content_hash() != content_hash:
+        raise UserError(
+            f"{folder}: these are not the frames that this work is named by; run the study again"
+        )
+    return frames, GraphSet.build(frames, cutoff, device=device)

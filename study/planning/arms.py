@@ -1,0 +1,169 @@
+"""Trials that differ in their seed alone, and names that tell them apart."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from study.core.hashing import digest
+from study.core.records import METRICS, WorkResult, flat
+from study.pipeline.job import Work
+from study.space.trial import Trial
+
+KIND = ("model.name", "dataset.name", "dataset.path")
+"""What decides which other settings there are."""
+
+TOLD = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
+"""Settings that a label tells anyway."""
+
+BESIDE = "finetune.task.auxiliary"
+"""A task that goes on beside finetuning, whose label tells all but its weight."""
+
+OWN = ("pretrain", "transfer", BESIDE)
+"""What distinguishes an arm from its baseline."""
+
+
+DEFAULT = ["force_rmse", "energy_rmse"]
+"""Test errors that are shown of trials that learned energy and forces."""
+
+USUAL = 0.7
+"""A value that more than this share of comparable arms have is not told."""
+
+
+@dataclass
+class Arm:
+    """Trials that differ in their seed alone.
+
+    Args:
+        settings: by dotted name, without the seed.
+        label: how it was pretrained, and what else distinguishes it from other arms.
+        trials: by seed.
+        results: by seed.
+    """
+
+    settings: dict[str, Any]
+    label: str
+    trials: dict[int, Trial] = field(default_factory=dict)
+    results: dict[int, WorkResult] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> dict[int, WorkResult]:
+        """Results that count."""
+        return {seed: end for seed, end in self.results.items() if end.status == "completed"}
+
+    @property
+    def setting(self) -> str:
+        """What an arm and its baseline have in common."""
+        shared = {name: value for name, value in self.settings.items() if not name.startswith(OWN)}
+        return digest(shared)
+
+    @property
+    def bare(self) -> bool:
+        """Neither pretrained nor finetuned beside another task."""
+        beside = any(name.startswith(f"{BESIDE}.") for name in self.settings)
+        return self.settings.get("pretrain", "") is None and not beside
+
+    def facts(self) -> dict[str, Any]:
+        """Settings, and every trial's end with its metrics in eV and Å."""
+        trials = {
+            seed: {"status": end.status, "reason": end.reason, "metrics": end.metrics}
+            for seed, end in self.results.items()
+        }
+        return {"label": self.label, "settings": self.settings, "trials": trials}
+
+    @property
+    def errors(self) -> list[str]:
+        """Names of the test errors to show: of force and energy, or of what was learned."""
+        metrics = next((result.metrics for result in self.completed.values()), {})
+        tested = [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
+        return DEFAULT if not tested or "force_rmse" in tested else tested[:2]
+
+    def shown(self, metric: str) -> str:
+        """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""
+        factor = 1000 if METRICS[metric][0].startswith("eV") else 1
+        found = [result.metrics.get(metric) for result in self.completed.values()]
+        values = [factor * value for value in found if value is not None]
+        if not values:
+            return "–"
+        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.4g}{spread}"
+
+    def change(self, baseline: Arm | None) -> str:
+        """Mean change of the first test error against the baseline, paired by seed, in per cent."""
+        if baseline is None or baseline is self:
+            return ""
+        mine, theirs = self.completed, baseline.completed
+        metric = f"test_{self.errors[0]}"
+        ratios = [
+            mine[seed].metrics[metric] / theirs[seed].metrics[metric]
+            for seed in mine
+            if seed in theirs
+        ]
+        return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
+
+
+def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
+    """Group trials by everything but the seed, in order of appearance; some may have no result."""
+    grouped: dict[str, Arm] = {}
+    for work, result in works:
+        settings = _settings(work)
+        label = work.label.rpartition(",")[0]
+        arm = grouped.setdefault(digest(settings), Arm(settings, label))
+        arm.trials[work.trial.seed] = work.trial
+        if result is not None:
+            arm.results[work.trial.seed] = result
+    _tell_apart(list(grouped.values()))
+    return list(grouped.values())
+
+
+def names_of(works: Iterable[Work]) -> dict[str, str]:
+    """What tells trials, or pretrainings, from each other in a few words, by their keys."""
+    different = {work.key: work for work in works}
+    found = arms((work, None) for work in different.values())
+    labels = {digest(arm.settings): arm.label for arm in found}
+    return {
+        key: f"{labels[digest(_settings(work))]}, seed {work.trial.seed}"
+        for key, work in different.items()
+    }
+
+
+def _settings(work: Work) -> dict[str, Any]:
+    """All but the seed, by dotted name."""
+    return {name: value for name, value in flat(work.settings) if name != "seed"}
+
+
+def _tell_apart(found: list[Arm]) -> None:
+    """Add to the labels what varies between the arms, unless model and task say it.
+
+    What follows from the model or the data set alone, such as options that only one of them has,
+    says nothing new. What most arms have is not told, but the exceptions are.
+    """
+    names = dict.fromkeys(name for arm in found for name in arm.settings)
+    for name in names:
+        if name in TOLD or name.startswith(("pretrain.task.", f"{BESIDE}.task.")):
+            continue
+        kinds: dict[tuple[Any, ...], Counter[str]] = {}
+        for arm in found:
+            if name in arm.settings:
+                kinds.setdefault(_kind(arm, name), Counter())[str(arm.settings[name])] += 1
+        if all(len(values) == 1 for values in kinds.values()):
+            continue
+        for arm in found:
+            if name in arm.settings:
+                values = kinds[_kind(arm, name)]
+                if values[str(arm.settings[name])] <= USUAL * values.total():
+                    told = name.removeprefix(f"{BESIDE}.")
+                    arm.label += f", {told} {_number(arm.settings[name])}"
+
+
+def _kind(arm: Arm, name: str) -> tuple[Any, ...]:
+    """Arms of one kind have the same settings, with other values perhaps."""
+    return () if name == "dataset.name" else tuple(map(arm.settings.get, KIND))
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else str(value)

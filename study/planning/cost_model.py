@@ -1,0 +1,163 @@
+"""What a study will take, roughly, before anything has run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from study.core.provenance import gpus
+from study.datasets.sizes import EDGE_BYTES, MOST_EDGE_BYTES, Sizes
+from study.space.trial import Trial
+from study.training.config import Stage
+
+STEP_OVERHEAD = 0.004
+"""Seconds per step and layer, whatever the size."""
+
+PER_EDGE = 0.6e-6
+"""Seconds per edge and layer of a training step on one core of 2025."""
+
+PER_EDGE_AND_FEATURE = 4e-8
+"""The same, for each feature."""
+
+AGAINST_EGNN = {
+    "gns": 0.45,
+    "forcenet": 0.5,
+    "schnet": 0.65,
+    "visnet": 4.5,
+    "equivariant_transformer": 2.7,
+    "se3_transformer": 20.0,
+}
+"""What a step of a model costs, with the width and layers of an EGNN: mean over 32 × 3 and
+128 × 5, 4 and 16 frames of 81 atoms. Between these it differs by up to a half."""
+
+WORKER = 0.4e9
+"""Bytes that a worker of Ray takes beyond a process of its own once it has done many trials."""
+
+PACKAGES = WORKER + 0.5e9
+"""Bytes of a trial's process without any data: torch and torch-geometric, too."""
+
+HELD_PER_ATOM = 45
+"""Bytes of a data set's graphs, without edges."""
+
+BUILT = 2.5
+"""Of the memory that edges take: what they take while neighbours are searched for."""
+
+PER_CHANNEL = {
+    "egnn": 145,
+    "gns": 58,
+    "forcenet": 50,
+    "schnet": 105,
+    "visnet": 720,
+    "equivariant_transformer": 510,
+    "se3_transformer": 2200,
+}
+"""Bytes of a step for each edge, layer and feature, at its peak."""
+
+USUAL_PER_CHANNEL = 300
+"""The same of other models."""
+
+SQUARES = {
+    "egnn": 7.3,
+    "gns": 10.8,
+    "forcenet": 7.5,
+    "schnet": 4.2,
+    "visnet": 16.5,
+    "equivariant_transformer": 12.5,
+    "se3_transformer": 255,
+}
+"""Weights of a layer, in squares of its width, to which come `BESIDE` for each feature."""
+
+USUAL_SQUARES, BESIDE = 10, 100
+
+MOST_NEIGHBOURS = 1e4
+"""Of an atom, whatever the cutoff, so that a wrong one does not make an estimate infinite."""
+
+VALIDATION_SHARE = 0.35
+"""Cost of a frame in validation relative to training."""
+
+STARTUP = (1.0, 5.0)
+"""Seconds that a worker takes before its first step, in a warm and in a fresh process."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study takes.
+
+    Args:
+        seconds: of all stages one after another, at least and at most.
+        memory: largest of a trial's process, bytes; of the GPU if there is one.
+        disk: of data, weights and records, and of checkpoints while running, bytes.
+    """
+
+    seconds: tuple[float, float]
+    memory: float
+    disk: float
+
+
+def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
+    """Compute of one stage on one core.
+
+    Measured on water; another machine is faster or slower, so the display corrects it by what the
+    first epochs really take.
+    """
+    per_edge = PER_EDGE + PER_EDGE_AND_FEATURE * trial.model.hidden
+    edges = stage.epochs * _frames(trial, stage, sizes) * _edges(trial, sizes)
+    of_egnn = trial.model.layers * edges * per_edge
+    return overhead_seconds(trial, stage, sizes) + _against_egnn(trial) * of_egnn
+
+
+def overhead_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
+    """Of these, what does not depend on the size of a step."""
+    steps = stage.epochs * _frames(trial, stage, sizes) / stage.batch_size
+    return _against_egnn(trial) * steps * trial.model.layers * STEP_OVERHEAD
+
+
+def stage_memory(trial: Trial, stage: Stage, sizes: Sizes) -> float:
+    """Largest of the process that does one stage, bytes: its packages, all graphs, one step."""
+    model = trial.model
+    channels = _edges(trial, sizes) * stage.batch_size * model.layers * model.hidden
+    step = channels * PER_CHANNEL.get(model.name, USUAL_PER_CHANNEL)
+    return max(built_memory(trial, sizes), PACKAGES + held_bytes(trial, sizes) + step)
+
+
+def built_memory(trial: Trial, sizes: Sizes) -> float:
+    """Of a process that finds the neighbours of a whole data set, bytes."""
+    return PACKAGES + BUILT * _edge_bytes(trial, sizes)
+
+
+def held_bytes(trial: Trial, sizes: Sizes) -> float:
+    """Of the graphs of a whole data set."""
+    return _edge_bytes(trial, sizes) + sizes.frames * sizes.atoms * HELD_PER_ATOM
+
+
+def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
+    """Of the neighbours that a process holds: none if they are too many."""
+    edges = sizes.frames * _edges(trial, sizes) * EDGE_BYTES
+    # A GPU may hold more.
+    return edges if edges <= MOST_EDGE_BYTES or gpus() else 0.0
+
+
+def weights(trial: Trial) -> float:
+    """Bytes of a model's weights."""
+    model = trial.model
+    of_feature = SQUARES.get(model.name, USUAL_SQUARES) * model.hidden + BESIDE
+    return 4 * model.layers * model.hidden * of_feature
+
+
+def bytes_of(sizes: Sizes) -> int:
+    """Of a stored data set: positions and forces in float64, atomic numbers."""
+    return int(sizes.frames * sizes.atoms * (2 * 3 * 8 + 1))
+
+
+def _against_egnn(trial: Trial) -> float:
+    return AGAINST_EGNN.get(trial.model.name, 1.0)
+
+
+def _frames(trial: Trial, stage: Stage, sizes: Sizes) -> float:
+    """Of an epoch, with those of validation by what they cost."""
+    train, validation, _ = sizes.shares(trial.split)
+    return min(train, stage.frames or train) + VALIDATION_SHARE * validation
+
+
+def _edges(trial: Trial, sizes: Sizes) -> float:
+    """Of a frame."""
+    return sizes.atoms * min(sizes.neighbours(trial.model.cutoff), MOST_NEIGHBOURS)

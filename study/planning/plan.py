@@ -1,0 +1,246 @@
+"""What a study is going to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from study.core.errors import UserError
+from study.core.hashing import digest
+from study.core.provenance import cores, gpus
+from study.core.records import RESULT, Tag
+from study.datasets.config import DatasetConfig, TIP3PWater
+from study.datasets.frames import verified_header
+from study.datasets.prepare import folder_of, prepare, seconds_to_make, sizes_of
+from study.planning.cost_model import stage_seconds
+from study.planning.prepared_data import DataSets
+from study.planning.stages import one_per_pretraining, stages
+from study.planning.study_dir import StudyFolder
+from study.scheduling.journal import Journal
+from study.space.pretrained import remarks_on_starts
+from study.space.search_space import Space
+from study.space.trial import Trial
+from study.training.config import Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A space with the place where its study lives.
+
+    Args:
+        space: what to study.
+        root: folder of all work.
+        name: of the study.
+        tracking_uri: of MLflow.
+        most_at_once: trials; as many as fit when left out.
+        audit: how many trials that were stopped early to finish at the end.
+    """
+
+    space: Space
+    root: Path
+    name: str
+    tracking_uri: str
+    most_at_once: int | None = None
+    audit: int = 0
+
+    @property
+    def folder(self) -> StudyFolder:
+        """The study's own files."""
+        return StudyFolder(self.root, self.name)
+
+    @cached_property
+    def grid(self) -> list[Trial]:
+        """All trials of a grid; none of a search is known beforehand."""
+        return [] if self.space.settings.search else self.space.grid()
+
+    @cached_property
+    def typical(self) -> Trial:
+        """A trial that stands for the proposals of a search."""
+        pretrained = [trial for trial in self.space.samples if trial.pretraining is not None]
+        return (pretrained or self.space.samples)[0]
+
+    @property
+    def longest_finetuning(self) -> int:
+        """Epochs."""
+        return max(trial.finetune.epochs for trial in self.space.samples)
+
+    @cached_property
+    def datasets(self) -> list[DatasetConfig]:
+        """Every data set that some trial uses."""
+        trials = self.grid or self.space.samples
+        return list(dict.fromkeys(dataset for trial in trials for dataset in trial.datasets))
+
+    @cached_property
+    def trials(self) -> int:
+        """How many trials there will be; of a search, at most."""
+        settings, search = self.space.settings, self.space.settings.search
+        if search is None:
+            return len(self.grid)
+        seeds = len(settings.seeds)
+        per_repeat = seeds - 1 + (seeds if settings.baseline else 0)
+        return search.trials + min(search.repeat_best, search.trials) * per_repeat
+
+    @cached_property
+    def pretrainings(self) -> list[Trial]:
+        """One trial for each different pretraining of `grid`."""
+        return one_per_pretraining(self.grid)
+
+    @property
+    def pretraining_stages(self) -> list[tuple[Trial, Stage]]:
+        """The same, with its stage."""
+        return [(trial, trial.pretraining) for trial in self.pretrainings if trial.pretraining]
+
+    @property
+    def stages(self) -> list[tuple[Trial, Stage]]:
+        """Every stage that will run; a search counts as if nothing were stopped early."""
+        proposals = self.trials - len(self.grid)
+        proposed = [(self.typical, stage) for stage in self.typical.stages] * proposals
+        return stages(self.grid) + proposed
+
+    @cached_property
+    def known(self) -> DataSets:
+        """The data sets that are there already."""
+        folders = {dataset: folder_of(dataset, self.root) for dataset in self.datasets}
+        return DataSets({each: folder for each, folder in folders.items() if folder.exists()})
+
+    def is_done(self, trial: Trial, stage: Stage) -> bool:
+        """Whether a stage of a trial has a result, by this study or another."""
+        if not self.known.prepared.keys() >= set(trial.datasets):
+            return False
+        work = self.known.work(trial)
+        piece = work if stage is trial.finetune else work.pretraining
+        return piece is not None and (piece.folder(self.root) / RESULT).exists()
+
+    @cached_property
+    def over(self) -> int:
+        """Trials of a search that have ended, as its journal knows."""
+        if self.grid:
+            return 0
+        journal = Journal(self.folder.journal, self.space.settings.metric)
+        return sum(entry.over for entry in journal.entries().values())
+
+    @cached_property
+    def left(self) -> list[tuple[Trial, Stage]]:
+        """Of the stages of a grid, those that are not done and that some trial needs."""
+        undone = [trial for trial in self.grid if not self.is_done(trial, trial.finetune)]
+        return [stage for stage in stages(undone) if not self.is_done(*stage)]
+
+    @property
+    def seconds(self) -> float:
+        """Expected compute of all stages; trials on a file not yet read count as nothing."""
+        return sum(self.seconds_of(trial, stage) for trial, stage in self.stages)
+
+    def seconds_of(self, trial: Trial, stage: Stage) -> float:
+        """Expected compute of one stage; nothing while its data set is not known."""
+        sizes = sizes_of(trial.dataset_of(stage), self.root)
+        return stage_seconds(trial, stage, sizes) if sizes else 0.0
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at once on this machine."""
+        resources = self.space.settings.resources
+        fitting = cores() // resources.cpus
+        if gpus() and resources.gpus:
+            fitting = min(fitting, int(len(gpus()) / resources.gpus))
+        return max(1, min(fitting, self.most_at_once or fitting))
+
+    def check(self, *, on_cluster: bool) -> None:
+        """Refuse what would mix numbers or never run.
+
+        Args:
+            on_cluster: this machine need not have what a trial asks for.
+
+        Raises:
+            UserError: naming what changed, is damaged, does not suit or does not fit.
+        """
+        self.folder.check(self.space)
+        if not on_cluster:
+            self._check_resources()
+        for dataset in self.datasets:
+            frames = folder_of(dataset, self.root)
+            if frames.exists():
+                verified_header(frames)
+        self._check_sizes()
+
+    def read(self) -> None:
+        """Read the data sets that are not simulated, while nothing else is written yet.
+
+        Raises:
+            UserError: if one cannot be read, or is too small for some trial.
+        """
+        for dataset in self.datasets:
+            if not isinstance(dataset, TIP3PWater):
+                prepare(dataset, self.root, cores(), lambda _done, _total: None)
+        self._check_sizes()
+
+    def prepare(self, progress: Callable[[int, int], None]) -> DataSets:
+        """Make or read all data sets.
+
+        Raises:
+            UserError: if one cannot be made, is too small for some trial, or has changed since the
+                study began.
+        """
+        data = DataSets(
+            {each: prepare(each, self.root, cores(), progress) for each in self.datasets}
+        )
+        self._check_sizes()
+        self.folder.check_data(data.hashes)
+        return data
+
+    def _check_resources(self) -> None:
+        asked, here = self.space.settings.resources, {"cpus": cores(), "gpus": len(gpus())}
+        for name, has in here.items():
+            wants = getattr(asked, name)
+            if wants > has and (name == "cpus" or gpus()):
+                raise UserError(
+                    f"{self.space.path}: resources.{name}: must be <= {has}, as this machine has, "
+                    f"but got {wants:g}; ask for less, or run on a cluster with --address"
+                )
+        stages = [stage for trial in self.grid or self.space.samples for stage in trial.stages]
+        on_gpu = asked.gpus > 0 and gpus()
+        if not on_gpu and any(stage.precision == "tf32" for stage in stages):
+            raise UserError(
+                f"{self.space.path}: precision: must be float32 or bf16 without a GPU, but got "
+                "tf32; leave it out, or run on a cluster with --address"
+            )
+
+    def _check_sizes(self) -> None:
+        problems = []
+        for trial in self.grid or self.space.samples:
+            try:
+                trial.check_sizes(*(sizes_of(dataset, self.root) for dataset in trial.datasets))
+            except ValueError as problem:
+                labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
+                problems.append(f"{self.space.path}: trial: {problem} ({labels})")
+        if problems:
+            raise UserError(*dict.fromkeys(problems))
+
+    def tags(self, study: str) -> dict[str, str]:
+        """Of the MLflow run of the study with this id."""
+        return {
+            Tag.KEY: digest(["study", self.name, study]),
+            Tag.PROFILE: self.space.profile,
+            Tag.QUESTION: self.space.settings.question,
+            Tag.SPACE: json.dumps(self.space.resolved()),
+            Tag.NOTE: self.space.settings.question,
+            Tag.WARNING: "; ".join(self.warnings),
+        }
+
+    @property
+    def seconds_of_making(self) -> float:
+        """Expected time until all data sets are made or read."""
+        return sum(map(self.seconds_to_make, self.datasets))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever reads the results should know."""
+        remarks = remarks_on_starts(self.space.samples, self.space.settings.seeds)
+        return list(dict.fromkeys(remarks))
+
+    def seconds_to_make(self, dataset: DatasetConfig) -> float:
+        """Expected time until one is; nothing if it is there."""
+        made = folder_of(dataset, self.root).exists()
+        return 0.0 if made else seconds_to_make(dataset, self.root, cores())

@@ -1,0 +1,200 @@
+"""Where a study stands, by its journal, its locks and its checkpoints; read, never changed."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from study.console import run_options
+from study.core.atomic_io import is_locked
+from study.core.records import OVER
+from study.pipeline.job import Work
+from study.pipeline.outcome import LOG, load_outcome
+from study.planning.plan import Plan
+from study.planning.study_dir import StudyFolder
+from study.scheduling.journal import Entry, Journal
+
+LINES = 5
+"""Of a log that are shown."""
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """Where a trial stands.
+
+    Args:
+        number: place in the plan.
+        label: the trial in a few words.
+        status: completed, stopped, diverged, failed, running, pretraining or waiting.
+        epoch: epochs finished, of finetuning, or of pretraining while that runs.
+        epochs: of how many.
+        value: the study's metric after the last epoch; none before the first.
+        best: its lowest value.
+        reason: why the trial did not complete.
+        folder: its checkpoints, weights and result.
+    """
+
+    number: int
+    label: str
+    status: str
+    epoch: int
+    epochs: int
+    value: float | None
+    best: float | None
+    reason: str
+    folder: str
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines of its log, if it left one."""
+        try:
+            return (Path(self.folder) / LOG).read_text(errors="replace").splitlines()[-LINES:]
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """Where a study stands.
+
+    Args:
+        plan: the study as it was last run.
+        question: what it wants to know.
+        metric: finetuning metric by which trials are ranked.
+        command: that runs it, or an empty text if an older version ran it.
+        running: its driver is at work.
+        quiet: seconds since the journal's last news.
+        trials: all that are planned so far.
+        compute: spent on finished trials, s.
+        audit: of the stopped trials that shall be finished, how many are, and how many there are.
+    """
+
+    plan: Plan = field(repr=False)
+    question: str
+    metric: str
+    command: str
+    running: bool
+    quiet: float
+    trials: list[TrialState]
+    compute: float
+    audit: tuple[int, int] = (0, 0)
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """Trials by status."""
+        return Counter(trial.status for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that are over."""
+        return sum(self.counts[status] for status in OVER)
+
+    @property
+    def total(self) -> int:
+        """All trials there will be; of a search, at most."""
+        return max(self.plan.trials, len(self.trials))
+
+    @property
+    def word(self) -> str:
+        """The state in a word."""
+        if self.running:
+            return "running"
+        search = self.plan.space.settings.search
+        enough = len(self.trials) >= (search.trials if search else self.total)
+        if self.done == len(self.trials) and enough:
+            finished, asked = self.audit
+            return "done" if finished == asked else "interrupted"
+        return "failed" if enough and self._all_ended else "interrupted"
+
+    @property
+    def _all_ended(self) -> bool:
+        return self.done + self.counts["failed"] == len(self.trials)
+
+    @property
+    def best(self) -> TrialState | None:
+        """The completed trial with the lowest metric."""
+        completed = [trial for trial in self.trials if trial.status == "completed"]
+        return min(completed, key=lambda trial: trial.best or 0.0, default=None)
+
+
+def study_state(root: Path, name: str) -> StudyState:
+    """Where a study stands.
+
+    Args:
+        root: folder of all work.
+        name: of the study.
+
+    Raises:
+        UserError: if there is no such study.
+    """
+    folder = StudyFolder(root, name)
+    plan = Plan(folder.recorded_space(), root, name, "")
+    metric = plan.space.settings.metric
+    entries = Journal(folder.journal, metric).entries()
+    running = is_locked(folder.lock)
+    trials = [_trial_state(number, entry, root) for number, entry in entries.items()]
+    results = [entry.result for entry in entries.values() if entry.result]
+    written = folder.journal.stat().st_mtime if folder.journal.exists() else time.time()
+    return StudyState(
+        plan,
+        plan.space.settings.question,
+        metric,
+        folder.command(),
+        running,
+        time.time() - written,
+        trials,
+        sum(result.metrics.get("seconds", 0.0) for result in results),
+        _audit(plan, folder.command(), entries),
+    )
+
+
+def _audit(plan: Plan, command: str, entries: dict[int, Entry]) -> tuple[int, int]:
+    """How many trials of the audit that the study's command asks for are finished, of how many."""
+    words = shlex.split(command)
+    size = run_options.parser().parse_known_args(words[3:])[0].audit if "--audit" in words else None
+    if not size:
+        return 0, 0
+    from study.driver.search_factory import audit_of
+
+    sample = audit_of(plan, entries, size).sample
+    outcomes = [load_outcome(planned.work.folder(plan.root)) for planned in sample]
+    return sum(outcome is not None for outcome in outcomes), len(sample)
+
+
+def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
+    work, pretraining = entry.planned.work, entry.planned.work.pretraining
+    shown, epoch, status, reason = work, len(entry.values), "waiting", ""
+    if entry.over or (entry.result and not _is_busy(work, root)):
+        assert entry.result is not None
+        status, reason = entry.result.status, entry.result.reason
+    elif _is_busy(work, root):
+        status = "running"
+    elif pretraining is not None and _is_busy(pretraining, root):
+        shown, epoch, status = pretraining, _newest_epoch(pretraining, root), "pretraining"
+    values = entry.values
+    return TrialState(
+        number,
+        work.label,
+        status,
+        epoch,
+        shown.epochs,
+        values[-1] if values else None,
+        min(values, default=None),
+        reason,
+        str(work.folder(root)),
+    )
+
+
+def _is_busy(work: Work, root: Path) -> bool:
+    return is_locked(work.folder(root) / "lock")
+
+
+def _newest_epoch(work: Work, root: Path) -> int:
+    """By the names of the checkpoints: a worker may delete them at any moment."""
+    names = [path.name for path in work.checkpoints(root).glob("epoch-*.safetensors")]
+    newest = max((int(name.split("-")[1]) for name in names), default=0)
+    return min(newest, work.epochs)

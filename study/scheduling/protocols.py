@@ -1,0 +1,77 @@
+"""What the scheduler asks of those it works with."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from study.core.records import EpochRecord, WorkResult
+from study.pipeline.job import Work
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial with its place in the plan.
+
+    Args:
+        number: from 0.
+        work: the trial.
+        parameters: what Optuna proposed, by the dotted name of the hole; empty in a grid.
+        exempt: is never stopped early, because others are judged by it.
+    """
+
+    number: int
+    work: Work
+    parameters: dict[str, Any] = field(default_factory=dict)
+    exempt: bool = True
+
+
+class Later(enum.Enum):
+    """No proposal now, but there may be one when running trials have reported."""
+
+    LATER = enum.auto()
+
+
+class Proposals(Protocol):
+    """Where trials come from: a grid, or Optuna."""
+
+    def next(self) -> Planned | Later | None:
+        """The next trial; none if there will be no more."""
+
+    def reported(self, number: int, epoch: int, value: float) -> None:
+        """A trial's metric after an epoch of finetuning."""
+
+    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+        """How a trial ended, with its metric after each epoch."""
+
+
+class EarlyStop(Protocol):
+    """Decides after each epoch of finetuning whether a trial goes on."""
+
+    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+        """Whether to stop the trial; repeated reports change nothing."""
+
+
+class Allowance(Protocol):
+    """How much compute the study may use."""
+
+    @property
+    def spent(self) -> bool:
+        """No work may begin or go on; what a later run of the study may spend, it does."""
+
+
+class Observer(Protocol):
+    """Someone who is told what happens, once per run of the study."""
+
+    def planned(self, planned: Planned) -> None:
+        """A trial has got its place in the plan."""
+
+    def started(self, work: Work, number: int | None) -> None:
+        """Work has begun or was found finished; pretrainings have no number."""
+
+    def recorded(self, work: Work, record: EpochRecord) -> None:
+        """An epoch is done; epochs come again when work continues after a crash."""
+
+    def ended(self, work: Work, result: WorkResult) -> None:
+        """Work is over for this run of the study."""

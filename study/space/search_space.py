@@ -1,0 +1,251 @@
+"""A search space: a trial with holes, read from YAML, and the trials that fill them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from study.core.errors import UserError
+from study.core.hashing import digest
+from study.space import plugin_configs
+from study.space.distributions import (
+    Proposer,
+    combinations,
+    count,
+    fill,
+    has_range,
+    hole_of,
+    overlaid,
+    problems_of_holes,
+    spread,
+    variants,
+)
+from study.space.overrides import changed, of_command_line
+from study.space.pretrained import problems_of_starts, with_hashes
+from study.space.settings import MOST_TRIALS, Settings
+from study.space.trial import Trial
+from study.space.validation_errors import explain
+from study.space.yaml_loader import Block, as_block, read_yaml
+
+SHIPPED = Path(__file__).parents[2] / "search_spaces"
+
+
+EVERY_COMBINATION = 2000
+"""Larger grids are checked one hole at a time, to answer at once."""
+
+ENOUGH_PROBLEMS = 20
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+class Space:
+    """One profile of a space, checked: whatever fills its holes parses as a trial.
+
+    Args:
+        path: the YAML file.
+        profile: name of the profile.
+        settings: all but the trial.
+        body: the trial with its holes.
+    """
+
+    def __init__(self, path: Path, profile: str, settings: Settings, body: Block) -> None:
+        self.path, self.profile, self.settings, self.body = path, profile, settings, body
+
+    @property
+    def name(self) -> str:
+        """Name of the study: space and profile."""
+        return f"{self.path.stem}-{self.profile}"
+
+    def resolved(self) -> dict[str, Any]:
+        """The space as JSON, profile applied."""
+        return {
+            "profile": self.profile,
+            **self.settings.model_dump(mode="json"),
+            "trial": self.body,
+        }
+
+    @classmethod
+    def from_resolved(cls, path: Path, value: dict[str, Any]) -> Self:
+        """The inverse of `resolved`.
+
+        Raises:
+            ValueError: if it is not what this version of the code writes.
+        """
+        settings = {name: part for name, part in value.items() if name != "profile"}
+        body = as_block(value["trial"])
+        return cls(path, value["profile"], Settings.model_validate(settings), body)
+
+    def grid(self) -> list[Trial]:
+        """All trials of a study without search: every arm with every seed, baseline first."""
+        return self.with_baselines([Trial.model_validate(each) for each in combinations(self.body)])
+
+    @cached_property
+    def samples(self) -> list[Trial]:
+        """Trials with first choices and lower ends, then with each other one in turn."""
+        return [Trial.model_validate(variant) for variant in variants(self.body)]
+
+    def propose(self, proposer: Proposer) -> Trial:
+        """Let Optuna fill the holes."""
+        seed = {"seed": self.settings.seeds[0]}
+        return Trial.model_validate(fill(self.body, proposer) | seed)
+
+    def with_baselines(self, trials: list[Trial]) -> list[Trial]:
+        """Trials with every seed, if wanted beside the same from scratch, without repetition."""
+        seeds = self.settings.seeds
+        seeded = [trial.model_copy(update={"seed": seed}) for seed in seeds for trial in trials]
+        scratch = [self._from_scratch(trial, trial.seed) for trial in seeded]
+        wanted = [*scratch, *seeded] if self.settings.baseline else seeded
+        by_content = {digest(trial.model_dump(mode="json")): trial for trial in wanted}
+        return sorted(by_content.values(), key=lambda trial: seeds.index(trial.seed))
+
+    @staticmethod
+    def _from_scratch(trial: Trial, seed: int) -> Trial:
+        return trial.model_copy(update={"pretrain": None, "transfer": "body", "seed": seed})
+
+
+def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]] = ()) -> Space:
+    """Read a space by its path, or by its name in `search_spaces/`.
+
+    Args:
+        name: path or name.
+        profile: which of its profiles.
+        changes: keys and values from the command line, over all that the file says.
+
+    Raises:
+        UserError: one line per problem, with file and line.
+    """
+    path = find_space(name)
+    content = read_yaml(path)
+    if not STUDY_NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
+            "64, the first a letter or digit; rename the file"
+        )
+    profiles = content.get("profiles") or Block({}, {})
+    if not isinstance(profiles, Block):
+        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
+    if profile not in profiles:
+        line = content.lines.get("profiles", 1)
+        raise UserError(
+            f"{path}:{line}: profiles: has no `{profile}`, only {_listed(profiles)}; "
+            "choose one of these with --profile"
+        )
+    overlay = profiles[profile] or Block({}, {})
+    if not isinstance(overlay, Block):
+        raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
+    if "profiles" in overlay:
+        line = overlay.lines["profiles"]
+        raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
+    content = overlaid(content, overlay)
+    if "trial" in content:
+        content["trial"] = spread(content["trial"])
+    try:
+        content = changed(content, changes)
+        if "trial" in content:
+            content["trial"] = plugin_configs.completed(content["trial"], path, ("trial",))
+            content["trial"] = with_hashes(content["trial"], path)
+        return parse_space(path, profile, content)
+    except UserError as error:
+        raise of_command_line(error.problems, str(path)) from None
+
+
+def parse_space(path: Path, profile: str, content: Block) -> Space:
+    """Check settings and trial, with every hole at each of its ends or choices."""
+    problems: list[str] = []
+    settings = _parse(Settings, content, path, (), problems)
+    body = content.get("trial")
+    if isinstance(body, Block):
+        searched = settings is not None and settings.search is not None
+        problems += _problems_of_trial(body, path, searched=searched)
+    if problems or settings is None or not isinstance(body, Block):
+        raise UserError(*dict.fromkeys(problems))
+    space = Space(path, profile, settings, body)
+    for trial in space.samples:
+        known = [f"val_{name}" for name in trial.finetune.task.errors]  # type: ignore[union-attr]
+        if settings.metric not in known:
+            place = f"{path}:{content.lines['metric']}" if "metric" in content else str(path)
+            raise UserError(
+                f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
+                f"measures, but got {settings.metric}"
+            )
+    against = list(dict.fromkeys(problems_of_starts(space.samples)))
+    if against:
+        place = f"{path}:{space.body.lines['pretrain']}: trial.pretrain"
+        raise UserError(*(f"{place}: {problem}" for problem in against))
+    return space
+
+
+def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
+    """Of the holes, or else of what fills them: every combination, or each end of each hole."""
+    problems = problems_of_holes(body, path, "trial", grid=not searched)
+    if "seed" in body:
+        line = body.lines["seed"]
+        problems.append(f"{path}:{line}: trial.seed: seeds stand at the top; put it into `seeds`")
+    if searched and not problems:
+        problems += _problems_of_searched_data(body, path)
+    if not problems and not searched and count(body) > MOST_TRIALS:
+        problems.append(
+            f"{path}: the grid has {count(body)} trials per seed, more than {MOST_TRIALS}; remove "
+            "choices, or add a `search:` block"
+        )
+    if problems:
+        return problems
+    few = not searched and count(body) <= EVERY_COMBINATION
+    for filled in combinations(body) if few else variants(body):
+        _parse(Trial, filled, path, ("trial",), problems)
+        problems += plugin_configs.problems(filled, path, ("trial",))
+        if len(problems) >= ENOUGH_PROBLEMS:
+            break
+    return problems
+
+
+def _problems_of_searched_data(body: Block, path: Path) -> list[str]:
+    """All data sets of a search must be known beforehand: they are made before it begins."""
+    dataset = body.get("dataset")
+    hole = hole_of(dataset)
+    options = hole[1] if hole and hole[0] == "choice" else [dataset]
+    if all(count(option) == 1 and not has_range(option) for option in options):
+        return []
+    return [
+        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
+        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
+    ]
+
+
+def find_space(name: str) -> Path:
+    """The file of a space given by path or name.
+
+    Raises:
+        UserError: naming the spaces there are.
+    """
+    given = Path(name)
+    stem = given.name if given.suffix in (".yaml", ".yml") else f"{given.name}.yaml"
+    for path in (given, SHIPPED / stem if given.parent == Path() else given):
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    near = get_close_matches(given.stem, shipped, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"shipped spaces: {', '.join(shipped)}"
+    raise UserError(f"{name}: no such file, and no such name in search_spaces/; {hint}")
+
+
+def _parse(
+    kind: type[Parsed], value: Block, path: Path, place: tuple[str, ...], problems: list[str]
+) -> Parsed | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems += explain(error, kind, value, path, place)
+        return None
+
+
+def _listed(names: Block) -> str:
+    return ", ".join(names) or "none"

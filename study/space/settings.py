@@ -1,0 +1,90 @@
+"""What stands at the top of a space."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from study.core.config import Config
+from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS
+
+MOST_TRIALS = 100_000
+
+
+RANKING = [f"val_{name}" for name in (*ENERGY_FORCES_ERRORS, *SCALAR_ERRORS)]
+
+Metric = Annotated[str, Field(json_schema_extra={"enum": list(dict.fromkeys(RANKING))})]
+
+
+class Resources(Config):
+    """What one trial takes of the machine."""
+
+    cpus: int = Field(default=1, ge=1, le=1024)
+    """Threads."""
+    gpus: float = Field(default=1.0, ge=0, le=64)
+    """GPUs or a fraction of one; trials share a GPU then. Without GPUs it is ignored."""
+    deterministic: bool = False
+    """Equal in every bit when repeated or resumed on the same GPU, too, which is slower there."""
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_shared(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"`gpus` must be at most 1, or a whole number, but got {self.gpus}")
+        return self
+
+
+class EarlyStopping(Config):
+    """ASHA (arXiv:1810.05934): after each rung of finetuning epochs only the best go on."""
+
+    grace_epochs: int = Field(default=5, ge=1)
+    """Finetuning epochs that every trial gets."""
+    reduction_factor: float = Field(default=3.0, gt=1, le=100)
+    """One in so many trials passes a rung; rungs are this factor of epochs apart."""
+
+
+class Search(Config):
+    """How the holes of a search are filled."""
+
+    trials: int = Field(ge=1, le=MOST_TRIALS)
+    """Number of proposals."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's sampler."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the sampler."""
+    repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)
+    """Best proposals that are repeated with all other seeds at the end."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Settings(Config):
+    """What stands at the top of a space."""
+
+    question: str = Field(min_length=1, max_length=500)
+    """What the study wants to know."""
+    metric: Metric = "val_force_rmse"
+    """Lower is better; ranks trials, and decides who is stopped early."""
+    seeds: Annotated[
+        list[Seed],
+        Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}),
+    ]
+    """Every arm runs once with each."""
+    baseline: bool = True
+    """Run each trial also from scratch, without its first stage."""
+    search: Search | None = None
+    """Let Optuna propose; without it the study is the full grid of all choices."""
+    early_stopping: EarlyStopping | None = None
+    """Stop bad trials early; without it all run to their end."""
+    resources: Resources = Resources()
+    trial: dict[str, Any] = Field(exclude=True)
+    """One trial; what the study varies is a hole in it."""
+    profiles: dict[str, Any] | None = Field(default=None, exclude=True)
+    """Changes to all of the above, by name."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` must differ, but got {self.seeds}")
+        return self

@@ -1,0 +1,179 @@
+"""A trial as the user writes it: one data set, one model, pretraining or none, finetuning.
+
+Nothing here imports torch, so that a bad space is answered at once. The classes that do the work
+(`study.datasets`, `study.models`, `study.tasks`) take these settings and read their attributes.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from study.core.config import Config
+from study.datasets.config import DatasetConfig
+from study.datasets.sizes import Sizes
+from study.datasets.split_config import Split
+from study.models.config import ModelConfig
+from study.space.trial_checks import (
+    check_labels,
+    check_masks,
+    check_published,
+    gives_forces,
+    pretexts,
+)
+from study.training.config import LABELLED, Finetuning, Pretraining, Stage
+
+
+class Pretrained(Config):
+    """A first stage that was done before, perhaps elsewhere; what it cost is not counted."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    place: str = Field(alias="from", min_length=1)
+    """Folder of finished work of this program, `work/pretrain-…` or `work/trial-…`, relative to
+    the current folder; every worker must see it."""
+    sha256: str | None = None
+    """Of its weights; filled in when left out."""
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return PurePath(self.place).name
+
+
+def _first_stage(value: Any) -> str:
+    """Tag of the class that a block of settings is of."""
+    done = "from" in value if isinstance(value, dict) else isinstance(value, Pretrained)
+    return "<Pretrained>" if done else "<Pretraining>"
+
+
+FirstStage = Annotated[
+    Annotated[Pretraining, Tag("<Pretraining>")] | Annotated[Pretrained, Tag("<Pretrained>")],
+    Discriminator(_first_stage),
+]
+
+
+class Trial(Config):
+    """Everything that decides the result of one two-stage training."""
+
+    dataset: DatasetConfig
+    split: Split = Split()
+    model: ModelConfig
+    pretrain: FirstStage | None = None
+    """First stage, without labels, to be done or done before; none trains from scratch."""
+    finetune: Finetuning
+    """Second stage, on labels."""
+    transfer: Literal["body", "all"] = "body"
+    """Weights that finetuning takes over: all, or all but the readout, which starts at zero."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Split, initial weights, order of batches, masks."""
+
+    @model_validator(mode="after")
+    def _stages_have_their_tasks(self) -> Self:
+        first = self.pretraining
+        if first and isinstance(first.task, LABELLED) and first.dataset is None:
+            raise ValueError(
+                "`pretrain.task` must work without labels, or have other ones to learn in "
+                f"`pretrain.dataset`, but got {first.task.name} and no dataset"
+            )
+        second = self.finetune.task
+        if second.name not in ("energy_forces", "scalar"):
+            raise ValueError(
+                f"`finetune.task` must be energy_forces or scalar, but got {second.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _given_forces_are_taken(self) -> Self:
+        tasks = pretexts("finetune", self.finetune)
+        tasks += pretexts("pretrain", self.pretraining) if self.pretraining else []
+        for place, task in tasks:
+            if gives_forces(task) and not getattr(self.model, "force_input", False):
+                raise ValueError(
+                    f"`{place}.given` must be nothing, or the model one with `force_input: true`, "
+                    f"but got forces and {self.model.name}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_that_learn_exist(self) -> Self:
+        depth, layers = self.finetune.trainable_depth, self.model.layers
+        if depth is not None and depth > layers:
+            raise ValueError(
+                f"`finetune.trainable` must be <= {layers}, the layers of the model, but got "
+                f"{depth}"
+            )
+        return self
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The first stage, if it is to be done."""
+        return self.pretrain if isinstance(self.pretrain, Pretraining) else None
+
+    @property
+    def start(self) -> Pretrained | None:
+        """The first stage, if it was done before."""
+        return self.pretrain if isinstance(self.pretrain, Pretrained) else None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is to be done."""
+        return (self.finetune, *([self.pretraining] if self.pretraining else []))
+
+    @property
+    def datasets(self) -> tuple[DatasetConfig, ...]:
+        """What it trains on: one data set, or one for each stage."""
+        own = self.pretraining.dataset if self.pretraining else None
+        return (self.dataset,) if own is None else (self.dataset, own)
+
+    def dataset_of(self, stage: Stage) -> DatasetConfig:
+        """What one of its stages trains on."""
+        own = stage.dataset if isinstance(stage, Pretraining) else None
+        return own or self.dataset
+
+    @model_validator(mode="after")
+    def _suits_its_dataset(self) -> Self:
+        self.check_sizes(*(dataset.sizes for dataset in self.datasets))
+        return self
+
+    def check_sizes(self, sizes: Sizes | None, pretraining: Sizes | None = None) -> None:
+        """Refuse data sets too small for this trial.
+
+        Args:
+            sizes: of `dataset`; none if not known yet.
+            pretraining: the same of `pretrain.dataset`, if there is one.
+
+        Raises:
+            ValueError: naming the key to change.
+        """
+        if self.pretraining is not None:
+            own = self.pretraining.dataset is not None
+            place = "pretrain.dataset" if own else "dataset"
+            self._check_stage("pretrain", self.pretraining, place, pretraining if own else sizes)
+        self._check_stage("finetune", self.finetune, "dataset", sizes)
+
+    def _check_stage(self, name: str, stage: Stage, place: str, sizes: Sizes | None) -> None:
+        if sizes is None:
+            return
+        check_masks(name, stage, sizes.waters)
+        check_labels(name, stage, place, sizes.labels)
+        by = self.split.by
+        if by == "published":
+            check_published(name, stage, place, sizes.published)
+            return
+        units = sizes.units(by)
+        train = self.split.counts(units)[0]
+        if train < 1:
+            raise ValueError(
+                f"`{place}` must leave a {by} to train on after validation and test, but has "
+                f"{units}; take at least 3, a smaller `split.test` or `split.validation`, or "
+                "`split: {by: frame}`"
+            )
+        available = sizes.fewest_frames(by, train)
+        if stage.frames and stage.frames > available:
+            raise ValueError(
+                f"`{name}.frames` must be <= {available}, the frames left to train on, but "
+                f"got {stage.frames}"
+            )

@@ -1,0 +1,249 @@
+"""Tasks as the user names them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, model_validator
+
+from study.core.config import OWN, SHIPPED, Config, Own, whose
+from study.core.properties import PROPERTIES, TARGETS
+
+if TYPE_CHECKING:
+    from study.graphs.graph_set import GraphSet
+    from study.tasks.task import PretextTask
+
+
+class Masking(Config):
+    """Predict the directions to a hidden hydrogen of some molecules (arXiv:2402.15921)."""
+
+    name: Literal["masking"]
+    masking_ratio: float = Field(gt=0, le=1)
+    """Fraction of the molecules, or of the bonded neighbourhoods, that lose one atom."""
+    within: Literal["water", "bonds"] = "water"
+    """What loses an atom: a water molecule as in the paper, or, in any structure, an atom with all
+    that is bonded to it alone, by covalent radii."""
+    atom: Literal["hydrogen", "oxygen", "any"] = "hydrogen"
+    """What is hidden; oxygens are the paper's negative result, `any` element goes with `bonds`."""
+    placebo: bool = False
+    """Random directions instead of the true ones: same compute, nothing to learn."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        what = f"masking {self.masking_ratio:g}" + " bonds" * (self.within == "bonds")
+        what += f" {self.atom}" * (self.atom != "hydrogen")
+        return what + " placebo" * self.placebo
+
+    @model_validator(mode="after")
+    def _water_has_no_other_atoms(self) -> Self:
+        if self.within == "water" and self.atom == "any":
+            raise ValueError("`atom` must be hydrogen or oxygen within water, but got any")
+        return self
+
+
+class Denoising(Config):
+    """Push every atom by Gaussian noise and predict the way back (arXiv:2206.00133)."""
+
+    name: Literal["denoising"]
+    noise_scale: float = Field(default=0.5, gt=0, le=10)
+    """Standard deviation of the noise per component, Å."""
+    lowest_scale: float | None = Field(default=None, gt=0, le=10)
+    """Every frame draws its scale between this and `noise_scale`, uniformly in its logarithm; all
+    have `noise_scale` when left out, Å."""
+    conditioned: bool = False
+    """Divide what the network puts out by the frame's scale over `noise_scale`
+    (arXiv:2006.09011, technique 3), so that it need not guess how noisy a frame is."""
+    corrupted: float = Field(default=1.0, gt=0, le=1)
+    """Probability of an atom to be pushed; the others stay, and nothing is asked of them."""
+    given: Literal["nothing", "forces"] = "nothing"
+    """Tell the network the forces on the pushed atoms before the push, which name the structure
+    to find if it is no equilibrium (arXiv:2403.09549); the model needs `force_input: true`."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Of squares over a batch to its training loss; the sum as in the code of arXiv:2303.02216."""
+    center: bool = False
+    """Subtract each frame's mean push, as arXiv:2206.00133 does."""
+    placebo: bool = False
+    """Random targets instead of the true ones: same compute, nothing to learn."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        scale = f"{self.noise_scale:g}"
+        if self.lowest_scale is not None:
+            scale = f"{self.lowest_scale:g}–{scale}" + " conditioned" * self.conditioned
+        if self.corrupted < 1:
+            scale += f" of {self.corrupted:g} of the atoms"
+        told = " given forces" * (self.given == "forces")
+        return f"denoising {scale}{told}" + " placebo" * self.placebo
+
+    @model_validator(mode="after")
+    def _scales_are_in_order(self) -> Self:
+        if self.lowest_scale is not None and self.lowest_scale >= self.noise_scale:
+            raise ValueError(
+                "`lowest_scale < noise_scale` must hold, but got "
+                f"{self.lowest_scale} and {self.noise_scale}"
+            )
+        if self.center and self.corrupted < 1:
+            raise ValueError("`center` pushes every atom, so `corrupted` must be 1")
+        if self.conditioned and self.lowest_scale is None:
+            raise ValueError("`conditioned` needs a `lowest_scale`, but got none")
+        return self
+
+
+class OwnTask(Own):
+    """A pretraining task of one's own: a class derived from `study.plugins.Task`, with its settings."""
+
+
+Single = Annotated[Masking | Denoising, Field(discriminator="name")]
+
+
+class MixedPart(Config):
+    """One of several tasks."""
+
+    task: Annotated[Annotated[Single, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """Of its loss."""
+
+
+class Mixed(Config):
+    """Several pretext tasks in one stage."""
+
+    name: Literal["mixed"]
+    tasks: Annotated[list[MixedPart], Field(min_length=2, max_length=8)]
+    """The tasks with their weights."""
+    schedule: Literal["together", "alternating"] = "together"
+    """Every step sums all losses, or takes the next task in turn."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        joint = " + " if self.schedule == "together" else " / "
+        return joint.join(part.task.label for part in self.tasks)
+
+
+ENERGY_FORCES_ERRORS = (
+    "force_rmse",
+    "force_mae",
+    "energy_rmse",
+    "energy_mae",
+    "frame_energy_rmse",
+)
+
+ENERGY_ERRORS = ("energy_rmse", "energy_mae", "frame_energy_rmse", "frame_energy_mae")
+
+SCALAR_ERRORS = (
+    *ENERGY_ERRORS,
+    *(f"{target}_{kind}" for target in TARGETS for kind in ("rmse", "mae")),
+)
+"""Names of the errors that tasks with labels measure, without `val_` and `test_`."""
+
+
+class Scalar(Config):
+    """Predict a number of each structure: a property, or the energy alone."""
+
+    name: Literal["scalar"]
+    target: Literal[
+        "energy", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298",
+        "cv", "interaction_energy",
+    ]  # fmt: skip
+    """What: the total energy, one of QM9's twelve targets, the interaction of a dimer."""
+    loss: Literal["l1", "l2", "huber"] = "l2"
+    """Penalty of a deviation, in standard deviations of the training frames."""
+    criterion: Literal["mae", "rmse"] = "mae"
+    """Validation error that picks the best epoch."""
+    readout: Literal["sum", "mean"] | None = None
+    """Atoms' numbers are summed, about energies of the elements, or averaged, about the mean; when
+    left out, as the property is extensive or not."""
+    mask_embedding: Literal["zeros", "none"] = "zeros"
+    """Atoms get the embedding of unmasked atoms, as in pretraining, or none."""
+    auxiliary: MixedPart | None = None
+    """A pretext task that goes on while finetuning, on copies of the same frames; denoising makes
+    it Noisy Nodes (arXiv:2106.07971)."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Names of what it measures."""
+        own = (f"{self.target}_rmse", f"{self.target}_mae")
+        return ENERGY_ERRORS if self.target == "energy" else own
+
+    @property
+    def extensive(self) -> bool:
+        """Whether atoms' numbers are summed."""
+        if self.readout is not None:
+            return self.readout == "sum"
+        return self.target == "energy" or PROPERTIES[self.target].extensive
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the frames must be labelled with."""
+        return (self.target,)
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        added = f" + {self.auxiliary.task.label}" if self.auxiliary else ""
+        return f"{self.target}{added}"
+
+
+class EnergyForces(Config):
+    """Predict energy and forces; errors are measured in standard deviations of the labels."""
+
+    name: Literal["energy_forces"]
+    energy_weight: float = Field(default=0.001, ge=0)
+    """Weight of the energy error, in units of the labels' standard deviation."""
+    force_weight: float = Field(default=1.0, ge=0)
+    """Weight of the force error, in units of the labels' root mean square."""
+    loss: Literal["l1", "l2", "huber"] = "l2"
+    """Penalty of a deviation."""
+    criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
+    """Validation metric that picks the best epoch."""
+    energy_reference: Literal["per_atom", "per_element", "per_frame", "none"] = "per_atom"
+    """Energies are predicted about the training mean per atom, or about energies of the elements
+    fitted to the training frames, which sets of different molecules need. The released code takes
+    the mean per atom off once per frame and measures frames by the deviation per atom; its GNS
+    learns the totals."""
+    output_scale: Literal["force_rms", "energy_std", "one"] = "force_rms"
+    """Unit of what the network puts out, of the training labels; the released code takes the
+    standard deviation of the energies in finetuning, and one in pretraining."""
+    mask_embedding: Literal["zeros", "none"] = "zeros"
+    """Atoms get the embedding of unmasked atoms, as in pretraining, or none."""
+    auxiliary: MixedPart | None = None
+    """A pretext task that goes on while finetuning, on copies of the same frames; denoising makes
+    it Noisy Nodes (arXiv:2106.07971)."""
+    divergence: float | None = Field(default=2.0, gt=0)
+    """A trial has diverged if after a tenth of its epochs the validation force error exceeds this
+    many times the root mean square of the training forces; never when null."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Names of what it measures."""
+        return ENERGY_FORCES_ERRORS
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the frames must be labelled with."""
+        return ("energy", "forces")
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        added = f" + {self.auxiliary.task.label}" if self.auxiliary else ""
+        return f"energy and forces{added}"
+
+
+Shipped = Annotated[
+    Masking | Denoising | Mixed | EnergyForces | Scalar, Field(discriminator="name")
+]
+
+TaskConfig = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]
+
+
+class Task(Config):
+    """Settings of a pretraining task."""
+
+    name: str
+
+    def build(self, graphs: GraphSet) -> PretextTask:
+        """The task over all frames of `graphs`; see `study.tasks`."""
+        raise NotImplementedError

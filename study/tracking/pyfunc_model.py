@@ -1,0 +1,50 @@
+"""A trained potential as an MLflow model, which MLflow runs from this very source.
+
+A table has a row per structure: `numbers` (N,) atomic numbers, `positions` (N, 3) Å, and `cell`
+(3, 3) Å with the lattice vectors as rows, periodic in all directions. Each row gets its `energy`,
+eV with reference energies, and `forces` (N, 3) eV/Å.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow.models
+import mlflow.pyfunc
+import pandas as pd
+
+
+class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
+    """Predicts with the weights of one trial."""
+
+    def load_context(self, context: Any) -> None:
+        """Read weights and settings, and the user's own code if the model is of that."""
+        from study.inference.predictor import TrainedPotential
+        from study.inference.trained_model import find_trained
+
+        (folder,) = context.artifacts.values()
+        self.potential = TrainedPotential(find_trained(Path(folder)))
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Energy and forces of each structure."""
+        del context, params
+        from ase import Atoms
+
+        rows = model_input.to_dict("records")
+        structures = [
+            Atoms(row["numbers"], list(row["positions"]), cell=list(row["cell"]), pbc=True)
+            for row in rows
+        ]
+        found = list(self.potential.predict(structures))
+        return pd.DataFrame(
+            {
+                "energy": [energy for energy, _ in found],
+                "forces": [forces.tolist() for _, forces in found],
+            }
+        )
+
+
+mlflow.models.set_model(StudyModel())

@@ -1,0 +1,106 @@
+"""Compiled programs that are stored and shared by processes."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch._inductor.standalone_compile import CompiledArtifact
+from torch._inductor.utils import fresh_cache
+
+from study.core.atomic_io import DamagedFileError, discard, is_mine, read_hashed, write_hashed
+from study.core.hashing import code_version, digest, own_version
+from study.models.potential import Potential
+from study.tasks.task import Term
+from study.training.compiler import (
+    Layout,
+    Program,
+    compile_program,
+    size_classes,
+    tensors_of,
+    varying_sizes,
+    weights_of,
+)
+from study.training.precision import Precision
+
+LAYOUT, CODE = "layout.json", "code"
+"""Files of a stored program, beside its kernels."""
+
+
+def load_or_compile(
+    model: Potential, term: Term, store: Path | None, precision: Precision = "float32"
+) -> Program:
+    """The program for a model and the sizes of a term; one process compiles, others wait."""
+    if store is None:
+        with fresh_cache():
+            return compile_program(model, term)
+    key = _key(model, term, precision)
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store / f"{key}.lock"):
+        # Whoever has made it decides what runs here.
+        for path in filter(is_mine, store.glob(f"{key}-*.zip")):
+            try:
+                return _unpack(read_hashed(path))
+            except DamagedFileError:
+                discard(path, "it is compiled again")
+        # Inductor would take what its own cache has for whole without looking.
+        with fresh_cache():
+            program = compile_program(model, term)
+            write_hashed(store, key, ".zip", _pack(program))
+        return program
+
+
+def _key(model: Potential, term: Term, precision: Precision) -> str:
+    """Hash of all that the code depends on."""
+    device = next(model.parameters()).device
+    return digest(
+        {
+            "model": vars(model.settings),
+            "training": model.training,
+            "learning": [weights.requires_grad for weights in model.parameters()],
+            "weights": [(list(w.shape), str(w.dtype)) for w in weights_of(model)],
+            "penalty": term.name,
+            "precision": precision,
+            "own": [own_version(type(model)), own_version(term.penalty)],
+            "batch": [(name, str(value.dtype)) for name, value in tensors_of(term.batch).items()],
+            "sizes": size_classes(varying_sizes(term.batch)),
+            "code": code_version(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    )[:20]
+
+
+def _pack(program: Program) -> bytes:
+    """The program as a zip file, with the kernels that inductor has just built for it."""
+    packed = io.BytesIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr(LAYOUT, json.dumps(asdict(program.layout)))
+        path = Path(folder) / CODE
+        program.code.save(path=str(path), format="binary")
+        archive.write(path, CODE)
+        for kernel in sorted(Path(cache_dir()).rglob("*.so")):
+            archive.write(kernel, kernel.relative_to(cache_dir()))
+    return packed.getvalue()
+
+
+def _unpack(content: bytes) -> Program:
+    """The program of a zip file; kernels stay loaded when their files are gone."""
+    with fresh_cache(), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(cache_dir())
+        path = Path(cache_dir()) / CODE
+        layout = Layout(**json.loads(archive.read(LAYOUT)))
+        return Program(CompiledArtifact.load(path=str(path), format="binary"), layout)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from study.console.result_table import result_table
+from study.core.records import WorkResult
+from study.pipeline.job import Work
+from study.planning.arms import arms
+from study.space.trial import Trial
+
+FILE = {"name": "n2p2_file", "path": "input.data"}
+WATER = {"name": "tip3p_water"}
+
+
+def ended(
+    force: float,
+    *,
+    ratio: float | None = None,
+    seed: int = 0,
+    dataset: dict[str, Any] = WATER,
+    status: Any = "completed",
+    **finetune: Any,
+) -> tuple[Work, WorkResult]:
+    stage = {"epochs": 1, "batch_size": 1}
+    masking = {"task": {"name": "masking", "masking_ratio": ratio}}
+    trial = {
+        "dataset": dataset,
+        "model": {"name": "egnn"},
+        "pretrain": stage | masking if ratio else None,
+        "finetune": stage | {"task": {"name": "energy_forces"}} | finetune,
+        "seed": seed,
+    }
+    metrics = {
+        "test_force_rmse": force,
+        "test_energy_rmse": 0.001,
+        "trivial_force_rmse": 0.6,
+        "trivial_energy_rmse": 0.003,
+    }
+    work = Work("trial", Trial.model_validate(trial), "d", "c")
+    return work, WorkResult(status, metrics=metrics if status == "completed" else {})
+
+
+def lines(*trials: tuple[Work, WorkResult]) -> list[str]:
+    console = Console(width=200, file=None, record=True, quiet=False)
+    with console.capture() as shown:
+        console.print(result_table(arms(trials)))
+    return [" ".join(line.split()) for line in shown.get().splitlines()]
+
+
+def test_changes_are_paired_by_seed() -> None:
+    shown = lines(
+        ended(0.1), ended(0.4, seed=1), ended(0.05, ratio=0.5), ended(0.2, ratio=0.5, seed=1)
+    )
+    assert "egnn scratch 2/2 250 ± 2.1e+02 1 ± 0" in shown
+    assert "egnn masking 0.5 2/2 125 ± 1.1e+02 -50.0 % 1 ± 0" in shown
+
+
+def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
+    failed = ended(0, seed=1, status="failed")
+    shown = lines(ended(0.1), failed, ended(0.05, ratio=0.5), ended(9.0, ratio=0.5, seed=1))
+    assert any(line.startswith("egnn scratch 1/2 100") for line in shown)
+    assert any("-50.0 %" in line for line in shown)
+
+
+def test_each_arm_is_compared_with_scratch_of_the_same_setting() -> None:
+    shown = lines(
+        ended(0.1, lr=1e-3),
+        ended(0.2, lr=2e-3),
+        ended(0.05, ratio=0.5, lr=1e-3),
+        ended(0.05, ratio=0.5, lr=2e-3),
+    )
+    assert any(
+        line.startswith("egnn masking 0.5, finetune.lr 0.001 1/1 50 -50.0 %") for line in shown
+    )
+    assert any(
+        line.startswith("egnn masking 0.5, finetune.lr 0.002 1/1 50 -75.0 %") for line in shown
+    )
+
+
+@pytest.mark.parametrize("ratio", [None, 0.5])
+def test_data_sets_are_told_apart_by_name_and_not_by_all_that_follows(ratio: float | None) -> None:
+    shown = lines(ended(0.1, ratio=ratio), ended(0.2, ratio=ratio, dataset=FILE))
+    arm = "masking 0.5" if ratio else "scratch"
+    assert any(line.startswith(f"egnn {arm}, dataset.name tip3p_water 1/1 100") for line in shown)
+    assert any(line.startswith(f"egnn {arm}, dataset.name n2p2_file 1/1 200") for line in shown)
+    assert sum(line.startswith("zero force, mean energy, data of egnn") for line in shown) == 2
+
+
+def test_only_exceptions_are_told_of_what_most_arms_share() -> None:
+    usual = [ended(0.1, lr=1e-3, epochs=number) for number in (1, 2, 3)]
+    shown = lines(*usual, ended(0.1, lr=1e-3, clip_norm=2.0))
+    assert [line.partition(" 1/1")[0] for line in shown[3:7]] == [
+        "egnn scratch, finetune.epochs 1",
+        "egnn scratch, finetune.epochs 2",
+        "egnn scratch, finetune.epochs 3",
+        "egnn scratch, finetune.epochs 1, finetune.clip_norm 2",
+    ]
+
+
+def test_a_task_beside_finetuning_is_told() -> None:
+    beside = {"task": {"name": "denoising", "noise_scale": 0.1}, "weight": 0.1}
+    noisy = {"name": "energy_forces", "auxiliary": beside}
+    shown = lines(ended(0.1), ended(0.2, task=noisy), ended(0.3, ratio=0.5, task=noisy))
+    assert [line for line in shown if " 1/1" in line] == [
+        "egnn scratch 1/1 100 1",
+        "egnn scratch + denoising 0.1 1/1 200 +100.0 % 1",
+        "egnn masking 0.5 + denoising 0.1 1/1 300 +200.0 % 1",
+    ]
+    heavy = {"name": "energy_forces", "auxiliary": beside | {"weight": 0.2}}
+    shown = lines(ended(0.1), ended(0.2, task=noisy), ended(0.3, task=heavy))
+    assert [line.partition(" 1/1")[0] for line in shown if " 1/1" in line] == [
+        "egnn scratch",
+        "egnn scratch + denoising 0.1, weight 0.1",
+        "egnn scratch + denoising 0.1, weight 0.2",
+    ]

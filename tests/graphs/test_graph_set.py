@@ -1,0 +1,128 @@
+"""Batches gathered by index are what frames built one by one give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.nn import global_add_pool
+
+from study.datasets.frames import Frames
+from study.graphs.edges import FoundEdges, HeldEdges, Ragged
+from study.graphs.graph_set import GraphSet, edge_vectors, to_data
+from study.models.build import build_model
+from study.models.config import EGNN
+
+CUTOFF = 3.4
+
+
+def test_rows_of_owners_come_in_the_order_asked_for() -> None:
+    ragged = Ragged(torch.tensor([0, 2, 2, 5]))
+    rows, place = ragged.rows(torch.tensor([2, 0, 1, 2]))
+    assert rows.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
+    assert place.tolist() == [0, 0, 0, 1, 1, 3, 3, 3]
+
+
+def test_no_owners_have_no_rows() -> None:
+    rows, place = Ragged(torch.tensor([0, 2])).rows(torch.tensor([], dtype=torch.long))
+    assert len(rows) == len(place) == 0
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1], [2, 2, 0], [1]])
+def test_a_batch_is_its_frames_built_one_by_one(mixed_water: Frames, order: list[int]) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor(order))
+    alone = Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in order])
+    for name in ("z", "pos", "edge_index", "shift", "batch", "ptr", "energy", "force"):
+        assert torch.equal(batch[name], alone[name]), name
+
+
+def test_a_batch_works_with_torch_geometric(mixed_water: Frames) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([1, 0, 1]))
+    assert (batch.num_graphs, batch.num_nodes) == (3, 48)
+    assert batch.ptr.tolist() == [0, 12, 36, 48]
+    atoms = global_add_pool(torch.ones(48, 1), batch.batch)
+    assert atoms.flatten().tolist() == [12, 24, 12]
+
+
+def test_torch_geometrics_own_batch_gives_the_same_prediction(
+    mixed_water: Frames, egnn: EGNN
+) -> None:
+    model = build_model(egnn, seed=0).eval()
+    ours = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.arange(4)))
+    theirs = model(Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in range(4)]))
+    assert torch.equal(ours.energy, theirs.energy)
+    assert torch.equal(ours.forces, theirs.forces)
+
+
+def test_a_single_frame_needs_no_batch(mixed_water: Frames, egnn: EGNN) -> None:
+    model = build_model(egnn, seed=0).eval()
+    alone = model(to_data(mixed_water, 1, CUTOFF))
+    batch = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([1])))
+    assert torch.equal(alone.energy, batch.energy)
+    assert torch.equal(alone.forces, batch.forces)
+
+
+@pytest.mark.parametrize("name", ["triclinic", "shuffled triclinic", "shuffled mixed"])
+def test_edge_vectors_are_short_and_end_in_an_image_of_the_target(
+    name: str, every_water: dict[str, Frames]
+) -> None:
+    graphs = GraphSet.build(every_water[name], CUTOFF, dtype=torch.float64)
+    batch = graphs.gather(torch.tensor([1, 0]))
+    vectors = edge_vectors(batch, batch.pos).numpy()
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert 0.9 < lengths.min() < lengths.max() < CUTOFF
+    source, target = batch.edge_index.numpy()
+    apart = vectors - (batch.pos[target] - batch.pos[source]).numpy()
+    cells = graphs.cell[torch.tensor([1, 0])].numpy()[batch.batch.numpy()[source]]
+    translations = np.linalg.solve(cells.swapaxes(1, 2), apart[..., None])
+    np.testing.assert_allclose(translations, np.round(translations), atol=1e-9)
+    assert np.round(translations).any()
+
+
+def test_no_edge_connects_two_frames(mixed_water: Frames) -> None:
+    batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([3, 2, 1, 0]))
+    source, target = batch.edge_index
+    assert torch.equal(batch.batch[source], batch.batch[target])
+    assert set(batch.batch[source].tolist()) == {0, 1, 2, 3}
+
+
+def test_energies_keep_double_precision(water: Frames) -> None:
+    huge = replace(water, energies=water.energies - 7e5)
+    energy = GraphSet.build(huge, CUTOFF).gather(torch.tensor([3])).energy
+    assert energy.item() == huge.energies[3]
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
+def test_batches_are_the_same_whether_neighbours_are_held_or_found(
+    name: str, every_water: dict[str, Frames]
+) -> None:
+    frames = every_water[name]
+    held = GraphSet.build(frames, CUTOFF)
+    found = GraphSet.build(frames, CUTOFF, most_held=0)
+    assert isinstance(held.edges, HeldEdges)
+    assert isinstance(found.edges, FoundEdges)
+    for chosen in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
+        ours, theirs = (graphs.gather(torch.tensor(chosen)) for graphs in (held, found))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118
+
+
+def test_neighbours_are_held_up_to_the_bytes_that_they_take(water: Frames) -> None:
+    everything = torch.arange(len(water))
+    edges = GraphSet.build(water, CUTOFF).edges
+    assert isinstance(edges, HeldEdges)
+    assert edges.nbytes == 14 * edges.count(everything)
+    kinds = [
+        type(GraphSet.build(water, CUTOFF, most_held=edges.nbytes + more).edges) for more in (-1, 0)
+    ]
+    assert kinds == [FoundEdges, HeldEdges]
+
+
+def test_neighbours_that_are_not_held_are_counted_about(mixed_water: Frames) -> None:
+    held, found = (GraphSet.build(mixed_water, CUTOFF, most_held=most).edges for most in (None, 0))
+    everything = torch.arange(4)
+    assert found.count(everything) == held.count(everything)
+    assert found.count(torch.tensor([1])) == pytest.approx(held.count(torch.tensor([1])), rel=0.2)

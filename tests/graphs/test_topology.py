@@ -1,0 +1,118 @@
+"""Water molecules are found by distance, whatever the order and wrapping of their atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from study.core.errors import UserError
+from study.datasets.frames import Frames
+from study.graphs.graph_set import GraphSet
+from study.graphs.topology import WaterMolecules
+
+
+def find(frames: Frames, cutoff: float = 3.4) -> WaterMolecules:
+    return WaterMolecules.find(GraphSet.build(frames, cutoff, dtype=torch.float64))
+
+
+def as_sets(molecules: WaterMolecules, frames: Frames) -> set[tuple[int, frozenset[int]]]:
+    """(oxygen, hydrogens) of all frames, by row of the flat arrays."""
+    frame = np.repeat(np.arange(len(frames)), np.diff(molecules.rows.offsets.numpy()))
+    rows = molecules.atoms.numpy() + frames.offsets[frame][:, None]
+    return {(row[0], frozenset(row[1:])) for row in rows.tolist()}
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "mixed"])
+def test_molecules_are_found_in_shuffled_and_wrapped_atoms(
+    name: str,
+    every_water: dict[str, Frames],
+    shuffle: Callable[[Frames, int], tuple[Frames, np.ndarray]],
+) -> None:
+    frames, came_from = shuffle(every_water[name], 11)
+    now_at = np.argsort(came_from)
+    expected = {
+        (int(now_at[o]), frozenset(now_at[o + 1 : o + 3].tolist()))
+        for o in range(0, len(now_at), 3)
+    }
+    assert as_sets(find(frames), frames) == expected
+
+
+@pytest.mark.parametrize("cutoff", [1.0, 3.4, 7.0])
+def test_any_cutoff_that_sees_the_bonds_finds_the_same_molecules(
+    triclinic_water: Frames, cutoff: float
+) -> None:
+    found = as_sets(find(triclinic_water, cutoff), triclinic_water)
+    assert found == {(o, frozenset({o + 1, o + 2})) for o in range(0, 96, 3)}
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "mixed"])
+def test_bonds_are_minimum_images_and_belong_to_their_hydrogens(
+    name: str,
+    every_water: dict[str, Frames],
+    shuffle: Callable[[Frames, int], tuple[Frames, np.ndarray]],
+) -> None:
+    whole = every_water[name]
+    shuffled, came_from = shuffle(whole, 3)
+    molecules = find(shuffled)
+    frame = np.repeat(np.arange(len(whole)), whole.sizes // 3)
+    rows = came_from[molecules.atoms.numpy() + shuffled.offsets[frame][:, None]]
+    bonds = whole.positions[rows[:, 1:]] - whole.positions[rows[:, :1]]
+    np.testing.assert_allclose(molecules.bonds.numpy(), bonds, atol=1e-9)
+
+
+def test_rows_tell_the_molecules_of_each_frame(mixed_water: Frames) -> None:
+    assert find(mixed_water).rows.offsets.tolist() == [0, 8, 12, 20, 24]
+
+
+def hydroxide_and_hydronium(frames: Frames) -> Frames:
+    positions = frames.positions.copy()
+    positions[1] = positions[3] + [0, 0, 0.9]
+    return replace(frames, positions=positions)
+
+
+def foreign_element(frames: Frames) -> Frames:
+    numbers = frames.numbers.copy()
+    numbers[0] = 7
+    return replace(frames, numbers=numbers)
+
+
+def three_hydrogens(frames: Frames) -> Frames:
+    numbers = frames.numbers.copy()
+    numbers[0] = 1
+    return replace(frames, numbers=numbers)
+
+
+def no_water(frames: Frames) -> Frames:
+    return replace(frames, numbers=np.full_like(frames.numbers, 18))
+
+
+def lost_hydrogen(frames: Frames) -> Frames:
+    """The first frame without its second atom."""
+    kept = np.arange(len(frames.numbers)) != 1
+    return replace(
+        frames,
+        numbers=frames.numbers[kept],
+        positions=frames.positions[kept],
+        forces=frames.forces[kept],
+        offsets=frames.offsets - (frames.offsets > 0),
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [hydroxide_and_hydronium, foreign_element, three_hydrogens, no_water, lost_hydrogen],
+)
+def test_a_frame_that_is_not_whole_water_is_refused(
+    water: Frames, damage: Callable[[Frames], Frames]
+) -> None:
+    with pytest.raises(UserError, match="whole water molecules"):
+        find(damage(water))
+
+
+def test_a_cutoff_shorter_than_the_bonds_is_refused(water: Frames) -> None:
+    with pytest.raises(UserError, match="within the cutoff"):
+        find(water, cutoff=0.9)

@@ -1,0 +1,139 @@
+"""Bonded neighbourhoods by covalent radii, and what masking makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import ase.build
+import numpy as np
+import pytest
+import torch
+
+from study.core.elements import ATOMIC_NUMBERS
+from study.core.errors import UserError
+from study.core.seeding import seeded
+from study.datasets.frames import Frames
+from study.graphs.graph_set import GraphSet
+from study.graphs.topology import Neighborhoods
+from study.tasks.config import Masking as Settings
+from study.tasks.masking import Masking
+
+EDGE = 12.0
+
+
+def molecules(*names: str) -> Frames:
+    """One molecule a frame, wrapped into a cube about a corner, so that bonds cross its faces."""
+    atoms = [ase.build.molecule(name) for name in names]
+    positions = [(one.positions - one.positions.mean(axis=0)) % EDGE for one in atoms]
+    total = sum(map(len, atoms))
+    return Frames(
+        numbers=np.concatenate([one.numbers for one in atoms]),
+        positions=np.concatenate(positions),
+        forces=np.zeros((total, 3)),
+        offsets=np.cumsum([0, *map(len, atoms)]),
+        cells=np.stack([EDGE * np.eye(3)] * len(atoms)),
+        energies=np.zeros(len(atoms)),
+        groups=np.arange(len(atoms)),
+    )
+
+
+def graphs_of(frames: Frames) -> GraphSet:
+    return GraphSet.build(frames, 3.4, dtype=torch.float64)
+
+
+def masking(frames: Frames, ratio: float = 1.0, **settings: object) -> Masking:
+    given = {"name": "masking", "masking_ratio": ratio, "within": "bonds", **settings}
+    return Masking(Settings.model_validate(given), graphs_of(frames))
+
+
+def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[int, str]]]:
+    """By frame: element of the centre and of its terminal atoms, each with how often."""
+    found = Neighborhoods.find(graphs_of(frames), hidden)
+    result = []
+    for frame in range(len(frames)):
+        rows, _ = found.rows.rows(torch.tensor([frame]))
+        first = frames.offsets[frame]
+        kinds: Counter[tuple[int, str]] = Counter()
+        for row in rows.tolist():
+            members, _ = found.members.rows(torch.tensor([row]))
+            ends = frames.numbers[found.ends[members].numpy() + first]
+            centre = frames.numbers[int(found.centres[row]) + first]
+            kinds[int(centre), ",".join(map(str, sorted(ends)))] += 1
+        result.append(kinds)
+    return result
+
+
+def test_neighbourhoods_of_molecules_are_their_groups() -> None:
+    found = described(molecules("CH3CH2OH", "C6H6", "CH3COOH", "H2O", "CF4"))
+    assert found == [
+        Counter({(6, "1,1,1"): 1, (6, "1,1"): 1, (8, "1"): 1}),
+        Counter({(6, "1"): 6}),
+        Counter({(6, "1,1,1"): 1, (6, "8"): 1, (8, "1"): 1}),
+        Counter({(8, "1,1"): 1}),
+        Counter({(6, "9,9,9,9"): 1}),
+    ]
+
+
+def test_neighbourhoods_without_the_element_to_hide_are_left_out() -> None:
+    assert described(molecules("CH3COOH"), ATOMIC_NUMBERS["H"]) == [
+        Counter({(6, "1,1,1"): 1, (8, "1"): 1})
+    ]
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
+def test_in_water_they_are_the_molecules(name: str, every_water: dict[str, Frames]) -> None:
+    frames = every_water[name]
+    for kinds, size in zip(described(frames), frames.sizes, strict=True):
+        assert kinds == Counter({(8, "1,1"): size // 3})
+
+
+@pytest.mark.parametrize("atom", ["hydrogen", "any"])
+def test_atoms_point_to_the_hidden_one_over_the_faces_of_the_cell(atom: str) -> None:
+    frames = molecules("CH3CH2OH", "CH3COOH", "CF4" if atom == "any" else "CH4")
+    task = masking(frames, atom=atom)
+    chosen = torch.arange(3)
+    for seed in range(10):
+        masked = task.example(chosen, seeded(seed))
+        graph, whole = masked.graph, task.graphs.gather(chosen)
+        there = {tuple(place) for place in graph.pos.tolist()}
+        hidden = [place for place in whole.pos.tolist() if tuple(place) not in there]
+        assert len(hidden) == len(whole.z) - len(graph.z) == len(task.units.rows.rows(chosen)[0])
+        for atom_at, direction in zip(graph.pos[masked.atoms], masked.directions, strict=True):
+            back = torch.tensor(hidden, dtype=torch.float64) - atom_at
+            back -= EDGE * torch.round(back / EDGE)
+            cosines = back @ direction / back.norm(dim=1)
+            assert cosines.max().item() == pytest.approx(1, abs=1e-9)
+            assert back[cosines.argmax()].norm() < 3
+        assert graph.masked.sum().item() == len(masked.atoms)
+        assert len(set(masked.atoms.tolist())) == len(masked.atoms)
+
+
+def test_only_the_element_that_is_asked_for_is_hidden() -> None:
+    frames = molecules("CH3COOH", "CH3CH2OH")
+    task = masking(frames)
+    for seed in range(10):
+        left = task.example(torch.arange(2), seeded(seed)).graph.z
+        gone = Counter(frames.numbers.tolist()) - Counter(left.tolist())
+        assert gone == Counter({1: 5})
+
+
+def test_every_terminal_atom_goes_equally_often() -> None:
+    task = masking(molecules("CH4"))
+    hidden = Counter()
+    for seed in range(400):
+        left = task.example(torch.tensor([0]), seeded(seed)).graph.pos
+        gone = [n for n, place in enumerate(task.graphs.pos) if not (left == place).all(1).any()]
+        hidden.update(gone)
+    assert sorted(hidden) == [1, 2, 3, 4]
+    assert min(hidden.values()) > 70
+
+
+def test_a_frame_without_enough_neighbourhoods_is_refused() -> None:
+    with pytest.raises(UserError, match=r"masking_ratio \* neighbourhoods.*neighbourhoods=1"):
+        masking(molecules("CH4"), ratio=0.5)
+
+
+def test_any_atom_of_water_is_no_choice(tiny: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match="`atom` must be hydrogen or oxygen within water"):
+        tiny(pretrain__task={"name": "masking", "masking_ratio": 0.5, "atom": "any"})

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.core.records import EpochRecord, WorkResult
+from study.pipeline.job import Work
+from study.scheduling.asha import Asha
+from study.scheduling.journal import Journal
+from study.scheduling.optuna_search import OptunaProposals
+from study.scheduling.protocols import Later, Planned
+from study.space.search_space import Space, load_space
+from study.space.settings import EarlyStopping
+from study.space.trial import Trial
+
+METRIC = "val_force_rmse"
+SPACE = """\
+question: Which settings?
+seeds: [5, 6, 7]
+search: {trials: 16, seed: 1, repeat_best: 2}
+trial:
+  dataset: {name: tip3p_water}
+  model: {name: egnn}
+  pretrain:
+    choice:
+      -
+      - task: {name: masking, masking_ratio: {uniform: [0.1, 1.0]}}
+        epochs: 2
+        batch_size: 2
+  finetune:
+    task: {name: energy_forces}
+    epochs: 9
+    batch_size: 2
+    lr: {loguniform: [1e-5, 1e-2]}
+profiles: {quick: }
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    path = tmp_path / "search.yaml"
+    path.write_text(SPACE)
+    return load_space(str(path), "quick")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.jsonl", METRIC)
+
+
+def as_work(trial: Trial) -> Work:
+    return Work("trial", trial, "data")
+
+
+def proposals(space: Space, journal: Journal, slots: int = 1) -> OptunaProposals:
+    return OptunaProposals(space, as_work, slots, journal.entries())
+
+
+def error_of(planned: Planned) -> float:
+    """A made-up landscape: the best learning rate is 1e-3."""
+    return abs(planned.work.trial.finetune.lr - 1e-3) + 0.001
+
+
+def run(source: OptunaProposals, journal: Journal, number: int) -> list[Planned]:
+    """Run the next `number` trials one by one, each with one report."""
+    done = []
+    while len(done) < number:
+        planned = source.next()
+        if planned is None:
+            break
+        assert isinstance(planned, Planned)
+        done.append(planned)
+        journal.planned(planned)
+        entry = journal.entries()[planned.number]
+        if entry.over:
+            continue
+        value = error_of(planned)
+        journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: value}))
+        source.reported(planned.number, 1, value)
+        journal.ended(planned.work, WorkResult("completed"))
+        source.ended(planned.number, WorkResult("completed"), [value])
+    return done
+
+
+def test_the_best_proposals_are_repeated_with_all_seeds_beside_the_same_from_scratch(
+    space: Space, journal: Journal
+) -> None:
+    plan = run(proposals(space, journal), journal, 100)
+    proposed, repeats = plan[:16], plan[16:]
+    assert {p.work.trial.seed for p in proposed} == {5}
+    assert not any(p.exempt for p in proposed)
+    assert all(p.exempt for p in repeats)
+    assert [p.number for p in plan] == list(range(len(plan)))
+    for best in sorted(proposed, key=error_of)[:2]:
+        alike = [p.work.trial for p in plan if p.work.trial.finetune == best.work.trial.finetune]
+        own = [trial.seed for trial in alike if trial.pretrain == best.work.trial.pretrain]
+        scratch = [trial.seed for trial in alike if trial.pretrain is None]
+        assert sorted(own) == sorted(scratch) == [5, 6, 7]
+
+
+def test_proposals_wait_for_a_free_slot(space: Space, journal: Journal) -> None:
+    source = proposals(space, journal, slots=2)
+    for _ in range(2):
+        assert isinstance(source.next(), Planned)
+    assert source.next() is Later.LATER
+    source.ended(0, WorkResult("diverged"), [])
+    assert isinstance(source.next(), Planned)
+
+
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(space: Space, tmp_path: Path) -> None:
+    whole = Journal(tmp_path / "whole.jsonl", METRIC)
+    uninterrupted = run(proposals(space, whole), whole, 100)
+    pieces = tmp_path / "pieces.jsonl"
+    for cut in (2, 5, 9, 17, 20, 100):
+        journal = Journal(pieces, METRIC)
+        continued = run(proposals(space, journal), journal, cut)
+    assert continued == uninterrupted
+
+
+def more(space: Space, **changes: int) -> Space:
+    assert space.settings.search is not None
+    search = space.settings.search.model_copy(update=changes)
+    settings = space.settings.model_copy(update={"search": search})
+    return Space(space.path, space.profile, settings, space.body)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"trials": 20}, {"repeat_best": 4}, {"trials": 18, "repeat_best": 3}]
+)
+def test_a_finished_search_can_be_extended(
+    changes: dict[str, int], space: Space, journal: Journal
+) -> None:
+    before = run(proposals(space, journal), journal, 100)
+    extended = more(space, **changes)
+    plan = run(proposals(extended, journal), journal, 100)
+    search = extended.settings.search
+    assert search is not None
+    proposed = [planned for planned in plan if not planned.exempt]
+    assert len(proposed) == search.trials
+    assert proposed[:16] == [planned for planned in before if not planned.exempt]
+    numbers = {planned.work.key: planned.number for planned in [*before, *plan]}
+    assert len(set(numbers.values())) == len(numbers)
+    for planned in before:
+        assert numbers[planned.work.key] == planned.number
+    assert len({planned.number for planned in plan}) == len(plan)
+    best = sorted(proposed, key=error_of)[: search.repeat_best]
+    for planned in best:
+        arm = [
+            p.work.trial.seed
+            for p in plan
+            if p.work.trial.finetune == planned.work.trial.finetune
+            and p.work.trial.pretrain == planned.work.trial.pretrain
+        ]
+        assert sorted(arm) == [5, 6, 7]
+
+
+def test_a_planned_trial_that_had_not_ended_is_proposed_again(
+    space: Space, journal: Journal
+) -> None:
+    source = proposals(space, journal)
+    run(source, journal, 4)
+    cut_off = source.next()
+    assert isinstance(cut_off, Planned)
+    journal.planned(cut_off)
+    again = run(proposals(space, journal), journal, 5)
+    assert again[-1] == cut_off
+
+
+def test_optuna_learns_how_trials_ended(space: Space, journal: Journal) -> None:
+    source = proposals(space, journal)
+    ends = {0: ("completed", "COMPLETE"), 1: ("stopped", "PRUNED"), 2: ("diverged", "FAIL")}
+    for number, (status, _) in ends.items():
+        planned = source.next()
+        assert isinstance(planned, Planned)
+        journal.planned(planned)
+        source.reported(number, 1, 0.5)
+        journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: 0.5}))
+        result = WorkResult(status)  # type: ignore[arg-type]
+        journal.ended(planned.work, result)
+        source.ended(number, result, [0.5])
+    expected = [(state, {1: 0.5}) for _, state in ends.values()]
+    told = [(t.state.name, t.intermediate_values) for t in source.study.trials]
+    assert told == expected
+    restarted = proposals(space, journal)
+    for _ in ends:
+        restarted.next()
+    known = [(t.state.name, t.intermediate_values) for t in restarted.study.trials]
+    assert known == expected
+    assert [t.params for t in restarted.study.trials] == [t.params for t in source.study.trials]
+
+
+def asha(epochs: int = 9) -> Asha:
+    return Asha(EarlyStopping(grace_epochs=1, reduction_factor=3), epochs)
+
+
+def test_asha_stops_who_is_not_among_the_best_third_at_a_rung() -> None:
+    stopper = asha()
+    for number, value in enumerate((0.1, 0.2, 0.3)):
+        stopper.hopeless(number, 1, value)
+    assert stopper.hopeless(3, 1, 0.4)
+    assert not stopper.hopeless(4, 1, 0.05)
+
+
+def test_between_rungs_nobody_is_stopped() -> None:
+    stopper = asha()
+    for number in range(3):
+        stopper.hopeless(number, 1, 0.1)
+        stopper.hopeless(number, 3, 0.1)
+    assert not stopper.hopeless(0, 2, 9.0)
+
+
+def test_asha_decides_once_per_rung_and_never_at_the_last_epoch() -> None:
+    stopper = asha()
+    assert not stopper.hopeless(0, 1, 0.4)
+    for number, value in enumerate((0.1, 0.2, 0.3), start=1):
+        stopper.remember(number, [value])
+    assert not stopper.hopeless(0, 1, 0.4)
+    for number in range(1, 4):
+        stopper.remember(number, [0.1] * 9)
+    assert not stopper.hopeless(0, 9, 0.4)

@@ -1,0 +1,245 @@
+"""Models, tasks and data sets of the user's own; the example is the README's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from jsonschema import Draft7Validator
+
+from study import check, predict, rerun, run, status
+from study.core import user_code
+from study.core.atomic_io import append_json
+from study.core.errors import UserError
+from study.inference.ase_calculator import StudyCalculator
+from study.pipeline.job import Work
+from study.planning.study_dir import StudyFolder
+from study.space.json_schema import FILE
+from study.space.plugin_configs import keep, realized
+from study.space.search_space import Space, load_space
+from study.space.yaml_loader import read_yaml
+from tests.readme import REPOSITORY, example
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with the README's example."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "mine.yaml"):
+        (tmp_path / name).write_text(example(name))
+    return tmp_path
+
+
+def space(*changes: tuple[list[str], object]) -> Space:
+    return load_space("mine.yaml", "quick", changes)
+
+
+def work(content: Space, kind: str = "trial") -> Work:
+    """Of its pretrained trial."""
+    trial = Work("trial", content.samples[0], "data", code="code")
+    assert trial.pretraining is not None
+    return trial if kind == "trial" else trial.pretraining
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_the_example_keeps_every_contract(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main([str(here / "mine.py")]) == 0
+    shown = capsys.readouterr().out
+    assert {"PairSettings: ok", "PushSettings: ok", "Dimers: ok"} <= set(shown.splitlines())
+
+
+def test_the_example_runs_and_predicts_without_its_file(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--space", "mine.yaml", "--profile", "quick", "--dry-run"]) == 0
+    assert not (here / "runs").exists()
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "study.run", "--space", "mine.yaml", "--profile", "quick"]
+    subprocess.run([*command, "--no-report"], env=environment, check=True)
+    (here / "mine.py").unlink()
+    study = str(here / "runs/studies/mine-quick")
+    capsys.readouterr()
+    assert status.main([study, "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert state["counts"] == {"completed": 3}
+    assert [trial["label"] for trial in state["trials"]] == [
+        "pair scratch, seed 0",
+        "pair push size=0.05, seed 0",
+        "pair push size=0.1, seed 0",
+    ]
+    shutil.rmtree(state["trials"][1]["folder"])
+    assert rerun.main([study, "1"]) == 0
+    assert "epoch 4/4" in capsys.readouterr().out
+    dimer = Atoms("OH", [[0, 0, 0], [1.2, 0, 0]], cell=10 * np.eye(3), pbc=True)
+    dimer.write(here / "dimer.xyz", format="extxyz")
+    assert predict.main([study, "dimer.xyz", "--json", "--export", "model.pt2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    dimer.calc = StudyCalculator(study)
+    assert found["energy"] == pytest.approx(dimer.get_potential_energy(), rel=1e-5)
+    assert np.abs(found["forces"]).max() > 0
+    assert predict.main([study]) == 0
+    assert "predictions of 3 trials" in capsys.readouterr().out
+
+
+def test_code_that_has_changed_is_other_work(here: Path) -> None:
+    before = {kind: work(space(), kind).key for kind in ("trial", "pretrain")}
+    edit(here / "mine.py", "nn.SiLU(), nn.Linear", "nn.Tanh(), nn.Linear")
+    after = {kind: work(space(), kind).key for kind in ("trial", "pretrain")}
+    assert before["trial"] != after["trial"]
+    assert before["pretrain"] != after["pretrain"]
+
+
+def test_the_place_of_a_file_changes_nothing(here: Path) -> None:
+    before = work(space()).key
+    (here / "deep").mkdir()
+    (here / "mine.py").rename(here / "deep/mine.py")
+    edit(here / "mine.yaml", "mine.py", "deep/mine.py")
+    assert work(space()).key == before
+
+
+def test_a_file_that_a_trial_does_not_use_does_not_name_it(here: Path) -> None:
+    (here / "task.py").write_text(example("mine.py"))
+    edit(here / "mine.yaml", "push, code: mine.py", "push, code: task.py")
+    finetuned = Work("trial", space().grid()[0], "data", code="code")
+    assert finetuned.pretraining is None
+    before, pretrained = finetuned.key, work(space()).key
+    edit(here / "task.py", '"way back"', '"back"')
+    assert Work("trial", space().grid()[0], "data", code="code").key == before
+    assert work(space()).key != pretrained
+
+
+def test_a_study_whose_code_has_changed_is_refused(here: Path) -> None:
+    folder = StudyFolder(here / "runs", "mine-quick")
+    folder.write(space(), "sqlite:///nowhere.db", {})
+    append_json(folder.journal, {"event": "started"})
+    folder.check(space())
+    edit(here / "mine.py", "size=self.frames", "size=(self.frames)")
+    with pytest.raises(UserError, match=r"trial\.dataset\.sha256 was .*--name mine-quick-2"):
+        folder.check(space())
+
+
+def test_a_kept_copy_that_somebody_has_changed_is_not_run(here: Path) -> None:
+    planned = space()
+    keep(planned.resolved(), here / "runs")
+    (kept,) = (here / "runs" / "code").iterdir()
+    (trial, *_) = planned.grid()
+    assert realized(trial, here / "runs").model.build()
+    kept.write_text(f"open({str(here / 'ran')!r}, 'w')\n{kept.read_text()}")
+    with pytest.raises(UserError, match="is not the code that this was planned with"):
+        realized(trial, here / "runs")
+    assert not (here / "ran").exists()
+
+
+def test_defaults_of_the_class_count(here: Path) -> None:
+    edit(
+        here / "mine.py",
+        '    name: Literal["pair"]',
+        '    name: Literal["pair"]\n    cutoff: float = 2.5',
+    )
+    edit(here / "mine.yaml", ", cutoff: 3.0", "")
+    trial = space().samples[0]
+    assert trial.model.cutoff == 2.5
+    assert trial.model.model_dump()["stiffness"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "rule"),
+    [
+        ("hidden: 16", "hiden: 16", "5: trial.model.hiden", "did you mean `hidden`?"),
+        ("hidden: 16", "stiffness: 0", "5: trial.model.stiffness", "must be > 0.0, but got 0"),
+        ("hidden: 16", "hidden: x", "5: trial.model.hidden", "must be a whole number"),
+        ("size: {choice", "sise: {choice", "7: trial.pretrain.task.sise", "did you mean `size`?"),
+        ("[0.05, 0.1]", "[0.05, -1]", "7: trial.pretrain.task.size", "must be > 0.0"),
+        ("name: pair, ", "", "5: trial.model.name", "is required"),
+        ("name: pair", "name: pear", "5: trial.model.code", "derived from `study.plugins.Model`"),
+        ("pair, code: mine.py", "pair, code: our.py", "5: trial.model.code", "cannot be read"),
+        ("pair, code: mine.py", "pair, code: no_such", "5: trial.model.code", "ModuleNotFound"),
+        ("name: pair", "name: {choice: [pair]}", "5: trial.model.code", "are no holes"),
+        ("hidden: 16", "sha256: ab", "5: trial.model.code", "not that which the space says"),
+        ("{name: push", "{name: pair", "7: trial.pretrain.task.code", "`study.plugins.Task`"),
+    ],
+)
+def test_a_bad_setting_is_answered_with_line_key_and_rule(
+    here: Path, old: str, new: str, place: str, rule: str
+) -> None:
+    edit(here / "mine.yaml", old, new)
+    with pytest.raises(UserError) as refused:
+        space()
+    assert any(
+        problem.startswith(f"mine.yaml:{place}: ") and rule in problem
+        for problem in refused.value.problems
+    ), refused.value.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("import beside", "one whole file"),
+        ("from beside import thing", "one whole file"),
+        ("from . import thing", "one whole file"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_code_that_cannot_be_run_is_answered_in_a_line(here: Path, text: str, rule: str) -> None:
+    (here / "beside.py").write_text("thing = 1")
+    (here / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=rule) as refused:
+        space()
+    assert "\n" not in str(refused.value)
+
+
+def test_an_installed_package_is_named_by_all_its_sources(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = here / "site/pairs_of_mine"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (here / "mine.py").rename(package / "pair.py")
+    information = here / "site/pairs_of_mine-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: pairs-of-mine\nVersion: 1.0\n"
+    )
+    names = "".join(f"{name} = pairs_of_mine.pair\n" for name in ("pair", "push", "dimers"))
+    (information / "entry_points.txt").write_text(f"[pretraining_study]\n{names}")
+    monkeypatch.syspath_prepend(str(here / "site"))
+    edit(here / "mine.yaml", ", code: mine.py", "")
+    model = space().samples[0].model.model_dump()
+    assert model["code"] == "pairs_of_mine.pair"
+    before = model["sha256"]
+    (package / "other.py").write_text("1")
+    user_code._version_of.cache_clear()
+    assert space().samples[0].model.model_dump()["sha256"] != before
+    (package / "other.py").unlink()
+    user_code._version_of.cache_clear()
+    assert space().samples[0].model.model_dump()["sha256"] == before
+
+
+def test_editors_take_own_code_and_still_see_typing_errors(here: Path) -> None:
+    schema = Draft7Validator(json.loads(FILE.read_text()))
+    assert schema.is_valid(read_yaml(here / "mine.yaml"))
+    edit(here / "mine.yaml", "pair, code: mine.py", "egnn, stiffness: 1")
+    assert not schema.is_valid(read_yaml(here / "mine.yaml"))
+
+
+def test_a_study_is_read_again_without_its_code(here: Path) -> None:
+    resolved, file = json.loads(json.dumps(space().resolved())), here / "study.json"
+    trials, before = space().grid(), sys.modules.keys()
+    (here / "mine.py").unlink()
+    assert Space.from_resolved(file, resolved).grid() == trials
+    assert sys.modules.keys() == before
+    again = Work.from_json(json.loads(json.dumps(Work("trial", trials[1], "data").to_json())))
+    assert again.trial == trials[1]

@@ -1,0 +1,328 @@
+"""Compiled gradients against those of autograd."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from study.core.errors import UserError
+from study.core.seeding import seeded
+from study.datasets.frames import Frames
+from study.graphs.graph_set import GraphSet
+from study.models.build import build_model
+from study.models.config import EGNN, GNS, EquivariantTransformer, ForceNet, ModelConfig, SchNet
+from study.models.potential import Potential
+from study.tasks.config import Denoising, Masking, Mixed
+from study.tasks.config import EnergyForces as EnergyForcesSettings
+from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.pretext import build_pretext
+from study.tasks.task import Task, Term
+from study.training import compiler as training_compiler
+from study.training import fx_passes, program_cache
+from study.training.config import Stage
+from study.training.gradients import Engine
+from study.training.loop import COMPILED_FROM, compiles, fit
+
+aten = torch.ops.aten
+
+MODELS: dict[str, ModelConfig] = {
+    "egnn": EGNN(name="egnn", hidden=8, layers=2, basis=4),
+    "gns": GNS(name="gns", hidden=8, layers=2),
+    "forcenet": ForceNet(name="forcenet", hidden=8, layers=1, frequencies=4, max_n=2),
+}
+MASKING = Masking(name="masking", masking_ratio=0.5)
+MIXED = Mixed(
+    name="mixed", tasks=[{"task": MASKING}, {"task": Denoising(name="denoising"), "weight": 0.3}]
+)
+FINETUNING = EnergyForcesSettings(name="energy_forces", energy_weight=0.1)
+CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled code of the whole module."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As many entries as times that compiled code has run."""
+    found: list[int] = []
+    run = training_compiler.Program.__call__
+
+    def counting(self: training_compiler.Program, *inputs: object) -> object:
+        found.append(1)
+        return run(self, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_compiler.Program, "__call__", counting)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The number of threads is compiled in."""
+    torch.set_num_threads(1)
+
+
+def task_of(settings: EnergyForcesSettings | Masking | Mixed, frames: Frames) -> Task:
+    graphs = GraphSet.build(frames, 3.4, dtype=torch.float64)
+    if isinstance(settings, EnergyForcesSettings):
+        statistics = LabelStatistics.fit(graphs, torch.arange(len(frames)))
+        return EnergyForces(settings, graphs, statistics)
+    return build_pretext(settings, graphs)
+
+
+def model_of(name: str) -> Potential:
+    return build_model(MODELS[name], seed=0).double().train()
+
+
+def gradients(
+    model: Potential, task: Task, frames: Tensor, **options: object
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Loss and gradients of a batch that is always corrupted in the same way."""
+    model.zero_grad()
+    loss = Engine(model, **options).backward(task.terms(frames, seeded(3)))  # type: ignore[arg-type]
+    return loss, [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda case: getattr(case, "name", case))
+def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
+    name: str,
+    settings: EnergyForcesSettings | Masking | Mixed,
+    mixed_water: Frames,
+    store: Path,
+    calls: list[int],
+) -> None:
+    task, compiled = task_of(settings, mixed_water), model_of(name)
+    reference = copy.deepcopy(compiled)
+    for frames in ([0, 1, 2], [3, 1], [3, 0, 2, 1], [2]):
+        chosen = torch.tensor(frames)
+        calls.clear()
+        loss, found = gradients(compiled, task, chosen, compiled=True, store=store)
+        expected_loss, expected = gradients(reference, task, chosen)
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(compiled.state_dict(), reference.state_dict())
+        # A single frame has sizes of 1.
+        assert len(calls) == (len(task.terms(chosen, seeded(3))) if len(chosen) > 1 else 0)
+    assert list(store.glob("*.zip"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *MODELS.values(),
+        EGNN(name="egnn", hidden=8, layers=2, max_neighbors=5, vector_output="displacement"),
+        GNS(name="gns", hidden=8, layers=2, edge_update="legacy"),
+        ForceNet(name="forcenet", hidden=8, layers=1, force_input=True, norm="layer"),
+        SchNet(name="schnet", hidden=8, layers=2),
+        EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2, heads=2),
+    ],
+    ids=lambda settings: settings.name,
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_graph_is_right_for_all_sizes_above_one(
+    settings: ModelConfig, mixed_water: Frames, *, labelled: bool
+) -> None:
+    task = task_of(FINETUNING if labelled else MASKING, mixed_water)
+    model = build_model(settings, seed=0).double().train()
+    (term,), (other,) = (task.terms(torch.tensor(f), seeded(3)) for f in ([0, 1, 2], [3, 1]))
+    guards = training_compiler._traced(model, term).guards()
+    sizes = [training_compiler.varying_sizes(each.batch) for each in (term, other)]
+    assert sizes[0] != sizes[1]
+    assert all(ShapeEnv().evaluate_guards_expression(guards, each) for each in sizes)
+
+
+def stored(model: Potential, term: Term, store: Path) -> Path:
+    """The one file of code for the sizes of a term."""
+    (path,) = store.glob(f"{program_cache._key(model, term, 'float32')}-*.zip")
+    return path
+
+
+LOAD = """
+import sys, pathlib, torch
+torch.set_num_threads(1)
+from study.training import compiler as engine
+engine._compile = None
+program = engine._unpack(engine.read_hashed(pathlib.Path(sys.argv[1])))
+case = torch.load(sys.argv[2])
+for found, expected in zip(program.code(*case["inputs"]), case["outputs"], strict=True):
+    torch.testing.assert_close(found, expected)
+print("same")
+"""
+
+
+def test_another_process_runs_stored_code_without_compiling(
+    mixed_water: Frames, store: Path, tmp_path: Path
+) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
+    gradients(model, task, torch.arange(3), compiled=True, store=store)
+    (term,) = task.terms(torch.arange(4), seeded(3))
+    inputs = [
+        *training_compiler.weights_of(model),
+        *training_compiler.tensors_of(term.batch).values(),
+    ]
+    outputs = program_cache.load_or_compile(model, term, store).code(*inputs)
+    torch.save({"inputs": inputs, "outputs": list(outputs)}, tmp_path / "case.pt")
+    path = stored(model, term, store)
+    # A compiler that only tells its version, and no cache of inductor's.
+    compiler = tmp_path / "bin" / "g++"
+    compiler.parent.mkdir()
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *version*|-v) exec {shutil.which("g++")} "$@"; esac\n'
+        f'echo "$@" >> {tmp_path}/asked\nexit 1\n'
+    )
+    compiler.chmod(0o755)
+    hidden = {
+        "PATH": f"{compiler.parent}:{os.environ['PATH']}",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "empty"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(path), str(tmp_path / "case.pt")],
+        env=os.environ | hidden,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("same", 0), done.stderr
+    assert not (tmp_path / "asked").exists()
+
+
+def test_damaged_code_is_compiled_anew(
+    mixed_water: Frames, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("egnn")
+    (term,) = task.terms(torch.arange(3), seeded(3))
+    good = program_cache.load_or_compile(model, term, store)
+    path = stored(model, term, store)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged = tmp_path / path.name
+    damaged.write_bytes(content)
+    compiled: list[Potential] = []
+
+    def compile_again(model: Potential, term: object) -> training_compiler.Program:
+        del term
+        compiled.append(model)
+        return good
+
+    monkeypatch.setattr(training_compiler, "compile_program", compile_again)
+    monkeypatch.setattr(program_cache, "_pack", lambda _: path.read_bytes())
+    assert program_cache.load_or_compile(model, term, store) is not good
+    assert compiled == []
+    assert program_cache.load_or_compile(model, term, tmp_path) is good
+    assert compiled == [model]
+    (written,) = tmp_path.glob("*.zip")
+    assert written.read_bytes() == path.read_bytes()
+
+
+def test_a_resumed_compiled_run_ends_in_the_same_weights(
+    mixed_water: Frames, store: Path, tmp_path: Path
+) -> None:
+    stage = Stage(task=FINETUNING, epochs=4, batch_size=2, lr=1e-2, compile=True)
+    task, train = task_of(FINETUNING, mixed_water), torch.arange(3)
+
+    def run(folder: Path, epochs: int) -> Potential:
+        model = model_of("egnn")
+        metrics = fit(model, task, stage, train, torch.tensor([3]), 0, folder, store)
+        for _ in range(epochs):
+            next(metrics, None)
+        return model
+
+    whole = run(tmp_path / "whole", 5)
+    run(tmp_path / "killed", 2)
+    resumed = run(tmp_path / "killed", 5)
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, resumed.state_dict()[name]), name
+
+
+def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Path) -> None:
+    task, model = task_of(FINETUNING, mixed_water), model_of("gns")
+    model.freeze_beyond(0)
+    reference = copy.deepcopy(model)
+    _, found = gradients(model, task, torch.arange(3), compiled=True, store=store)
+    _, expected = gradients(reference, task, torch.arange(3))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    assert any(gradient is None for gradient in found)
+    assert any(gradient is not None for gradient in found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "frames", "expected"),
+    [(True, 1, True), (False, 10**6, False), (None, 200, True), (None, 198, False)],
+)
+def test_long_stages_compile_unless_told(
+    asked: bool | None,  # noqa: FBT001 - a parametrised value
+    frames: int,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    stage = Stage(task=FINETUNING, epochs=COMPILED_FROM // 100, batch_size=2, compile=asked)
+    assert compiles(stage, model_of("egnn"), frames) is expected
+
+
+def test_without_a_compiler_only_those_who_insist_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    stage = Stage(task=FINETUNING, epochs=10**6, batch_size=1)
+    assert not compiles(stage, model_of("egnn"), 100)
+    with pytest.raises(UserError, match="g\\+\\+"):
+        compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)
+
+
+def test_products_take_their_fastest_form_and_keep_their_values() -> None:
+    shapes = ((7, 4), (4, 3), (3,))
+    inputs = [torch.randn(shape, generator=seeded(0), dtype=torch.float64) for shape in shapes]
+
+    def act(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        return torch.addmm(bias, rows, weights) @ weights.T + rows @ weights @ weights.T
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    axes = (0, None, None)
+    fakes = [
+        training_compiler._fake(mode, value, axis) for value, axis in zip(inputs, axes, strict=True)
+    ]
+    traced = make_fx(act, tracing_mode="symbolic")(*fakes)
+    fx_passes.FastProducts()(traced.graph)
+    traced.recompile()
+    torch.testing.assert_close(traced(*inputs), act(*inputs))
+    assert not traced.graph.find_nodes(op="call_function", target=aten.addmm.default)
+    products = traced.graph.find_nodes(op="call_function", target=aten.mm.default)
+    assert len(products) == 4
+    # Columns of the right factor are contiguous in all of them.
+    assert all(product.args[1].meta["val"].stride()[0] == 1 for product in products)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_threads_add_up_rows_in_order_and_to_the_same(threads: int) -> None:
+    places, values = torch.tensor([0, 2, 2, 1, 0]), torch.randn(5, 4, generator=seeded(0))
+    inputs = torch.ones(3, 4), places, values
+
+    def act(sums: Tensor, places: Tensor, values: Tensor) -> Tensor:
+        return sums.index_put((places,), values, accumulate=True)
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    fakes = [training_compiler._fake(mode, each, None) for each in inputs]
+    traced = make_fx(act, tracing_mode="symbolic")(*fakes)
+    torch.set_num_threads(threads)
+    fx_passes.FastProducts()(traced.graph)
+    torch.set_num_threads(1)
+    traced.recompile()
+    by_hand = torch.stack([1 + values[places == row].sum(dim=0) for row in range(3)])
+    torch.testing.assert_close(traced(*inputs), by_hand)
+    found = [
+        len(traced.graph.find_nodes(op="call_function", target=target))
+        for target in (aten.index_put.default, aten.index_add.default)
+    ]
+    assert found == ([1, 0] if threads == 1 else [0, 1])
