@@ -1,8 +1,8 @@
 """Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
 Every model, pretraining task and data set is checked that the file, or the installed module,
-defines by a class derived from `study.plugins.Model`, `study.plugins.Task` or `study.plugins.DataSet`, whose
-settings all have defaults.
+defines by a class derived from `study.plugins.Model`, `study.plugins.Task` or
+`study.plugins.DataSet`, whose settings all have defaults.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
-    from study.datasets import config as datasets_config
-    from study.models import config as models_config
-    from study.tasks import config as tasks_config
+    from study.core.config import Plugin
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -25,7 +23,7 @@ SMALL = {"hidden": 8, "layers": 2}
 """Settings of a checked model, so that all checks take seconds."""
 
 
-def subjects(code: str) -> list[models_config.Model | tasks_config.Task | datasets_config.DataSet]:
+def subjects(code: str) -> list[Plugin]:
     """What a file or module defines, with small settings.
 
     Raises:
@@ -34,12 +32,13 @@ def subjects(code: str) -> list[models_config.Model | tasks_config.Task | datase
     from pydantic import ValidationError
 
     from study.core import user_code
-    from study.models import config as models_config
+    from study.models.config import Model
+    from study.space.plugin_configs import SHIPPED
 
     found = []
     for kind in user_code.classes(user_code.load(code)[0]):
-        name = user_code.name_of(kind, code)
-        small = SMALL if issubclass(kind, models_config.Model) else {}
+        name = user_code.name_of(kind, code, SHIPPED)
+        small = SMALL if issubclass(kind, Model) else {}
         try:
             found.append(kind.model_validate(small | {"name": name}))
         except ValidationError as error:
@@ -50,28 +49,28 @@ def subjects(code: str) -> list[models_config.Model | tasks_config.Task | datase
             ) from None
     if not found:
         raise UserError(
-            f"{code}: must define a class derived from `study.plugins.Model`, `study.plugins.Task` or "
-            "`study.plugins.DataSet`, but has none"
+            f"{code}: must define a class derived from `study.plugins.Model`, `study.plugins.Task` "
+            "or `study.plugins.DataSet`, but has none"
         )
     return found
 
 
-def examine(
-    subject: models_config.Model | tasks_config.Task | datasets_config.DataSet,
-) -> Iterator[tuple[str, str]]:
+def examine(subject: Plugin) -> Iterator[tuple[str, str]]:
     """Name of every check, and what is wrong; empty if nothing is."""
     from study.checks import dataset_contract, model_contract, task_contract
-    from study.datasets import config as datasets_config
-    from study.models import config as models_config
-    from study.tasks import config as tasks_config
+    from study.datasets.config import DataSet
+    from study.models.config import Model
+    from study.tasks.config import Task
 
     match subject:
-        case models_config.Model():
+        case Model():
             return model_contract.examine(subject.build, subject)
-        case tasks_config.Task():
+        case Task():
             return task_contract.examine(subject.build)
-        case datasets_config.DataSet():
+        case DataSet():
             return dataset_contract.examine(subject.build)
+        case _:
+            raise TypeError(f"{subject!r} is no model, task or data set")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,16 +90,16 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(lambda: int(sum(map(_check, subjects(chosen.code))) > 0))
 
 
-def _check(subject: models_config.Model | tasks_config.Task | datasets_config.DataSet) -> int:
+def _check(subject: Plugin) -> int:
     """Show what the checks say; how many failed."""
-    from study.datasets import config as datasets_config
+    from study.datasets.config import DataSet
 
     failed = 0
     for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
         sys.stdout.write(f"        {problem}\n" if problem else "")
-    if isinstance(subject, datasets_config.DataSet) and not failed:
+    if isinstance(subject, DataSet) and not failed:
         from study.datasets.diagnostics import warnings
 
         for line in warnings(subject.build()):

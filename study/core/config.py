@@ -19,11 +19,15 @@ class Config(BaseModel):
     )
 
 
+class Plugin(Config):
+    """What all settings classes of the user's own code derive from, by way of `study.plugins`."""
+
+
 class Own(Config):
     """Settings of code of the user's own, as they are written down.
 
-    The class in that code has checked them at the door (`study.plugins`); whoever only wants to know
-    what was done reads them without running it.
+    The class in that code has checked them at the door (`study.plugins`); whoever only wants to
+    know what was done reads them without running it.
     """
 
     model_config = ConfigDict(extra="allow")

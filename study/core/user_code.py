@@ -6,23 +6,19 @@ import ast
 import hashlib
 import importlib
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-from study.core.config import Own
+from study.core.config import Own, Plugin
 from study.core.errors import UserError, in_a_line
 from study.core.hashing import OWN_CODE, digest
-from study.datasets.config import DataSet
-from study.models.config import Model
-from study.space.plugin_configs import SHIPPED
-from study.tasks.config import Task
 
 PACKAGE = __name__.partition(".")[0]
 
-
-Kind = type[Model] | type[Task] | type[DataSet]
+Kind = type[Plugin]
 
 
 def classes(module: ModuleType) -> list[Kind]:
@@ -30,12 +26,12 @@ def classes(module: ModuleType) -> list[Kind]:
     found: list[Kind] = []
     for each in vars(module).values():
         mine = isinstance(each, type) and each.__module__ == module.__name__
-        if mine and issubclass(each, (Model, Task, DataSet)):
+        if mine and issubclass(each, Plugin):
             found.append(each)
     return found
 
 
-def name_of(kind: Kind, code: str) -> str:
+def name_of(kind: Kind, code: str, taken: Collection[str] = ()) -> str:
     """The name by which a space calls a class.
 
     Raises:
@@ -46,7 +42,7 @@ def name_of(kind: Kind, code: str) -> str:
         raise UserError(
             f'{code}: {kind.__name__} must have a name of its own, `name: Literal["my_name"]`'
         )
-    if names[0] in SHIPPED:
+    if names[0] in taken:
         raise UserError(f"{code}: {kind.__name__} must not be named {names[0]!r} as a shipped one")
     return str(names[0])
 
@@ -162,14 +158,14 @@ def _require_whole(parsed: ast.Module, code: str) -> None:
                 )
 
 
-def find(code: str, name: str, base: Kind, planned: str = "") -> Kind:
+def find(code: str, name: str, base: Kind, planned: str = "", taken: Collection[str] = ()) -> Kind:
     """The settings class of a name; `code` and `planned` as in `load`.
 
     Raises:
         UserError: if the code has none of that name and kind, or is not what was planned.
     """
     kinds = [kind for kind in classes(load(code, planned)[0]) if issubclass(kind, base)]
-    named = {name_of(kind, code): kind for kind in kinds}
+    named = {name_of(kind, code, taken): kind for kind in kinds}
     if name not in named:
         what = f"a class derived from `study.plugins.{base.__name__}`"
         raise UserError(
@@ -180,6 +176,7 @@ def find(code: str, name: str, base: Kind, planned: str = "") -> Kind:
 
 
 def kept_file(sha256: str, root: Path) -> Path:
+    """Where a file of this content is kept beside the results."""
     return root / "code" / f"{sha256}.py"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Discriminator, Field
 
-from study.core.config import OWN, SHIPPED, Config, Own, whose
+from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
 from study.datasets.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ DatasetConfig = Annotated[
 ]
 
 
-class DataSet(Config):
+class DataSet(Plugin):
     """Settings of a data set."""
 
     name: str

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, model_validator
 
-from study.core.config import OWN, SHIPPED, Config, Own, whose
+from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
 
 if TYPE_CHECKING:
     from study.models.potential import Potential
@@ -186,7 +186,7 @@ ModelConfig = Annotated[
 ]
 
 
-class Model(Network):
+class Model(Network, Plugin):
     """Settings of a model; `cutoff`, `hidden`, `layers` and `max_neighbors` are there already."""
 
     name: str

@@ -89,7 +89,7 @@ def _completed(block: Block, base: Kind, file: Path, place: str) -> Block:
         return block
     where = f"{file}:{block.lines['code']}: {place}.code: "
     try:
-        kind, sha256 = find(code, name, base), load(code)[1]
+        kind, sha256 = find(code, name, base, taken=SHIPPED), load(code)[1]
     except UserError as error:
         raise UserError(*(where + problem for problem in error.problems)) from None
     if block.get("sha256", sha256) != sha256:
@@ -111,7 +111,7 @@ def problems(value: Any, file: Path, place: tuple[str, ...]) -> list[str]:
         return []
     found = [line for key in value for line in problems(value[key], file, (*place, key))]
     if place[-1] in KINDS and {"code", "sha256", "name"} <= value.keys():
-        kind = find(value["code"], value["name"], KINDS[place[-1]])
+        kind = find(value["code"], value["name"], KINDS[place[-1]], taken=SHIPPED)
         given = {key: child for key, child in value.items() if key not in ("code", "sha256")}
         try:
             kind.model_validate(given)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, model_validator
 
-from study.core.config import OWN, SHIPPED, Config, Own, whose
+from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
 from study.core.properties import PROPERTIES, TARGETS
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Denoising(Config):
 
 
 class OwnTask(Own):
-    """A pretraining task of one's own: a class derived from `study.plugins.Task`, with its settings."""
+    """A pretraining task of one's own: settings of a class derived from `study.plugins.Task`."""
 
 
 Single = Annotated[Masking | Denoising, Field(discriminator="name")]
@@ -239,7 +239,7 @@ Shipped = Annotated[
 TaskConfig = Annotated[Annotated[Shipped, SHIPPED] | Annotated[OwnTask, OWN], Discriminator(whose)]
 
 
-class Task(Config):
+class Task(Plugin):
     """Settings of a pretraining task."""
 
     name: str
