@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from study.pipeline.job import Work
 from study.planning.plan import Plan
 from study.scheduling.asha import Asha
-from study.scheduling.early_stopping_audit import Audit
+from study.scheduling.early_stopping_audit import Audit, audit_of
 from study.scheduling.grid import Grid
-from study.scheduling.journal import Entry, Journal
+from study.scheduling.journal import Journal
 from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.protocols import EarlyStop, Proposals
 from study.space.trial import Trial
@@ -41,11 +41,4 @@ def build_search(
 
 def build_audit(plan: Plan, journal: Journal) -> Audit:
     """The plan's sample of what was stopped early, as the journal knows it."""
-    return audit_of(plan, journal.entries(), plan.audit)
-
-
-def audit_of(plan: Plan, entries: Mapping[int, Entry], size: int) -> Audit:
-    """A sample of so many of the trials that were stopped early."""
-    settings = plan.space.settings
-    seed = settings.search.seed if settings.search else settings.seeds[0]
-    return Audit(plan.name, seed, entries, size)
+    return audit_of(plan.name, plan.space.settings, journal.entries(), plan.audit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import time
 from collections import Counter
@@ -9,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from study.console import run_options
 from study.core.atomic_io import is_locked
 from study.core.records import OVER
 from study.pipeline.job import Work
 from study.pipeline.outcome import LOG, load_outcome
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyFolder
+from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
 
 LINES = 5
@@ -155,14 +156,19 @@ def study_state(root: Path, name: str) -> StudyState:
 def _audit(plan: Plan, command: str, entries: dict[int, Entry]) -> tuple[int, int]:
     """How many trials of the audit that the study's command asks for are finished, of how many."""
     words = shlex.split(command)
-    size = run_options.parser().parse_known_args(words[3:])[0].audit if "--audit" in words else None
+    size = _audit_size(words[3:]) if "--audit" in words else None
     if not size:
         return 0, 0
-    from study.driver.search_factory import audit_of
-
-    sample = audit_of(plan, entries, size).sample
+    sample = audit_of(plan.name, plan.space.settings, entries, size).sample
     outcomes = [load_outcome(planned.work.folder(plan.root)) for planned in sample]
     return sum(outcome is not None for outcome in outcomes), len(sample)
+
+
+def _audit_size(options: list[str]) -> int | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--audit", type=int)
+    size: int | None = parser.parse_known_args(options)[0].audit
+    return size
 
 
 def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:

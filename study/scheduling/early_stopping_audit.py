@@ -10,6 +10,7 @@ from study.core.hashing import digest
 from study.core.records import WorkResult
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
+from study.space.settings import Settings
 
 
 class Audit:
@@ -58,6 +59,19 @@ class Audit:
     def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
         """How a trial of the sample ended."""
         self.ends[number] = result.status, min(values, default=math.inf)
+
+
+def audit_of(name: str, settings: Settings, entries: Mapping[int, Entry], size: int) -> Audit:
+    """A sample of so many of the trials that were stopped early.
+
+    Args:
+        name: of the study.
+        settings: of its space.
+        entries: its journal.
+        size: of the sample.
+    """
+    seed = settings.search.seed if settings.search else settings.seeds[0]
+    return Audit(name, seed, entries, size)
 
 
 def _lowest(entry: Entry) -> float:
