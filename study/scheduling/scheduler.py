@@ -24,6 +24,7 @@ from study.pipeline.outcome import (
     save_oversized,
 )
 from study.scheduling.protocols import Allowance, EarlyStop, Later, Observer, Planned, Proposals
+from study.scheduling.shared_pretraining import SharedPretrainings
 from study.training.checkpoint import delete_checkpoints
 
 RETRIES = 3
@@ -85,10 +86,7 @@ class Conductor:
         self.size = size or {}
         self.running: dict[str, _Running] = {}
         self.ready: deque[_Running] = deque()
-        self.waiting: dict[str, list[Planned]] = {}
-        self.pretrainings: dict[str, WorkResult] = {}
-        self.sharing: dict[str, list[Work]] = {}
-        """Pretrainings that share epochs, by the key of the whole; the first is under way."""
+        self.shared = SharedPretrainings()
         self.numbers: dict[str, list[int]] = {}
         self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
         self.exhausted = False
@@ -98,7 +96,7 @@ class Conductor:
     @property
     def finished(self) -> bool:
         """No work is left to hand out, now or later."""
-        left = self.ready or self.waiting or self.running
+        left = self.ready or self.shared.waiting or self.running
         return self.put_off or (self.exhausted and not left)
 
     @property
@@ -224,24 +222,21 @@ class Conductor:
         """The trial itself, its pretraining, or none if it is finished or has to wait."""
         trial = _Running(planned.work, planned)
         pretraining, outcome = planned.work.pretraining, self._known_outcome(planned.work)
-        if pretraining is not None and pretraining.key not in (*self.pretrainings, *self.waiting):
+        if pretraining is not None and not self.shared.knows(pretraining):
             pretrained = self._known_outcome(pretraining)
             if pretrained is not None:
                 self._take_over(_Running(pretraining, None), pretrained)
             elif outcome is None:
-                self.waiting[pretraining.key] = [planned]
-                sharing = self.sharing.setdefault(pretraining.whole.key, [])
-                sharing.append(pretraining)
-                return _Running(pretraining, None) if len(sharing) == 1 else None
+                begins = self.shared.add(pretraining, planned)
+                return _Running(pretraining, None) if begins else None
         if outcome is not None:
             self._take_over(trial, outcome)
             return None
         if pretraining is None:
             return trial
-        if pretraining.key in self.waiting:
-            self.waiting[pretraining.key].append(planned)
+        if self.shared.join(pretraining, planned):
             return None
-        return self._after_pretraining(trial, self.pretrainings[pretraining.key])
+        return self._after_pretraining(trial, self.shared.results[pretraining.key])
 
     def _after_pretraining(self, trial: _Running, result: WorkResult) -> _Running | None:
         if result.status == "completed":
@@ -250,14 +245,6 @@ class Conductor:
         reason = f"its pretraining {result.status}: {result.reason}"
         self._tell_ended(trial, WorkResult("failed", reason))
         return None
-
-    def _let_go_on(self, done: Work) -> None:
-        """The next of the pretrainings that share epochs, the shortest first."""
-        sharing = self.sharing.get(done.whole.key, [])
-        if done in sharing:
-            sharing.remove(done)
-            sharing.sort(key=lambda work: work.epochs)
-            self.ready.extend(_Running(work, None) for work in sharing[:1])
 
     def _known_outcome(self, work: Work) -> Outcome | None:
         if work.key in self.earlier:
@@ -302,9 +289,9 @@ class Conductor:
             for number in self.numbers[running.work.key]:
                 self.proposals.ended(number, result, values)
             return
-        self.pretrainings[running.work.key] = result
-        self._let_go_on(running.work)
-        for planned in self.waiting.pop(running.work.key, []):
+        following, waiting = self.shared.end(running.work, result)
+        self.ready.extend(_Running(work, None) for work in following)
+        for planned in waiting:
             trial = self._after_pretraining(_Running(planned.work, planned), result)
             if trial is not None:
                 self.ready.append(trial)
