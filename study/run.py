@@ -117,17 +117,17 @@ def _verify_resume(plan: Plan, console: Console) -> int:
 def _foresee(plan: Plan, console: Console, chosen: argparse.Namespace) -> None:
     """Show what there is to do and what it will cost, estimated or measured."""
     from study.console.dry_run import Preview
-    from study.planning.remaining_cost import Experience
+    from study.planning.remaining_cost import Experience, RemainingCost
 
-    preview = Preview(plan, every_arm=chosen.verbose)
+    preview, left = Preview(plan, every_arm=chosen.verbose), RemainingCost(plan)
     preview.show(console)
     if chosen.probe:
         from study.planning.step_timer import Probe
 
-        cost = preview.cost(Probe(plan, "cuda" if preview.on_gpu else "cpu"))
+        cost = left.cost(Probe(plan, "cuda" if preview.on_gpu else "cpu"))
         preview.show_cost(console, cost, "measured")
     else:
-        cost = preview.cost(Experience(plan, on_gpu=preview.on_gpu))
+        cost = left.cost(Experience(plan, on_gpu=preview.on_gpu))
         preview.show_cost(console, cost, "estimated; --probe measures")
     if chosen.json:
         preview.say(cost)
@@ -136,10 +136,11 @@ def _foresee(plan: Plan, console: Console, chosen: argparse.Namespace) -> None:
 def _foretell(plan: Plan, console: Console) -> None:
     """Say how long a study that begins will take."""
     from study.console.dry_run import Preview
-    from study.planning.remaining_cost import Experience
+    from study.planning.remaining_cost import Experience, RemainingCost
 
     preview = Preview(plan)
-    preview.show_time(console, preview.cost(Experience(plan, on_gpu=preview.on_gpu)))
+    cost = RemainingCost(plan).cost(Experience(plan, on_gpu=preview.on_gpu))
+    preview.show_time(console, cost)
 
 
 def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:

@@ -13,24 +13,17 @@ from study.console.json_lines import say
 from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
 from study.datasets.config import DatasetConfig
-from study.datasets.prepare import folder_of, sizes_of
+from study.datasets.prepare import sizes_of
 from study.pipeline.job import Work
 from study.planning.arms import Arm, arms
-from study.planning.cost_model import STARTUP, Cost, bytes_of, weights
+from study.planning.cost_model import Cost
 from study.planning.plan import Plan
-from study.planning.remaining_cost import Source
 from study.space.distributions import listed
 from study.space.trial import Trial
 from study.training.config import Stage
 
 BESIDE = (8.0, 40.0)
 """Seconds that Ray, MLflow and the report take beside the trials of a small study."""
-
-PER_EPOCH, PER_PIECE, PER_STUDY = 6e3, 3e4, 4e6
-"""Bytes of records, in `work` and in MLflow; of a study also report, tables and a logged model."""
-
-CHECKPOINTS = 8
-"""Copies of the weights in two checkpoints: model, two moments, best."""
 
 MOST_ARMS = 30
 
@@ -122,22 +115,6 @@ class Preview:
         """Trials of a grid that differ in their seed alone."""
         return arms((Work("trial", trial, ""), None) for trial in self.plan.grid)
 
-    def cost(self, source: Source) -> Cost:
-        """What is left to be paid.
-
-        Of a search the cheapest of its `samples` counts, stopped as early as can be, and the
-        dearest.
-
-        Args:
-            source: of what a stage takes.
-        """
-        low = high = 0.0
-        for count, alternatives in self._left():
-            costs = [[self._seconds(source, *stage) for stage in each] for each in alternatives]
-            low += count * min(sum(least for least, _ in each) for each in costs)
-            high += count * max(sum(most for _, most in each) for each in costs)
-        return Cost((low, high), source.memory(), self._disk())
-
     def _is_unread(self, dataset: DatasetConfig) -> bool:
         """Whether its size is not known, so that the cost leaves it out."""
         return sizes_of(dataset, self.plan.root) is None
@@ -150,46 +127,6 @@ class Preview:
         has = f"this machine has {here / 1e9:.0f} GB"
         fitting = int(here / cost.memory)
         return f"; {has}: --max-concurrent {fitting}" if fitting else f"; {has}"
-
-    def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
-        """What is to be done how often, and in which ways."""
-        plan = self.plan
-        if plan.grid:
-            return [(1, [[stage]]) for stage in plan.left]
-        samples = [[(trial, stage) for stage in trial.stages] for trial in plan.space.samples]
-        return [(plan.trials - plan.over, samples)]
-
-    def _seconds(self, source: Source, trial: Trial, stage: Stage) -> tuple[float, float]:
-        least, most = source.seconds(trial, stage)
-        share = self._kept if stage is trial.finetune else 1.0
-        return share * least + STARTUP[0], most + STARTUP[1]
-
-    @property
-    def _kept(self) -> float:
-        """Share of its epochs that finetuning does at least, on average over a search."""
-        stopping = self.plan.space.settings.early_stopping
-        if stopping is None:
-            return 1.0
-        survive = 1 / stopping.reduction_factor
-        return survive + (1 - survive) * stopping.grace_epochs / self.plan.longest_finetuning
-
-    def _disk(self) -> float:
-        pieces = [(count, *stage) for count, options in self._left() for stage in options[0]]
-        largest = max((weights(trial) for _, trial, _ in pieces), default=0.0)
-        disk = PER_STUDY + CHECKPOINTS * largest * self.plan.slots
-        disk += sum(map(self._bytes_to_make, self.plan.datasets))
-        stopping = self.plan.space.settings.early_stopping is not None
-        for count, trial, stage in pieces:
-            disk += count * (2 * weights(trial) + stage.epochs * PER_EPOCH + PER_PIECE)
-            # Trials that were stopped keep theirs, for an audit.
-            if stopping and stage is trial.finetune:
-                disk += count * CHECKPOINTS * weights(trial)
-        return disk
-
-    def _bytes_to_make(self, dataset: DatasetConfig) -> float:
-        sizes = sizes_of(dataset, self.plan.root)
-        made = folder_of(dataset, self.plan.root).exists()
-        return bytes_of(sizes) if sizes and not made else 0.0
 
     def _holes_in_words(self) -> tuple[Row, list[Row]]:
         return ("searched", "values"), [*listed(self.plan.space.body)]

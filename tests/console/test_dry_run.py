@@ -21,7 +21,7 @@ from study.models.build import build_model
 from study.planning import plan
 from study.planning.cost_model import Cost, stage_memory, weights
 from study.planning.plan import Plan
-from study.planning.remaining_cost import Experience
+from study.planning.remaining_cost import Experience, RemainingCost
 from study.planning.study_dir import StudyFolder
 from study.space.search_space import SHIPPED, load_space
 from study.space.trial import Trial
@@ -35,8 +35,7 @@ def plan_of(path: Path, profile: str = "quick") -> Plan:
 
 
 def estimate(given: Plan) -> Cost:
-    view = Preview(given)
-    return view.cost(Experience(given, on_gpu=view.on_gpu))
+    return RemainingCost(given).cost(Experience(given, on_gpu=Preview(given).on_gpu))
 
 
 def shown(given: Plan, *, every_arm: bool = False) -> str:

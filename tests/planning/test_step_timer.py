@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.console.dry_run import Preview
 from study.core.errors import UserError
 from study.planning.cost_model import STARTUP, Cost
 from study.planning.plan import Plan
+from study.planning.remaining_cost import RemainingCost
 from study.planning.step_timer import Probe
 from study.space.search_space import load_space
 
@@ -46,7 +46,7 @@ def probe(space_file: Path, profile: str) -> Probe:
 
 
 def cost_of(probe: Probe) -> Cost:
-    return Preview(probe.plan).cost(probe)
+    return RemainingCost(probe.plan).cost(probe)
 
 
 def test_twice_the_epochs_cost_twice_the_compute(space_file: Path) -> None:
