@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.core import provenance
-from study.core.hashing import code_version
-from study.core.records import OVER, SCHEMA_VERSION, EpochRecord, Tag, WorkResult, flat
+from study.core.records import OVER, EpochRecord, Tag, WorkResult, flat
 from study.pipeline.job import Kind, Work
 from study.pipeline.outcome import load_outcome
 from study.scheduling.protocols import Planned
 from study.tracking.mlflow_db import is_local
+from study.tracking.run_tags import common_tags, tags_of_work
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -213,7 +212,7 @@ class StudyRuns:
         return max((point.step for point in history), default=0)
 
     def _create_study(self, name: str) -> str:
-        tags = self.tags | _common_tags("study")
+        tags = self.tags | common_tags("study")
         run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         return str(run.info.run_id)
 
@@ -232,21 +231,8 @@ class StudyRuns:
 
     def _create(self, work: Work, number: int | None) -> _Run:
         kind = self.kinds[work.kind]
-        tags = _common_tags(kind) | {
-            Tag.KEY: work.key,
-            Tag.DATA: work.data_hash,
-            "mlflow.parentRunId": self.study_run,
-            Tag.NOTE: _description(work, number),
-        }
-        if number is not None:
-            tags[Tag.NUMBER] = str(number)
-        if work.key in self.exempt:
-            tags[Tag.EXEMPT] = str(self.exempt[work.key])
-        if work.pretraining is not None:
-            tags[Tag.PRETRAINING] = work.pretraining.key
-        shares = work.kind == "pretrain" and not work.start
-        if shares and work.training.schedule_epochs is not None:
-            tags[Tag.WHOLE] = work.whole.key
+        exempt = self.exempt.get(work.key)
+        tags = tags_of_work(work, kind, self.study_run, number, exempt=exempt)
         found: list[Any] = []
         if work.key in self._asked_for:
             # The answer to an earlier try may have been lost on its way.
@@ -279,27 +265,3 @@ def _points(metrics: dict[str, float], step: int, now: int) -> list[Any]:
     from mlflow.entities import Metric
 
     return [Metric(name, value, now, step) for name, value in metrics.items()]
-
-
-def _common_tags(kind: str) -> dict[str, str]:
-    return {
-        Tag.KIND: kind,
-        "mlflow.source.name": "python -m study.run",
-        Tag.SCHEMA: str(SCHEMA_VERSION),
-        Tag.CODE: code_version(),
-        Tag.GIT: provenance.git_commit(),
-        Tag.PACKAGES: json.dumps(provenance.packages()),
-        Tag.HARDWARE: json.dumps(provenance.hardware()),
-    }
-
-
-def _description(work: Work, number: int | None) -> str:
-    """What a run is, in a few words."""
-    if work.start:
-        return f"**{work.label}**: done before; what it cost is not counted here."
-    trial, stage = work.trial, work.training
-    data = trial.dataset_of(stage).label
-    what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."
-    if work.pretraining is not None:
-        what += f" Starts from the run of *{work.pretraining.label}*."
-    return what + (f" Trial {number} of the study." if number is not None else "")

@@ -1,0 +1,65 @@
+"""Tags of a study's runs in MLflow, and their descriptions."""
+
+from __future__ import annotations
+
+import json
+
+from study.core import provenance
+from study.core.hashing import code_version
+from study.core.records import SCHEMA_VERSION, Tag
+from study.pipeline.job import Work
+
+
+def common_tags(kind: str) -> dict[str, str]:
+    """What every run of a study is tagged with."""
+    return {
+        Tag.KIND: kind,
+        "mlflow.source.name": "python -m study.run",
+        Tag.SCHEMA: str(SCHEMA_VERSION),
+        Tag.CODE: code_version(),
+        Tag.GIT: provenance.git_commit(),
+        Tag.PACKAGES: json.dumps(provenance.packages()),
+        Tag.HARDWARE: json.dumps(provenance.hardware()),
+    }
+
+
+def tags_of_work(
+    work: Work, kind: str, parent: str, number: int | None, *, exempt: bool | None
+) -> dict[str, str]:
+    """What the run of a piece of work is tagged with.
+
+    Args:
+        work: the work.
+        kind: that it is recorded as.
+        parent: the study's run.
+        number: of a trial, its place in the plan.
+        exempt: whether a trial is never stopped early; unknown of pretrainings.
+    """
+    tags = common_tags(kind) | {
+        Tag.KEY: work.key,
+        Tag.DATA: work.data_hash,
+        "mlflow.parentRunId": parent,
+        Tag.NOTE: _description(work, number),
+    }
+    if number is not None:
+        tags[Tag.NUMBER] = str(number)
+    if exempt is not None:
+        tags[Tag.EXEMPT] = str(exempt)
+    if work.pretraining is not None:
+        tags[Tag.PRETRAINING] = work.pretraining.key
+    shares = work.kind == "pretrain" and not work.start
+    if shares and work.training.schedule_epochs is not None:
+        tags[Tag.WHOLE] = work.whole.key
+    return tags
+
+
+def _description(work: Work, number: int | None) -> str:
+    """What a run is, in a few words."""
+    if work.start:
+        return f"**{work.label}**: done before; what it cost is not counted here."
+    trial, stage = work.trial, work.training
+    data = trial.dataset_of(stage).label
+    what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."
+    if work.pretraining is not None:
+        what += f" Starts from the run of *{work.pretraining.label}*."
+    return what + (f" Trial {number} of the study." if number is not None else "")
