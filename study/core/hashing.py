@@ -28,6 +28,7 @@ CODE_THAT_MATTERS = (
     "training/program_cache.py",
     "training/runtime.py",
     "training/schedule.py",
+    "training/state.py",
 )
 """Sources, relative to this package, that decide the numbers a trial produces."""
 

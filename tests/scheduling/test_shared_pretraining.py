@@ -53,7 +53,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     epochs, train = [], _Run.epoch
 
     def counted(run: _Run) -> dict[str, float]:
-        epochs.append(run.progress.epoch + 1)
+        epochs.append(run.state.progress.epoch + 1)
         return train(run)
 
     monkeypatch.setattr(_Run, "epoch", counted)
