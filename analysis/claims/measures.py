@@ -96,6 +96,7 @@ def _measured(base: Finding, trials: pd.DataFrame, value: float, told: str) -> F
 
 
 def resting_on(finding: Finding, trials: pd.DataFrame) -> Finding:
+    """The finding with the runs that it rests on."""
     runs = tuple(sorted(trials.run_id))
     return replace(finding, run_ids=runs, keys=frozenset(trials.key))
 

@@ -9,6 +9,7 @@ from analysis.comparisons.selection import column
 
 
 def with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFrame:
+    """Trials with what they cost together with their pretrainings."""
     clock = _clock(pd.concat([trials, pretrainings]))
     before = pretrainings.assign(
         seconds=pretrainings.seconds.astype(float),

@@ -1,6 +1,7 @@
 """A trained potential as one `torch.export` file, which runs without this package.
 
-The program takes z (N,), pos (N, 3) Å, edge_index (2, E) and shift (E, 3) Å, as `study.graphs.graph_set`
+The program takes z (N,), pos (N, 3) Å, edge_index (2, E) and shift (E, 3) Å, as
+`study.graphs.graph_set`
 defines them, of one structure with any number of atoms and edges, and gives its total energy
 (eV, float64) and forces (N, 3) eV/Å:
 

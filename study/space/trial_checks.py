@@ -7,6 +7,7 @@ from study.training.config import LABELLED, Stage
 
 
 def check_published(name: str, stage: Stage, place: str, published: tuple[int, ...]) -> None:
+    """Refuse a stage that the published split of its data set does not suit."""
     if not all(published):
         raise ValueError(
             f"`{place}` must have a published split with all three parts for `split: {{by: "
@@ -20,6 +21,7 @@ def check_published(name: str, stage: Stage, place: str, published: tuple[int, .
 
 
 def check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -> None:
+    """Refuse a stage whose data set lacks labels that it needs."""
     needed = stage.task.labels if isinstance(stage.task, LABELLED) else ()
     if any(gives_forces(task) for _, task in pretexts(name, stage)):
         needed = tuple(dict.fromkeys((*needed, "forces")))
@@ -32,10 +34,12 @@ def check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -
 
 
 def gives_forces(task: Denoising | Masking | OwnTask) -> bool:
+    """Whether a task tells the network forces."""
     return isinstance(task, Denoising) and task.given == "forces"
 
 
 def check_masks(name: str, stage: Stage, waters: int) -> None:
+    """Refuse a stage that has too little water to mask."""
     for place, masking in pretexts(name, stage):
         if not isinstance(masking, Masking) or masking.within != "water":
             continue

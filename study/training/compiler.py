@@ -1,4 +1,4 @@
-"""Gradients of a loss: by autograd, or by code compiled for the model.
+"""Loss and gradients as one program, compiled for a model.
 
 Forces are a gradient already, so training needs the gradient of a gradient, which `torch.compile`
 cannot give. Here loss, forces and gradients are traced to one graph first, and inductor compiles
@@ -70,6 +70,7 @@ class Program:
 
 
 def compile_program(model: Potential, term: Term) -> Program:
+    """A new program for a model and the sizes of a term."""
     traced = _traced(model, term)
     options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
     if next(model.parameters()).device.type == "cpu":
@@ -180,6 +181,7 @@ def weights_of(model: Potential) -> list[Tensor]:
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """Tensors of a batch, in the order of their names."""
     return {name: value.contiguous() for name, value in sorted(batch.to_dict().items())}
 
 
@@ -193,6 +195,7 @@ def _varying_axes(batch: Batch) -> dict[str, int]:
 
 
 def varying_sizes(batch: Batch) -> list[int]:
+    """Sizes that differ from batch to batch."""
     return [batch[name].shape[axis] for name, axis in _varying_axes(batch).items()]
 
 
