@@ -108,17 +108,15 @@ class Times:
 def trials(root: Path, count: int) -> list[Figure]:
     """Through Ray, by warm workers."""
     ray_cluster.connect(Resources(gpus=0), cpus=SLOTS)
-    from study.driver import (  # Ray must not be imported before it is known which cluster it joins.
-        ray_runner,
-        worker,
-    )
+    # Ray must not be imported before it is known which cluster it joins.
+    from study.driver import ray_runner
 
     works, times = [trial(seed) for seed in range(count)], Times()
     journal = Journal(root / "journal.jsonl", METRIC)
     tracker = _tracker(root)
     observers = [journal, tracker, times]
     conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
-    worker.perform = idle
+    ray_runner.perform = idle
     ray_runner.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
     ray_cluster.disconnect()
     behind = time.monotonic()

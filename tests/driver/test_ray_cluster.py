@@ -45,7 +45,7 @@ ray_cluster.disconnect()
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place for Ray's folders."""
-    monkeypatch.setattr(ray_places, "places", lambda: [tmp_path])
+    monkeypatch.setattr(ray_cluster, "places", lambda: [tmp_path])
     return tmp_path
 
 

@@ -27,7 +27,7 @@ from study.datasets.frames import read_header
 from study.datasets.sources import tip3p
 from study.datasets.sources.openmm_water import EQUILIBRATION_PIECES
 from study.datasets.splits import Splits
-from study.pipeline import setup
+from study.pipeline import execute
 from study.pipeline.execute import attempt
 from study.pipeline.job import Work
 from study.pipeline.outcome import require_weights
@@ -38,7 +38,7 @@ from study.scheduling.scheduler import Conductor
 from study.space.search_space import Space, load_space
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.tracker import Tracker
-from study.training import compiler, program_cache
+from study.training import program_cache
 from study.training.checkpoint import Checkpoint, load_tensors, newest_checkpoint, save_checkpoint
 from study.training.loop import DivergenceError
 from tests.faults.server import Server
@@ -138,10 +138,10 @@ class Mini:
         fakes: list[tuple[Any, str, Any]] = [
             (tip3p, "simulate", simulated),
             (tip3p, "_run_workers", _in_this_process),
-            (setup, "set_up", self._set_up),
-            (compiler, "fresh_cache", nullcontext),
+            (execute, "set_up", self._set_up),
+            (program_cache, "fresh_cache", nullcontext),
             (program_cache, "_key", lambda *_: "program"),
-            (compiler, "compile_program", lambda *_: program),
+            (program_cache, "compile_program", lambda *_: program),
             (program_cache, "_pack", lambda _: b"code"),
             (program_cache, "_unpack", lambda _: program),
         ]

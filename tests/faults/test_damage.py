@@ -21,7 +21,7 @@ from study.datasets.frames import Frames
 from study.pipeline.outcome import Outcome, load_outcome, save_outcome
 from study.planning.study_dir import StudyFolder
 from study.scheduling.journal import Journal
-from study.training import compiler, program_cache
+from study.training import program_cache
 from study.training.checkpoint import Checkpoint, newest_checkpoint, newest_state, save_checkpoint
 from tests.faults.cases import Undisturbed, again, disturb, listening, undisturbed
 from tests.faults.disk import FaultyDisk
@@ -110,7 +110,7 @@ def test_damaged_compiled_code_is_compiled_again(
     program = SimpleNamespace(suits=lambda _batch: True)
     compiled, unpacked = [], []
     monkeypatch.setattr(program_cache, "_key", lambda *_: "key")
-    monkeypatch.setattr(compiler, "compile_program", lambda *_: compiled.append(1) or program)
+    monkeypatch.setattr(program_cache, "compile_program", lambda *_: compiled.append(1) or program)
     monkeypatch.setattr(program_cache, "_pack", lambda _: bytes(range(256)))
     monkeypatch.setattr(
         program_cache, "_unpack", lambda content: unpacked.append(content) or program
@@ -134,7 +134,7 @@ def test_compiled_code_of_somebody_else_is_not_run(
     program = SimpleNamespace(suits=lambda _batch: True)
     compiled: list[int] = []
     monkeypatch.setattr(program_cache, "_key", lambda *_: "key")
-    monkeypatch.setattr(compiler, "compile_program", lambda *_: compiled.append(1) or program)
+    monkeypatch.setattr(program_cache, "compile_program", lambda *_: compiled.append(1) or program)
     monkeypatch.setattr(program_cache, "_pack", lambda _: b"code")
     unpacked: list[bytes] = []
     monkeypatch.setattr(

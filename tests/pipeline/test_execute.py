@@ -24,7 +24,7 @@ from study.datasets.frames import Frames
 from study.datasets.splits import split
 from study.models.build import build_model
 from study.models.potential import ConservativePotential
-from study.pipeline import execute, setup
+from study.pipeline import setup
 from study.pipeline.execute import attempt, perform
 from study.pipeline.job import Work
 from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, load_outcome, require_weights
@@ -184,7 +184,7 @@ def test_finished_work_is_not_done_again(
     water_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(execute, "fit", untrainable)
+    monkeypatch.setattr(setup, "fit", untrainable)
     for finished in (pretraining, work):
         records = list(perform(finished, done, water_folder))
         assert records == outcome_of(finished, done).history
@@ -337,13 +337,13 @@ def test_diverged_work_is_finished_and_not_done_again(
         yield {"val_loss": 1.0}
         raise DivergenceError("training loss is nan in epoch 2")
 
-    monkeypatch.setattr(execute, "fit", diverge)
+    monkeypatch.setattr(setup, "fit", diverge)
     records = list(perform(pretraining, tmp_path, water_folder))
     assert records == [EpochRecord("pretrain", 1, {"val_loss": 1.0})]
     outcome = outcome_of(pretraining, tmp_path)
     assert (outcome.result.status, outcome.weights) == ("diverged", None)
     assert outcome.result.reason == "training loss is nan in epoch 2"
-    monkeypatch.setattr(execute, "fit", untrainable)
+    monkeypatch.setattr(setup, "fit", untrainable)
     assert list(perform(pretraining, tmp_path, water_folder)) == records
     with pytest.raises(UserError, match="no finished pretraining"):
         next(perform(work, tmp_path, water_folder))
@@ -360,7 +360,7 @@ def start_of(
         raise KeyboardInterrupt
         yield {}
 
-    monkeypatch.setattr(execute, "fit", spy)
+    monkeypatch.setattr(setup, "fit", spy)
     with pytest.raises(KeyboardInterrupt):
         next(perform(Work("trial", trial, water.content_hash()), root, folder))
     return weights
@@ -425,7 +425,7 @@ def test_the_seed_decides_the_split_and_the_training(
         seen.extend([train.tolist(), validation.tolist(), rest[0]])
         yield {"val_force_rmse": 1.0, "seconds": 0.0, "cpu_seconds": 0.0}
 
-    monkeypatch.setattr(execute, "fit", spy)
+    monkeypatch.setattr(setup, "fit", spy)
     trial = tiny(pretrain=None, seed=seed)
     list(perform(Work("trial", trial, water.content_hash()), tmp_path, water_folder))
     expected = split(water, trial.split, seed)

@@ -153,9 +153,9 @@ def stored(model: Potential, term: Term, store: Path) -> Path:
 LOAD = """
 import sys, pathlib, torch
 torch.set_num_threads(1)
-from study.training import compiler as engine
-engine._compile = None
-program = engine._unpack(engine.read_hashed(pathlib.Path(sys.argv[1])))
+from study.training import program_cache
+program_cache.compile_program = None
+program = program_cache._unpack(program_cache.read_hashed(pathlib.Path(sys.argv[1])))
 case = torch.load(sys.argv[2])
 for found, expected in zip(program.code(*case["inputs"]), case["outputs"], strict=True):
     torch.testing.assert_close(found, expected)
@@ -217,7 +217,7 @@ def test_damaged_code_is_compiled_anew(
         compiled.append(model)
         return good
 
-    monkeypatch.setattr(training_compiler, "compile_program", compile_again)
+    monkeypatch.setattr(program_cache, "compile_program", compile_again)
     monkeypatch.setattr(program_cache, "_pack", lambda _: path.read_bytes())
     assert program_cache.load_or_compile(model, term, store) is not good
     assert compiled == []

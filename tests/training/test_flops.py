@@ -154,7 +154,9 @@ def test_the_energy_of_the_processors_is_shared_by_time(
     machine: Callable[[int, int], EnergyMeter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spent = [0.0]
-    monkeypatch.setattr("study.training.flops.time", SimpleNamespace(process_time=lambda: spent[0]))
+    monkeypatch.setattr(
+        "study.training.energy_meter.time", SimpleNamespace(process_time=lambda: spent[0])
+    )
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_CLK_TCK": 100}[name])
     meter = machine(999_000_000, 1000)
     spent[0] = 2.5
