@@ -24,10 +24,10 @@ COMMANDS = {
         "data",
         "doctor",
         "check",
-        "schema",
+        "space.json_schema",
         "completion",
     )
-} | {"run": "options"}
+} | {"run": "console.run_options"}
 """Modules of this package that are commands, and the modules that know their options."""
 OF_STUDIES = ("status", "predict", "dynamics", "rerun")
 """Commands that take the folder of a study."""

@@ -17,7 +17,6 @@ from study.console import label_options
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
 from study.core.provenance import cores
-from study.datasets.readers.detect import settings_of
 from study.datasets.sizes import SplitBy
 from study.datasets.sources.catalog import SETS, bring
 
@@ -141,6 +140,7 @@ def _import(chosen: argparse.Namespace) -> None:
     from pydantic import TypeAdapter
 
     from study.datasets.config import DatasetConfig
+    from study.datasets.readers.detect import settings_of
 
     kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
     _prepare(kind.validate_python(settings_of(chosen.file)), chosen.out)
