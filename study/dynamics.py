@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
-from study.inference.nve import Moment, nve, steadiness, temperature_of, thermalize
+from study.inference.nve import EnergySample, nve, steadiness, temperature_of, thermalize
 
 if TYPE_CHECKING:
-    from study.inference.trained_model import Trained
+    from study.inference.trained_model import TrainedTrial
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -111,7 +111,7 @@ def _steps(chosen: argparse.Namespace) -> int:
     return steps
 
 
-def _remark(trained: Trained) -> str:
+def _remark(trained: TrainedTrial) -> str:
     """What dynamics with this model leave out."""
     from study.datasets.config import TIP3PWater
 
@@ -124,7 +124,7 @@ def _remark(trained: Trained) -> str:
     )
 
 
-def _write(path: Path, moments: Sequence[Moment], atoms: int) -> None:
+def _write(path: Path, moments: Sequence[EnergySample], atoms: int) -> None:
     """A row per moment: ps, eV, eV per atom, K."""
     from study.core.atomic_io import write_bytes
 

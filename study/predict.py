@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from study.inference.predictor import TrainedPotential
-    from study.inference.trained_model import Trained
+    from study.inference.trained_model import TrainedTrial
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -75,13 +75,13 @@ def _predict_test_frames(chosen: argparse.Namespace) -> None:
 
 
 def _log(chosen: argparse.Namespace) -> None:
-    from study.inference.trained_model import find_trained
+    from study.inference.trained_model import resolve_trained_model
     from study.planning.study_dir import StudyFolder
 
     folder = chosen.model.expanduser().resolve()
     if not (folder / "study.json").exists():
         raise UserError(f"{chosen.model}: --log and --register take the folder of a study")
-    trained = find_trained(folder)
+    trained = resolve_trained_model(folder)
     from study.tracking.model_registry import log_model
 
     uri = log_model(trained, StudyFolder(folder.parent.parent, folder.name), chosen.register)
@@ -94,9 +94,9 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
             raise UserError(f"{option} {path}: must not exist yet; remove it, or name another file")
     structures = read_structures(chosen.structures)
     from study.inference.predictor import TrainedPotential
-    from study.inference.trained_model import find_trained
+    from study.inference.trained_model import resolve_trained_model
 
-    trained = find_trained(chosen.model)
+    trained = resolve_trained_model(chosen.model)
     sys.stderr.write(f"model: {trained.label}\n")
     if trained.outdated:
         sys.stderr.write(
@@ -120,7 +120,9 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
         _show(rows, structures)
 
 
-def _predict_scalars(chosen: argparse.Namespace, trained: Trained, structures: list[Atoms]) -> None:
+def _predict_scalars(
+    chosen: argparse.Namespace, trained: TrainedTrial, structures: list[Atoms]
+) -> None:
     """The same for a number of each structure; its name and unit stand with it."""
     from study.inference.predictor import TrainedScalar
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
-    from study.pipeline.job import Work
+    from study.pipeline.job import Job
     from study.planning.study_dir import StudyFolder
     from study.space.settings import Resources
 
@@ -64,22 +64,22 @@ def _rerun(chosen: argparse.Namespace) -> int:
     return 0 if result.status == "completed" else 1
 
 
-def _perform(work: Work, study: StudyFolder, device: str, resources: Resources) -> None:
+def _perform(work: Job, study: StudyFolder, device: str, resources: Resources) -> None:
     """The trial and, before it, its pretraining."""
     frames = study.frames_of(work.data_hash)
-    from study.pipeline.execute import perform
-    from study.training.runtime import set_up
+    from study.pipeline.execute import run_job
+    from study.training.runtime import configure_process
 
-    set_up(resources.cpus, device, deterministic=resources.deterministic)
+    configure_process(resources.cpus, device, deterministic=resources.deterministic)
     for part in filter(None, (work.pretraining, work)):
         sys.stdout.write(f"{part.label}\n  {part.folder(study.root)}\n")
-        for record in perform(part, study.root, frames, device):
+        for record in run_job(part, study.root, frames, device):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
             sys.stdout.write(f"  epoch {record.epoch}/{part.epochs}: {values}\n")
             sys.stdout.flush()
 
 
-def _work(study: StudyFolder, number: int) -> Work:
+def _work(study: StudyFolder, number: int) -> Job:
     from study.scheduling.journal import Journal
 
     entries = Journal(study.journal, "").entries()

@@ -11,8 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from study.console import run_options
-from study.core.errors import MACHINE_FAULT, MachineError, UserError, of_disk
-from study.core.signals import UNFINISHED, Ending, heeded
+from study.core.errors import MACHINE_FAULT, MachineError, UserError, os_error_message
+from study.core.signals import EXIT_UNFINISHED, ShutdownRequest, handle_signals
 from study.driver.conduct import conduct
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     chosen = run_options.parser().parse_args(arguments)
     chosen.command = run_options.command(sys.argv[1:] if arguments is None else arguments)
-    ending = Ending()
+    ending = ShutdownRequest()
     try:
-        with heeded(run_options.seconds_left(chosen)) as ending:
+        with handle_signals(run_options.seconds_left(chosen)) as ending:
             return _run(chosen, ending)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         return MACHINE_FAULT
     except OSError as error:
         sys.stderr.write(
-            f"{of_disk(error)}; mend that and run the same command again, it goes on from what is "
-            "done\n"
+            f"{os_error_message(error)}; fix this and rerun the same "
+            "command; completed work is reused\n"
         )
         return MACHINE_FAULT
     except KeyboardInterrupt:
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return ending.code
 
 
-def _run(chosen: argparse.Namespace, ending: Ending) -> int:
+def _run(chosen: argparse.Namespace, ending: ShutdownRequest) -> int:
     plan, reason = _plan(chosen)
     limit = run_options.budget(chosen)
     run_options.patience(chosen)
@@ -100,7 +100,7 @@ def _run(chosen: argparse.Namespace, ending: Ending) -> int:
         failed = session.failed or not all(entry.over for entry in entries)
         return FAILED if failed else 0
     spoken.print(f"\n--budget {chosen.budget} is spent; the same command with more goes on.")
-    return UNFINISHED
+    return EXIT_UNFINISHED
 
 
 def _verify_resume(plan: Plan, console: Console) -> int:

@@ -125,7 +125,7 @@ def _list(names: list[str], root: Path, console: Console) -> None:
 
 def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     from study.console.formatting import duration
-    from study.core.records import METRICS, OVER
+    from study.core.records import FINAL_STATUSES, METRICS
 
     console.print(f"{state.plan.name}: {state.question}", style="bold")
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
@@ -138,7 +138,7 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
         console.print("  audit      {} of {} stopped trials finished".format(*state.audit))
     console.print(f"  compute    {duration(state.compute)} in finished trials")
     console.print(f"  last news  {_ago(state.quiet)}")
-    shown = [t for t in state.trials if every or t.status not in (*OVER, "failed")]
+    shown = [t for t in state.trials if every or t.status not in (*FINAL_STATUSES, "failed")]
     if shown:
         console.print()
         console.print(_trial_table(shown, state.metric))

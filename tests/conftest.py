@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.config import EGNN
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyFolder
 from study.scheduling.journal import Journal
@@ -290,10 +290,10 @@ def small_study(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> Stud
     study.write(space, "sqlite:///nowhere.db", {"water": water.content_hash()})
     journal = Journal(study.journal, space.settings.metric)
     for number, trial in enumerate(space.grid()):
-        work = Work("trial", trial, water.content_hash())
+        work = Job("trial", trial, water.content_hash())
         journal.planned(Planned(number, work))
         for part in filter(None, (work.pretraining, work)):
-            for record in perform(part, root, root / "data" / "water"):
+            for record in run_job(part, root, root / "data" / "water"):
                 journal.recorded(part, record)
         outcome = load_outcome(work.folder(root))
         assert outcome is not None

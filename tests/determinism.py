@@ -20,13 +20,13 @@ from typing import Any
 
 from study.datasets.frames import Frames
 from study.models.build import MODELS
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.space.trial import Trial
 from study.training.checkpoint import load_tensors
 from study.training.loop import PausedError
-from study.training.runtime import set_up
+from study.training.runtime import configure_process
 from tests.benchmarks.water import water_box
 
 FRAMES, BATCH = 16, 2
@@ -94,7 +94,7 @@ def train(
     Returns:
         By stage: file of the weights, metrics of all epochs and of the end, and steps.
     """
-    trial = Work("trial", trial_of(name, way), Frames.load(frames).content_hash())
+    trial = Job("trial", trial_of(name, way), Frames.load(frames).content_hash())
     assert trial.pretraining is not None
     return {
         work.stage: _perform(work, frames, root, way.device, (cuts or {}).get(work.stage, set()))
@@ -102,12 +102,12 @@ def train(
     }
 
 
-def _perform(work: Work, frames: Path, root: Path, device: str, steps: set[int]) -> dict[str, Any]:
+def _perform(work: Job, frames: Path, root: Path, device: str, steps: set[int]) -> dict[str, Any]:
     cut, ended = Cut(steps), 0
     while True:
         cut.asked = False
         try:
-            list(perform(work, root, frames, device, cut))
+            list(run_job(work, root, frames, device, cut))
         except PausedError:
             ended += 1
         else:
@@ -133,7 +133,7 @@ def all_models(
     models: Sequence[str], way: Way, frames: Path, root: Path, cuts: int
 ) -> dict[str, list[dict[str, Any]]]:
     """What `train` says of each model, and if there are to be cuts, of the same in pieces."""
-    set_up(1, way.device, deterministic=way.deterministic)
+    configure_process(1, way.device, deterministic=way.deterministic)
     found = {}
     for name in models:
         whole = train(name, way, frames, root / "whole")

@@ -29,10 +29,10 @@ from typing import Any
 import psutil
 
 from study.core.atomic_io import write_hashed
-from study.core.records import EpochRecord, Tag, WorkResult
-from study.core.signals import Ending
+from study.core.records import EpochRecord, JobResult, Tag
+from study.core.signals import ShutdownRequest
 from study.driver import ray_cluster
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
@@ -52,14 +52,14 @@ Figure = tuple[str, float, float]
 """What, measured, at most."""
 
 
-def trial(seed: int, epochs: int = EPOCHS) -> Work:
+def trial(seed: int, epochs: int = EPOCHS) -> Job:
     settings = {
         "dataset": {"name": "tip3p_water"},
         "model": {"name": "egnn"},
         "finetune": {"task": {"name": "energy_forces"}, "epochs": epochs, "batch_size": 2},
         "seed": seed,
     }
-    return Work("trial", Trial.model_validate(settings), "data")
+    return Job("trial", Trial.model_validate(settings), "data")
 
 
 def record(epoch: int) -> EpochRecord:
@@ -72,11 +72,11 @@ def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
     """Stands for `study.driver.worker.perform`: everything but training."""
     from ray.tune import report
 
-    work = Work.from_json(config["work"])
+    work = Job.from_json(config["work"])
     history = [record(epoch) for epoch in range(1, EPOCHS + 1)]
     for each in history:
         report({"record": json.dumps(asdict(each)), "told": []})
-    folder, result = work.folder(Path(root)), WorkResult("completed", metrics={"test": 1.0})
+    folder, result = work.folder(Path(root)), JobResult("completed", metrics={"test": 1.0})
     weights = write_hashed(folder, "weights", ".safetensors", bytes(1000))
     save_outcome(folder, Outcome(result, history, weights))
     report({"result": json.dumps(asdict(result)), "told": []})
@@ -92,13 +92,13 @@ class Times:
     def planned(self, planned: Planned) -> None:
         """Nothing to note."""
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Nothing to note."""
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """Nothing to note."""
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Note it."""
         del work, result
         self.ends.append(time.monotonic())
@@ -117,7 +117,9 @@ def trials(root: Path, count: int) -> list[Figure]:
     observers = [journal, tracker, times]
     conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
     ray_runner.perform = idle
-    ray_runner.run(conductor, Resources(gpus=0), root, FRAMES, root / "ray", Ending(), 3600.0)
+    ray_runner.run(
+        conductor, Resources(gpus=0), root, FRAMES, root / "ray", ShutdownRequest(), 3600.0
+    )
     ray_cluster.disconnect()
     behind = time.monotonic()
     assert tracker.close("FINISHED"), tracker.problem
@@ -148,7 +150,7 @@ def points(root: Path, count: int) -> list[Figure]:
             told = time.monotonic()
             tracker.recorded(work, record(epoch))
             longest = max(longest, time.monotonic() - told)
-        tracker.ended(work, WorkResult("completed"))
+        tracker.ended(work, JobResult("completed"))
     while tracker._tasks.qsize():
         time.sleep(0.1)
     assert tracker.close("FINISHED"), tracker.problem
@@ -204,7 +206,7 @@ def _disturbed(
         tracker.recorded(work, record(epoch))
         waits.append(time.monotonic() - began)
         time.sleep(PAUSE)
-    tracker.ended(work, WorkResult("completed"))
+    tracker.ended(work, JobResult("completed"))
     whole = tracker.close("FINISHED")
     return [
         ("seconds that an epoch waited at most", max(waits), 1.0),
@@ -240,7 +242,7 @@ def _begin(root: Path, number: int) -> bool:
     tracker.started(work, 0)
     for epoch in range(1, EPOCHS + 1):
         tracker.recorded(work, record(epoch))
-    tracker.ended(work, WorkResult("completed"))
+    tracker.ended(work, JobResult("completed"))
     return tracker.close("FINISHED")
 
 

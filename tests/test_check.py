@@ -54,7 +54,11 @@ def test_good_parts_of_ones_own_pass(model_file: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("old", "new", "broken"),
     [
-        ('fade(length, self.settings.cutoff, "smooth")', "1.0", ["smooth at the cutoff"]),
+        (
+            'cutoff_envelope(length, self.settings.cutoff, "smooth")',
+            "1.0",
+            ["smooth at the cutoff"],
+        ),
         (
             "features = self.embedding(graph)",
             "features = torch.ones(len(graph.z), self.settings.hidden).to(length)",

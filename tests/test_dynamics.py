@@ -15,11 +15,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from study.datasets.frames import Frames
 from study.dynamics import main
 from study.inference.ase_calculator import StudyCalculator
-from study.inference.nve import Moment, nve, steadiness, temperature_of, thermalize
+from study.inference.nve import EnergySample, nve, steadiness, temperature_of, thermalize
 from study.models.egnn import EGNN
 from study.planning.study_dir import StudyFolder
 
-STIFFNESS, LENGTH, STRETCH = 30.0, 1.2, 0.1
+STIFFNESS, LENGTH, BOND_TOLERANCE = 30.0, 1.2, 0.1
 """eV/Å², Å and Å of a diatomic molecule."""
 
 
@@ -46,14 +46,14 @@ class Bond(Calculator):
 @pytest.mark.parametrize("timestep", [0.5, 1.0])
 def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
     """It conserves p²/2m + k x² (1 - (ω dt/2)²)/2, so that E varies by k x² (ω dt)²/8."""
-    atoms = Atoms("N2", [[0, 0, 0], [LENGTH + STRETCH, 0, 0]])
+    atoms = Atoms("N2", [[0, 0, 0], [LENGTH + BOND_TOLERANCE, 0, 0]])
     atoms.calc = Bond()
     frequency = np.sqrt(STIFFNESS / (atoms.get_masses()[0] / 2))
     moments = list(nve(atoms, timestep, 500))
     assert [moment.time for moment in moments[:3]] == [0, timestep / 1000, 2 * timestep / 1000]
     assert len(moments) == 501
     totals = [moment.total for moment in moments]
-    stretched = STIFFNESS * STRETCH**2 / 2
+    stretched = STIFFNESS * BOND_TOLERANCE**2 / 2
     expected = stretched * (frequency * timestep * units.fs) ** 2 / 4
     assert totals[0] == pytest.approx(stretched)
     assert np.ptp(totals) == pytest.approx(expected, rel=0.01)
@@ -66,7 +66,7 @@ def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
 
 def test_drift_and_fluctuation_are_those_of_a_line_with_ripples() -> None:
     moments = [
-        Moment(step / 100, 5.0, 0.3 * step / 100 + 0.01 * (-1) ** step) for step in range(800)
+        EnergySample(step / 100, 5.0, 0.3 * step / 100 + 0.01 * (-1) ** step) for step in range(800)
     ]
     found = steadiness(moments, 3)
     assert found.drift == pytest.approx(100, rel=1e-3)

@@ -19,7 +19,7 @@ from study.core import user_code
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.inference.ase_calculator import StudyCalculator
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.planning.study_dir import StudyFolder
 from study.space.json_schema import FILE
 from study.space.plugin_configs import keep, realized
@@ -41,9 +41,9 @@ def space(*changes: tuple[list[str], object]) -> Space:
     return load_space("mine.yaml", "quick", changes)
 
 
-def work(content: Space, kind: str = "trial") -> Work:
+def work(content: Space, kind: str = "trial") -> Job:
     """Of its pretrained trial."""
-    trial = Work("trial", content.samples[0], "data", code="code")
+    trial = Job("trial", content.samples[0], "data", code="code")
     assert trial.pretraining is not None
     return trial if kind == "trial" else trial.pretraining
 
@@ -112,11 +112,11 @@ def test_the_place_of_a_file_changes_nothing(here: Path) -> None:
 def test_a_file_that_a_trial_does_not_use_does_not_name_it(here: Path) -> None:
     (here / "task.py").write_text(example("mine.py"))
     edit(here / "mine.yaml", "push, code: mine.py", "push, code: task.py")
-    finetuned = Work("trial", space().grid()[0], "data", code="code")
+    finetuned = Job("trial", space().grid()[0], "data", code="code")
     assert finetuned.pretraining is None
     before, pretrained = finetuned.key, work(space()).key
     edit(here / "task.py", '"way back"', '"back"')
-    assert Work("trial", space().grid()[0], "data", code="code").key == before
+    assert Job("trial", space().grid()[0], "data", code="code").key == before
     assert work(space()).key != pretrained
 
 
@@ -241,5 +241,5 @@ def test_a_study_is_read_again_without_its_code(here: Path) -> None:
     (here / "mine.py").unlink()
     assert Space.from_resolved(file, resolved).grid() == trials
     assert sys.modules.keys() == before
-    again = Work.from_json(json.loads(json.dumps(Work("trial", trials[1], "data").to_json())))
+    again = Job.from_json(json.loads(json.dumps(Job("trial", trials[1], "data").to_json())))
     assert again.trial == trials[1]

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from study.core.atomic_io import append_json, read_json_lines
 from study.core.errors import UserError
-from study.core.records import WorkResult
+from study.core.records import JobResult
 from study.datasets.frames import Frames, read_header
 from study.datasets.prepare import prepare
 from study.datasets.readers.conformers import box
 from study.datasets.splits import split
 from study.inference.ase_calculator import StudyCalculator
 from study.inference.predictor import TrainedPotential
-from study.inference.trained_model import find_trained
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.inference.trained_model import resolve_trained_model
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.planning.study_dir import StudyFolder
 from study.predict import main
@@ -45,7 +45,7 @@ def structure(frames: Frames, index: int) -> Atoms:
     return made
 
 
-def trials_of(study: StudyFolder) -> list[tuple[Work, Outcome]]:
+def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
     found = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
@@ -62,7 +62,7 @@ def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolde
     trials = trials_of(small_study)
     errors = [min(r.metrics["val_force_rmse"] for r in end.history) for _, end in trials]
     best, _ = trials[int(np.argmin(errors))]
-    assert find_trained(small_study.path).work == best
+    assert resolve_trained_model(small_study.path).work == best
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -70,7 +70,7 @@ def test_predictions_have_the_test_errors_that_training_found(
     small_study: StudyFolder, water: Frames, number: int
 ) -> None:
     work, outcome = trials_of(small_study)[number]
-    potential = TrainedPotential(find_trained(work.folder(small_study.root)))
+    potential = TrainedPotential(resolve_trained_model(work.folder(small_study.root)))
     test = split(water, work.trial.split, work.trial.seed).test
     structures = [structure(water, index) for index in test]
     predicted = list(potential.predict(structures))
@@ -183,7 +183,7 @@ def test_the_command_shows_the_errors_against_labels(
 
 
 def refusal(small_study: StudyFolder, atoms: Atoms) -> str:
-    potential = TrainedPotential(find_trained(small_study.path))
+    potential = TrainedPotential(resolve_trained_model(small_study.path))
     with pytest.raises(UserError) as refused:
         list(potential.predict([atoms]))
     return refused.value.problems[0]
@@ -240,10 +240,10 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
 
 
 def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: StudyFolder) -> None:
-    best = find_trained(copied.path).work
+    best = resolve_trained_model(copied.path).work
     # An audit has finished it, so its folder has an outcome.
-    Journal(copied.journal, "val_force_rmse").ended(best, WorkResult("stopped"))
-    assert find_trained(copied.path).work.key != best.key
+    Journal(copied.journal, "val_force_rmse").ended(best, JobResult("stopped"))
+    assert resolve_trained_model(copied.path).work.key != best.key
 
 
 def change_journal(study: StudyFolder, old: str, new: str) -> None:
@@ -305,7 +305,7 @@ def test_a_folder_without_a_study_is_no_study(
 
 
 def test_damaged_weights_are_not_used(small_study: StudyFolder, tmp_path: Path) -> None:
-    trained = find_trained(small_study.path)
+    trained = resolve_trained_model(small_study.path)
     content = bytearray(trained.weights.read_bytes())
     content[-1] ^= 1
     damaged = tmp_path / trained.weights.name
@@ -320,7 +320,7 @@ def test_an_exported_model_predicts_the_same_without_its_class(
     given, out = tmp_path / "water.extxyz", tmp_path / "model.pt2"
     ase.io.write(given, structure(water, 0))
     assert main([str(small_study.path), str(given), "--export", str(out)]) == 0
-    potential = TrainedPotential(find_trained(small_study.path))
+    potential = TrainedPotential(resolve_trained_model(small_study.path))
     atoms = structure(triclinic_water, 0)[:9]
     graph = potential.graph([atoms])
     program = torch.export.load(out).module()
@@ -342,11 +342,11 @@ def test_a_potential_of_molecules_takes_them_without_a_cell(
     dataset = {"name": "ase_file", "path": str(given)}
     trial = tiny(dataset=dataset, pretrain=None, split={"by": "frame"}, finetune__epochs=2)
     folder = prepare(trial.dataset, tmp_path, 1, lambda *_: None)
-    work = Work("trial", trial, read_header(folder)["content_hash"])
-    list(perform(work, tmp_path, folder))
+    work = Job("trial", trial, read_header(folder)["content_hash"])
+    list(run_job(work, tmp_path, folder))
     Journal(tmp_path / "studies" / "s" / "journal.jsonl", "").planned(Planned(0, work))
     place, out = work.folder(tmp_path), tmp_path / "model.pt2"
-    potential = TrainedPotential(find_trained(place), precision="float64")
+    potential = TrainedPotential(resolve_trained_model(place), precision="float64")
     inside = alone[0].copy()
     inside.cell, inside.pbc = box(inside.positions), True
     (energy, forces), (same, same_forces) = potential.predict([alone[0], inside])
@@ -357,6 +357,6 @@ def test_a_potential_of_molecules_takes_them_without_a_cell(
     moved.calc = StudyCalculator(place)
     assert _slope(moved, 0, 1) == pytest.approx(forces[0, 1], abs=1e-6)
     assert main([str(place), str(given), "--export", str(out), "--json"]) == 0
-    graph = TrainedPotential(find_trained(place)).graph([alone[0]])
+    graph = TrainedPotential(resolve_trained_model(place)).graph([alone[0]])
     exported, _ = torch.export.load(out).module()(graph.z, graph.pos, graph.edge_index, graph.shift)
     assert float(exported) == pytest.approx(energy, rel=1e-5)

@@ -16,8 +16,8 @@ from study.console.json_lines import JsonLines
 from study.console.progress_table import Display
 from study.core import provenance
 from study.core.atomic_io import write_hashed
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.planning.arms import names_of
 from study.scheduling.budget import Budget, seconds_in
@@ -173,9 +173,9 @@ def test_a_time_of_day_that_is_over_is_tomorrows() -> None:
     assert 22.9 * 3600 < run_options.seconds_until(hour_ago) < 23.1 * 3600
 
 
-def work(tiny: Any, seed: int) -> Work:
+def work(tiny: Any, seed: int) -> Job:
     trial: Trial = tiny(pretrain=None, seed=seed)
-    return Work("trial", trial, "d", "c")
+    return Job("trial", trial, "d", "c")
 
 
 class Endless:
@@ -190,7 +190,7 @@ class Endless:
 
     def reported(self, number: int, epoch: int, value: float) -> None: ...
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None: ...
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None: ...
 
 
 def costing(epoch: int, seconds: float) -> EpochRecord:
@@ -223,7 +223,7 @@ def test_a_spent_budget_takes_over_what_is_done(tiny: Any, tmp_path: Path) -> No
     for trial in trials:
         folder = trial.folder(tmp_path)
         weights = write_hashed(folder, "weights", ".safetensors", b"")
-        save_outcome(folder, Outcome(WorkResult("completed"), [costing(1, 9.0)], weights))
+        save_outcome(folder, Outcome(JobResult("completed"), [costing(1, 9.0)], weights))
     grid = Grid(trials, {}, exempt=True)
     conductor = Conductor(grid, "val_force_rmse", tmp_path, [budget], allowance=budget)
     assert not conductor.has_work()
@@ -263,7 +263,7 @@ def test_verbose_says_every_epoch_off_a_terminal(tiny: Any, *, verbose: bool) ->
 def test_work_that_differs_in_any_setting_has_another_name(tiny: Any) -> None:
     changes = [{"finetune__precision": "bf16"}, {"finetune__precision": "float32"}]
     changes.append(changes[0] | {"pretrain__precision": "bf16"})
-    works = [Work("trial", tiny(**each), "d") for each in changes]
+    works = [Job("trial", tiny(**each), "d") for each in changes]
     pretrainings = [each.pretraining for each in works if each.pretraining]
     names = names_of(works) | names_of(pretrainings)
     assert len({work.label for work in works}) == 1
@@ -283,7 +283,7 @@ def test_json_lines_tell_what_happens(tiny: Any, capsys: pytest.CaptureFixture[s
     lines.planned(Planned(0, trial))
     lines.started(trial, 0)
     lines.recorded(trial, record(1, 0.05))
-    lines.ended(trial, WorkResult("failed", "too hot"))
+    lines.ended(trial, JobResult("failed", "too hot"))
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["event"] for event in events] == ["planned", "started", "epoch", "ended"]
     assert {event["key"] for event in events} == {trial.key}
@@ -302,7 +302,7 @@ def test_no_color_means_no_colour(
         console = Console(force_terminal=True, width=100)
         shown = display(console, every_epoch=False)
         shown.started(work(tiny, 0), 0)
-        shown.ended(work(tiny, 0), WorkResult("failed", "too hot"))
+        shown.ended(work(tiny, 0), JobResult("failed", "too hot"))
         with console.capture() as captured:
             console.print(shown._render())
         colours[value] = "\x1b[31m" in captured.get()
@@ -319,7 +319,7 @@ def test_the_time_left_of_a_trial_follows_its_speed(tiny: Any) -> None:
     assert shown.lines[trial.key].seconds_left is None
     shown.recorded(trial, EpochRecord("finetune", 2, {"seconds": 8.0, "val_force_rmse": 0.1}))
     assert shown.lines[trial.key].seconds_left == 4
-    shown.ended(trial, WorkResult("completed"))
+    shown.ended(trial, JobResult("completed"))
     assert shown.lines[trial.key].seconds_left is None
 
 
@@ -327,19 +327,19 @@ def test_work_done_before_counts_as_reused_and_saved(tiny: Any) -> None:
     shown, trial = display(Console(), every_epoch=False), work(tiny, 0)
     shown.started(trial, 0)
     shown.recorded(trial, EpochRecord("finetune", 3, {"seconds": 300.0, "val_force_rmse": 0.1}))
-    shown.ended(trial, WorkResult("completed"))
+    shown.ended(trial, JobResult("completed"))
     assert "1 reused, 5 min saved" in summary_of(shown)
 
 
 def test_a_pretraining_that_two_trials_share_is_saved_once(tiny: Any) -> None:
     shown = display(Console(), every_epoch=False)
-    trials = [Work("trial", tiny(finetune__lr=lr), "d", "c") for lr in (0.1, 0.2)]
+    trials = [Job("trial", tiny(finetune__lr=lr), "d", "c") for lr in (0.1, 0.2)]
     pretraining = trials[0].pretraining
     assert pretraining is not None
     shown.started(pretraining, None)
     shown.lines[pretraining.key].began -= 400
     shown.recorded(pretraining, EpochRecord("pretrain", 2, {"seconds": 360.0, "val_loss": 0.1}))
-    shown.ended(pretraining, WorkResult("completed"))
+    shown.ended(pretraining, JobResult("completed"))
     shown.started(trials[0], 0)
     assert not any("reused" in part for part in summary_of(shown))
     shown.started(trials[1], 1)
@@ -372,7 +372,7 @@ def test_long_warnings_are_shown_whole(tiny: Any) -> None:
     shown, trial = display(console, every_epoch=False), work(tiny, 0)
     reason = " ".join(f"word{number}" for number in range(30))
     shown.started(trial, 0)
-    shown.ended(trial, WorkResult("failed", reason))
+    shown.ended(trial, JobResult("failed", reason))
     with console.capture() as captured:
         console.print(shown._render())
     assert reason in " ".join(captured.get().split())

@@ -21,9 +21,9 @@ from mlflow import MlflowClient
 from study.core.records import Tag
 from study.datasets.frames import read_header
 from study.inference.predictor import TrainedPotential
-from study.inference.trained_model import find_trained
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.inference.trained_model import resolve_trained_model
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.scheduling.journal import Journal
 from study.space.search_space import load_space
@@ -176,7 +176,7 @@ def test_a_study_that_is_done_gets_its_report_and_mlflow_that_and_the_best_model
     mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
     model = mlflow.pyfunc.load_model(uri)
     told = model.predict(model.input_example)
-    best = TrainedPotential(find_trained(folder))
+    best = TrainedPotential(resolve_trained_model(folder))
     row = model.input_example.iloc[0]
     atoms = Atoms(row["numbers"], row["positions"], cell=row["cell"], pbc=True)
     ((energy, forces),) = best.predict([atoms])
@@ -280,7 +280,7 @@ def wait_for(condition: Iterator[bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def works_of(out: Path, study: str) -> list[Work]:
+def works_of(out: Path, study: str) -> list[Job]:
     return [entry.planned.work for entry in journal_of(out, study).entries().values()]
 
 
@@ -330,9 +330,9 @@ def undisturbed(
     torch.set_num_threads(1)
     try:
         for trial in space.grid():
-            work = Work("trial", trial, read_header(header.parent)["content_hash"])
+            work = Job("trial", trial, read_header(header.parent)["content_hash"])
             for piece in filter(None, (work.pretraining, work)):
-                list(perform(piece, root, header.parent))
+                list(run_job(piece, root, header.parent))
     finally:
         torch.set_num_threads(threads)
     return root

@@ -9,8 +9,8 @@ import pytest
 from filelock import FileLock
 
 from study import rerun, status
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
 from study.planning.study_dir import StudyFolder
 from study.planning.study_state import TrialState, study_state
@@ -29,11 +29,11 @@ def journal_of(study: StudyFolder) -> Journal:
     return Journal(study.journal, "val_force_rmse")
 
 
-def work_of(study: StudyFolder, number: int) -> Work:
+def work_of(study: StudyFolder, number: int) -> Job:
     return journal_of(study).entries()[number].planned.work
 
 
-def more_work(study: StudyFolder, lr: float = 0.02) -> Work:
+def more_work(study: StudyFolder, lr: float = 0.02) -> Job:
     """A trial that has not run, planned as number 4."""
     known = work_of(study, 3)
     finetune = known.trial.finetune.model_copy(update={"lr": lr})
@@ -104,7 +104,7 @@ def test_a_failed_trial_is_shown_with_reason_log_and_way_to_run_it_alone(
     copied: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = more_work(copied)
-    journal_of(copied).ended(work, WorkResult("failed", "ValueError: too hot"))
+    journal_of(copied).ended(work, JobResult("failed", "ValueError: too hot"))
     folder = work.folder(copied.root)
     folder.mkdir()
     (folder / LOG).write_text("".join(f"line {number}\n" for number in range(9)))
@@ -133,7 +133,7 @@ def test_a_study_is_not_done_before_its_audit_is(
 ) -> None:
     work, journal = more_work(copied), journal_of(copied)
     journal.recorded(work, EpochRecord("finetune", 1, {"val_force_rmse": 0.3}))
-    journal.ended(work, WorkResult("stopped", "worse than others"))
+    journal.ended(work, JobResult("stopped", "worse than others"))
     space, command = copied.recorded_space(), "python -m study.run --space ratio.yaml"
     copied.write(space, "", {}, command)
     assert study_state(copied.root, copied.name).word == "done"

@@ -7,11 +7,11 @@ import pandas as pd
 
 from analysis.comparisons.arms import arms, is_search
 from analysis.records.study_tables import Study
-from study.core.records import SPENT
+from study.core.records import COST_METRICS
 
 
 def cost(study: Study) -> pd.DataFrame:
-    """What each stage took: stage, pieces of work, median seconds, and the sums of `SPENT`.
+    """What each stage took: stage, pieces of work, median seconds, and the sums of `COST_METRICS`.
 
     A sum is not a number where some work that has begun does not tell it. Work that went on from
     other work of the study counts what it added: a pretraining that went on where a shorter one
@@ -25,8 +25,8 @@ def cost(study: Study) -> pd.DataFrame:
 def reuse(study: Study) -> pd.DataFrame:
     """Per pretraining: task, trials that started from it, and what they took and saved.
 
-    Columns `SPENT` are of the work itself, after that which it went on from; `saved_` with these
-    names what as many separate pretrainings would have cost more.
+    Columns `COST_METRICS` are of the work itself, after that which it went on from; `saved_` with
+    these names what as many separate pretrainings would have cost more.
     """
     uses = study.trials.pretraining.value_counts()
     names = arms(study).drop_duplicates("pretraining").set_index("pretraining").pretext
@@ -34,7 +34,7 @@ def reuse(study: Study) -> pd.DataFrame:
     table["task"] = table.key.map(names)
     table["trials"] = [int(uses.get(key, 0)) for key in table.key]
     own = _pretrainings(study)
-    for name in SPENT:
+    for name in COST_METRICS:
         alone = study.pretrainings[name].astype(float)
         table[name] = own[name]
         table[f"saved_{name}"] = alone * table.trials.clip(lower=1) - own[name]
@@ -42,21 +42,21 @@ def reuse(study: Study) -> pd.DataFrame:
 
 
 def saved_by_sharing(study: Study) -> dict[str, float]:
-    """What separate pretrainings would have cost more, by the names of `SPENT`."""
+    """What separate pretrainings would have cost more, by the names of `COST_METRICS`."""
     table = reuse(study)
-    return {name: _sum(table, f"saved_{name}") for name in SPENT}
+    return {name: _sum(table, f"saved_{name}") for name in COST_METRICS}
 
 
 def saved_by_stopping(study: Study) -> dict[str, float]:
-    """What stopped trials would still have cost, at their own pace, by the names of `SPENT`."""
+    """What stopped trials would still have cost, at their own pace, by `COST_METRICS`."""
     stopped = study.trials[study.trials.status == "stopped"]
     if stopped.empty or not is_search(study):
-        return dict.fromkeys(SPENT, 0.0)
+        return dict.fromkeys(COST_METRICS, 0.0)
     curves = study.curves[study.curves.stage == "finetune"]
     done = stopped.run_id.map(curves.groupby("run_id").epoch.max()).astype(float)
     left = pd.to_numeric(stopped["finetune.epochs"]).astype(float) / done - 1
-    spent = stopped[list(SPENT)].astype(float)
-    return {name: _sum(spent.mul(left, axis=0), name) for name in SPENT}
+    spent = stopped[list(COST_METRICS)].astype(float)
+    return {name: _sum(spent.mul(left, axis=0), name) for name in COST_METRICS}
 
 
 def _pretrainings(study: Study) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def _pretrainings(study: Study) -> pd.DataFrame:
     table = study.pretrainings
     shared = table.key.where(table.whole.isna(), table.whole)
     added = {}
-    for name in SPENT:
+    for name in COST_METRICS:
         values = table[name].astype(float)
         added[name] = values - values.sort_values().groupby(shared).shift().fillna(0)
     return table.assign(**added)
@@ -77,7 +77,7 @@ def _audits(study: Study) -> pd.DataFrame:
     """
     stopped = study.trials.drop_duplicates("key").set_index("key")
     added = {}
-    for name in SPENT:
+    for name in COST_METRICS:
         values = study.audits[name].astype(float)
         before = study.audits.key.map(stopped[name].astype(float)).fillna(0)
         added[name] = values - before.where(before <= values, 0)
@@ -87,7 +87,7 @@ def _audits(study: Study) -> pd.DataFrame:
 def _summed(stage: str, work: pd.DataFrame) -> dict[str, object]:
     row: dict[str, object] = {"stage": stage, "pieces": len(work)}
     row["median"] = work.seconds.median() if len(work) else np.nan
-    return row | {name: _sum(work, name) for name in SPENT}
+    return row | {name: _sum(work, name) for name in COST_METRICS}
 
 
 def _sum(work: pd.DataFrame, name: str) -> float:

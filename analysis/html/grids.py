@@ -23,7 +23,7 @@ from analysis.formatting import (
     spread,
 )
 from analysis.records.study_tables import Study
-from study.core.records import SPENT
+from study.core.records import COST_METRICS
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def excluded_grid(study: Study) -> Grid:
 def cost_grid(study: Study) -> Grid:
     """What each stage took, the whole study, and what was saved; a column only if it is known."""
     table = cost(study)
-    known = [name for name in SPENT if table[name].notna().any()]
+    known = [name for name in COST_METRICS if table[name].notna().any()]
     columns = [Column("Stage", numeric=False), Column("Runs"), Column("Median")]
     columns += [Column(SPENT_WORDS[name]) for name in known]
     rows = [

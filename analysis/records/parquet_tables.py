@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from analysis.records.mlflow_reader import Run
 from study.core.atomic_io import remove, write_json, write_with
 from study.core.errors import UserError
-from study.core.records import METRICS, PROPERTY_METRICS, SCHEMA_VERSION, SPENT, Tag
+from study.core.records import COST_METRICS, METRICS, PROPERTY_METRICS, SCHEMA_VERSION, Tag
 
 MANIFEST = "tables.json"
 """SHA-256 of each table, whose footer has no checksum, and which export they are of."""
@@ -39,7 +39,7 @@ FINAL = [
     name
     for name in METRICS
     if name not in PROPERTY_METRICS
-    and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *SPENT})
+    and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *COST_METRICS})
 ]
 COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
 """Whole numbers that the study tells of a finished piece of work, as tags."""
@@ -192,7 +192,7 @@ def _finals(run: Run) -> dict[str, float]:
     """Metrics without a stage; compute of unfinished work is that of its last epoch."""
     last = {point.metric.partition("/")[2]: point.value for point in run.points}
     finals = {point.metric: point.value for point in run.points if "/" not in point.metric}
-    return {name: last[name] for name in SPENT if name in last} | finals
+    return {name: last[name] for name in COST_METRICS if name in last} | finals
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:

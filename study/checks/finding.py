@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from study.core.errors import in_a_line
+from study.core.errors import one_line
 
 GIB = 2**30
 """Bytes."""
@@ -60,4 +60,4 @@ def outcome(check: Callable[[Any], str], subject: Any) -> str:
     try:
         return check(subject)
     except Exception as problem:
-        return in_a_line(problem)
+        return one_line(problem)

@@ -21,7 +21,7 @@ SAME = 1e-8
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderTest:
     """The model under examination.
 
     Args:
@@ -52,14 +52,14 @@ class Subject:
         )
 
 
-def _shapes(subject: Subject) -> str:
+def _shapes(subject: ModelUnderTest) -> str:
     energy, forces, vectors = subject.predict(subject.water, subject.water)
     atoms = 2 * len(subject.water.numbers)
     got, asked = [tuple(t.shape) for t in (energy, forces, vectors)], [(2,), (atoms, 3), (atoms, 3)]
     return "" if got == asked else f"energies, forces and vectors must be {asked}, but got {got}"
 
 
-def _finite(subject: Subject) -> str:
+def _finite(subject: ModelUnderTest) -> str:
     cell = 20 * np.eye(3)
     for places in ([[0, 0, 0]], [[0, 0, 0], [9, 9, 9]], [[1, 1, 1], [1, 1, 1], [1, 1, 2]]):
         structure = Structure(np.full(len(places), 8, np.uint8), np.array(places, float), cell)
@@ -68,7 +68,7 @@ def _finite(subject: Subject) -> str:
     return ""
 
 
-def _gradient(subject: Subject) -> str:
+def _gradient(subject: ModelUnderTest) -> str:
     graph = subject.graph(subject.water)
     forces = subject.model(graph).forces.detach()
     move = torch.randn(graph.pos.shape, generator=_generator(), dtype=torch.float64)
@@ -87,13 +87,13 @@ def _gradient(subject: Subject) -> str:
     return f"along a line the energy falls by {-slope:.6g} eV/Å, but the forces say {work:.6g}"
 
 
-def _translations(subject: Subject) -> str:
+def _translations(subject: ModelUnderTest) -> str:
     water = subject.water
     moved = Structure(water.numbers, water.positions + np.array([0.7, -11.3, 2.9]), water.cell)
     return _difference(subject.predict(moved), subject.predict(water), "moving all atoms")
 
 
-def _images(subject: Subject) -> str:
+def _images(subject: ModelUnderTest) -> str:
     water = subject.water
     jumps = np.random.default_rng(0).integers(-3, 4, water.positions.shape)
     moved = Structure(water.numbers, water.positions + jumps @ water.cell, water.cell)
@@ -101,7 +101,7 @@ def _images(subject: Subject) -> str:
     return _difference(subject.predict(moved), subject.predict(water), what)
 
 
-def _permutations(subject: Subject) -> str:
+def _permutations(subject: ModelUnderTest) -> str:
     water = subject.water
     order = np.random.default_rng(1).permutation(len(water.numbers))
     energy, forces, vectors = subject.predict(water)
@@ -109,7 +109,7 @@ def _permutations(subject: Subject) -> str:
     return _difference(got, (energy, forces[order], vectors[order]), "another order of atoms")
 
 
-def _rotations(subject: Subject) -> str:
+def _rotations(subject: ModelUnderTest) -> str:
     water = subject.water
     turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
     energy, forces, vectors = subject.predict(water)
@@ -118,7 +118,7 @@ def _rotations(subject: Subject) -> str:
     return _difference(got, (energy, forces @ matrix, vectors @ matrix), "rotation")
 
 
-def _supercell(subject: Subject) -> str:
+def _supercell(subject: ModelUnderTest) -> str:
     water = subject.water
     images = np.array(list(itertools.product((0, 1), repeat=3))) @ water.cell
     positions = (images[:, None] + water.positions).reshape(-1, 3)
@@ -128,7 +128,7 @@ def _supercell(subject: Subject) -> str:
     return _difference(subject.predict(large), expected, "a supercell of eight")
 
 
-def _batches(subject: Subject) -> str:
+def _batches(subject: ModelUnderTest) -> str:
     other = water_box(seed=2)
     alone = [subject.predict(structure) for structure in (subject.water, other)]
     together = subject.predict(subject.water, other)
@@ -136,7 +136,7 @@ def _batches(subject: Subject) -> str:
     return _difference(together, expected, "another frame in the batch")
 
 
-def _species(subject: Subject) -> str:
+def _species(subject: ModelUnderTest) -> str:
     water = subject.water
     numbers = water.numbers.copy()
     numbers[[0, 1]] = numbers[[1, 0]]
@@ -145,7 +145,7 @@ def _species(subject: Subject) -> str:
     return "" if change > 1e-6 else "an oxygen and a hydrogen that change places change no energy"
 
 
-def _cutoff(subject: Subject) -> str:
+def _cutoff(subject: ModelUnderTest) -> str:
     reach, step = subject.settings.cutoff, 1e-7
 
     def at(distance: float) -> tuple[Tensor, Tensor]:
@@ -160,11 +160,12 @@ def _cutoff(subject: Subject) -> str:
         return ""
     return (
         f"an atom that crosses the cutoff changes the energy by {energy:.2g} eV and a force by "
-        f"{force:.2g} eV/Å at once; let edges fade out, as `study.models.layers.radial.fade` does"
+        f"{force:.2g} eV/Å at once; multiply messages by "
+        "`study.models.layers.radial.cutoff_envelope`"
     )
 
 
-def _marks(subject: Subject) -> str:
+def _marks(subject: ModelUnderTest) -> str:
     graph = subject.graph(subject.water)
     plain = subject.model.vectors(graph).detach()
     graph.masked = (torch.arange(len(graph.z)) % 5 == 0).to(graph.pos.dtype)
@@ -174,7 +175,7 @@ def _marks(subject: Subject) -> str:
     return "`graph.masked` changes no vector; embed atoms with `study.models.layers.embedding`"
 
 
-def _training(subject: Subject) -> str:
+def _training(subject: ModelUnderTest) -> str:
     """Second derivatives must exist, and reach every head."""
     model, graph = subject.model, subject.graph(subject.water)
     model.train()
@@ -189,7 +190,7 @@ def _training(subject: Subject) -> str:
     return f"no gradient reaches {', '.join(idle)}" if idle else ""
 
 
-def _seeds(subject: Subject) -> str:
+def _seeds(subject: ModelUnderTest) -> str:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return list(subject.build().state_dict().values())
@@ -200,17 +201,17 @@ def _seeds(subject: Subject) -> str:
     return ""
 
 
-def _silence(subject: Subject) -> str:
+def _silence(subject: ModelUnderTest) -> str:
     model = subject.build()
     model.load_state_dict(subject.model.state_dict())
-    model.double().eval().silence()
+    model.double().eval().zero_init_readout()
     predicted = model(subject.graph(subject.water))
     if torch.count_nonzero(predicted.energy) or torch.count_nonzero(predicted.forces):
         return "heads with zero weights must put out zero; name all of them in `heads`"
     return ""
 
 
-CHECKS: dict[str, Callable[[Subject], str]] = {
+CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "shapes": _shapes,
     "finite for strange structures": _finite,
     "forces are the negative gradient": _gradient,
@@ -239,13 +240,15 @@ def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple
     """Name of every check of a model, and what is wrong; empty if nothing is."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        subject = Subject(build, settings, _lively(build), water_box(seed=1))
+        subject = ModelUnderTest(
+            build, settings, _randomize_small_weights(build), water_box(seed=1)
+        )
         for name, check in CHECKS.items():
             if getattr(subject.model, ONLY_IF.get(name, "heads")):
                 yield name, outcome(check, subject)
 
 
-def _lively(build: Callable[[], Potential]) -> Potential:
+def _randomize_small_weights(build: Callable[[], Potential]) -> Potential:
     """A model none of whose weights is so small that what it does could not be seen."""
     model = build().double().eval()
     with torch.no_grad():

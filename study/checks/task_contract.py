@@ -22,7 +22,7 @@ CUTOFF = 3.4
 
 
 @dataclass(frozen=True)
-class Subject:
+class TaskUnderTest:
     """The task under examination.
 
     Args:
@@ -43,14 +43,14 @@ def _model() -> Potential:
     return build_model(EGNN(name="egnn", hidden=8, layers=2), seed=0).double()
 
 
-def _loss(subject: Subject) -> str:
+def _loss(subject: TaskUnderTest) -> str:
     loss = subject.loss(1)
     if loss.shape != () or not loss.isfinite():
         return f"the loss must be a finite scalar, but got {loss}"
     return ""
 
 
-def _generator(subject: Subject) -> str:
+def _generator(subject: TaskUnderTest) -> str:
     first, again = (subject.loss(1).item() for _ in range(2))
     before = torch.random.get_rng_state()
     subject.loss(1)
@@ -61,7 +61,7 @@ def _generator(subject: Subject) -> str:
     return ""
 
 
-def _body(subject: Subject) -> str:
+def _body(subject: TaskUnderTest) -> str:
     model = _model().train()
     subject.build(subject.graphs).loss(model, CHOSEN, seeded(1)).backward()  # type: ignore[no-untyped-call]
     heads = tuple(f"{head}." for head in model.heads)
@@ -71,7 +71,7 @@ def _body(subject: Subject) -> str:
     return "no gradient reaches the body of a model; predict with `model.vectors` or `model(graph)`"
 
 
-def _labels(subject: Subject) -> str:
+def _labels(subject: TaskUnderTest) -> str:
     graphs = subject.graphs
     hidden = replace(
         graphs,
@@ -83,7 +83,7 @@ def _labels(subject: Subject) -> str:
     return ""
 
 
-def _frames(subject: Subject) -> str:
+def _frames(subject: TaskUnderTest) -> str:
     graphs = subject.graphs
     tensors = {field.name: getattr(graphs, field.name) for field in fields(graphs)}
     before = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
@@ -92,7 +92,7 @@ def _frames(subject: Subject) -> str:
     return f"the frames must stay as they are, but `{changed[0]}` has changed" if changed else ""
 
 
-def _validation(subject: Subject) -> str:
+def _validation(subject: TaskUnderTest) -> str:
     task = subject.build(subject.graphs)
     batches = list(torch.arange(len(subject.graphs)).split(2))  # type: ignore[no-untyped-call]
     found, again = (task.evaluate(_model().eval(), batches, seeded(3)) for _ in range(2))
@@ -105,7 +105,7 @@ def _validation(subject: Subject) -> str:
     return ""
 
 
-CHECKS: dict[str, Callable[[Subject], str]] = {
+CHECKS: dict[str, Callable[[TaskUnderTest], str]] = {
     "the loss is a finite number": _loss,
     "the generator decides all that is random": _generator,
     "the body of a model learns from it": _body,
@@ -119,4 +119,4 @@ def examine(build: Callable[[GraphSet], Task]) -> Iterator[tuple[str, str]]:
     """Name of every check of a task, and what is wrong; empty if nothing is."""
     graphs = connected([water_box(seed) for seed in range(4)], CUTOFF)
     for name, check in CHECKS.items():
-        yield name, outcome(check, Subject(build, graphs))
+        yield name, outcome(check, TaskUnderTest(build, graphs))

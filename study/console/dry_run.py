@@ -14,7 +14,7 @@ from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import sizes_of
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.planning.arms import Arm, arms
 from study.planning.cost_model import Cost
 from study.planning.plan import Plan
@@ -113,7 +113,7 @@ class Preview:
     @cached_property
     def arms(self) -> list[Arm]:
         """Trials of a grid that differ in their seed alone."""
-        return arms((Work("trial", trial, ""), None) for trial in self.plan.grid)
+        return arms((Job("trial", trial, ""), None) for trial in self.plan.grid)
 
     def _is_unread(self, dataset: DatasetConfig) -> bool:
         """Whether its size is not known, so that the cost leaves it out."""

@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 
 
@@ -20,20 +20,20 @@ class JsonLines:
         work = planned.work
         say("planned", work, number=planned.number, parameters=planned.parameters)
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Work has begun, or was found finished."""
         say("started", work, number=number, stage=work.stage, epochs=work.epochs)
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """An epoch is done; its metrics are in eV and Å."""
         say("epoch", work, stage=record.stage, epoch=record.epoch, metrics=record.metrics)
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """How work ended."""
         say("ended", work, **asdict(result))
 
 
-def say(event: str, work: Work | None = None, **facts: Any) -> None:
+def say(event: str, work: Job | None = None, **facts: Any) -> None:
     """Print one JSON line."""
     known = {"key": work.key, "label": work.label} if work else {}
     sys.stdout.write(json.dumps({"event": event, **known, **facts}) + "\n")

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from study.console.formatting import duration, with_unit
 from study.core.provenance import gpu_use
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 from study.training.config import Stage
@@ -42,7 +42,7 @@ STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed"
 class _Line:
     """One piece of work on the screen."""
 
-    work: Work
+    work: Job
     expected: float
     epochs: int
     epoch: int = 0
@@ -120,7 +120,7 @@ class Display:
     def planned(self, planned: Planned) -> None:
         """Nothing to show until work starts."""
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """A new line."""
         del number
         seconds = 0.0 if work.start else self.seconds_of(work.trial, work.training)
@@ -128,7 +128,7 @@ class Display:
         if work.pretraining is not None:
             self._note_shared(work.pretraining.key)
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """An epoch is done."""
         line = self.lines[work.key]
         before, line.seconds = line.seconds, record.metrics["seconds"]
@@ -144,7 +144,7 @@ class Display:
             )
         self._speak()
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Its last state."""
         line = self.lines.get(work.key)
         if line is None or line.status != "running":
@@ -249,10 +249,10 @@ class Display:
         settled = sum(line.expected * (1 - line.left) for line in self.lines.values())
         return max(0.0, self.expected - settled) * spent / foreseen / self.slots
 
-    def _name(self, work: Work) -> str:
+    def _name(self, work: Job) -> str:
         return self.names.get(work.key, work.label)
 
-    def _shown(self, work: Work, value: float | None) -> str:
+    def _shown(self, work: Job, value: float | None) -> str:
         if value is None:
             return "–"
         if work.kind == "pretrain":

@@ -11,7 +11,7 @@ from rich.console import Console
 from study.console.formatting import counted, near
 from study.console.json_lines import say
 from study.console.result_table import result_table
-from study.core.errors import in_a_line
+from study.core.errors import one_line
 from study.core.records import without_password
 from study.planning.arms import arms
 from study.planning.plan import Plan
@@ -76,7 +76,7 @@ class Conclusion:
             problem = str(reason)
         # MLflow and its database or server raise whatever they like.
         except Exception as reason:
-            problem = in_a_line(reason)
+            problem = one_line(reason)
         self.published = not problem
         if problem:
             again = by_hand(str(near(study)), model=model)

@@ -159,7 +159,7 @@ def read_hashed(path: Path) -> bytes:
     return content
 
 
-def is_mine(path: Path) -> bool:
+def owned_by_current_user(path: Path) -> bool:
     """Whether a file or folder belongs to the user of this process, and so does a link to it."""
     return path.exists() and {path.stat().st_uid, path.lstat().st_uid} == {os.geteuid()}
 

@@ -29,13 +29,13 @@ MACHINE_FAULT = 71
 """Exit code of `MachineError` and of what the operating system refuses (EX_OSERR)."""
 
 
-def of_disk(problem: OSError) -> str:
+def os_error_message(problem: OSError) -> str:
     """What the system refused to do, and with which file, in a line."""
     place = f"{problem.filename}: " if problem.filename else ""
     return f"{place}{problem.strerror or problem}"
 
 
-def in_a_line(problem: Exception) -> str:
+def one_line(problem: Exception) -> str:
     """Kind and message of what code of others has raised."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
@@ -60,7 +60,7 @@ def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:
         sys.stderr.write(f"{error}\n")
         return MACHINE_FAULT
     except OSError as error:
-        sys.stderr.write(f"{of_disk(error)}\n")
+        sys.stderr.write(f"{os_error_message(error)}\n")
         return MACHINE_FAULT
     except KeyboardInterrupt:
         sys.stderr.write(interrupted)

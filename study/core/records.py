@@ -23,7 +23,7 @@ StageName = Literal["pretrain", "finetune"]
 
 Status = Literal["completed", "stopped", "diverged", "failed"]
 
-OVER = ("completed", "stopped", "diverged")
+FINAL_STATUSES = ("completed", "stopped", "diverged")
 """How work ends that another run of the study does not try again."""
 
 SCHEMA_VERSION = 1
@@ -46,7 +46,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class WorkResult:
+class JobResult:
     """How a piece of work ended.
 
     Args:
@@ -112,7 +112,7 @@ PROPERTY_METRICS |= {
 
 METRICS |= PROPERTY_METRICS
 
-SPENT = ("seconds", "cpu_seconds", "flops", "energy_joule")
+COST_METRICS = ("seconds", "cpu_seconds", "flops", "energy_joule")
 """Metrics that tell what a stage has cost so far; some machines do not tell all."""
 
 
@@ -179,12 +179,12 @@ def load_result(folder: Path) -> dict[str, Any] | None:
     return value
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Settings by dotted name."""
     found: list[tuple[str, Any]] = []
     for name, value in settings.items():
         if isinstance(value, dict):
-            found += flat(value, f"{prefix}{name}.")
+            found += flatten(value, f"{prefix}{name}.")
         else:
             found.append((f"{prefix}{name}", value))
     return found

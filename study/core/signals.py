@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-UNFINISHED, INTERRUPTED = 75, 130
+EXIT_UNFINISHED, EXIT_INTERRUPTED = 75, 130
 
 GRACE = 30.0
 """Seconds that running work has to write its checkpoints."""
@@ -18,13 +18,13 @@ GRACE = 30.0
 SOON = 0.05
 """Seconds until an interrupt that was lost in a finalizer comes again."""
 
-AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+ABORT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the process at once when another one came before."""
-HEEDED = (*AT_ONCE, signal.SIGUSR1, signal.SIGALRM)
+HANDLED_SIGNALS = (*ABORT_SIGNALS, signal.SIGUSR1, signal.SIGALRM)
 
 
 @dataclass
-class Ending:
+class ShutdownRequest:
     """Which signal came first, and what it does.
 
     Args:
@@ -39,10 +39,10 @@ class Ending:
     def code(self) -> int:
         """Exit code: SLURM's warning and the moment ask to be continued, the others do not."""
         ends_in_time = self.number in (signal.SIGUSR1, signal.SIGALRM)
-        return UNFINISHED if ends_in_time else INTERRUPTED
+        return EXIT_UNFINISHED if ends_in_time else EXIT_INTERRUPTED
 
     @contextmanager
-    def gently(self, ask: Callable[[], None]) -> Iterator[None]:
+    def graceful_shutdown(self, ask: Callable[[], None]) -> Iterator[None]:
         """Let a signal call `ask` first; KeyboardInterrupt follows at the end, or after `GRACE`."""
         self.ask = ask
         try:
@@ -52,10 +52,10 @@ class Ending:
         if self.number is not None:
             raise KeyboardInterrupt
 
-    def heed(self, number: int, _frame: FrameType | None = None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
         """What happens at a signal."""
         asked = self.number is not None
-        if asked and number in AT_ONCE:
+        if asked and number in ABORT_SIGNALS:
             # The same command tidies up what this leaves.
             os.write(2, b"aborted; the same command continues the study\n")
             os._exit(self.code)
@@ -71,14 +71,14 @@ class Ending:
 
 
 @contextmanager
-def heeded(seconds: float | None) -> Iterator[Ending]:
+def handle_signals(seconds: float | None) -> Iterator[ShutdownRequest]:
     """Heed the signals that end a study.
 
     Args:
         seconds: from now to the moment when the study has to end; none for no such moment.
     """
-    ending = Ending()
-    before = {number: signal.signal(number, ending.heed) for number in HEEDED}
+    ending = ShutdownRequest()
+    before = {number: signal.signal(number, ending.on_signal) for number in HANDLED_SIGNALS}
     signal.setitimer(signal.ITIMER_REAL, seconds or 0)
     report = sys.unraisablehook
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from study.core.config import Own, Plugin
-from study.core.errors import UserError, in_a_line
+from study.core.errors import UserError, one_line
 from study.core.hashing import OWN_CODE, digest
 
 PACKAGE = __name__.partition(".")[0]
@@ -95,7 +95,7 @@ def _imported(code: str) -> tuple[ModuleType, str]:
     # Whatever the user's code raises is the answer.
     except Exception as problem:
         raise UserError(
-            f"{code}: {in_a_line(problem)}; name a Python file, *.py, or an installed module"
+            f"{code}: {one_line(problem)}; name a Python file, *.py, or an installed module"
         ) from None
     package = code.partition(".")[0]
     OWN_CODE[package] = _version_of(package)
@@ -132,7 +132,7 @@ def _run(code: str, content: bytes) -> ModuleType:
     # Whatever the user's file raises is the answer.
     except Exception as problem:
         sys.modules.pop(name, None)
-        raise UserError(f"{code}: {in_a_line(problem)}") from None
+        raise UserError(f"{code}: {one_line(problem)}") from None
     OWN_CODE[name] = sha256
     return module
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from study.core.signals import Ending
+from study.core.signals import ShutdownRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ def conduct(
     console: Console,
     chosen: argparse.Namespace,
     limit: float | None,
-    ending: Ending,
+    ending: ShutdownRequest,
 ) -> tuple[Journal, Tracker, Session]:
     """Make the data, do all work, record it.
 

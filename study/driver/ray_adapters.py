@@ -18,9 +18,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.core.atomic_io import write_bytes
-from study.core.records import EpochRecord, WorkResult
-from study.core.signals import Ending
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.core.signals import ShutdownRequest
+from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY
 from study.scheduling.scheduler import Conductor
 
@@ -41,7 +41,9 @@ class _Unsaved:
 class Workers(_Unsaved, tune.Callback):
     """Tells the conductor which work has got a worker, or has lost it."""
 
-    def __init__(self, conductor: Conductor, root: Path, scratch: Path, ending: Ending) -> None:
+    def __init__(
+        self, conductor: Conductor, root: Path, scratch: Path, ending: ShutdownRequest
+    ) -> None:
         self.conductor, self.root, self.scratch = conductor, root, scratch
         self.ending = ending
 
@@ -53,7 +55,7 @@ class Workers(_Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """Its worker died."""
         del iteration, trials
-        work = Work.from_json(trial.config["work"])
+        work = Job.from_json(trial.config["work"])
         hung = _content(self.scratch / f"{work.key}.txt")
         why = _content(Path(trial.error_file)) if trial.error_file else ""
         if hung:
@@ -61,17 +63,17 @@ class Workers(_Unsaved, tune.Callback):
             with suppress(OSError):
                 write_bytes(log, hung.encode())
             reason = f"it hung: no step was done in the time of --patience; {log} shows where"
-            self.conductor.end(work.key, WorkResult("failed", reason))
+            self.conductor.end(work.key, JobResult("failed", reason))
         elif "OutOfMemoryError" in why or "low on memory" in why:
             reason = f"out of memory: Ray ended its process{_shortage(why)}"
-            self.conductor.end(work.key, WorkResult("failed", reason, facts={OUT_OF_MEMORY: True}))
+            self.conductor.end(work.key, JobResult("failed", reason, facts={OUT_OF_MEMORY: True}))
         else:
             self.conductor.lost(work.key, _cause(why))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_info: Any) -> None:
         """Tune takes SIGUSR1 for itself, and would end as if everything were done."""
         del iteration, trials
-        signal.signal(signal.SIGUSR1, self.ending.heed)
+        signal.signal(signal.SIGUSR1, self.ending.on_signal)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_info: Any) -> None:
         """After a signal nothing is left to wait for once no worker is at work."""
@@ -150,7 +152,7 @@ class ConductorScheduler(_Unsaved, FIFOScheduler):
             self.conductor.paused(key)
             return CONTINUE
         if "result" in result:
-            self.conductor.end(key, WorkResult(**json.loads(result["result"])))
+            self.conductor.end(key, JobResult(**json.loads(result["result"])))
             return CONTINUE
         stop = self.conductor.report(key, EpochRecord(**json.loads(result["record"])))
         return STOP if stop else CONTINUE

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from study.core.atomic_io import is_mine
+from study.core.atomic_io import owned_by_current_user
 from study.core.errors import MachineError, UserError
 from study.driver import ray_supervisor
 from study.scheduling import ray_env
@@ -242,7 +242,7 @@ def _private_folder() -> tuple[Path, int]:
 def remove_abandoned() -> None:
     """Remove the folders of studies that were killed, and end what they left running."""
     for folder in (folder for place in places() for folder in place.glob(f"{PREFIX}*")):
-        if is_mine(folder) and not folder.is_symlink() and _is_abandoned(folder):
+        if owned_by_current_user(folder) and not folder.is_symlink() and _is_abandoned(folder):
             _kill_all_of(folder)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,7 +15,7 @@ import ray
 from ray import tune
 from ray.tune.execution import class_cache
 
-from study.core.signals import Ending
+from study.core.signals import ShutdownRequest
 from study.driver.ray_adapters import ConductorScheduler, ConductorSearcher, Workers
 from study.driver.worker import REQUEST, perform
 from study.scheduling.scheduler import Conductor
@@ -33,7 +33,7 @@ def run(
     root: Path,
     frames: Mapping[str, Path],
     scratch: Path,
-    ending: Ending,
+    ending: ShutdownRequest,
     patience: float,
 ) -> None:
     """Let Ray Tune run all work that the conductor has.
@@ -91,7 +91,7 @@ def run(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        with ending.gently(ask):
+        with ending.graceful_shutdown(ask):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

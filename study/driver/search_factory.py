@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.planning.plan import Plan
 from study.scheduling.asha import Asha
 from study.scheduling.early_stopping_audit import Audit, audit_of
@@ -16,7 +16,7 @@ from study.space.trial import Trial
 
 
 def build_search(
-    plan: Plan, journal: Journal, work: Callable[[Trial], Work], slots: int
+    plan: Plan, journal: Journal, work: Callable[[Trial], Job], slots: int
 ) -> tuple[Proposals, EarlyStop | None]:
     """The plan's source of trials, and what stops them, both knowing what the journal knows.
 

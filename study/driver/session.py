@@ -17,10 +17,10 @@ from study.console.json_lines import JsonLines, say
 from study.console.progress_table import Display
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus, hardware
-from study.core.signals import Ending
+from study.core.signals import ShutdownRequest
 from study.driver import ray_cluster
 from study.driver.search_factory import build_audit, build_search
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.planning.arms import names_of
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
@@ -50,7 +50,7 @@ class Session:
         console: Console,
         chosen: argparse.Namespace,
         limit: float | None,
-        ending: Ending,
+        ending: ShutdownRequest,
     ) -> None:
         self.plan, self.console, self.chosen, self.ending = plan, console, chosen, ending
         self.settings, self.resources = plan.space.settings, plan.space.settings.resources
@@ -147,9 +147,7 @@ class Session:
             cpus = min(cores(), self.slots * self.resources.cpus)
             ray_cluster.connect(self.resources, cpus=cpus)
 
-    def _display(
-        self, expected: float, trials: int, planned: Sequence[Work]
-    ) -> Display | JsonLines:
+    def _display(self, expected: float, trials: int, planned: Sequence[Job]) -> Display | JsonLines:
         if self.chosen.json:
             return JsonLines()
         pretrainings = [work.pretraining for work in planned if work.pretraining]
@@ -164,13 +162,13 @@ class Session:
             every_epoch=self.chosen.verbose,
         )
 
-    def _seconds(self, trials: Iterable[Work]) -> float:
+    def _seconds(self, trials: Iterable[Job]) -> float:
         """Expected compute of trials and their pretrainings, as if nothing of it was done."""
         pieces: dict[str, float] = {}
         stages = (piece for trial in trials for piece in (trial, trial.pretraining) if piece)
         for piece in (piece for piece in stages if not piece.start):
             seconds = self.plan.seconds_of(piece.trial, piece.training)
-            pieces[piece.whole.key] = max(pieces.get(piece.whole.key, 0.0), seconds)
+            pieces[piece.full_schedule.key] = max(pieces.get(piece.full_schedule.key, 0.0), seconds)
         return sum(pieces.values())
 
 

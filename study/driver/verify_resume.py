@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from study.core.errors import UserError
 
 if TYPE_CHECKING:
-    from study.pipeline.job import Work
+    from study.pipeline.job import Job
     from study.planning.plan import Plan
     from study.space.settings import Resources
     from study.space.trial import Trial
@@ -75,7 +75,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
         UserError: if it does not even run without being killed.
     """
     from study.datasets.frames import Frames
-    from study.pipeline.job import Work
+    from study.pipeline.job import Job
     from study.planning.step_timer import Probe
 
     trial = _short(plan.typical)
@@ -86,7 +86,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
             [Path(folder) / name for name in ("once", "killed")],
         )
         frames.save(stored)
-        work = Work("trial", trial, Frames.load(stored).content_hash())
+        work = Job("trial", trial, Frames.load(stored).content_hash())
         resources, rng, kills = plan.space.settings.resources, random.Random(seed), 0
         _run(work, roots[0], stored, device, resources)
         for _ in range(KILLS):
@@ -111,12 +111,12 @@ def _short(trial: Trial) -> Trial:
     return trial.model_copy(update=changes)
 
 
-def _pieces(work: Work) -> list[Work]:
+def _pieces(work: Job) -> list[Job]:
     return [piece for piece in (work.pretraining, work) if piece is not None]
 
 
 def _run(
-    work: Work,
+    work: Job,
     root: Path,
     frames: Path,
     device: str,
@@ -148,7 +148,7 @@ def _run(
     return killed
 
 
-def _apart(piece: Work, roots: list[Path]) -> float:
+def _apart(piece: Job, roots: list[Path]) -> float:
     """Largest difference of the weights of two folders; 0 if all bits agree."""
     from study.pipeline.outcome import require_weights
     from study.training.checkpoint import load_tensors
@@ -163,12 +163,12 @@ def _apart(piece: Work, roots: list[Path]) -> float:
 def main() -> None:
     """Do the work of an order, or part of it."""
     order = json.load(sys.stdin)
-    from study.pipeline.execute import perform
-    from study.pipeline.job import Work
+    from study.pipeline.execute import run_job
+    from study.pipeline.job import Job
     from study.training import loop
-    from study.training.runtime import set_up
+    from study.training.runtime import configure_process
 
-    set_up(order["threads"], order["device"], deterministic=order["deterministic"])
+    configure_process(order["threads"], order["device"], deterministic=order["deterministic"])
     loop.CHECKPOINT_EVERY = 0.0
     left = order["die_at"] or -1
 
@@ -179,8 +179,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-    for piece in _pieces(Work.from_json(order["work"])):
-        for _ in perform(piece, Path(order["root"]), Path(order["frames"]), order["device"], dies):
+    for piece in _pieces(Job.from_json(order["work"])):
+        for _ in run_job(piece, Path(order["root"]), Path(order["frames"]), order["device"], dies):
             pass
 
 

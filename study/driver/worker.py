@@ -14,9 +14,9 @@ from typing import Any
 
 from ray import tune
 
-from study.core.records import WorkResult
+from study.core.records import JobResult
 from study.driver.watchdog import Watch
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 
 REQUEST = "end"
 """File whose existence asks all workers to end."""
@@ -34,15 +34,15 @@ def perform(
     deterministic: bool,
 ) -> None:
     """Do one piece of work in a worker process; report every epoch, and what the user is told."""
-    work, told = Work.from_json(config["work"]), _Told()
+    work, told = Job.from_json(config["work"]), _Told()
     diagnosis = Path(scratch) / f"{work.key}.txt"
     logging.getLogger("study").addHandler(told)
     try:
         with Watch(Path(scratch) / REQUEST, diagnosis, patience) as watch:
             if not watch.asked:
-                from study.training.runtime import set_up  # Torch takes long to import.
+                from study.training.runtime import configure_process  # Torch takes long to import.
 
-                set_up(threads, device, deterministic=deterministic)
+                configure_process(threads, device, deterministic=deterministic)
             for kind, news in _news(work, root, frames, device, watch):
                 tune.report({kind: news, "told": told.take()})
     finally:
@@ -50,18 +50,18 @@ def perform(
 
 
 def _news(
-    work: Work, root: str, frames: dict[str, str], device: str, watch: Watch
+    work: Job, root: str, frames: dict[str, str], device: str, watch: Watch
 ) -> Iterator[tuple[str, str]]:
     """What a worker reports, and its kind."""
     if watch.asked:
         yield "paused", ""
         return
-    from study.pipeline.execute import attempt
+    from study.pipeline.execute import run_job_safely
     from study.training.loop import PausedError
 
     try:
-        for news in attempt(work, Path(root), Path(frames[work.data_hash]), device, watch):
-            kind = "result" if isinstance(news, WorkResult) else "record"
+        for news in run_job_safely(work, Path(root), Path(frames[work.data_hash]), device, watch):
+            kind = "result" if isinstance(news, JobResult) else "record"
             yield kind, json.dumps(asdict(news))
     except PausedError:
         yield "paused", ""

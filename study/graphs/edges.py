@@ -20,7 +20,7 @@ SAMPLE = 64
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedIndex:
     """Rows of several owners, one owner after the other.
 
     Args:
@@ -30,7 +30,7 @@ class Ragged:
     offsets: Tensor
 
     @classmethod
-    def of_sizes(cls, sizes: Tensor) -> Ragged:
+    def from_sizes(cls, sizes: Tensor) -> RaggedIndex:
         """Of owners with so many rows each."""
         return cls(torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]))
 
@@ -82,7 +82,7 @@ class Edges(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldEdges:
+class PrecomputedEdges:
     """Edges in memory.
 
     Args:
@@ -93,7 +93,7 @@ class HeldEdges:
 
     index: Tensor
     shift: Tensor
-    rows: Ragged
+    rows: RaggedIndex
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +111,7 @@ class HeldEdges:
 
 
 @dataclass(frozen=True)
-class FoundEdges:
+class OnTheFlyEdges:
     """Edges found when they are asked for, by the processor, and the same as if they were held.
 
     Args:
@@ -128,7 +128,7 @@ class FoundEdges:
 
     def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Edges`."""
-        held = held_edges(self.source.select(frames.cpu().numpy()), self.cutoff, self.device)
+        held = precompute_edges(self.source.select(frames.cpu().numpy()), self.cutoff, self.device)
         _, place = held.rows.rows(torch.arange(len(frames)))
         return held.index, held.shift, place
 
@@ -151,21 +151,23 @@ def connect_frames(
     """
     spread = np.linspace(0, len(frames) - 1, min(SAMPLE, len(frames))).astype(np.int64)
     sample = frames.select(spread)
-    held = held_edges(sample, cutoff, device)
+    held = precompute_edges(sample, cutoff, device)
     share = len(sample.numbers) / max(1, len(frames.numbers))
     if held.nbytes > share * (_most_bytes(device) if most is None else most):
-        return FoundEdges(frames, cutoff, held.index.shape[1] / len(sample.numbers), device)
-    return held if len(sample) == len(frames) else held_edges(frames, cutoff, device)
+        return OnTheFlyEdges(frames, cutoff, held.index.shape[1] / len(sample.numbers), device)
+    return held if len(sample) == len(frames) else precompute_edges(frames, cutoff, device)
 
 
-def held_edges(frames: Frames, cutoff: float, device: torch.device | str = "cpu") -> HeldEdges:
+def precompute_edges(
+    frames: Frames, cutoff: float, device: torch.device | str = "cpu"
+) -> PrecomputedEdges:
     """The neighbours in all frames, in memory."""
     pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.cells, cutoff)
     offsets = np.cumsum([0, *map(len, shifts)])
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
     pairs.clear()  # Large sets should not be in memory thrice.
     shift = torch.from_numpy(np.concatenate(shifts)).to(device)
-    return HeldEdges(index, shift, Ragged(torch.from_numpy(offsets).to(device)))
+    return PrecomputedEdges(index, shift, RaggedIndex(torch.from_numpy(offsets).to(device)))
 
 
 def _most_bytes(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from study.datasets.frames import Frames
-from study.graphs.edges import Edges, Ragged, connect_frames
+from study.graphs.edges import Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
 
@@ -57,7 +57,7 @@ class GraphSet:
     force: Tensor
     energy: Tensor
     cell: Tensor
-    atoms: Ragged
+    atoms: RaggedIndex
     edges: Edges
     cutoff: float
     properties: dict[str, Tensor] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class GraphSet:
         cutoff: float,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
-        most_held: int | None = None,
+        max_edge_bytes: int | None = None,
     ) -> GraphSet:
         """Connect every frame and move all to `device`; energies stay float64.
 
@@ -78,7 +78,7 @@ class GraphSet:
             cutoff: Å.
             dtype: of positions, forces and cells.
             device: torch device.
-            most_held: bytes that neighbours may take in memory; see `connect_frames`.
+            max_edge_bytes: bytes that neighbours may take in memory; see `connect_frames`.
         """
         real = partial(torch.tensor, dtype=dtype, device=device)
         return cls(
@@ -87,8 +87,8 @@ class GraphSet:
             force=real(frames.forces),
             energy=torch.tensor(frames.energies, device=device),
             cell=real(frames.cells),
-            atoms=Ragged(torch.tensor(frames.offsets, device=device)),
-            edges=connect_frames(frames, cutoff, torch.device(device), most_held),
+            atoms=RaggedIndex(torch.tensor(frames.offsets, device=device)),
+            edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes),
             cutoff=cutoff,
             properties={
                 name: torch.tensor(values, device=device)
@@ -123,7 +123,7 @@ class GraphSet:
         atoms, batch = self.atoms.rows(frames)
         frames = frames.to(self.device, non_blocking=True)
         sizes = self.atoms.sizes(frames)
-        ptr = Ragged.of_sizes(sizes).offsets
+        ptr = RaggedIndex.from_sizes(sizes).offsets
         return Batch(
             z=self.z[atoms],
             pos=self.pos[atoms],

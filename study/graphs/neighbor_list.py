@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError:
     vesin = None
 
-MOST_PAIRS = 2**23
+MAX_PAIRS = 2**23
 """That `dense_neighbors` compares: 2 GB."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -141,12 +141,12 @@ def dense_neighbors(
 
     Returns:
         edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; nothing
-        where a cell is thinner than two cutoffs, or there are more than `MOST_PAIRS`.
+        where a cell is thinner than two cutoffs, or there are more than `MAX_PAIRS`.
     """
     sizes = ptr.diff()
     inverse = torch.linalg.inv(cells.double())
     thickness = 1 / inverse.norm(dim=1)
-    if bool((thickness < 2 * cutoff).any()) or int(sizes.square().sum()) > MOST_PAIRS:
+    if bool((thickness < 2 * cutoff).any()) or int(sizes.square().sum()) > MAX_PAIRS:
         return None
     frame = torch.repeat_interleave(sizes)
     target = torch.repeat_interleave(sizes[frame])

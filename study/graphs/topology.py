@@ -9,12 +9,12 @@ from torch import Tensor
 
 from study.core.elements import RADII
 from study.core.errors import UserError
-from study.graphs.edges import Ragged
+from study.graphs.edges import RaggedIndex
 from study.graphs.graph_set import GraphSet, edge_vectors
 
 HYDROGEN, OXYGEN = 1, 8
 
-STRETCH = 1.3
+BOND_TOLERANCE = 1.3
 """Atoms are bonded up to so many times the sum of their covalent radii."""
 
 PIECE = 100
@@ -33,7 +33,7 @@ class WaterMolecules:
 
     atoms: Tensor
     bonds: Tensor
-    rows: Ragged
+    rows: RaggedIndex
 
     @classmethod
     def find(cls, graphs: GraphSet) -> WaterMolecules:
@@ -48,7 +48,7 @@ class WaterMolecules:
         return cls(
             torch.cat([atoms for atoms, _, _ in found]),
             torch.cat([bonds for _, bonds, _ in found]),
-            Ragged.of_sizes(counts),
+            RaggedIndex.from_sizes(counts),
         )
 
 
@@ -102,10 +102,10 @@ class Neighborhoods:
     """
 
     centres: Tensor
-    rows: Ragged
+    rows: RaggedIndex
     ends: Tensor
     bonds: Tensor
-    members: Ragged
+    members: RaggedIndex
 
     @classmethod
     def find(cls, graphs: GraphSet, hidden: int | None = None) -> Neighborhoods:
@@ -120,7 +120,9 @@ class Neighborhoods:
         centres, frames, ends, bonds, sizes = (
             torch.cat(parts) for parts in zip(*found, strict=True)
         )
-        return cls(centres, Ragged.of_sizes(frames), ends, bonds, Ragged.of_sizes(sizes))
+        return cls(
+            centres, RaggedIndex.from_sizes(frames), ends, bonds, RaggedIndex.from_sizes(sizes)
+        )
 
 
 def _neighborhoods(
@@ -130,7 +132,7 @@ def _neighborhoods(
     batch = graphs.gather(frames)
     radii = torch.tensor(RADII, dtype=batch.pos.dtype, device=batch.pos.device) / 100
     vectors = edge_vectors(batch, batch.pos)
-    reach = STRETCH * radii[batch.z[batch.edge_index]].sum(dim=0)
+    reach = BOND_TOLERANCE * radii[batch.z[batch.edge_index]].sum(dim=0)
     centre, end = batch.edge_index[:, bonded := vectors.norm(dim=-1) < reach]
     vectors = vectors[bonded]
     degree = torch.bincount(centre, minlength=len(batch.z))

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from study.inference.predictor import FloatType, TrainedPotential
-from study.inference.trained_model import find_trained
+from study.inference.trained_model import resolve_trained_model
 
 
 class StudyCalculator(Calculator):
@@ -34,7 +34,7 @@ class StudyCalculator(Calculator):
         self, model: str | Path, device: str = "cpu", precision: FloatType = "float64"
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        trained = find_trained(Path(model))
+        trained = resolve_trained_model(Path(model))
         if trained.outdated:
             warnings.warn(
                 f"{trained.label}: trained by another version of the code or of torch; predictions "

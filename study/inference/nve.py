@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Moment:
+class EnergySample:
     """Energies at one time.
 
     Args:
@@ -31,7 +31,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class EnergyDrift:
     """How steady the total energy is; the drift is the slope of the line of least squares.
 
     Args:
@@ -67,7 +67,7 @@ def temperature_of(kinetic: float, atoms: int) -> float:
     return float(2 * kinetic / ((3 * atoms - 3) * units.kB))
 
 
-def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[Moment]:
+def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[EnergySample]:
     """Move atoms by velocity Verlet (doi:10.1063/1.442716), from the velocities that they have.
 
     Args:
@@ -84,10 +84,10 @@ def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[Moment]:
     dynamics = VelocityVerlet(atoms, timestep=timestep * units.fs)
     for step, _ in enumerate(dynamics.irun(steps)):  # type: ignore[no-untyped-call]
         potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()  # type: ignore[no-untyped-call]
-        yield Moment(step * timestep / 1000, float(potential), float(kinetic))
+        yield EnergySample(step * timestep / 1000, float(potential), float(kinetic))
 
 
-def steadiness(moments: Sequence[Moment], atoms: int) -> Steadiness:
+def steadiness(moments: Sequence[EnergySample], atoms: int) -> EnergyDrift:
     """Of the total energy of so many atoms, from two moments or more."""
     import numpy as np
 
@@ -95,4 +95,4 @@ def steadiness(moments: Sequence[Moment], atoms: int) -> Steadiness:
     totals = 1000 * np.array([moment.total for moment in moments]) / atoms
     times, totals = times - times.mean(), totals - totals.mean()
     slope = times @ totals / (times @ times)
-    return Steadiness(float(slope), float(np.sqrt(np.mean((totals - slope * times) ** 2))))
+    return EnergyDrift(float(slope), float(np.sqrt(np.mean((totals - slope * times) ** 2))))

@@ -16,11 +16,11 @@ from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.readers.conformers import box
 from study.graphs.graph_set import GraphSet
-from study.inference.trained_model import Trained
+from study.inference.trained_model import TrainedTrial
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.space.plugin_configs import realized
-from study.tasks.scalar import POOLS, predicted
+from study.tasks.scalar import POOLINGS, predicted
 from study.training.checkpoint import load_tensors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TrainedModel:
     """
 
     def __init__(
-        self, trained: Trained, device: str = "cpu", precision: FloatType = "float32"
+        self, trained: TrainedTrial, device: str = "cpu", precision: FloatType = "float32"
     ) -> None:
         self.trained, self.device = trained, device
         self.dtype = getattr(torch, precision)
@@ -101,7 +101,7 @@ class TrainedPotential(TrainedModel):
     """
 
     def __init__(
-        self, trained: Trained, device: str = "cpu", precision: FloatType = "float32"
+        self, trained: TrainedTrial, device: str = "cpu", precision: FloatType = "float32"
     ) -> None:
         require_potential(trained)
         super().__init__(trained, device, precision)
@@ -141,12 +141,12 @@ class TrainedScalar(TrainedModel):
         Raises:
             UserError: see `batches`.
         """
-        pool = POOLS[self.settings.extensive]
+        pool = POOLINGS[self.settings.extensive]
         for batch in self.batches(structures):
             yield from predicted(pool, self.model, batch).detach().tolist()
 
 
-def require_potential(trained: Trained) -> None:
+def require_potential(trained: TrainedTrial) -> None:
     """Refuse a model of something else than energies with forces."""
     task = trained.work.trial.finetune.task
     if task.name != "energy_forces":
@@ -156,7 +156,7 @@ def require_potential(trained: Trained) -> None:
         )
 
 
-def _loaded(trained: Trained) -> Potential:
+def _loaded(trained: TrainedTrial) -> Potential:
     trial = trained.work.trial
     model = build_model(realized(trial, trained.root).model, trial.seed)
     try:

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.core.errors import UserError, in_a_line
+from study.core.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,7 +28,7 @@ def read_structures(path: Path) -> list[Atoms]:
             structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
     # ASE's readers raise whatever a malformed file makes them stumble over.
     except Exception as problem:
-        what = in_a_line(problem)
+        what = one_line(problem)
         raise UserError(f"{path}: not readable by ASE: {what}") from None
     if not structures:
         raise UserError(f"{path}: must hold a structure, but holds none")

@@ -18,7 +18,7 @@ from study.core.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from study.pipeline.job import Work
+    from study.pipeline.job import Job
     from study.pipeline.setup import _Setup
 
 FILE = "predictions.npz"
@@ -32,7 +32,7 @@ OTHER = (
 )
 
 
-def predict(work: Work, root: Path, frames: Path, device: str = "cpu") -> Path:
+def predict(work: Job, root: Path, frames: Path, device: str = "cpu") -> Path:
     """Predict the test frames of a completed trial, unless that was done before.
 
     Args:
@@ -60,13 +60,11 @@ def _write(arrays: dict[str, np.ndarray[Any, Any]], path: Path) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _predicted(
-    work: Work, root: Path, frames: Path, device: str
-) -> dict[str, np.ndarray[Any, Any]]:
+def _predicted(work: Job, root: Path, frames: Path, device: str) -> dict[str, np.ndarray[Any, Any]]:
     import torch
 
     if work.trial.finetune.task.name != "energy_forces":
-        raise UserError(_way_by_hand(work, root, frames))
+        raise UserError(_manual_instructions(work, root, frames))
     setup = _restored(work, root, frames, device)
     test = setup.parts[2]
     found: dict[str, list[torch.Tensor]] = {}
@@ -89,7 +87,7 @@ def _predicted(
     return arrays | {"frames": test.cpu().numpy()}
 
 
-def _way_by_hand(work: Work, root: Path, frames: Path) -> str:
+def _manual_instructions(work: Job, root: Path, frames: Path) -> str:
     """How test frames are predicted of what has no place in the table of predictions."""
     trial, place = work.trial, work.folder(root)
     there, data = shlex.quote(str(place)), shlex.quote(str(frames))
@@ -102,7 +100,7 @@ def _way_by_hand(work: Work, root: Path, frames: Path) -> str:
     )
 
 
-def _restored(work: Work, root: Path, frames: Path, device: str) -> _Setup:
+def _restored(work: Job, root: Path, frames: Path, device: str) -> _Setup:
     """The trial with its final weights."""
     from study.pipeline.outcome import require_weights
     from study.pipeline.setup import set_up
@@ -119,7 +117,7 @@ def _restored(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     return setup
 
 
-def _require_tested(work: Work, root: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+def _require_tested(work: Job, root: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
     """Refuse predictions whose error is not that which was found when the trial was tested."""
     from study.pipeline.outcome import load_outcome
 

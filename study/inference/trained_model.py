@@ -14,7 +14,7 @@ from study.core.atomic_io import read_hashed, write_bytes, write_json
 from study.core.errors import UserError
 from study.core.hashing import code_version
 from study.datasets.frames import read_header
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyFolder
 from study.scheduling.journal import Journal
@@ -25,7 +25,7 @@ PORTABLE = "model.json"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedTrial:
     """A finished trial with its final weights.
 
     Args:
@@ -34,7 +34,7 @@ class Trained:
         root: folder of all work, or of this trial alone; see `save_portable`.
     """
 
-    work: Work
+    work: Job
     weights: Path
     root: Path
 
@@ -76,7 +76,7 @@ class Trained:
         return known.get(self.work.data_hash)
 
 
-def find_trained(place: Path) -> Trained:
+def resolve_trained_model(place: Path) -> TrainedTrial:
     """The trained model at a path.
 
     Args:
@@ -88,7 +88,7 @@ def find_trained(place: Path) -> Trained:
     """
     place = place.expanduser().resolve()
     if portable := _read_portable(place):
-        return Trained(Work.from_json(portable["work"]), place / portable["weights"], place)
+        return TrainedTrial(Job.from_json(portable["work"]), place / portable["weights"], place)
     if (place / "journal.jsonl").exists():
         return _best_of(place)
     folder = place.parent if place.suffix == ".safetensors" else place
@@ -107,8 +107,8 @@ def find_trained(place: Path) -> Trained:
     )
 
 
-def save_portable(trained: Trained, folder: Path) -> None:
-    """Write all that `find_trained` needs of a model into a folder of its own."""
+def save_portable(trained: TrainedTrial, folder: Path) -> None:
+    """Write all that `resolve_trained_model` needs of a model into a folder of its own."""
     settings = trained.work.to_json()
     content = {
         "work": settings,
@@ -127,14 +127,14 @@ def _read_portable(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _best_of(study: Path) -> Trained:
+def _best_of(study: Path) -> TrainedTrial:
     """The completed trial with the lowest validation error; test errors decide nothing.
 
     A trial that was stopped early stays out, though an audit may have finished it.
     """
     root = study.parent.parent
     metric = StudyFolder(root, study.name).recorded_space().settings.metric
-    errors: dict[float, Work] = {}
+    errors: dict[float, Job] = {}
     for entry in Journal(study / "journal.jsonl", "").entries().values():
         work = entry.planned.work
         stopped = entry.result is not None and entry.result.status == "stopped"
@@ -147,16 +147,16 @@ def _best_of(study: Path) -> Trained:
     return _with_weights(errors[min(errors)], root)
 
 
-def _works(journal: Path) -> list[Work]:
+def _works(journal: Path) -> list[Job]:
     entries = Journal(journal, "").entries().values()
     return [entry.planned.work for entry in entries]
 
 
-def _with_weights(work: Work, root: Path) -> Trained:
+def _with_weights(work: Job, root: Path) -> TrainedTrial:
     outcome = load_outcome(work.folder(root))
     if outcome is None or outcome.weights is None:
         raise UserError(
             f"{work.folder(root)}: this trial has no final weights: it is not finished, was "
             "stopped, or diverged; name another"
         )
-    return Trained(work, outcome.weights, root)
+    return TrainedTrial(work, outcome.weights, root)

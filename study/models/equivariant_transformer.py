@@ -11,7 +11,13 @@ from torch_geometric.data import Data
 from study.graphs.graph_set import edge_vectors, gather_rows
 from study.models.layers.embedding import AtomEmbedding, ForceEmbedding
 from study.models.layers.init import initialize
-from study.models.layers.radial import distances, edge_weights, exponential_basis, fade, lengths
+from study.models.layers.radial import (
+    cutoff_envelope,
+    distances,
+    edge_weights,
+    exponential_basis,
+    lengths,
+)
 from study.models.layers.silu import SiLU
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 
@@ -152,7 +158,9 @@ class EquivariantTransformer(ConservativePotential):
         distance = distances(edges)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         directions = edges / distance
-        scalars = self._meet_neighbors(graph, self.embedding(graph), weight, self._basis(distance))
+        scalars = self._combine_neighbors(
+            graph, self.embedding(graph), weight, self._basis(distance)
+        )
         vectors = scalars.new_zeros(scalars.shape[0], 3, scalars.shape[1])
         given = self.force(graph) if self.force else None
         if given is not None:
@@ -171,10 +179,10 @@ class EquivariantTransformer(ConservativePotential):
     def _basis(self, distance: Tensor) -> Tensor:
         """(E, B) of lengths (E, 1) Å, fading out at the cutoff."""
         cutoff, size = self.settings.cutoff, self.settings.basis
-        fading = fade(distance, cutoff, self.settings.envelope)
+        fading = cutoff_envelope(distance, cutoff, self.settings.envelope)
         return fading * exponential_basis(distance, cutoff, size)
 
-    def _meet_neighbors(
+    def _combine_neighbors(
         self, graph: Data, features: Tensor, weight: Tensor, basis: Tensor
     ) -> Tensor:
         """(N, F) features mixed with those of the neighbours' elements (ibid., eq. 3)."""

@@ -43,15 +43,15 @@ class Style:
         return 1 / math.sqrt(parts) if self.average else 1.0
 
 
-def style_of(settings: GNSSettings) -> Style:
+def make_mlp_style(settings: GNSSettings) -> Style:
     """ReLU with layer norms, or tailored ReLU without."""
     if settings.activation == "relu":
         return Style()
-    slope = tailored_slope(partial(network_map, settings.layers))
+    slope = tailored_slope(partial(network_correlation_map, settings.layers))
     return Style(partial(TailoredReLU, slope), lambda _hidden: nn.Identity(), average=True)
 
 
-def network_map(layers: int, layer: CorrelationMap) -> CorrelationMap:
+def network_correlation_map(layers: int, layer: CorrelationMap) -> CorrelationMap:
     """The correlation map of the way through nodes and edges, all edges being alike."""
 
     def twice(cosine: float) -> float:
@@ -139,7 +139,7 @@ class GNS(DirectPotential):
         self.settings = settings
         hidden = settings.hidden
         radial = settings.basis if settings.radial == "bessel" else 1
-        self.style = style = style_of(settings)
+        self.style = style = make_mlp_style(settings)
         self.embedding = AtomEmbedding(hidden)
         self.encode_node = nn.Sequential(mlp(hidden, hidden, hidden, style), style.norm(hidden))
         self.encode_edge = nn.Sequential(mlp(3 + radial, hidden, hidden, style), style.norm(hidden))

@@ -69,7 +69,7 @@ class Potential(nn.Module):
         """(N,) one number per atom, what energies are made of, in units of `scale`."""
         raise NotImplementedError
 
-    def take_over(self, weights: dict[str, Tensor], *, readout: bool) -> None:
+    def load_pretrained(self, weights: dict[str, Tensor], *, readout: bool) -> None:
         """Load pretrained weights, with or without those of the heads."""
         mine = {} if readout else self.state_dict()
         heads = tuple(f"{head}." for head in self.heads)
@@ -95,12 +95,12 @@ class Potential(nn.Module):
         numbered = module == "layers" and number.isdigit()
         return max(layers - int(number), 1) if numbered else layers + 1
 
-    def freeze_beyond(self, depth: int) -> None:
+    def freeze_all_but_last(self, depth: int) -> None:
         """Let nothing learn that is further from the output; see `depth`."""
         for name, weights in self.named_parameters():
             weights.requires_grad_(self.depth(name) <= depth)
 
-    def silence(self) -> None:
+    def zero_init_readout(self) -> None:
         """Let the heads put out zero: the potential predicts the mean energy, and no force.
 
         A random head makes large errors of what pretraining has put into the features, and
@@ -134,7 +134,7 @@ class ConservativePotential(Potential):
         positions = graph.pos.detach().requires_grad_()
         atomic = self.scale * self.atomic_energies(graph, positions)
         energy = sum_per_graph(atomic, graph)
-        return Prediction(energy, self._descend(atomic, positions))
+        return Prediction(energy, self._negative_gradient(atomic, positions))
 
     def scalars(self, graph: Data) -> Tensor:
         """(N,) the readout, without forces."""
@@ -143,9 +143,9 @@ class ConservativePotential(Potential):
     def vectors(self, graph: Data) -> Tensor:
         """(N, 3) −∂E/∂x in units of `scale` per Å."""
         positions = graph.pos.detach().requires_grad_()
-        return self._descend(self.atomic_energies(graph, positions), positions)
+        return self._negative_gradient(self.atomic_energies(graph, positions), positions)
 
-    def _descend(self, atomic: Tensor, positions: Tensor) -> Tensor:
+    def _negative_gradient(self, atomic: Tensor, positions: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(atomic.sum(), positions, create_graph=self.training)
         return -gradient
 

@@ -23,7 +23,7 @@ from study.models.potential import ConservativePotential
 if TYPE_CHECKING:
     from study.models.config import SE3Transformer as Settings
 
-LARGEST_SCORE = 8.0
+MAX_SCORE = 8.0
 """Of an edge in attention, approached smoothly."""
 
 
@@ -169,7 +169,7 @@ class Layer(nn.Module):
             query = gather_rows(_mix(linear, features[int(name)]), target)
             per_head = (query * keys[int(name)]).sum(dim=-1).unflatten(-1, (self.heads, -1))
             scores.append(per_head.sum(dim=-1) / math.sqrt(per_head.shape[-1] * query.shape[-1]))
-        score = LARGEST_SCORE * (torch.stack(scores).sum(dim=0) / LARGEST_SCORE).tanh()
+        score = MAX_SCORE * (torch.stack(scores).sum(dim=0) / MAX_SCORE).tanh()
         power = weight * score.exp()
         total = power.new_ones(len(features[0]), self.heads).index_add(0, target, power)
         channels = features[0].shape[1]

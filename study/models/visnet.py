@@ -17,7 +17,7 @@ from torch_geometric.nn.models.visnet import (
 
 from study.graphs.graph_set import edge_vectors
 from study.models.layers.embedding import AtomEmbedding
-from study.models.layers.radial import distances, fade, lengths, nearest
+from study.models.layers.radial import cutoff_envelope, distances, lengths, nearest_neighbor_mask
 from study.models.layers.silu import SiLU
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Envelope(nn.Module):
-    """`fade` in place of torch-geometric's cutoff, whose curvature jumps."""
+    """`cutoff_envelope` in place of torch-geometric's cutoff, whose curvature jumps."""
 
     def __init__(self, cutoff: float, kind: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Envelope(nn.Module):
 
     def forward(self, distance: Tensor) -> Tensor:
         """(E,) weights from lengths (E,) Å."""
-        return fade(distance, self.cutoff, self.kind)
+        return cutoff_envelope(distance, self.cutoff, self.kind)
 
 
 class Layer(ViS_MP):
@@ -102,12 +102,17 @@ class ViSNet(ConservativePotential):
         edge_index, vectors = graph.edge_index, edge_vectors(graph, positions)
         distance = distances(vectors)
         if self.settings.max_neighbors is not None:
-            kept = nearest(edge_index[1], distance, self.settings.max_neighbors).squeeze(-1) > 0
+            kept = (
+                nearest_neighbor_mask(edge_index[1], distance, self.settings.max_neighbors).squeeze(
+                    -1
+                )
+                > 0
+            )
             edge_index, vectors, distance = edge_index[:, kept], vectors[kept], distance[kept]
         # Edges run from source to target; the authors' vectors from target to source.
         directions = self.sphere(-vectors / distance)
         length = distance.squeeze(-1)
-        scalars = self._meet_neighbors(graph, edge_index, length)
+        scalars = self._combine_neighbors(graph, edge_index, length)
         # Atoms attend to themselves, over an edge without length and direction.
         atoms = torch.arange(len(scalars), device=scalars.device)
         edge_index = torch.cat([edge_index, torch.stack([atoms, atoms])], dim=1)
@@ -121,7 +126,7 @@ class ViSNet(ConservativePotential):
             states = states if turn is None else states + turn
         return self.norm(scalars), moved
 
-    def _meet_neighbors(self, graph: Data, edge_index: Tensor, length: Tensor) -> Tensor:
+    def _combine_neighbors(self, graph: Data, edge_index: Tensor, length: Tensor) -> Tensor:
         """(N, F) embeddings mixed with those of the neighbours' elements.
 
         The parts of `NeighborEmbedding`, which itself would pass over an atom's periodic images.

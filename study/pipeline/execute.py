@@ -14,22 +14,22 @@ from filelock import FileLock
 from study.core.atomic_io import make_folder, write_bytes
 from study.core.errors import UserError
 from study.core.hashing import code_version
-from study.core.records import SPENT, EpochRecord, WorkResult
+from study.core.records import COST_METRICS, EpochRecord, JobResult
 from study.models.build import build_model
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, save_outcome
 from study.pipeline.setup import peak_memory, set_up
 from study.space.pretrained import find_start
 from study.training.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.training.loop import DivergenceError, PausedError
-from study.training.runtime import speed_up
+from study.training.runtime import configure_performance
 
 if TYPE_CHECKING:
     from study.space.trial import Pretrained
 
 
-def perform(
-    work: Work,
+def run_job(
+    work: Job,
     root: Path,
     frames: Path,
     device: str = "cpu",
@@ -55,7 +55,7 @@ def perform(
             "the code or torch of this process is not that which the work is named by; install the "
             "same versions on every machine, and do not change them while a study runs"
         )
-    speed_up(torch.device(device), work.trial.model.hidden)
+    configure_performance(torch.device(device), work.trial.model.hidden)
     folder, checkpoints = work.folder(root), work.checkpoints(root)
     with ExitStack() as locks:
         for place in dict.fromkeys((folder, checkpoints)):
@@ -77,27 +77,27 @@ def perform(
             for metrics in train:
                 history.append(EpochRecord(work.stage, len(history) + 1, metrics))
                 yield history[-1]
-            result = WorkResult("completed", metrics=setup.test(history), facts=setup.facts())
+            result = JobResult("completed", metrics=setup.test(history), facts=setup.facts())
             weights = save_tensors(folder, "weights", setup.model.state_dict())
         except DivergenceError as problem:
-            result, weights = WorkResult("diverged", str(problem)), None
+            result, weights = JobResult("diverged", str(problem)), None
         save_outcome(folder, Outcome(result, history, weights, work.settings))
         delete_checkpoints(folder)
 
 
-def attempt(
-    work: Work,
+def run_job_safely(
+    work: Job,
     root: Path,
     frames: Path,
     device: str = "cpu",
     ending: Callable[[], bool] = lambda: False,
-) -> Iterator[EpochRecord | WorkResult]:
-    """`perform`, and then how it ended; a failure is an end too, with its traceback in a log."""
+) -> Iterator[EpochRecord | JobResult]:
+    """`run_job`, and then how it ended; a failure is an end too, with its traceback in a log."""
     folder = work.folder(root)
     try:
         if device == "cuda":
             torch.cuda.init()  # Or torch says only later, and less, why it cannot use the GPU.
-        yield from perform(work, root, frames, device, ending)
+        yield from run_job(work, root, frames, device, ending)
         outcome = load_outcome(folder)
         assert outcome is not None
         result = outcome.result
@@ -111,7 +111,7 @@ def attempt(
     yield result
 
 
-def _taken_over(work: Work, start: Pretrained, root: Path, device: str) -> Outcome:
+def _taken_over(work: Job, start: Pretrained, root: Path, device: str) -> Outcome:
     """The outcome of a pretraining that was done before; it costs nothing here.
 
     Raises:
@@ -137,16 +137,16 @@ def _taken_over(work: Work, start: Pretrained, root: Path, device: str) -> Outco
         "parameters": sum(values.numel() for values in model.parameters()),
         "device": torch.cuda.get_device_name(device) if device == "cuda" else "cpu",
     }
-    result = WorkResult("completed", metrics=dict.fromkeys(SPENT, 0.0), facts=facts)
+    result = JobResult("completed", metrics=dict.fromkeys(COST_METRICS, 0.0), facts=facts)
     return Outcome(result, [], kept, work.settings)
 
 
-def _failure(problem: Exception, device: str) -> WorkResult:
+def _failure(problem: Exception, device: str) -> JobResult:
     reason = f"{type(problem).__name__}: {problem}"
     # On CPUs torch raises a RuntimeError.
     lacking = "can't allocate memory" in reason
     if not lacking and not isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return WorkResult("failed", reason)
+        return JobResult("failed", reason)
     peak = peak_memory(torch.device(device))
     reason = f"out of memory at its peak of {peak} MB ({reason.splitlines()[0]})"
-    return WorkResult("failed", reason, facts={OUT_OF_MEMORY: True, "peak_memory_mb": peak})
+    return JobResult("failed", reason, facts={OUT_OF_MEMORY: True, "peak_memory_mb": peak})

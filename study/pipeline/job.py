@@ -22,7 +22,7 @@ Kind = Literal["pretrain", "trial"]
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """A piece of work and its name.
 
     Args:
@@ -81,7 +81,7 @@ class Work:
         return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
 
     @cached_property
-    def pretraining(self) -> Work | None:
+    def pretraining(self) -> Job | None:
         """The pretraining that this trial starts from."""
         if self.kind == "pretrain" or self.trial.pretrain is None:
             return None
@@ -89,7 +89,7 @@ class Work:
         return replace(self, kind="pretrain", data_hash=data_hash, pretraining_data_hash=None)
 
     @cached_property
-    def whole(self) -> Work:
+    def full_schedule(self) -> Job:
         """The pretraining to the end of its schedule, which begins with this one; or itself.
 
         All that begin it share its checkpoints: a longer one goes on where a shorter one ended.
@@ -140,7 +140,7 @@ class Work:
 
     def checkpoints(self, root: Path) -> Path:
         """Where its checkpoints are."""
-        return self.whole.folder(root)
+        return self.full_schedule.folder(root)
 
     def to_json(self) -> dict[str, Any]:
         """For another process; see `from_json`."""

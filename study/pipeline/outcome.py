@@ -11,8 +11,8 @@ from typing import Any
 from study.core.atomic_io import write_json
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.core.records import RESULT, EpochRecord, WorkResult, load_result
-from study.pipeline.job import Work
+from study.core.records import RESULT, EpochRecord, JobResult, load_result
+from study.pipeline.job import Job
 from study.training.checkpoint import newest_state
 
 LOG = "log.txt"
@@ -33,13 +33,13 @@ class Outcome:
         settings: that the work depended on; empty if nobody wrote them down.
     """
 
-    result: WorkResult
+    result: JobResult
     history: list[EpochRecord]
     weights: Path | None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def known_history(work: Work, root: Path) -> list[EpochRecord]:
+def load_history(work: Job, root: Path) -> list[EpochRecord]:
     """Records of all epochs of finished work, or of those up to its newest checkpoint."""
     outcome = load_outcome(work.folder(root))
     if outcome is not None:
@@ -62,7 +62,7 @@ def save_outcome(folder: Path, outcome: Outcome) -> None:
     write_json(folder / RESULT, value | {"digest": digest(value)})
 
 
-def save_oversized(folder: Path, result: WorkResult, size: Mapping[str, Any]) -> None:
+def record_out_of_memory(folder: Path, result: JobResult, size: Mapping[str, Any]) -> None:
     """Remember that work needs more memory than it had.
 
     Args:
@@ -73,11 +73,11 @@ def save_oversized(folder: Path, result: WorkResult, size: Mapping[str, Any]) ->
     write_json(folder / "oversized.json", {"result": asdict(result), "size": dict(size)})
 
 
-def load_oversized(folder: Path, size: Mapping[str, Any]) -> WorkResult | None:
+def load_out_of_memory(folder: Path, size: Mapping[str, Any]) -> JobResult | None:
     """How work failed that had no more memory than there is now; none if it did not."""
     try:
         value = json.loads((folder / "oversized.json").read_bytes())
-        return WorkResult(**value["result"]) if value["size"] == dict(size) else None
+        return JobResult(**value["result"]) if value["size"] == dict(size) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -93,10 +93,10 @@ def load_outcome(folder: Path) -> Outcome | None:
         return None
     weights = folder / value["weights"] if value["weights"] else None
     history = [EpochRecord(**record) for record in value["history"]]
-    return Outcome(WorkResult(**value["result"]), history, weights, value.get("settings", {}))
+    return Outcome(JobResult(**value["result"]), history, weights, value.get("settings", {}))
 
 
-def require_weights(work: Work, root: Path) -> Path:
+def require_weights(work: Job, root: Path) -> Path:
     """The weights of work that others build on.
 
     Raises:

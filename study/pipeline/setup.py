@@ -14,7 +14,7 @@ from torch import Tensor
 
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.core.records import SPENT, EpochRecord
+from study.core.records import COST_METRICS, EpochRecord
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.splits import split
@@ -22,7 +22,7 @@ from study.graphs.graph_set import GraphSet, indices
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
@@ -84,7 +84,7 @@ class _Setup:
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
         last = history[-1].metrics
-        final = {name: last[name] for name in SPENT if name in last}
+        final = {name: last[name] for name in COST_METRICS if name in last}
         final["best_epoch"] = float(best)
         return final | (self._errors(self.task) if isinstance(self.task, LabelledTask) else {})
 
@@ -121,7 +121,7 @@ class _Setup:
         }
 
 
-def set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
+def set_up(work: Job, root: Path, frames: Path, device: str) -> _Setup:
     """Data, split and model of a piece of work; the only place that knows both stages apart."""
     from study.space.plugin_configs import realized
 
@@ -134,14 +134,14 @@ def set_up(work: Work, root: Path, frames: Path, device: str) -> _Setup:
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))
-        model.take_over(weights, readout=trial.transfer == "all")
+        model.load_pretrained(weights, include_heads=trial.transfer == "all")
     if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
-        model.silence()
+        model.zero_init_readout()
     stage = trial.pretraining if work.kind == "pretrain" else trial.finetune
     assert stage is not None
     depth = trial.finetune.trainable_depth
     if work.kind == "trial" and depth is not None:
-        model.freeze_beyond(depth)
+        model.freeze_all_but_last(depth)
     task = build_task(stage, model, graphs, train)
     # As they are in the space, with the hash of code of the user's own.
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.core.hashing import digest
-from study.core.records import METRICS, WorkResult, flat
-from study.pipeline.job import Work
+from study.core.records import METRICS, JobResult, flatten
+from study.pipeline.job import Job
 from study.space.trial import Trial
 
 KIND = ("model.name", "dataset.name", "dataset.path")
@@ -48,10 +48,10 @@ class Arm:
     settings: dict[str, Any]
     label: str
     trials: dict[int, Trial] = field(default_factory=dict)
-    results: dict[int, WorkResult] = field(default_factory=dict)
+    results: dict[int, JobResult] = field(default_factory=dict)
 
     @property
-    def completed(self) -> dict[int, WorkResult]:
+    def completed(self) -> dict[int, JobResult]:
         """Results that count."""
         return {seed: end for seed, end in self.results.items() if end.status == "completed"}
 
@@ -106,7 +106,7 @@ class Arm:
         return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
 
 
-def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
+def arms(works: Iterable[tuple[Job, JobResult | None]]) -> list[Arm]:
     """Group trials by everything but the seed, in order of appearance; some may have no result."""
     grouped: dict[str, Arm] = {}
     for work, result in works:
@@ -120,7 +120,7 @@ def arms(works: Iterable[tuple[Work, WorkResult | None]]) -> list[Arm]:
     return list(grouped.values())
 
 
-def names_of(works: Iterable[Work]) -> dict[str, str]:
+def names_of(works: Iterable[Job]) -> dict[str, str]:
     """What tells trials, or pretrainings, from each other in a few words, by their keys."""
     different = {work.key: work for work in works}
     found = arms((work, None) for work in different.values())
@@ -131,9 +131,9 @@ def names_of(works: Iterable[Work]) -> dict[str, str]:
     }
 
 
-def _settings(work: Work) -> dict[str, Any]:
+def _settings(work: Job) -> dict[str, Any]:
     """All but the seed, by dotted name."""
-    return {name: value for name, value in flat(work.settings) if name != "seed"}
+    return {name: value for name, value in flatten(work.settings) if name != "seed"}
 
 
 def _tell_apart(found: list[Arm]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from study.datasets.config import DatasetConfig
 from study.datasets.frames import read_header
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.space.trial import Trial
 
 
@@ -35,8 +35,8 @@ class DataSets:
         """Folder of each, by its content hash."""
         return {self.hashes[folder.name]: folder for folder in self.prepared.values()}
 
-    def work(self, trial: Trial) -> Work:
+    def work(self, trial: Trial) -> Job:
         """The work of a trial, on its data sets."""
         hashes = [self.hashes[self.prepared[dataset].name] for dataset in trial.datasets]
         own = hashes[1] if len(hashes) > 1 else None
-        return Work("trial", trial, hashes[0], pretraining_data_hash=own)
+        return Job("trial", trial, hashes[0], pretraining_data_hash=own)

@@ -32,7 +32,7 @@ from study.space.plugin_configs import realized
 from study.space.trial import Trial
 from study.training.config import Stage
 from study.training.loop import compiles, fit
-from study.training.runtime import set_up, speed_up
+from study.training.runtime import configure_performance, configure_process
 
 EPOCHS = 4
 """Of which the first is not counted: it warms up."""
@@ -121,8 +121,8 @@ class Probe:
     def _measure(self, trial: Trial, stage: Stage) -> Speed:
         trial, stage = realized(trial, self.plan.root), realized(stage, self.plan.root)
         resources = self.plan.space.settings.resources
-        set_up(resources.cpus, self.device, deterministic=resources.deterministic)
-        speed_up(torch.device(self.device), trial.model.hidden)
+        configure_process(resources.cpus, self.device, deterministic=resources.deterministic)
+        configure_performance(torch.device(self.device), trial.model.hidden)
         size = stage.batch_size
         frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)

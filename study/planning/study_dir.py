@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.core.atomic_io import is_mine, read_json_lines, remove, write_json
+from study.core.atomic_io import owned_by_current_user, read_json_lines, remove, write_json
 from study.core.errors import UserError
 from study.core.hashing import code_version, digest, without_places
 from study.core.records import without_password
@@ -81,7 +81,7 @@ class StudyFolder:
                 f"{self.path}: is a link to {self.path.resolve()}; remove it, or choose a --name"
             )
         for place in (self.path, self.path / "study.json", self.journal):
-            if place.exists() and not is_mine(place):
+            if place.exists() and not owned_by_current_user(place):
                 raise UserError(
                     f"{place}: belongs to user {place.stat().st_uid}, not to you; choose another "
                     "--name or --out, or have it given to you with chown"

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from study.core.atomic_io import is_locked
-from study.core.records import OVER
-from study.pipeline.job import Work
+from study.core.records import FINAL_STATUSES
+from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyFolder
@@ -92,7 +92,7 @@ class StudyState:
     @property
     def done(self) -> int:
         """Trials that are over."""
-        return sum(self.counts[status] for status in OVER)
+        return sum(self.counts[status] for status in FINAL_STATUSES)
 
     @property
     def total(self) -> int:
@@ -195,11 +195,11 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
     )
 
 
-def _is_busy(work: Work, root: Path) -> bool:
+def _is_busy(work: Job, root: Path) -> bool:
     return is_locked(work.folder(root) / "lock")
 
 
-def _newest_epoch(work: Work, root: Path) -> int:
+def _newest_epoch(work: Job, root: Path) -> int:
     """By the names of the checkpoints: a worker may delete them at any moment."""
     names = [path.name for path in work.checkpoints(root).glob("epoch-*.safetensors")]
     newest = max((int(name.split("-")[1]) for name in names), default=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from study.core.errors import UserError
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 
 SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
@@ -51,14 +51,14 @@ class Budget:
     def planned(self, planned: Planned) -> None:
         """Costs nothing yet."""
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Costs nothing yet."""
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """`seconds` of a record is what its stage has cost so far."""
         # A longer pretraining has the epochs of a shorter one in its history.
-        name, seconds = work.whole.key, record.metrics["seconds"]
+        name, seconds = work.full_schedule.key, record.metrics["seconds"]
         self._seconds[name] = max(self._seconds.get(name, 0.0), seconds)
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Nothing more to count."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from study.core.hashing import digest
-from study.core.records import WorkResult
+from study.core.records import JobResult
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
 from study.space.settings import Settings
@@ -56,7 +56,7 @@ class Audit:
     def reported(self, number: int, epoch: int, value: float) -> None:
         """Nothing to learn: the sample is fixed."""
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None:
         """How a trial of the sample ended."""
         self.ends[number] = result.status, min(values, default=math.inf)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from study.core.records import WorkResult
-from study.pipeline.job import Work
+from study.core.records import JobResult
+from study.pipeline.job import Job
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
 
@@ -21,7 +21,7 @@ class Grid:
     """
 
     def __init__(
-        self, trials: Sequence[Work], entries: Mapping[int, Entry], *, exempt: bool
+        self, trials: Sequence[Job], entries: Mapping[int, Entry], *, exempt: bool
     ) -> None:
         numbers = {entry.planned.work.key: number for number, entry in entries.items()}
         free = itertools.count(max(entries, default=-1) + 1)
@@ -37,5 +37,5 @@ class Grid:
     def reported(self, number: int, epoch: int, value: float) -> None:
         """Nothing to learn: the list is fixed."""
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None:
         """Nothing to learn: the list is fixed."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from study.core.atomic_io import append_json, read_json_lines
 from study.core.errors import UserError
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 
 
@@ -26,7 +26,7 @@ class Entry:
 
     planned: Planned
     values: list[float]
-    result: WorkResult | None
+    result: JobResult | None
 
     @property
     def over(self) -> bool:
@@ -49,7 +49,7 @@ class Journal:
         self.path, self.metric = path, metric
         self._planned: dict[int, Planned] = {}
         self._values: dict[str, dict[int, float]] = {}
-        self._results: dict[str, WorkResult] = {}
+        self._results: dict[str, JobResult] = {}
         self.has_started = False
         """Some work has begun."""
         for event in read_json_lines(path):
@@ -73,7 +73,7 @@ class Journal:
             for number, planned in self._planned.items()
         }
 
-    def stopped(self) -> dict[str, tuple[WorkResult, int]]:
+    def stopped(self) -> dict[str, tuple[JobResult, int]]:
         """Trials that were stopped early, by key: result and epochs; their work is not finished."""
         return {
             key: (result, max(self._values.get(key, {}), default=0))
@@ -95,20 +95,20 @@ class Journal:
                 }
             )
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Write down that some work has begun, which the study's results may rest on."""
         del work, number
         if not self.has_started:
             self._write({"event": "started"})
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """Write down the metric of a trial's new epoch."""
         if work.kind == "trial" and record.epoch not in self._values.get(work.key, {}):
             value = record.metrics[self.metric]
             event = {"event": "reported", "key": work.key, "epoch": record.epoch, "value": value}
             self._write(event)
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Write down how a trial ended."""
         if work.kind == "trial" and self._results.get(work.key) != result:
             self._write({"event": "ended", "key": work.key, "result": asdict(result)})
@@ -127,7 +127,7 @@ class Journal:
         self.has_started = self.has_started or event["event"] != "planned"
         match event["event"]:
             case "planned":
-                work = Work.from_json(event["work"] | {"key": event["key"]})
+                work = Job.from_json(event["work"] | {"key": event["key"]})
                 number = event["number"]
                 self._planned[number] = Planned(number, work, event["parameters"], event["exempt"])
             case "reported":
@@ -135,4 +135,4 @@ class Journal:
                 # Older versions wrote every epoch, and no number.
                 values[event.get("epoch", len(values) + 1)] = event["value"]
             case "ended":
-                self._results[event["key"]] = WorkResult(**event["result"])
+                self._results[event["key"]] = JobResult(**event["result"])

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from study.core.records import WorkResult
-from study.pipeline.job import Work
+from study.core.records import JobResult
+from study.pipeline.job import Job
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space
@@ -38,7 +38,7 @@ class OptunaProposals:
     def __init__(
         self,
         space: Space,
-        work: Callable[[Trial], Work],
+        work: Callable[[Trial], Job],
         slots: int,
         entries: Mapping[int, Entry],
     ) -> None:
@@ -100,7 +100,7 @@ class OptunaProposals:
             report = {self.space.settings.metric: value, "training_iteration": epoch}
             self.search.on_trial_result(str(number), report)
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None:
         """Tell Optuna: completed with its best value, stopped as pruned, anything else failed."""
         if number not in self.open:
             return

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Planned:
     """
 
     number: int
-    work: Work
+    work: Job
     parameters: dict[str, Any] = field(default_factory=dict)
     exempt: bool = True
 
@@ -42,7 +42,7 @@ class Proposals(Protocol):
     def reported(self, number: int, epoch: int, value: float) -> None:
         """A trial's metric after an epoch of finetuning."""
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None:
         """How a trial ended, with its metric after each epoch."""
 
 
@@ -67,11 +67,11 @@ class Observer(Protocol):
     def planned(self, planned: Planned) -> None:
         """A trial has got its place in the plan."""
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Work has begun or was found finished; pretrainings have no number."""
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """An epoch is done; epochs come again when work continues after a crash."""
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Work is over for this run of the study."""

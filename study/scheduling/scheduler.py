@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.core.records import RESULT, EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import RESULT, EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.pipeline.outcome import (
     OUT_OF_MEMORY,
     Outcome,
-    known_history,
+    load_history,
+    load_out_of_memory,
     load_outcome,
-    load_oversized,
-    save_oversized,
+    record_out_of_memory,
 )
 from study.scheduling.protocols import Allowance, EarlyStop, Later, Observer, Planned, Proposals
 from study.scheduling.shared_pretraining import SharedPretrainings
@@ -46,7 +46,7 @@ class _Running:
         deaths: how many of its workers have died.
     """
 
-    work: Work
+    work: Job
     planned: Planned | None
     values: dict[int, float] = field(default_factory=dict)
     began: bool = False
@@ -76,7 +76,7 @@ class Conductor:
         root: Path,
         observers: Sequence[Observer],
         early_stop: EarlyStop | None = None,
-        earlier: dict[str, tuple[WorkResult, int]] | None = None,
+        earlier: dict[str, tuple[JobResult, int]] | None = None,
         allowance: Allowance | None = None,
         size: Mapping[str, Any] | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class Conductor:
         self.ready: deque[_Running] = deque()
         self.shared = SharedPretrainings()
         self.numbers: dict[str, list[int]] = {}
-        self.ends: dict[str, tuple[WorkResult, list[float]]] = {}
+        self.ends: dict[str, tuple[JobResult, list[float]]] = {}
         self.exhausted = False
         self.put_off = False
         """Work is left to a later run of the study, because of the allowance or a signal."""
@@ -115,7 +115,7 @@ class Conductor:
             self.ready.appendleft(work)
         return work is not None
 
-    def next(self) -> Work | None:
+    def next(self) -> Job | None:
         """Work to start now; none if there is none or it has to wait for running work."""
         found = self._find()
         if found is None:
@@ -136,7 +136,7 @@ class Conductor:
             observer.recorded(running.work, record)
         if running.planned is not None and self._is_hopeless(running, running.planned, record):
             reason = f"early, after {record.epoch} epochs of finetuning"
-            self.end(key, WorkResult("stopped", reason))
+            self.end(key, JobResult("stopped", reason))
             return True
         if record.epoch < running.work.epochs and (self.put_off or self._has_spent()):
             # It goes on from its checkpoint, which was written before this report.
@@ -157,7 +157,7 @@ class Conductor:
         running.began, running.deaths = False, running.deaths + 1
         if running.deaths > RETRIES:
             reason = f"its worker process died {running.deaths} times, the last time: {why}"
-            self._tell_ended(running, WorkResult("failed", reason))
+            self._tell_ended(running, JobResult("failed", reason))
             return
         logger.warning(
             "%s: its worker process died (%s); another goes on from the last checkpoint",
@@ -166,13 +166,13 @@ class Conductor:
         )
         self.ready.append(running)
 
-    def end(self, key: str, result: WorkResult) -> None:
+    def end(self, key: str, result: JobResult) -> None:
         """Running work is over; trials that waited for it become ready, or fail with it."""
         running = self.running.pop(key, None)
         if running is None:
             return
         if result.facts.get(OUT_OF_MEMORY):
-            save_oversized(running.work.folder(self.root), result, self.size)
+            record_out_of_memory(running.work.folder(self.root), result, self.size)
         self._tell_ended(running, result)
 
     def _is_hopeless(self, running: _Running, planned: Planned, record: EpochRecord) -> bool:
@@ -238,18 +238,18 @@ class Conductor:
             return None
         return self._after_pretraining(trial, self.shared.results[pretraining.key])
 
-    def _after_pretraining(self, trial: _Running, result: WorkResult) -> _Running | None:
+    def _after_pretraining(self, trial: _Running, result: JobResult) -> _Running | None:
         if result.status == "completed":
             return trial
         self._tell_started(trial)
         reason = f"its pretraining {result.status}: {result.reason}"
-        self._tell_ended(trial, WorkResult("failed", reason))
+        self._tell_ended(trial, JobResult("failed", reason))
         return None
 
-    def _known_outcome(self, work: Work) -> Outcome | None:
+    def _known_outcome(self, work: Job) -> Outcome | None:
         if work.key in self.earlier:
             result, epochs = self.earlier[work.key]
-            return Outcome(result, known_history(work, self.root)[:epochs], None)
+            return Outcome(result, load_history(work, self.root)[:epochs], None)
         folder = work.folder(self.root)
         outcome = load_outcome(folder)
         if outcome is not None:
@@ -258,8 +258,8 @@ class Conductor:
             return outcome
         if (folder / RESULT).exists():
             logger.warning("%s: result or weights are damaged; the work is done again", folder)
-        oversized = load_oversized(folder, self.size)
-        return Outcome(oversized, known_history(work, self.root), None) if oversized else None
+        oversized = load_out_of_memory(folder, self.size)
+        return Outcome(oversized, load_history(work, self.root), None) if oversized else None
 
     def _take_over(self, running: _Running, outcome: Outcome) -> None:
         self._tell_started(running)
@@ -277,7 +277,7 @@ class Conductor:
         for observer in self.observers:
             observer.started(running.work, number)
 
-    def _tell_ended(self, running: _Running, result: WorkResult) -> None:
+    def _tell_ended(self, running: _Running, result: JobResult) -> None:
         # Its worker may have died before it was up.
         if not running.told:
             self._tell_started(running)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from study.core.records import WorkResult
-from study.pipeline.job import Work
+from study.core.records import JobResult
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 
 
@@ -15,35 +15,35 @@ class SharedPretrainings:
     """
 
     def __init__(self) -> None:
-        self.results: dict[str, WorkResult] = {}
+        self.results: dict[str, JobResult] = {}
         self.waiting: dict[str, list[Planned]] = {}
         """Trials, by the key of their pretraining."""
-        self._sharing: dict[str, list[Work]] = {}
+        self._sharing: dict[str, list[Job]] = {}
         """Pretrainings that share epochs, by the key of the whole; the first is under way."""
 
-    def knows(self, pretraining: Work) -> bool:
+    def knows(self, pretraining: Job) -> bool:
         """Whether it is done, or a trial waits for it."""
         return pretraining.key in (*self.results, *self.waiting)
 
-    def add(self, pretraining: Work, planned: Planned) -> bool:
+    def add(self, pretraining: Job, planned: Planned) -> bool:
         """A trial waits for a pretraining that nobody has asked for.
 
         Returns:
             Whether it may begin now; else one that it shares epochs with is under way.
         """
         self.waiting[pretraining.key] = [planned]
-        sharing = self._sharing.setdefault(pretraining.whole.key, [])
+        sharing = self._sharing.setdefault(pretraining.full_schedule.key, [])
         sharing.append(pretraining)
         return len(sharing) == 1
 
-    def join(self, pretraining: Work, planned: Planned) -> bool:
+    def join(self, pretraining: Job, planned: Planned) -> bool:
         """Let a trial wait for a pretraining, if others do; whether it has to."""
         if pretraining.key not in self.waiting:
             return False
         self.waiting[pretraining.key].append(planned)
         return True
 
-    def end(self, pretraining: Work, result: WorkResult) -> tuple[list[Work], list[Planned]]:
+    def end(self, pretraining: Job, result: JobResult) -> tuple[list[Job], list[Planned]]:
         """Take in the end of a pretraining.
 
         Returns:
@@ -53,9 +53,9 @@ class SharedPretrainings:
         self.results[pretraining.key] = result
         return self._next(pretraining), self.waiting.pop(pretraining.key, [])
 
-    def _next(self, done: Work) -> list[Work]:
+    def _next(self, done: Job) -> list[Job]:
         """The next of the pretrainings that share epochs, the shortest first."""
-        sharing = self._sharing.get(done.whole.key, [])
+        sharing = self._sharing.get(done.full_schedule.key, [])
         if done not in sharing:
             return []
         sharing.remove(done)

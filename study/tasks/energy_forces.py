@@ -13,7 +13,13 @@ from torch_geometric.data import Batch
 
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
-from study.tasks.supervised import LOSSES, LabelledTask, element_counts, fitted_elements, rms
+from study.tasks.supervised import (
+    LOSSES,
+    LabelledTask,
+    element_counts,
+    fit_element_contributions,
+    rms,
+)
 from study.tasks.task import Term
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ class LabelStatistics:
         spread_per_atom = rms(energy / sizes - per_atom) or 1.0
         counts = element_counts(graphs, frames)
         above = (energy - per_atom * sizes).cpu()
-        fitted = fitted_elements(counts, above)
+        fitted = fit_element_contributions(counts, above)
         rows, _ = graphs.atoms.rows(frames)
         return cls(
             float(per_atom),
@@ -122,7 +128,7 @@ class EnergyForces(LabelledTask):
 
         return self._errors(model, batches, trivial)
 
-    def hopeless(self, metrics: dict[str, float]) -> str:
+    def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Why training cannot recover, if the metrics after its first tenth say so."""
         limit, error = self.settings.divergence, metrics["val_force_rmse"]
         if limit is None or error <= limit * self.statistics.force_rms:

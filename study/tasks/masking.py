@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
 from study.core.errors import UserError
-from study.graphs.edges import Ragged
+from study.graphs.edges import RaggedIndex
 from study.graphs.graph_set import GraphSet
 from study.graphs.topology import HYDROGEN, OXYGEN, Neighborhoods, WaterMolecules
 from study.models.potential import Potential
@@ -54,7 +54,7 @@ class Hidden:
 class Units(Protocol):
     """What loses one atom each: water molecules, or bonded neighbourhoods."""
 
-    rows: Ragged
+    rows: RaggedIndex
     """Of the units, by frame."""
     name: str
 
@@ -71,7 +71,7 @@ class Units(Protocol):
         """
 
 
-class WaterUnits:
+class WaterGroups:
     """Water molecules, of which a hydrogen goes, or the oxygen."""
 
     name = "molecules"
@@ -97,7 +97,7 @@ class WaterUnits:
         return Hidden(atoms[row, 1 + coin], pointing, torch.cat([to_hidden, to_hidden - to_kept]))
 
 
-class BondUnits:
+class BondedGroups:
     """Atoms with those bonded to them alone, of which one goes."""
 
     name = "neighbourhoods"
@@ -110,14 +110,16 @@ class BondUnits:
     def hide(
         self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
     ) -> Hidden:
-        """A lottery decides which goes; centre and other terminal atoms must point to it."""
+        """A random_keys decides which goes; centre and other terminal atoms must point to it."""
         found = self.neighborhoods
         rows, place = found.members.rows(chosen)
         ends, bonds = found.ends[rows] + first[place], found.bonds[rows]
-        lottery = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.double)
+        random_keys = torch.rand(
+            len(rows), generator=generator, device=rows.device, dtype=torch.double
+        )
         if self.element is not None:
-            lottery = torch.where(graph.z[ends] == self.element, lottery, 1.0)
-        order = torch.argsort(2 * place + lottery)
+            random_keys = torch.where(graph.z[ends] == self.element, random_keys, 1.0)
+        order = torch.argsort(2 * place + random_keys)
         # The first member of each neighbourhood goes.
         goes = torch.zeros_like(place, dtype=torch.bool)
         goes[order[torch.searchsorted(place, torch.arange(len(chosen), device=place.device))]] = (
@@ -142,10 +144,10 @@ class Masking(PretextTask):
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
         self.settings, self.ratio = settings, settings.masking_ratio
         self.graphs = graphs
-        kind = WaterUnits if settings.within == "water" else BondUnits
+        kind = WaterGroups if settings.within == "water" else BondedGroups
         self.units: Units = kind(graphs, settings.atom)
         sizes = self.units.rows.offsets.diff()
-        self.drawn = Ragged.of_sizes((self.ratio * sizes.double()).long())
+        self.drawn = RaggedIndex.from_sizes((self.ratio * sizes.double()).long())
         fewest = int(sizes.min())
         if int(self.ratio * fewest) < 1:
             raise UserError(
@@ -189,10 +191,10 @@ class Masking(PretextTask):
 
     def _choose(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Molecules drawn: int(ratio · M) of the M molecules of each frame, without repetition."""
-        lottery = torch.rand(
+        random_keys = torch.rand(
             len(owner), generator=generator, device=owner.device, dtype=torch.float64
         )
-        order = torch.argsort(owner + lottery)
+        order = torch.argsort(owner + random_keys)
         units, drawn = self.units.rows.sizes(frames), self.drawn.sizes(frames)
         # Before each frame lie the units of earlier ones that are not drawn.
         passed_over = (units.cumsum(0) - units) - (drawn.cumsum(0) - drawn)
@@ -230,5 +232,5 @@ def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
         shift=graph.shift[edges],
         cell=graph.cell,
         batch=batch,
-        ptr=Ragged.of_sizes(sizes).offsets,
+        ptr=RaggedIndex.from_sizes(sizes).offsets,
     )

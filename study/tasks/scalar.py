@@ -13,7 +13,13 @@ from torch_geometric.data import Batch
 
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, sum_per_graph
-from study.tasks.supervised import LOSSES, LabelledTask, element_counts, fitted_elements, rms
+from study.tasks.supervised import (
+    LOSSES,
+    LabelledTask,
+    element_counts,
+    fit_element_contributions,
+    rms,
+)
 from study.tasks.task import Term
 
 if TYPE_CHECKING:
@@ -47,7 +53,9 @@ class ScalarStatistics:
         chosen, counts = values[frames].cpu(), element_counts(graphs, frames)
         mean, per_atom = chosen.mean(), (chosen / counts.sum(dim=1)).mean()
         # About the mean per atom: the nearest to it of all fits that are equally good.
-        elements = per_atom + fitted_elements(counts, chosen - per_atom * counts.sum(dim=1))
+        elements = per_atom + fit_element_contributions(
+            counts, chosen - per_atom * counts.sum(dim=1)
+        )
         left = chosen - (counts @ elements if extensive else mean)
         # A single frame has no spread; any unit will do then.
         return cls(float(mean), tuple(elements.tolist()), rms(left) or 1.0)
@@ -89,21 +97,21 @@ class Scalar(LabelledTask):
         batch = self.gather(frames)
         batch.units = self.units
         batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
-        kind, pool = self.settings.loss, POOLS[self.settings.extensive]
+        kind, pool = self.settings.loss, POOLINGS[self.settings.extensive]
         name = f"{kind} of {pool.__name__}"
         errors = Term(name, partial(scalar_errors, kind, pool), batch)
         return [errors, *self.auxiliary_terms(frames, generator, step)]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors per frame in the property's unit; of the energy also per atom."""
-        pool = POOLS[self.settings.extensive]
+        pool = POOLINGS[self.settings.extensive]
         return self._errors(batches, lambda batch: predicted(pool, model, batch))
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """The same for the mean of the training frames, or the sum over elements."""
         return self._errors(batches, model.reference_energy)
 
-    def hopeless(self, metrics: dict[str, float]) -> str:
+    def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Never: there is no error that training could not recover from."""
         del metrics
         return ""
@@ -134,7 +142,7 @@ def mean_per_graph(values: Tensor, graph: Batch) -> Tensor:
 
 
 Pool = Callable[[Tensor, Batch], Tensor]
-POOLS: dict[bool, Pool] = {True: sum_per_graph, False: mean_per_graph}
+POOLINGS: dict[bool, Pool] = {True: sum_per_graph, False: mean_per_graph}
 """What makes a structure's number of its atoms', by whether the property is extensive."""
 
 

@@ -83,7 +83,7 @@ def element_counts(graphs: GraphSet, frames: Tensor) -> Tensor:
     return counts
 
 
-def fitted_elements(counts: Tensor, values: Tensor) -> Tensor:
+def fit_element_contributions(counts: Tensor, values: Tensor) -> Tensor:
     """(elements,) the least squares fit of a sum over atoms, the smallest of equally good ones."""
     return torch.linalg.lstsq(counts, values, driver="gelsd").solution
 

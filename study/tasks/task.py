@@ -62,7 +62,7 @@ class Task:
         terms = self.terms(frames, generator, step)
         return torch.stack([term.weight * term.penalty(model, term.batch) for term in terms]).sum()
 
-    def hopeless(self, metrics: dict[str, float]) -> str:
+    def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Why training cannot recover, by its metrics after a tenth of the epochs; or empty."""
         raise NotImplementedError
 
@@ -78,7 +78,7 @@ class PretextTask(Task):
 
     criterion = "val_loss"
 
-    def hopeless(self, metrics: dict[str, float]) -> str:
+    def divergence_reason(self, metrics: dict[str, float]) -> str:
         """A pretext task is never given up."""
         del metrics
         return ""

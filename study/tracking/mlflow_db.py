@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from study.core.atomic_io import remove, write_with
 from study.core.errors import UserError
-from study.core.records import OVER, Tag
+from study.core.records import FINAL_STATUSES, Tag
 
 
 def is_local(uri: str) -> bool:
@@ -85,7 +85,7 @@ def finished_records(uri: str, experiment: str, key: str) -> Finished | None:
         return None
     studies = [row for row in rows if row[4] == "study"]
     work = [row for row in rows if row[4] != "study"]
-    if len(studies) != 1 or any(end not in OVER for *_, end in work):
+    if len(studies) != 1 or any(end not in FINAL_STATUSES for *_, end in work):
         return None
     ((experiment_id, run_id, status, ended, _, found, _),) = studies
     if (status, found) != ("FINISHED", key):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.core.records import OVER, EpochRecord, Tag, WorkResult, flat
-from study.pipeline.job import Kind, Work
+from study.core.records import FINAL_STATUSES, EpochRecord, JobResult, Tag, flatten
+from study.pipeline.job import Job, Kind
 from study.pipeline.outcome import load_outcome
 from study.scheduling.protocols import Planned
 from study.tracking.mlflow_db import is_local
@@ -101,7 +101,7 @@ class StudyRuns:
         """What a trial's run will say of its place in the plan."""
         self.exempt[planned.work.key] = planned.exempt
 
-    def start(self, work: Work, number: int | None) -> None:
+    def start(self, work: Job, number: int | None) -> None:
         """Create the run of a piece of work, or reopen it if it is not complete."""
         run = self.runs.get(work.key)
         if run is not None and run.complete:
@@ -141,7 +141,7 @@ class StudyRuns:
             self._flush(run)
             del self._unwritten[key]
 
-    def end(self, work: Work, result: WorkResult, now: int) -> None:
+    def end(self, work: Job, result: JobResult, now: int) -> None:
         """Log final metrics and the weights, and end the run; `now` as in `record`."""
         from mlflow.entities import RunTag
 
@@ -196,7 +196,7 @@ class StudyRuns:
                 return runs
 
     def _known(self, run: Any) -> _Run:
-        complete = run.data.tags.get(Tag.STATUS) in OVER
+        complete = run.data.tags.get(Tag.STATUS) in FINAL_STATUSES
         return _Run(
             run.info.run_id,
             last_step=0 if complete else self._last_step(run),
@@ -229,7 +229,7 @@ class StudyRuns:
             self.client.update_run(self.study_run, status="RUNNING")
             self.active = True
 
-    def _create(self, work: Work, number: int | None) -> _Run:
+    def _create(self, work: Job, number: int | None) -> _Run:
         kind = self.kinds[work.kind]
         exempt = self.exempt.get(work.key)
         tags = tags_of_work(work, kind, self.study_run, number, exempt=exempt)
@@ -247,10 +247,10 @@ class StudyRuns:
         self.runs[work.key] = _Run(created.info.run_id)
         return self.runs[work.key]
 
-    def _describe(self, run_id: str, work: Work) -> None:
+    def _describe(self, run_id: str, work: Job) -> None:
         from mlflow.entities import Param
 
-        parameters = [Param(name, str(value)) for name, value in flat(work.settings)]
+        parameters = [Param(name, str(value)) for name, value in flatten(work.settings)]
         for first in range(0, len(parameters), 100):
             self.client.log_batch(run_id, params=parameters[first : first + 100])
         self.client.log_dict(run_id, work.settings, "trial.json")

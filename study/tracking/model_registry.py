@@ -14,7 +14,7 @@ from study.core.errors import UserError
 from study.core.records import Tag
 from study.datasets.frames import Frames
 from study.inference.predictor import require_potential
-from study.inference.trained_model import Trained, save_portable
+from study.inference.trained_model import TrainedTrial, save_portable
 from study.planning.study_dir import StudyFolder
 from study.tracking.mlflow_db import is_local, path_of
 
@@ -38,7 +38,7 @@ NEEDS = (
 """Packages that a model needs beside its own copy of ours."""
 
 
-def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
+def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
     """Log a model to the run of its trial, unless it has it, and name it in the study's run.
 
     Args:
@@ -72,7 +72,7 @@ def log_model(trained: Trained, study: StudyFolder, name: str | None) -> str:
         raise UserError(f"{uri}: does not take the model ({reason})") from None
 
 
-def _log(trained: Trained, study: StudyFolder, name: str | None) -> str:
+def _log(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
     import mlflow
 
     client, key = mlflow.MlflowClient(), trained.work.key
@@ -103,7 +103,7 @@ def _logged(run: Run) -> str:
     return str(whole[0].model_uri) if whole else ""
 
 
-def _log_anew(trained: Trained, study: StudyFolder, run_id: str) -> str:
+def _log_anew(trained: TrainedTrial, study: StudyFolder, run_id: str) -> str:
     import mlflow.pyfunc
     from mlflow.models import Model
 

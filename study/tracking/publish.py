@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from study.core.atomic_io import write_json
-from study.core.signals import INTERRUPTED
+from study.core.signals import EXIT_INTERRUPTED
 
 STATE = "reported.json"
 """In the folder of a study: which records its report is of."""
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
     (study, *chosen), code = arguments, 0
     for name, *options in commands(study, model="--model" in chosen):
         code = max(code, importlib.import_module(name).main(options))
-        if code == INTERRUPTED:
+        if code == EXIT_INTERRUPTED:
             break
     return code
 

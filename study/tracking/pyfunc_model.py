@@ -21,10 +21,10 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
     def load_context(self, context: Any) -> None:
         """Read weights and settings, and the user's own code if the model is of that."""
         from study.inference.predictor import TrainedPotential
-        from study.inference.trained_model import find_trained
+        from study.inference.trained_model import resolve_trained_model
 
         (folder,) = context.artifacts.values()
-        self.potential = TrainedPotential(find_trained(Path(folder)))
+        self.potential = TrainedPotential(resolve_trained_model(Path(folder)))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ import json
 from study.core import provenance
 from study.core.hashing import code_version
 from study.core.records import SCHEMA_VERSION, Tag
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 
 
 def common_tags(kind: str) -> dict[str, str]:
@@ -24,7 +24,7 @@ def common_tags(kind: str) -> dict[str, str]:
 
 
 def tags_of_work(
-    work: Work, kind: str, parent: str, number: int | None, *, exempt: bool | None
+    work: Job, kind: str, parent: str, number: int | None, *, exempt: bool | None
 ) -> dict[str, str]:
     """What the run of a piece of work is tagged with.
 
@@ -49,11 +49,11 @@ def tags_of_work(
         tags[Tag.PRETRAINING] = work.pretraining.key
     shares = work.kind == "pretrain" and not work.start
     if shares and work.training.schedule_epochs is not None:
-        tags[Tag.WHOLE] = work.whole.key
+        tags[Tag.WHOLE] = work.full_schedule.key
     return tags
 
 
-def _description(work: Work, number: int | None) -> str:
+def _description(work: Job, number: int | None) -> str:
     """What a run is, in a few words."""
     if work.start:
         return f"**{work.label}**: done before; what it cost is not counted here."

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from study.core.errors import UserError
-from study.core.records import EpochRecord, Tag, WorkResult, without_password
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult, Tag, without_password
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 from study.tracking.mlflow_db import (
     Finished,
@@ -110,16 +110,16 @@ class Tracker:
         """Remember it; runs begin when work begins."""
         self._tasks.put(lambda: self.runs.plan(planned))
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         """Create or reopen the run."""
         self._tell(work, lambda: self.runs.start(work, number))
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         """Log an epoch."""
         now = _milliseconds()
         self._tell(work, lambda: self.runs.record(work.key, record, now))
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         """Log final metrics and the weights, and end the run."""
         now = _milliseconds()
         self._tell(work, lambda: self.runs.end(work, result, now))
@@ -161,7 +161,7 @@ class Tracker:
         """Whether MLflow was not needed so far."""
         return self._thread.ident is None
 
-    def _tell(self, work: Work, task: Callable[[], None]) -> None:
+    def _tell(self, work: Job, task: Callable[[], None]) -> None:
         """Queue up news of work, unless its records are complete."""
         if self.finished is not None:
             kind = self.trials if work.kind == "trial" else work.kind

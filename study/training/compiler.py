@@ -26,7 +26,7 @@ from torch_geometric.data import Batch
 
 from study.models.potential import Potential
 from study.tasks.task import Penalty, Term
-from study.training.fx_passes import FastProducts
+from study.training.fx_passes import MatmulLayoutPass
 
 CONSTANT = ("units", "weights")
 """Tensors of a batch whose sizes are the same for all batches."""
@@ -58,7 +58,7 @@ class Program:
     code: CompiledArtifact
     layout: Layout
 
-    def suits(self, sizes: Sequence[int]) -> bool:
+    def accepts(self, sizes: Sequence[int]) -> bool:
         """Whether the code is right for sizes like these."""
         return ShapeEnv().evaluate_guards_expression(self.layout.guards, sizes)
 
@@ -74,7 +74,7 @@ def compile_program(model: Potential, term: Term) -> Program:
     traced = _traced(model, term)
     options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
     if next(model.parameters()).device.type == "cpu":
-        options["post_grad_custom_post_pass"] = FastProducts()
+        options["post_grad_custom_post_pass"] = MatmulLayoutPass()
     with inductor.patch(options):
         code = standalone_compile(traced.graph, traced.inputs, dynamic_shapes="from_graph")
     return Program(code, Layout(traced.used, traced.guards()))

@@ -13,7 +13,7 @@ from study.core.hashing import code_version
 aten = torch.ops.aten
 
 
-class FastProducts(CustomGraphPass):
+class MatmulLayoutPass(CustomGraphPass):
     """Gives products of matrices the form in which CPUs do them fastest.
 
     Inductor accumulates a product into what it is added to, for which that is copied first; here it

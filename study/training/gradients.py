@@ -12,7 +12,7 @@ from torch import Tensor
 from study.models.potential import Potential
 from study.tasks.task import Term
 from study.training.compiler import SMALLEST, Program, size_classes, varying_sizes
-from study.training.precision import Precision, products
+from study.training.precision import Precision, matmul_precision
 from study.training.program_cache import load_or_compile
 
 
@@ -28,7 +28,7 @@ class Engine:
         model: whose parameters get gradients.
         compiled: by compiled code, where sizes allow; by autograd otherwise.
         store: folder of compiled code, shared by processes; kept by this one alone without it.
-        precision: of products of matrices.
+        precision: of matmul_precision of matrices.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Engine:
         return torch.stack([term.weight * self._backward(term) for term in terms]).sum()
 
     def _backward(self, term: Term) -> Tensor:
-        with products(self.precision, next(self.model.parameters()).device):
+        with matmul_precision(self.precision, next(self.model.parameters()).device):
             return self._add(term)
 
     def _add(self, term: Term) -> Tensor:
@@ -76,4 +76,4 @@ class Engine:
         if kind not in self._programs:
             self._programs[kind] = load_or_compile(self.model, term, self.store, self.precision)
         program = self._programs[kind]
-        return program if program.suits(sizes) else None
+        return program if program.accepts(sizes) else None

@@ -78,7 +78,7 @@ def fit(
     """
     run = _Run(model, task, stage, train, validation, seed, folder, store, flops, ending)
     state = run.state
-    if state.take_over():
+    if state.load_selected():
         yield from state.progress.history
         return
     state.resume()
@@ -163,9 +163,11 @@ class _Run:
         strange = [name for name, value in metrics.items() if not math.isfinite(value)]
         if strange:
             raise DivergenceError(f"{strange[0]} is not finite in epoch {number + 1}")
-        hopeless = self.task.hopeless(metrics) if self._past_a_tenth(number + 1) else ""
-        if hopeless:
-            raise DivergenceError(f"{hopeless} in epoch {number + 1}")
+        divergence_reason = (
+            self.task.divergence_reason(metrics) if self._past_a_tenth(number + 1) else ""
+        )
+        if divergence_reason:
+            raise DivergenceError(f"{divergence_reason} in epoch {number + 1}")
         self.state.keep_if_best(metrics, self.task.criterion)
         self._count_cost()
         self.state.progress.epoch, self.state.progress.step, self.state.steps = number + 1, 0, []
@@ -181,7 +183,7 @@ class _Run:
         for step in range(self.state.progress.step, len(batches)):
             self._step(epoch, step, batches[step])
             self.state.progress.step = step + 1
-            self._heed_ending()
+            self._checkpoint_if_due()
 
     def _step(self, epoch: int, step: int, chosen: Tensor) -> None:
         number = self._steps(epoch) + step
@@ -195,9 +197,9 @@ class _Run:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.state.steps.append(torch.stack([loss, norm]))
         self.state.optimizer.step()
-        self.state.follow()
+        self.state.update_ema()
 
-    def _heed_ending(self) -> None:
+    def _checkpoint_if_due(self) -> None:
         """Write a checkpoint when it is time, and end if that is asked for."""
         ending = self.ending()
         if ending or time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY:
@@ -220,9 +222,9 @@ class _Run:
         return epochs > 0.1 * scheduled_epochs(self.stage)
 
     def _validate(self) -> dict[str, float]:
-        self.state.judged.eval()
+        self.state.eval_model.eval()
         generator = seeded(self.seed, "validation", device=self.task.graphs.device)
-        return self.task.evaluate(self.state.judged, self.validation, generator)
+        return self.task.evaluate(self.state.eval_model, self.validation, generator)
 
     def _steps(self, epochs: int) -> int:
         return epochs * self.steps_per_epoch
@@ -231,7 +233,7 @@ class _Run:
         return learning_rate(self.stage, step, self.steps_per_epoch)
 
     def _spent(self) -> dict[str, float]:
-        """What the epochs so far have cost, as far as known; see `study.core.records.SPENT`."""
+        """What the epochs so far have cost, where it could be measured; see `COST_METRICS`."""
         done = self.state.progress
         flops = None if self.flops is None else done.epoch * self.flops
         spent = {

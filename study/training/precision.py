@@ -16,7 +16,7 @@ from study.core.errors import UserError
 Precision = Literal["float32", "tf32", "bf16"]
 
 
-def products(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def matmul_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Within this context, layers and their derivatives multiply in some precision.
 
     Weights, sums over edges, and all that is no product of matrices stay float32.

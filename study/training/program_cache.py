@@ -16,7 +16,13 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.standalone_compile import CompiledArtifact
 from torch._inductor.utils import fresh_cache
 
-from study.core.atomic_io import DamagedFileError, discard, is_mine, read_hashed, write_hashed
+from study.core.atomic_io import (
+    DamagedFileError,
+    discard,
+    owned_by_current_user,
+    read_hashed,
+    write_hashed,
+)
 from study.core.hashing import code_version, digest, own_version
 from study.models.potential import Potential
 from study.tasks.task import Term
@@ -46,7 +52,7 @@ def load_or_compile(
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f"{key}.lock"):
         # Whoever has made it decides what runs here.
-        for path in filter(is_mine, store.glob(f"{key}-*.zip")):
+        for path in filter(owned_by_current_user, store.glob(f"{key}-*.zip")):
             try:
                 return _unpack(read_hashed(path))
             except DamagedFileError:

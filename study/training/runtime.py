@@ -15,7 +15,7 @@ batches rarely have the same number of edges. At 32 a step takes 1.25 times as l
 as with torch's default, at 128 0.7 times."""
 
 
-def set_up(threads: int, device: str, *, deterministic: bool) -> None:
+def configure_process(threads: int, device: str, *, deterministic: bool) -> None:
     """Prepare this process for training, before its first use of a GPU.
 
     Args:
@@ -30,15 +30,15 @@ def set_up(threads: int, device: str, *, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(mode=True)
 
 
-def speed_up(device: torch.device, width: int) -> None:
+def configure_performance(device: torch.device, width: int) -> None:
     """Make this process fit for training a model with features of some width on a device."""
-    keep_freed_memory()
+    disable_malloc_trim()
     torch.set_float32_matmul_precision("highest")
     if device.type == "cpu" and width >= WIDE:
-        multiply_fast()
+        enable_onednn_matmul()
 
 
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Let glibc keep what is freed, for the next step, instead of returning it to the system.
 
     A tensor of more than 32 MB is otherwise mapped, filled with zeros and unmapped at every use:
@@ -50,7 +50,7 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def multiply_fast() -> None:
+def enable_onednn_matmul() -> None:
     """Let oneDNN multiply float32 matrices on the CPU, if it keeps their precision there.
 
     On AMD it is twice as fast as torch's default. Torch allows it only together with bfloat16,

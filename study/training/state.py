@@ -72,13 +72,13 @@ class TrainingState:
         self.saved_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
         # What is validated, kept and tested: the model, or the average of its weights.
-        self.judged = model if stage.ema is None else copy.deepcopy(model)
+        self.eval_model = model if stage.ema is None else copy.deepcopy(model)
 
     def finish(self) -> None:
         """Leave the selected weights in the model."""
         self.model.load_state_dict(self.selected())
 
-    def take_over(self) -> bool:
+    def load_selected(self) -> bool:
         """Leave the weights in the model that a longer training had selected by the last epoch."""
         found = None
         if self.folder is not None and self.stage.schedule_epochs is not None:
@@ -94,8 +94,8 @@ class TrainingState:
             return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        if self.judged is not self.model:
-            average = self.judged.state_dict()
+        if self.eval_model is not self.model:
+            average = self.eval_model.state_dict()
             tensors |= {f"average.{name}": value for name, value in average.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
@@ -114,8 +114,8 @@ class TrainingState:
             return
         self.progress = Progress(**checkpoint.state)
         self.model.load_state_dict(checkpoint.part("model"))
-        if self.judged is not self.model:
-            self.judged.load_state_dict(checkpoint.part("average"))
+        if self.eval_model is not self.model:
+            self.eval_model.load_state_dict(checkpoint.part("average"))
         self.best = {name: value.to(self.device) for name, value in checkpoint.part("best").items()}
         for steps in checkpoint.part("steps").values():
             self.steps = list(steps.to(self.device))
@@ -126,20 +126,20 @@ class TrainingState:
         state: dict[str, Any] = self.optimizer.state_dict() | {"state": moments}
         self.optimizer.load_state_dict(state)
 
-    def follow(self) -> None:
+    def update_ema(self) -> None:
         """Move the average of the weights by a step; the buffers are those of the model."""
         if self.stage.ema is None:
             return
         with torch.no_grad():
-            pairs = zip(self.judged.parameters(), self.model.parameters(), strict=True)
+            pairs = zip(self.eval_model.parameters(), self.model.parameters(), strict=True)
             for average, weights in pairs:
                 average.lerp_(weights, 1 - self.stage.ema)
-            for copied, buffer in zip(self.judged.buffers(), self.model.buffers(), strict=True):
+            for copied, buffer in zip(self.eval_model.buffers(), self.model.buffers(), strict=True):
                 copied.copy_(buffer)
 
     def selected(self) -> dict[str, Tensor]:
         """The weights to go on with, by what is known so far."""
-        return self.best if self.stage.select == "best" else self.judged.state_dict()
+        return self.best if self.stage.select == "best" else self.eval_model.state_dict()
 
     def keep_if_best(self, metrics: dict[str, float], criterion: str) -> None:
         """Keep the weights if the criterion has never been as low."""
@@ -147,4 +147,4 @@ class TrainingState:
         if best and metrics[criterion] >= self.progress.history[best - 1][criterion]:
             return
         self.progress.best_epoch = self.progress.epoch + 1
-        self.best = {name: value.clone() for name, value in self.judged.state_dict().items()}
+        self.best = {name: value.clone() for name, value in self.eval_model.state_dict().items()}

@@ -50,8 +50,8 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
         history = list(fit(model, task, settings.pretrain, *parts, settings.seed))
         spent, cpu_spent = history[-1]["seconds"], history[-1]["cpu_seconds"]
         pretrained, model = model, build_model(settings.model, settings.seed)
-        model.take_over(pretrained.state_dict(), readout=settings.transfer == "all")
-    model.silence()
+        model.load_pretrained(pretrained.state_dict(), include_heads=settings.transfer == "all")
+    model.zero_init_readout()
     statistics = LabelStatistics.fit(graphs, parts[0])
     statistics.apply(model, settings.finetune.task)
     task = EnergyForces(settings.finetune.task, graphs, statistics)

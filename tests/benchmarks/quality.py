@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from study.core.records import EpochRecord, WorkResult
+from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.datasets.prepare import prepare
 from study.datasets.splits import split
 from study.graphs.graph_set import GraphSet, indices
 from study.models.build import build_model
 from study.models.potential import Potential
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.scheduling.asha import Asha
 from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.scheduler import Conductor
@@ -102,8 +102,8 @@ def record(say: Callable[[str], None], origin: dict[str, Any]) -> Curves:
             curves["pretrainings"][pretraining] = round(time.process_time() - started, 3)
             weights[pretraining] = {key: w.clone() for key, w in model.state_dict().items()}
         if trial.pretrain is not None:
-            model.take_over(weights[pretraining], readout=False)
-        model.silence()
+            model.load_pretrained(weights[pretraining], include_heads=False)
+        model.zero_init_readout()
         curves["trials"][configuration] = _finetune(model, trial, graphs, parts)
         say(f"{number}/{len(trials)} {configuration}: {min(_curve(curves, configuration)):.4f}")
     return curves
@@ -160,7 +160,7 @@ def replay(curves: Curves, target: float, sampler: str, stopping: bool, seed: in
     epochs = max(len(found["errors"]) for found in curves["trials"].values())
     early_stop = Asha(settings.early_stopping, epochs) if settings.early_stopping else None
     with tempfile.TemporaryDirectory(prefix="bench-") as root:
-        proposals = OptunaProposals(searched, lambda trial: Work("trial", trial, ""), WORKERS, {})
+        proposals = OptunaProposals(searched, lambda trial: Job("trial", trial, ""), WORKERS, {})
         conductor = Conductor(proposals, settings.metric, Path(root), [], early_stop)
         return _simulate(conductor, curves, target)
 
@@ -185,10 +185,10 @@ def shuffled(curves: Curves, target: float, seed: int) -> float:
 def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
     """Workers take work, and report when its recorded time has passed."""
     now, spent = 0.0, 0.0
-    events: list[tuple[float, int, Work, Iterator[float]]] = []
+    events: list[tuple[float, int, Job, Iterator[float]]] = []
     serial = 0
 
-    def proceed(work: Work, epochs: Iterator[float]) -> None:
+    def proceed(work: Job, epochs: Iterator[float]) -> None:
         nonlocal serial
         serial += 1
         heapq.heappush(events, (now + next(epochs), serial, work, epochs))
@@ -203,7 +203,7 @@ def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
         now, _, work, epochs = heapq.heappop(events)
         spent += (len(events) + 1) * (now - before)
         if work.kind == "pretrain":
-            conductor.end(work.key, WorkResult("completed"))
+            conductor.end(work.key, JobResult("completed"))
             continue
         curve = _curve(curves, names(work.trial)[1])
         left = epochs.__length_hint__()  # type: ignore[attr-defined]
@@ -214,12 +214,12 @@ def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
         if left:
             proceed(work, epochs)
             continue
-        conductor.end(work.key, WorkResult("completed"))
+        conductor.end(work.key, JobResult("completed"))
         if min(curve) <= target:
             return spent
 
 
-def _durations(work: Work, curves: Curves) -> list[float]:
+def _durations(work: Job, curves: Curves) -> list[float]:
     """Seconds between the reports of a piece of work."""
     pretraining, configuration = names(work.trial)
     if work.kind == "pretrain":

@@ -16,8 +16,8 @@ from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN, GNS, ForceNet, ModelConfig
 from study.models.potential import Potential
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.space.trial import Trial
 from study.tasks.config import Denoising as DenoisingSettings
 from study.tasks.config import EnergyForces as EnergyForcesSettings
@@ -202,9 +202,9 @@ def test_the_plain_loop_trains_to_the_same_errors_as_a_study(
     pretrained: bool,
 ) -> None:
     trial = tiny() if pretrained else tiny(pretrain=None)
-    work = Work("trial", trial, water.content_hash())
+    work = Job("trial", trial, water.content_hash())
     for part in filter(None, (work.pretraining, work)):
-        ours = [record.metrics for record in perform(part, tmp_path, water_folder)]
+        ours = [record.metrics for record in run_job(part, tmp_path, water_folder)]
     theirs = [metrics for metrics, _ in plain.train(trial.model_dump(), str(water_folder))]
     assert [each["val_force_rmse"] for each in theirs] == [each["val_force_rmse"] for each in ours]
     assert all((each["compute"] > each["seconds"]) == pretrained for each in theirs)

@@ -17,10 +17,10 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.training.runtime import speed_up
+from study.training.runtime import configure_performance
 from tests.benchmarks.variants import VARIANTS, Case, Step, Unavailable
 
-SHORTEST = 0.5
+DISTANCE_EPSILON = 0.5
 """Seconds of a turn; a turn has one step at least."""
 PATIENCE = 3.0
 """Seconds that the end of a process is waited for."""
@@ -71,12 +71,12 @@ class Worker:
         """Build the case's step and warm up; the seconds that took, compilation included."""
         return float(self._ask(_prepare, case, threads))
 
-    def turn(self, shortest: float = SHORTEST) -> Timing:
+    def turn(self, shortest: float = DISTANCE_EPSILON) -> Timing:
         """Do steps for at least so many seconds."""
         self.begin_turn(shortest)
         return self.end_turn()
 
-    def begin_turn(self, shortest: float = SHORTEST) -> None:
+    def begin_turn(self, shortest: float = DISTANCE_EPSILON) -> None:
         """Let it do steps meanwhile."""
         self._tell(_turn, shortest)
 
@@ -177,7 +177,7 @@ def _prepare(state: _State, case: Case, threads: int) -> float:
     torch.set_num_threads(threads)
     state.case, state.step = case, None
     if VARIANTS[state.variant].sped_up:
-        speed_up(torch.device(case.device), case.settings().hidden)
+        configure_performance(torch.device(case.device), case.settings().hidden)
     started = time.perf_counter()
     state.step = VARIANTS[state.variant].build(case)
     for _ in range(2):

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from study.console.result_table import result_table
-from study.core.records import WorkResult
-from study.pipeline.job import Work
+from study.core.records import JobResult
+from study.pipeline.job import Job
 from study.planning.arms import arms
 from study.space.trial import Trial
 
@@ -23,7 +23,7 @@ def ended(
     dataset: dict[str, Any] = WATER,
     status: Any = "completed",
     **finetune: Any,
-) -> tuple[Work, WorkResult]:
+) -> tuple[Job, JobResult]:
     stage = {"epochs": 1, "batch_size": 1}
     masking = {"task": {"name": "masking", "masking_ratio": ratio}}
     trial = {
@@ -39,11 +39,11 @@ def ended(
         "trivial_force_rmse": 0.6,
         "trivial_energy_rmse": 0.003,
     }
-    work = Work("trial", Trial.model_validate(trial), "d", "c")
-    return work, WorkResult(status, metrics=metrics if status == "completed" else {})
+    work = Job("trial", Trial.model_validate(trial), "d", "c")
+    return work, JobResult(status, metrics=metrics if status == "completed" else {})
 
 
-def lines(*trials: tuple[Work, WorkResult]) -> list[str]:
+def lines(*trials: tuple[Job, JobResult]) -> list[str]:
     console = Console(width=200, file=None, record=True, quiet=False)
     with console.capture() as shown:
         console.print(result_table(arms(trials)))

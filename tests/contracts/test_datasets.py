@@ -41,8 +41,8 @@ from study.datasets.split_config import Split
 from study.datasets.splits import sizes_of as counted
 from study.datasets.splits import split
 from study.datasets.validation import check
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.space.trial import Trial
 
@@ -473,15 +473,15 @@ def test_a_trial_trains_on_it(
     dataset: DatasetConfig, folder: Path, tiny: Callable[..., Trial], tmp_path: Path
 ) -> None:
     trial = tiny(**settings_for(dataset))
-    work = Work("trial", trial, read_header(folder)["content_hash"])
+    work = Job("trial", trial, read_header(folder)["content_hash"])
     assert work.pretraining is not None
     for piece in (work.pretraining, work):
-        records = list(perform(piece, tmp_path, folder))
+        records = list(run_job(piece, tmp_path, folder))
         assert all(np.isfinite(list(record.metrics.values())).all() for record in records)
     outcome = load_outcome(work.folder(tmp_path))
     assert outcome is not None
     assert outcome.result.status == "completed"
-    assert Work.from_json(work.to_json()).key == work.key
+    assert Job.from_json(work.to_json()).key == work.key
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "tip3p_water"])

@@ -434,7 +434,7 @@ def test_building_a_model_leaves_the_global_random_state_alone(name: str) -> Non
 @every_variant
 def test_taking_over_everything_makes_the_same_model(name: str, batch: Batch) -> None:
     donor, heir = lively(name), build_model(VARIANTS[name], seed=9).double().eval()
-    heir.take_over(donor.state_dict(), readout=True)
+    heir.load_pretrained(donor.state_dict(), include_heads=True)
     for taken, given in zip(outputs(heir, batch), outputs(donor, batch), strict=True):
         assert torch.equal(taken, given)
 
@@ -443,7 +443,7 @@ def test_taking_over_everything_makes_the_same_model(name: str, batch: Batch) ->
 def test_taking_over_the_body_keeps_the_own_heads(name: str) -> None:
     donor, heir = (build_model(VARIANTS[name], seed).state_dict() for seed in (3, 9))
     model = build_model(VARIANTS[name], seed=9)
-    model.take_over(donor, readout=False)
+    model.load_pretrained(donor, include_heads=False)
     for key, value in model.state_dict().items():
         source = heir if key.startswith(head_prefixes(model)) else donor
         assert torch.equal(value, source[key]), key
@@ -455,14 +455,14 @@ def test_taking_over_incomplete_weights_is_refused(name: str) -> None:
     weights = model.state_dict()
     del weights["embedding.species.weight"]
     with pytest.raises(Exception, match=r"species\.weight"):
-        model.take_over(weights, readout=False)
+        model.load_pretrained(weights, include_heads=False)
 
 
 @every_variant
 def test_taking_over_weights_of_another_size_is_refused(name: str) -> None:
     wider = build_model(VARIANTS[name].model_copy(update={"hidden": 16}), seed=0)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        build_model(VARIANTS[name], seed=0).take_over(wider.state_dict(), readout=False)
+        build_model(VARIANTS[name], seed=0).load_pretrained(wider.state_dict(), include_heads=False)
 
 
 @every_variant
@@ -470,7 +470,7 @@ def test_a_silenced_model_predicts_the_mean_energy_and_no_force(name: str, batch
     model = lively(name)
     model.reference.fill_(-21.5)
     assert model(batch).forces.abs().max() > 1e-3
-    model.silence()
+    model.zero_init_readout()
     prediction = model(batch)
     total = prediction.energy + model.reference_energy(batch)
     assert total.tolist() == ([0, 0] if name in OFFSET else [-21.5 * 12, -21.5 * 24])
@@ -480,7 +480,7 @@ def test_a_silenced_model_predicts_the_mean_energy_and_no_force(name: str, batch
 @every_variant
 def test_a_silenced_model_can_learn(name: str, batch: Batch) -> None:
     model = lively(name).train()
-    model.silence()
+    model.zero_init_readout()
     (model(batch).forces - batch.force).square().sum().backward()
     head = model.get_submodule(model.heads[-1])
     assert head[-1].weight.grad.abs().max() > 1e-6

@@ -119,7 +119,7 @@ def test_validation_is_one_finite_number(name: str, graphs: GraphSet, egnn: EGNN
     found = pretext.evaluate(judged, list(everything.split(2)), seeded(3))  # type: ignore[arg-type]
     assert found.keys() == {pretext.criterion}
     assert 0 < found[pretext.criterion] < 10
-    assert pretext.hopeless(found) == ""
+    assert pretext.divergence_reason(found) == ""
 
 
 @every_task

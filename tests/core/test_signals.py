@@ -15,7 +15,7 @@ from study.console import run_options
 PROGRAM = """
 import sys, time
 from study.core import signals
-from study.core.signals import Ending, heeded
+from study.core.signals import Ending, handle_signals
 
 signals.GRACE = GRACE_IS
 asked = []
@@ -31,10 +31,10 @@ def work():
 
 ending = Ending()
 try:
-    with heeded(MOMENT) as ending:
+    with handle_signals(MOMENT) as ending:
         try:
             if WORKS:
-                with ending.gently(ask):
+                with ending.graceful_shutdown(ask):
                     print("ready", flush=True)
                     work()
             else:

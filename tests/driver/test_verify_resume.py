@@ -10,8 +10,8 @@ import torch
 
 from study.driver import verify_resume
 from study.driver.verify_resume import Verdict, verify
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.planning.plan import Plan
 from study.space.search_space import load_space
 from study.space.settings import Resources
@@ -46,7 +46,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def run_here(
-    work: Work,
+    work: Job,
     root: Path,
     frames: Path,
     device: str,
@@ -65,7 +65,7 @@ def run_here(
 
     with contextlib.suppress(KeyboardInterrupt):
         for piece in filter(None, (work.pretraining, work)):
-            list(perform(piece, root, frames, device, dies))
+            list(run_job(piece, root, frames, device, dies))
         return False
     return True
 

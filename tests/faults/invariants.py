@@ -14,8 +14,8 @@ from pathlib import Path
 
 from study.core.atomic_io import is_locked, read_json_lines
 from study.core.records import Tag
-from study.pipeline.job import Work
-from study.pipeline.outcome import known_history, load_outcome
+from study.pipeline.job import Job
+from study.pipeline.outcome import load_history, load_outcome
 from study.scheduling.journal import Entry, Journal
 
 Point = tuple[str, str, int, float]
@@ -80,10 +80,10 @@ def check_runs(
 
 
 def _compare(
-    work: Work, found: dict[tuple[str, int], float], root: Path, journal: Path
+    work: Job, found: dict[tuple[str, int], float], root: Path, journal: Path
 ) -> Iterator[str]:
     entries = {entry.planned.work.key: entry for entry in _entries(journal).values()}
-    history = known_history(work, root)
+    history = load_history(work, root)
     if work.key in entries:
         history = history[: len(entries[work.key].values)]
     written = {
@@ -100,7 +100,7 @@ def _as_stored(value: float) -> float:
     return max(min(value, sys.float_info.max), -sys.float_info.max)
 
 
-def _works(journal: Path) -> dict[str, Work]:
+def _works(journal: Path) -> dict[str, Job]:
     trials = [entry.planned.work for entry in _entries(journal).values()]
     every = [work for trial in trials for work in (trial.pretraining, trial) if work is not None]
     return {work.key: work for work in every}
@@ -148,7 +148,7 @@ def _check_entry(entry: Entry, metric: str, root: Path) -> Iterator[str]:
     if result.status in FINISHED and (outcome is None or outcome.result != result):
         yield "the journal and the result in its folder differ"
     if result.status != "failed":
-        records = known_history(work, root)
+        records = load_history(work, root)
         known = [record.metrics[metric] for record in records]
         if known[: len(entry.values)] != entry.values:
             yield "the journal and the history in its folder differ"
@@ -156,7 +156,7 @@ def _check_entry(entry: Entry, metric: str, root: Path) -> Iterator[str]:
             yield f"{len(entry.values)} epochs are reported of {work.training.epochs}"
 
 
-def _check_weights(work: Work, root: Path, like: Path | None) -> Iterator[str]:
+def _check_weights(work: Job, root: Path, like: Path | None) -> Iterator[str]:
     if like is None:
         return
     here, there = (load_outcome(work.folder(folder)) for folder in (root, like))

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 
 from study.core.atomic_io import locked
-from study.core.records import EpochRecord, Tag, WorkResult
+from study.core.records import EpochRecord, JobResult, Tag
 from study.datasets.config import TIP3PWater
 from study.datasets.frames import read_header
 from study.datasets.sources import tip3p
 from study.datasets.sources.openmm_water import EQUILIBRATION_PIECES
 from study.datasets.splits import Splits
 from study.pipeline import execute
-from study.pipeline.execute import attempt
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job_safely
+from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
 from study.planning.study_dir import StudyFolder
 from study.scheduling.grid import Grid
@@ -120,7 +120,7 @@ class Mini:
         data = read_header(frames)["content_hash"]
         self.folder.write(self.space, "sqlite:///nowhere.db", {frames.name: data})
         journal = Journal(self.folder.journal, self.space.settings.metric)
-        trials = [Work("trial", trial, data) for trial in self.space.grid()]
+        trials = [Job("trial", trial, data) for trial in self.space.grid()]
         conductor = Conductor(
             Grid(trials, journal.entries(), exempt=False),
             self.space.settings.metric,
@@ -134,7 +134,7 @@ class Mini:
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
-        program = SimpleNamespace(suits=lambda _batch: True)
+        program = SimpleNamespace(accepts=lambda _batch: True)
         fakes: list[tuple[Any, str, Any]] = [
             (tip3p, "simulate", simulated),
             (tip3p, "_run_workers", _in_this_process),
@@ -151,7 +151,7 @@ class Mini:
                 stack.enter_context(patch.object(module, name, fake))
             yield
 
-    def _set_up(self, work: Work, root: Path, frames: Path, device: str) -> Setup:
+    def _set_up(self, work: Job, root: Path, frames: Path, device: str) -> Setup:
         del frames, device
         Splits(*(np.array([number]) for number in range(3))).save(root / "splits")
         start = torch.zeros(2)
@@ -165,7 +165,7 @@ class Setup:
     """Stands for `study.pipeline.setup._Setup`: the model is a vector that each epoch moves."""
 
     mini: Mini
-    work: Work
+    work: Job
     weights: torch.Tensor
 
     @property
@@ -247,17 +247,17 @@ class Inline(Tracker):
 
 def run(conductor: Conductor, root: Path, frames: Path) -> None:
     """What `study.driver.ray_runner.run` does, without Ray: workers take turns, an epoch each."""
-    workers: deque[tuple[Work, Iterator[EpochRecord | WorkResult]]] = deque()
+    workers: deque[tuple[Job, Iterator[EpochRecord | JobResult]]] = deque()
     try:
         while True:
             while len(workers) < SLOTS and (work := conductor.next()) is not None:
                 conductor.began(work.key)
-                workers.append((work, attempt(work, root, frames)))
+                workers.append((work, run_job_safely(work, root, frames)))
             if not workers:
                 break
             work, worker = workers.popleft()
             news = next(worker)
-            if isinstance(news, WorkResult):
+            if isinstance(news, JobResult):
                 conductor.end(work.key, news)
             elif conductor.report(work.key, news):
                 worker.close()  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ import torch
 
 from study.core.atomic_io import write_hashed
 from study.core.errors import UserError
-from study.core.records import EpochRecord, WorkResult
+from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.pipeline.outcome import Outcome, load_outcome, save_outcome
 from study.planning.study_dir import StudyFolder
@@ -69,7 +69,7 @@ RECORDS = [EpochRecord("finetune", 1, {"val_force_rmse": math.inf, "seconds": 0.
 @pytest.mark.parametrize("pattern", ["result.json", "weights-*"])
 def test_a_damaged_result_is_none(tmp_path: Path, pattern: str) -> None:
     weights = write_hashed(tmp_path, "weights", ".safetensors", bytes(range(200)))
-    whole = Outcome(WorkResult("completed", "", {"test": 0.5}, {"split": "a"}), RECORDS, weights)
+    whole = Outcome(JobResult("completed", "", {"test": 0.5}, {"split": "a"}), RECORDS, weights)
     save_outcome(tmp_path, whole)
     (file,) = tmp_path.glob(pattern)
     unread = 0
@@ -107,7 +107,7 @@ def test_frames_with_a_damaged_file_are_refused_naming_it(water: Frames, tmp_pat
 def test_damaged_compiled_code_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = SimpleNamespace(suits=lambda _batch: True)
+    program = SimpleNamespace(accepts=lambda _batch: True)
     compiled, unpacked = [], []
     monkeypatch.setattr(program_cache, "_key", lambda *_: "key")
     monkeypatch.setattr(program_cache, "compile_program", lambda *_: compiled.append(1) or program)
@@ -131,7 +131,7 @@ def test_damaged_compiled_code_is_compiled_again(
 def test_compiled_code_of_somebody_else_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = SimpleNamespace(suits=lambda _batch: True)
+    program = SimpleNamespace(accepts=lambda _batch: True)
     compiled: list[int] = []
     monkeypatch.setattr(program_cache, "_key", lambda *_: "key")
     monkeypatch.setattr(program_cache, "compile_program", lambda *_: compiled.append(1) or program)

@@ -173,7 +173,7 @@ def test_a_batch_is_connected_on_its_device_as_frame_by_frame(mixed_water: Frame
 
 def test_too_many_pairs_are_left_to_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = torch.zeros((3, 3)), torch.tensor([0, 2, 3]), 10 * torch.eye(3).expand(2, 3, 3)
-    monkeypatch.setattr(graphs_neighbor_list, "MOST_PAIRS", 5)
+    monkeypatch.setattr(graphs_neighbor_list, "MAX_PAIRS", 5)
     assert dense_neighbors(*batch, cutoff=3.4) is not None
-    monkeypatch.setattr(graphs_neighbor_list, "MOST_PAIRS", 4)
+    monkeypatch.setattr(graphs_neighbor_list, "MAX_PAIRS", 4)
     assert dense_neighbors(*batch, cutoff=3.4) is None

@@ -17,7 +17,7 @@ from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import GNS, ForceNet, ModelConfig
 from study.models.forcenet import EdgeBasis
-from study.models.layers.radial import bessel_basis, nearest
+from study.models.layers.radial import bessel_basis, nearest_neighbor_mask
 from study.models.layers.spherical_harmonics import spherical_harmonics
 
 DEGREES = 8
@@ -61,11 +61,14 @@ def test_the_nearest_neighbours_are_those_of_a_sorted_list(limit: int) -> None:
     for atom in range(5):
         edges = torch.nonzero(target == atom).flatten().tolist()
         expected[sorted(edges, key=lambda edge: float(distance[edge]))[:limit]] = 1
-    assert torch.equal(nearest(target, distance, limit), expected)
+    assert torch.equal(nearest_neighbor_mask(target, distance, limit), expected)
 
 
 def test_no_edges_have_no_nearest() -> None:
-    assert nearest(torch.zeros(0, dtype=torch.long), torch.zeros(0, 1), 3).shape == (0, 1)
+    assert nearest_neighbor_mask(torch.zeros(0, dtype=torch.long), torch.zeros(0, 1), 3).shape == (
+        0,
+        1,
+    )
 
 
 def test_a_limit_above_the_number_of_neighbours_changes_nothing(graphs: GraphSet) -> None:

@@ -18,8 +18,8 @@ from study.graphs.graph_set import GraphSet, edge_vectors
 from study.models.build import build_model
 from study.models.config import EGNN, GNS, EquivariantTransformer, SchNet, SE3Transformer, ViSNet
 from study.models.equivariant_transformer import EquivariantTransformer as OurTransformer
-from study.models.gns import network_map
-from study.models.layers.radial import distances, exponential_basis, fade
+from study.models.gns import network_correlation_map
+from study.models.layers.radial import cutoff_envelope, distances, exponential_basis
 from study.models.layers.tailored_relu import TARGET, TailoredReLU, correlation_map, tailored_slope
 from study.models.se3_transformer import coupling_tensor
 
@@ -126,7 +126,7 @@ def test_the_exponential_basis_has_its_centres_between_cutoff_and_zero() -> None
 
 def test_the_raised_cosine_falls_from_one_to_zero_without_a_slope_at_the_end() -> None:
     distance = torch.tensor([[0.0], [1.5], [3.0]], dtype=torch.float64, requires_grad=True)
-    weight = fade(distance, 3.0, "raised_cosine")
+    weight = cutoff_envelope(distance, 3.0, "raised_cosine")
     assert weight.flatten().tolist() == pytest.approx([1, 0.5, 0])
     weight.sum().backward()
     assert distance.grad is not None
@@ -156,10 +156,10 @@ def test_a_tailored_activation_maps_correlations_as_predicted(slope: float, cosi
 
 @pytest.mark.parametrize("layers", [10, 30])
 def test_the_slope_is_tailored_to_the_depth(layers: int) -> None:
-    slope = tailored_slope(lambda layer: network_map(layers, layer))
+    slope = tailored_slope(lambda layer: network_correlation_map(layers, layer))
     assert 0 < slope < 1
-    assert network_map(layers, correlation_map(slope))(0.0) == pytest.approx(TARGET)
-    deeper = tailored_slope(lambda layer: network_map(2 * layers, layer))
+    assert network_correlation_map(layers, correlation_map(slope))(0.0) == pytest.approx(TARGET)
+    deeper = tailored_slope(lambda layer: network_correlation_map(2 * layers, layer))
     assert deeper > slope
 
 

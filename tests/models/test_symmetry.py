@@ -62,7 +62,7 @@ def test_the_batch_is_left_as_it_is(batch: Batch) -> None:
 
 def test_no_forces_have_no_error(batch: Batch) -> None:
     model = build_model(DIRECT[0], seed=0).eval()
-    model.silence()
+    model.zero_init_readout()
     assert set(symmetry_errors(model, batch, seeded(0)).values()) == {0.0}
 
 

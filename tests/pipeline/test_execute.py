@@ -19,14 +19,14 @@ from torch import Tensor
 
 from study.core.atomic_io import DamagedFileError
 from study.core.errors import UserError
-from study.core.records import EpochRecord, WorkResult
+from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.datasets.splits import split
 from study.models.build import build_model
 from study.models.potential import ConservativePotential
 from study.pipeline import setup
-from study.pipeline.execute import attempt, perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job, run_job_safely
+from study.pipeline.job import Job
 from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, load_outcome, require_weights
 from study.space.trial import Trial
 from study.training.checkpoint import load_tensors
@@ -46,13 +46,13 @@ def without_seconds(records: list[EpochRecord]) -> History:
     ]
 
 
-def outcome_of(work: Work, root: Path) -> Outcome:
+def outcome_of(work: Job, root: Path) -> Outcome:
     outcome = load_outcome(work.folder(root))
     assert outcome is not None
     return outcome
 
 
-def weights_of(work: Work, root: Path) -> str:
+def weights_of(work: Job, root: Path) -> str:
     """Name of the file of weights; it has their hash in it."""
     weights = outcome_of(work, root).weights
     assert weights is not None
@@ -64,25 +64,25 @@ def untrainable(*_arguments: object) -> Iterator[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def work(water: Frames, tiny: Callable[..., Trial]) -> Work:
+def work(water: Frames, tiny: Callable[..., Trial]) -> Job:
     """A pretrained trial."""
-    return Work("trial", tiny(), water.content_hash())
+    return Job("trial", tiny(), water.content_hash())
 
 
 @pytest.fixture(scope="module")
-def pretraining(work: Work) -> Work:
+def pretraining(work: Job) -> Job:
     assert work.pretraining is not None
     return work.pretraining
 
 
 @pytest.fixture(scope="module")
 def done(
-    work: Work, pretraining: Work, water_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    work: Job, pretraining: Job, water_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder of all work in which both stages are finished; not to be changed."""
     root = tmp_path_factory.mktemp("done")
-    list(perform(pretraining, root, water_folder))
-    list(perform(work, root, water_folder))
+    list(run_job(pretraining, root, water_folder))
+    list(run_job(work, root, water_folder))
     return root
 
 
@@ -93,11 +93,11 @@ def root(done: Path, tmp_path: Path) -> Path:
 
 
 def test_both_stages_yield_a_record_per_epoch(
-    work: Work, pretraining: Work, water_folder: Path, tmp_path: Path
+    work: Job, pretraining: Job, water_folder: Path, tmp_path: Path
 ) -> None:
     records = [
-        *perform(pretraining, tmp_path, water_folder),
-        *perform(work, tmp_path, water_folder),
+        *run_job(pretraining, tmp_path, water_folder),
+        *run_job(work, tmp_path, water_folder),
     ]
     epochs = [(record.stage, record.epoch) for record in records]
     assert epochs == [
@@ -119,8 +119,8 @@ def test_operations_are_counted_anew_for_trials_that_differ_in_them(
     same = {"lr": {"finetune__lr": 1e-3}, "seed": {"seed": 1}}
 
     def counted(name: str, changes: dict[str, Any]) -> float:
-        done = perform(
-            Work("trial", tiny(**first, **changes), water.content_hash()),
+        done = run_job(
+            Job("trial", tiny(**first, **changes), water.content_hash()),
             tmp_path / name,
             water_folder,
         )
@@ -140,7 +140,7 @@ def test_operations_are_counted_anew_for_trials_that_differ_in_them(
     assert remembered["lr"] == remembered["first"]
 
 
-def test_a_finished_trial_has_errors_on_the_test_frames(work: Work, done: Path) -> None:
+def test_a_finished_trial_has_errors_on_the_test_frames(work: Job, done: Path) -> None:
     outcome = outcome_of(work, done)
     assert outcome.result.status == "completed"
     errors = ["force_rmse", "force_mae", "energy_rmse", "energy_mae", "frame_energy_rmse"]
@@ -149,7 +149,7 @@ def test_a_finished_trial_has_errors_on_the_test_frames(work: Work, done: Path) 
         assert 0 < outcome.result.metrics[f"trivial_{name}"] < 10
 
 
-def test_trivial_errors_are_those_of_numpy(work: Work, done: Path, water: Frames) -> None:
+def test_trivial_errors_are_those_of_numpy(work: Job, done: Path, water: Frames) -> None:
     parts = split(water, work.trial.split, work.trial.seed)
     train, test = water.select(parts.train), water.select(parts.test)
     metrics = outcome_of(work, done).result.metrics
@@ -158,13 +158,13 @@ def test_trivial_errors_are_those_of_numpy(work: Work, done: Path, water: Frames
     assert metrics["trivial_frame_energy_rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
 
 
-def test_the_best_epoch_is_that_of_the_history(work: Work, done: Path) -> None:
+def test_the_best_epoch_is_that_of_the_history(work: Job, done: Path) -> None:
     outcome = outcome_of(work, done)
     errors = [record.metrics["val_force_rmse"] for record in outcome.history]
     assert outcome.result.metrics["best_epoch"] == 1 + int(np.argmin(errors))
 
 
-def test_the_facts_count_the_frames_of_the_split(work: Work, done: Path, water: Frames) -> None:
+def test_the_facts_count_the_frames_of_the_split(work: Job, done: Path, water: Frames) -> None:
     facts = outcome_of(work, done).result.facts
     parts = split(water, work.trial.split, work.trial.seed)
     assert facts["split_hash"] == parts.content_hash()
@@ -172,62 +172,62 @@ def test_the_facts_count_the_frames_of_the_split(work: Work, done: Path, water: 
     assert counts == [len(parts.train), len(parts.validation), len(parts.test)] == [6, 3, 3]
 
 
-def test_finished_work_leaves_only_its_result_and_weights(work: Work, done: Path) -> None:
+def test_finished_work_leaves_only_its_result_and_weights(work: Job, done: Path) -> None:
     kinds = {path.name.split("-")[0] for path in work.folder(done).iterdir()}
     assert kinds - {"lock"} == {"result.json", "weights"}
 
 
 def test_finished_work_is_not_done_again(
-    work: Work,
-    pretraining: Work,
+    work: Job,
+    pretraining: Job,
     done: Path,
     water_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(setup, "fit", untrainable)
     for finished in (pretraining, work):
-        records = list(perform(finished, done, water_folder))
+        records = list(run_job(finished, done, water_folder))
         assert records == outcome_of(finished, done).history
 
 
 @pytest.mark.parametrize("crash", [1, 2, 3])
 def test_interrupted_work_ends_as_if_uninterrupted(
-    crash: int, work: Work, pretraining: Work, done: Path, water_folder: Path, tmp_path: Path
+    crash: int, work: Job, pretraining: Job, done: Path, water_folder: Path, tmp_path: Path
 ) -> None:
     for piece in (pretraining, work):
-        unfinished = perform(piece, tmp_path, water_folder)
+        unfinished = run_job(piece, tmp_path, water_folder)
         list(itertools.islice(unfinished, min(crash, piece.training.epochs)))
         unfinished.close()
         assert load_outcome(piece.folder(tmp_path)) is None
-        records = list(perform(piece, tmp_path, water_folder))
+        records = list(run_job(piece, tmp_path, water_folder))
         assert without_seconds(records) == without_seconds(outcome_of(piece, done).history)
         assert weights_of(piece, tmp_path) == weights_of(piece, done)
 
 
 def test_interrupted_work_goes_on_where_it_stopped(
-    pretraining: Work, water_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretraining: Job, water_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unfinished = perform(pretraining, tmp_path, water_folder)
+    unfinished = run_job(pretraining, tmp_path, water_folder)
     first = next(unfinished)
     unfinished.close()
     monkeypatch.setattr("study.training.loop._Run.epoch", untrainable)
     # The first epoch comes from the checkpoint, with its seconds; the second would be trained.
-    assert next(perform(pretraining, tmp_path, water_folder)) == first
+    assert next(run_job(pretraining, tmp_path, water_folder)) == first
 
 
 def test_a_trial_without_its_pretraining_is_refused(
-    work: Work, water_folder: Path, tmp_path: Path
+    work: Job, water_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="`pretrain: null`"):
-        next(perform(work, tmp_path, water_folder))
+        next(run_job(work, tmp_path, water_folder))
 
 
 def test_a_trial_of_an_interrupted_pretraining_is_refused(
-    work: Work, pretraining: Work, water_folder: Path, tmp_path: Path
+    work: Job, pretraining: Job, water_folder: Path, tmp_path: Path
 ) -> None:
-    next(perform(pretraining, tmp_path, water_folder))
+    next(run_job(pretraining, tmp_path, water_folder))
     with pytest.raises(UserError, match="no finished pretraining"):
-        next(perform(work, tmp_path, water_folder))
+        next(run_job(work, tmp_path, water_folder))
 
 
 def cut(content: bytes) -> bytes:
@@ -262,7 +262,7 @@ def a_list(content: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [cut, better_result, no_digest, nothing, not_text, a_list])
 def test_work_with_a_damaged_result_is_done_again_to_the_same_end(
     damage: Callable[[bytes], bytes],
-    work: Work,
+    work: Job,
     done: Path,
     root: Path,
     water_folder: Path,
@@ -270,7 +270,7 @@ def test_work_with_a_damaged_result_is_done_again_to_the_same_end(
     path = work.folder(root) / "result.json"
     path.write_bytes(damage(path.read_bytes()))
     assert load_outcome(work.folder(root)) is None
-    list(perform(work, root, water_folder))
+    list(run_job(work, root, water_folder))
     first, again = outcome_of(work, done), outcome_of(work, root)
     assert without_seconds(again.history) == without_seconds(first.history)
     assert weights_of(work, root) == weights_of(work, done)
@@ -280,7 +280,7 @@ def test_work_with_a_damaged_result_is_done_again_to_the_same_end(
 
 
 def test_a_flipped_bit_of_a_result_is_noticed_or_without_consequence(
-    work: Work, done: Path, root: Path
+    work: Job, done: Path, root: Path
 ) -> None:
     path = work.folder(root) / "result.json"
     content, expected = path.read_bytes(), outcome_of(work, done)
@@ -296,17 +296,17 @@ def test_a_flipped_bit_of_a_result_is_noticed_or_without_consequence(
 
 
 def test_work_that_lost_its_weights_is_done_again(
-    pretraining: Work, done: Path, root: Path, water_folder: Path
+    pretraining: Job, done: Path, root: Path, water_folder: Path
 ) -> None:
     require_weights(pretraining, root).unlink()
     with pytest.raises(UserError, match="no finished pretraining"):
         require_weights(pretraining, root)
-    list(perform(pretraining, root, water_folder))
+    list(run_job(pretraining, root, water_folder))
     assert weights_of(pretraining, root) == weights_of(pretraining, done)
 
 
 def test_damaged_weights_of_a_pretraining_are_not_built_on(
-    work: Work, pretraining: Work, root: Path, water_folder: Path
+    work: Job, pretraining: Job, root: Path, water_folder: Path
 ) -> None:
     shutil.rmtree(work.folder(root))
     weights = require_weights(pretraining, root)
@@ -314,21 +314,21 @@ def test_damaged_weights_of_a_pretraining_are_not_built_on(
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     with pytest.raises((DamagedFileError, UserError)):
-        next(perform(work, root, water_folder))
+        next(run_job(work, root, water_folder))
 
 
 def test_work_with_damaged_weights_is_done_again(
-    pretraining: Work, done: Path, root: Path, water_folder: Path
+    pretraining: Job, done: Path, root: Path, water_folder: Path
 ) -> None:
     weights = require_weights(pretraining, root)
     weights.write_bytes(weights.read_bytes()[:-1])
-    list(perform(pretraining, root, water_folder))
+    list(run_job(pretraining, root, water_folder))
     assert weights.read_bytes() == require_weights(pretraining, done).read_bytes()
 
 
 def test_diverged_work_is_finished_and_not_done_again(
-    pretraining: Work,
-    work: Work,
+    pretraining: Job,
+    work: Job,
     water_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -338,15 +338,15 @@ def test_diverged_work_is_finished_and_not_done_again(
         raise DivergenceError("training loss is nan in epoch 2")
 
     monkeypatch.setattr(setup, "fit", diverge)
-    records = list(perform(pretraining, tmp_path, water_folder))
+    records = list(run_job(pretraining, tmp_path, water_folder))
     assert records == [EpochRecord("pretrain", 1, {"val_loss": 1.0})]
     outcome = outcome_of(pretraining, tmp_path)
     assert (outcome.result.status, outcome.weights) == ("diverged", None)
     assert outcome.result.reason == "training loss is nan in epoch 2"
     monkeypatch.setattr(setup, "fit", untrainable)
-    assert list(perform(pretraining, tmp_path, water_folder)) == records
+    assert list(run_job(pretraining, tmp_path, water_folder)) == records
     with pytest.raises(UserError, match="no finished pretraining"):
-        next(perform(work, tmp_path, water_folder))
+        next(run_job(work, tmp_path, water_folder))
 
 
 def start_of(
@@ -362,7 +362,7 @@ def start_of(
 
     monkeypatch.setattr(setup, "fit", spy)
     with pytest.raises(KeyboardInterrupt):
-        next(perform(Work("trial", trial, water.content_hash()), root, folder))
+        next(run_job(Job("trial", trial, water.content_hash()), root, folder))
     return weights
 
 
@@ -374,7 +374,7 @@ LAST_LAYER = {"readout.2.weight", "readout.2.bias"}
 def test_finetuning_starts_from_the_pretrained_weights(
     transfer: str,
     tiny: Callable[..., Trial],
-    pretraining: Work,
+    pretraining: Job,
     water: Frames,
     done: Path,
     tmp_path: Path,
@@ -427,16 +427,16 @@ def test_the_seed_decides_the_split_and_the_training(
 
     monkeypatch.setattr(setup, "fit", spy)
     trial = tiny(pretrain=None, seed=seed)
-    list(perform(Work("trial", trial, water.content_hash()), tmp_path, water_folder))
+    list(run_job(Job("trial", trial, water.content_hash()), tmp_path, water_folder))
     expected = split(water, trial.split, seed)
     assert seen == [expected.train.tolist(), expected.validation.tolist(), seed]
 
 
 def test_frames_other_than_those_the_work_is_named_by_are_refused(
-    pretraining: Work, water_folder: Path, tmp_path: Path
+    pretraining: Job, water_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError):
-        next(perform(replace(pretraining, data_hash="other"), tmp_path, water_folder))
+        next(run_job(replace(pretraining, data_hash="other"), tmp_path, water_folder))
 
 
 def test_frames_made_anew_in_the_same_folder_are_read_anew(
@@ -445,14 +445,14 @@ def test_frames_made_anew_in_the_same_folder_are_read_anew(
     errors = []
     for factor in (1, 3):
         frames = replace(water, forces=factor * water.forces)
-        work = Work("trial", tiny(pretrain=None, finetune__epochs=1), frames.save(tmp_path / "set"))
-        list(perform(work, tmp_path, tmp_path / "set"))
+        work = Job("trial", tiny(pretrain=None, finetune__epochs=1), frames.save(tmp_path / "set"))
+        list(run_job(work, tmp_path, tmp_path / "set"))
         errors.append(outcome_of(work, tmp_path).result.metrics["trivial_force_rmse"])
     assert errors[1] == pytest.approx(3 * errors[0])
 
 
 def test_labels_of_test_frames_do_not_reach_training(
-    work: Work, pretraining: Work, done: Path, water: Frames, tmp_path: Path
+    work: Job, pretraining: Job, done: Path, water: Frames, tmp_path: Path
 ) -> None:
     test = split(water, work.trial.split, work.trial.seed).test
     energies, forces = water.energies.copy(), water.forces.reshape(12, 24, 3).copy()
@@ -462,7 +462,7 @@ def test_labels_of_test_frames_do_not_reach_training(
     changed.save(tmp_path / "changed")
     for piece in (pretraining, work):
         moved = replace(piece, data_hash=changed.content_hash())
-        records = list(perform(moved, tmp_path, tmp_path / "changed"))
+        records = list(run_job(moved, tmp_path, tmp_path / "changed"))
         assert without_seconds(records) == without_seconds(outcome_of(piece, done).history)
         assert weights_of(moved, tmp_path) == weights_of(piece, done)
     errors = outcome_of(moved, tmp_path).result.metrics
@@ -472,13 +472,13 @@ def test_labels_of_test_frames_do_not_reach_training(
 
 
 def test_pretraining_reads_no_labels(
-    pretraining: Work, done: Path, water: Frames, tmp_path: Path
+    pretraining: Job, done: Path, water: Frames, tmp_path: Path
 ) -> None:
     blank = replace(
         water, energies=np.full_like(water.energies, np.nan), forces=np.zeros_like(water.forces)
     )
     unlabelled = replace(pretraining, data_hash=blank.save(tmp_path / "blank"))
-    list(perform(unlabelled, tmp_path, tmp_path / "blank"))
+    list(run_job(unlabelled, tmp_path, tmp_path / "blank"))
     assert weights_of(unlabelled, tmp_path) == weights_of(pretraining, done)
 
 
@@ -514,7 +514,7 @@ FINETUNING_ONLY = {"finetuning epochs", "weights", "transfer"}
 
 def test_every_setting_names_another_trial(tiny: Callable[..., Trial]) -> None:
     trials = [tiny(), *(tiny(**change) for change in CHANGES.values())]
-    assert len({Work("trial", trial, "d").key for trial in trials}) == len(trials)
+    assert len({Job("trial", trial, "d").key for trial in trials}) == len(trials)
 
 
 @pytest.mark.parametrize("name", sorted(set(CHANGES) - {"scratch"}))
@@ -522,7 +522,7 @@ def test_a_pretraining_is_named_by_what_it_reads_alone(
     name: str, tiny: Callable[..., Trial]
 ) -> None:
     first, second = (
-        Work("trial", trial, "d").pretraining for trial in (tiny(), tiny(**CHANGES[name]))
+        Job("trial", trial, "d").pretraining for trial in (tiny(), tiny(**CHANGES[name]))
     )
     assert first is not None
     assert second is not None
@@ -533,12 +533,12 @@ def test_the_content_of_the_data_counts_and_not_where_it_came_from(
     tiny: Callable[..., Trial],
 ) -> None:
     first, second = (
-        Work("trial", tiny(dataset={"name": "n2p2_file", "path": path}), "d") for path in "ab"
+        Job("trial", tiny(dataset={"name": "n2p2_file", "path": path}), "d") for path in "ab"
     )
     assert first.key == second.key
 
 
-def test_other_data_and_other_code_name_other_work(work: Work) -> None:
+def test_other_data_and_other_code_name_other_work(work: Job) -> None:
     others = [work, replace(work, data_hash="other"), replace(work, code="other")]
     assert len({other.key for other in others}) == 3
     assert len({other.pretraining.key for other in others if other.pretraining}) == 3
@@ -547,32 +547,32 @@ def test_other_data_and_other_code_name_other_work(work: Work) -> None:
 def test_a_trial_from_scratch_is_the_same_whatever_would_be_transferred(
     tiny: Callable[..., Trial],
 ) -> None:
-    keys = {Work("trial", tiny(pretrain=None, transfer=t), "d").key for t in ("body", "all")}
+    keys = {Job("trial", tiny(pretrain=None, transfer=t), "d").key for t in ("body", "all")}
     assert len(keys) == 1
 
 
 def test_a_pretraining_and_its_trial_have_different_folders(
-    work: Work, pretraining: Work, tmp_path: Path
+    work: Job, pretraining: Job, tmp_path: Path
 ) -> None:
     assert work.folder(tmp_path) != pretraining.folder(tmp_path)
     assert pretraining.pretraining is None
 
 
-def test_work_keeps_its_name_on_the_way_to_another_process(work: Work, pretraining: Work) -> None:
+def test_work_keeps_its_name_on_the_way_to_another_process(work: Job, pretraining: Job) -> None:
     for piece in (work, pretraining):
-        again = Work.from_json(json.loads(json.dumps(piece.to_json())))
+        again = Job.from_json(json.loads(json.dumps(piece.to_json())))
         assert again == piece
         assert again.key == piece.key
 
 
-def test_work_keeps_the_name_it_was_once_recorded_by(work: Work) -> None:
+def test_work_keeps_the_name_it_was_once_recorded_by(work: Job) -> None:
     recorded = work.to_json() | {"key": "of an older version"}
-    assert Work.from_json(recorded).key == "of an older version"
-    assert Work.from_json(recorded).to_json() == recorded
+    assert Job.from_json(recorded).key == "of an older version"
+    assert Job.from_json(recorded).to_json() == recorded
 
 
 def test_work_that_is_asked_to_end_goes_on_bitwise_from_the_step_after(
-    work: Work, pretraining: Work, done: Path, root: Path, water_folder: Path
+    work: Job, pretraining: Job, done: Path, root: Path, water_folder: Path
 ) -> None:
     for piece in (pretraining, work):
         shutil.rmtree(piece.folder(root))
@@ -580,9 +580,9 @@ def test_work_that_is_asked_to_end_goes_on_bitwise_from_the_step_after(
         asked = itertools.count()
         with pytest.raises(PausedError):
             # It is asked once before the first step.
-            list(perform(piece, root, water_folder, ending=lambda asked=asked: next(asked) == 4))
+            list(run_job(piece, root, water_folder, ending=lambda asked=asked: next(asked) == 4))
         assert list(piece.folder(root).glob("epoch-*-step-*"))
-        list(perform(piece, root, water_folder))
+        list(run_job(piece, root, water_folder))
         outcome, expected = (load_outcome(piece.folder(folder)) for folder in (root, done))
         assert outcome is not None
         assert expected is not None
@@ -601,7 +601,7 @@ def test_work_that_is_asked_to_end_goes_on_bitwise_from_the_step_after(
 )
 def test_work_without_memory_fails_with_its_peak(
     problem: Exception,
-    work: Work,
+    work: Job,
     root: Path,
     water_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -611,8 +611,8 @@ def test_work_without_memory_fails_with_its_peak(
 
     (work.folder(root) / "result.json").unlink()
     monkeypatch.setattr("study.training.gradients.Engine.backward", step)
-    (result,) = attempt(work, root, water_folder)
-    assert isinstance(result, WorkResult)
+    (result,) = run_job_safely(work, root, water_folder)
+    assert isinstance(result, JobResult)
     assert result.status == "failed"
     assert result.facts[OUT_OF_MEMORY]
     assert result.facts["peak_memory_mb"] > 100
@@ -624,7 +624,7 @@ CRAMPED = """
 import json, resource, sys
 from pathlib import Path
 import psutil, torch
-from study.pipeline.execute import attempt
+from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Work
 
 root, frames, *texts = sys.argv[1:]
@@ -632,7 +632,7 @@ limit = psutil.Process().memory_info().vms + 500 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 torch.set_num_threads(1)
 for text in texts:
-    *_, result = attempt(Work.from_json(json.loads(text)), Path(root), Path(frames))
+    *_, result = run_job_safely(Work.from_json(json.loads(text)), Path(root), Path(frames))
     print(json.dumps([result.status, result.reason, result.facts.get("peak_memory_mb", 0)]))
 """
 
@@ -642,7 +642,7 @@ def test_work_beyond_a_limit_of_memory_fails_alone(
 ) -> None:
     scratch = {"pretrain": None, "finetune__epochs": 1}
     works = [
-        Work("trial", tiny(model__hidden=hidden, **scratch), water.content_hash())
+        Job("trial", tiny(model__hidden=hidden, **scratch), water.content_hash())
         for hidden in (4096, 8)
     ]
     done = subprocess.run(

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from study.core.records import SPENT
+from study.core.records import COST_METRICS
 from study.datasets.frames import Frames
 from study.datasets.splits import split
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.space.trial import Trial
 
 BOTH_STAGES = """
@@ -53,8 +53,8 @@ def train_on(stage, model):
 
 pretrained, model = (build_model(trial.model, trial.seed) for _ in range(2))
 history = train_on(trial.pretrain, pretrained)
-model.take_over(pretrained.state_dict(), readout=False)
-model.silence()
+model.load_pretrained(pretrained.state_dict(), include_heads=False)
+model.zero_init_readout()
 history += train_on(trial.finetune, model)
 assert not absent & {name.partition(".")[0] for name in sys.modules}
 print(json.dumps(history))
@@ -93,13 +93,13 @@ def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    work = Work("trial", trial, water.content_hash())
+    work = Job("trial", trial, water.content_hash())
     assert work.pretraining is not None
     expected = [
-        *perform(work.pretraining, tmp_path, water_folder),
-        *perform(work, tmp_path, water_folder),
+        *run_job(work.pretraining, tmp_path, water_folder),
+        *run_job(work, tmp_path, water_folder),
     ]
     for found, record in zip(json.loads(done.stdout), expected, strict=True):
-        for name in set(record.metrics) - set(SPENT):
+        for name in set(record.metrics) - set(COST_METRICS):
             # Neighbours come in another order, so sums are rounded otherwise.
             assert found[name] == pytest.approx(record.metrics[name], rel=1e-4), name

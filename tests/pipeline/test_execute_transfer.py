@@ -17,8 +17,8 @@ from study.datasets.splits import sizes_of
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome, require_weights
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
@@ -36,14 +36,14 @@ def test_finetunings_on_several_data_sets_share_a_pretraining(tiny: Tiny) -> Non
     here, there = (
         tiny(dataset__molecules=molecules, pretrain__dataset=OTHER) for molecules in (8, 27)
     )
-    first = Work("trial", here, "here", pretraining_data_hash="other")
-    second = Work("trial", there, "there", pretraining_data_hash="other")
+    first = Job("trial", here, "here", pretraining_data_hash="other")
+    second = Job("trial", there, "there", pretraining_data_hash="other")
     assert first.key != second.key
     assert first.pretraining is not None
     assert second.pretraining is not None
     assert first.pretraining.key == second.pretraining.key
     # It does not matter either how the data set got its name.
-    alone = Work("trial", tiny(dataset=OTHER), "other")
+    alone = Job("trial", tiny(dataset=OTHER), "other")
     assert alone.pretraining is not None
     assert alone.pretraining.key == first.pretraining.key
     assert first.pretraining.data_hash == "other"
@@ -51,13 +51,13 @@ def test_finetunings_on_several_data_sets_share_a_pretraining(tiny: Tiny) -> Non
     assert first.label == "egnn masking 0.5 on tip3p_water, seed 0"
     file = {"name": "ase_file", "path": "data/small.extxyz"}
     trial = tiny(pretrain__dataset=file, pretrain__task={"name": "denoising"})
-    work = Work("trial", trial, "here", pretraining_data_hash="other")
+    work = Job("trial", trial, "here", pretraining_data_hash="other")
     assert work.label == "egnn denoising 0.5 on small.extxyz, seed 0"
 
 
 def test_work_on_two_data_sets_survives_json(tiny: Tiny) -> None:
-    work = Work("trial", tiny(pretrain__dataset=OTHER), "here", pretraining_data_hash="other")
-    again = Work.from_json(work.to_json())
+    work = Job("trial", tiny(pretrain__dataset=OTHER), "here", pretraining_data_hash="other")
+    again = Job.from_json(work.to_json())
     assert again == work
     assert again.pretraining is not None
     assert work.pretraining is not None
@@ -66,7 +66,7 @@ def test_work_on_two_data_sets_survives_json(tiny: Tiny) -> None:
 
 def test_another_pretraining_data_set_makes_another_trial(tiny: Tiny) -> None:
     trial = tiny(pretrain__dataset=OTHER)
-    keys = {Work("trial", trial, "here", pretraining_data_hash=h).key for h in ("one", "two")}
+    keys = {Job("trial", trial, "here", pretraining_data_hash=h).key for h in ("one", "two")}
     assert len(keys) == 2
 
 
@@ -142,10 +142,10 @@ def test_weights_carry_over_to_other_frames_and_may_stay_as_they_are(
         finetune__trainable=trainable,
         split={"by": "frame", "test": 0.25, "validation": 0.25},
     )
-    work = Work("trial", trial, target, pretraining_data_hash=source)
+    work = Job("trial", trial, target, pretraining_data_hash=source)
     assert work.pretraining is not None
-    list(perform(work.pretraining, tmp_path, water_folder))
-    list(perform(work, tmp_path, tmp_path / "target"))
+    list(run_job(work.pretraining, tmp_path, water_folder))
+    list(run_job(work, tmp_path, tmp_path / "target"))
     outcome = load_outcome(work.folder(tmp_path))
     assert outcome is not None
     assert outcome.weights is not None
@@ -224,11 +224,11 @@ def test_pretraining_may_learn_labels_of_another_data_set(
         split=split,
         transfer="all",
     )
-    work = Work("trial", trial, target, pretraining_data_hash=source)
+    work = Job("trial", trial, target, pretraining_data_hash=source)
     assert work.pretraining is not None
-    epochs = list(perform(work.pretraining, tmp_path, water_folder))
+    epochs = list(run_job(work.pretraining, tmp_path, water_folder))
     assert all(epoch.metrics["val_force_rmse"] > 0 for epoch in epochs)
-    list(perform(work, tmp_path, tmp_path / "target"))
+    list(run_job(work, tmp_path, tmp_path / "target"))
     learned = load_tensors(require_weights(work.pretraining, tmp_path))
     taken = load_tensors(load_outcome(work.folder(tmp_path)).weights)  # type: ignore[union-attr, arg-type]
     # Energies are about those of the frames to finetune on, not of the first ones.

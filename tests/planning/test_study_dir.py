@@ -8,7 +8,7 @@ import pytest
 
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 from study.planning.study_dir import StudyFolder
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
@@ -42,7 +42,7 @@ def space_of(folder: Path, text: str) -> Space:
 
 
 def keys(space: Space) -> list[str]:
-    return [Work("trial", trial, "data").key for trial in space.grid()]
+    return [Job("trial", trial, "data").key for trial in space.grid()]
 
 
 def began(folder: Path, text: str) -> StudyFolder:
@@ -75,8 +75,8 @@ def test_a_grid_is_extended_and_keeps_all_that_it_had(
     after = keys(longer)
     assert set(before) <= set(after)
     assert len(after) == trials
-    works = [Work("trial", trial, "data").pretraining for trial in longer.grid()]
-    assert len({work.whole.key for work in works if work}) == pretrainings
+    works = [Job("trial", trial, "data").pretraining for trial in longer.grid()]
+    assert len({work.full_schedule.key for work in works if work}) == pretrainings
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_study_in_which_no_work_has_begun_takes_any_change_and_stays_itself(
     uri = "sqlite:///nowhere.db"
     identity = study.write(first, uri, {"old-set": "0"})
     (trial, *_) = first.grid()
-    Journal(study.journal, "val_force_rmse").planned(Planned(0, Work("trial", trial, "0")))
+    Journal(study.journal, "val_force_rmse").planned(Planned(0, Job("trial", trial, "0")))
     changed = space_of(tmp_path, GRID.replace("frames: 100", "frames: 50"))
     study.check(changed)
     study.check_data({"old-set": "1"})
@@ -124,6 +124,6 @@ def test_a_study_in_which_no_work_has_begun_takes_any_change_and_stays_itself(
     assert study.recorded_space().resolved() == changed.resolved()
     assert Journal(study.journal, "val_force_rmse").entries() == {}
 
-    Journal(study.journal, "val_force_rmse").started(Work("trial", trial, "0"), 0)
+    Journal(study.journal, "val_force_rmse").started(Job("trial", trial, "0"), 0)
     with pytest.raises(UserError, match="frames was 50 when this study began"):
         study.check(first)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from study.core.records import EpochRecord, WorkResult
+from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.scheduling.early_stopping_audit import Audit
 from study.scheduling.grid import Grid
@@ -22,21 +22,21 @@ from study.scheduling.scheduler import Conductor
 from study.space.trial import Trial
 
 METRIC = "val_force_rmse"
-STOPPED, DONE = WorkResult("stopped", "early"), WorkResult("completed")
+STOPPED, DONE = JobResult("stopped", "early"), JobResult("completed")
 Tiny = Callable[..., Trial]
 
 
 def entry(
-    tiny: Tiny, number: int, result: WorkResult | None, values: list[float], **trial: Any
+    tiny: Tiny, number: int, result: JobResult | None, values: list[float], **trial: Any
 ) -> Entry:
-    work = Work("trial", tiny(pretrain=None, **{"seed": number} | trial), "d", "c")
+    work = Job("trial", tiny(pretrain=None, **{"seed": number} | trial), "d", "c")
     return Entry(Planned(number, work, {"lr": 0.1}, exempt=False), values, result)
 
 
 @pytest.fixture
 def entries(tiny: Tiny) -> dict[int, Entry]:
     """Ten stopped trials among others."""
-    ends = [STOPPED] * 10 + [DONE, WorkResult("diverged"), WorkResult("failed"), None]
+    ends = [STOPPED] * 10 + [DONE, JobResult("diverged"), JobResult("failed"), None]
     return {number: entry(tiny, number, end, [0.5]) for number, end in enumerate(ends)}
 
 
@@ -79,10 +79,10 @@ def test_an_audit_counts_those_that_end_below_the_best(tiny: Tiny) -> None:
         (1, "completed", [0.5, 0.25]),
         (2, "diverged", [0.1]),
     ):
-        audit.ended(number, WorkResult(status), values)  # type: ignore[arg-type]
+        audit.ended(number, JobResult(status), values)  # type: ignore[arg-type]
     assert audit.found == "1 of 3 stopped trials end below the best that was not stopped"
     assert not audit.failed
-    audit.ended(3, WorkResult("failed"), [])
+    audit.ended(3, JobResult("failed"), [])
     assert audit.failed
     assert " of 3 " in audit.found
 
@@ -104,13 +104,13 @@ class Log:
     def planned(self, planned: Planned) -> None:
         self.news.append(f"planned {planned.number}")
 
-    def started(self, work: Work, number: int | None) -> None: ...
+    def started(self, work: Job, number: int | None) -> None: ...
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         if work.kind == "trial":
             self.news.append(f"epoch {record.epoch}")
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         if work.kind == "trial":
             self.news.append(result.status)
 
@@ -118,7 +118,7 @@ class Log:
 class Study:
     """A study of one trial that is worked off in this process."""
 
-    def __init__(self, root: Path, frames: Path, trial: Work) -> None:
+    def __init__(self, root: Path, frames: Path, trial: Job) -> None:
         self.root, self.frames, self.trial = root, frames, trial
         self.journal = Journal(root / "journal.jsonl", METRIC)
 
@@ -141,7 +141,7 @@ class Study:
     def _work_off(self, conductor: Conductor, epochs: int) -> None:
         while (work := conductor.next()) is not None:
             conductor.began(work.key)
-            records = perform(work, self.root, self.frames)
+            records = run_job(work, self.root, self.frames)
             if any(
                 conductor.report(work.key, record) for record in itertools.islice(records, epochs)
             ):
@@ -161,7 +161,7 @@ def outcome_of(study: Study) -> Outcome:
 @pytest.fixture
 def study(tiny: Tiny, water: Frames, water_folder: Path, tmp_path: Path) -> Study:
     """Its trial was stopped after one of three epochs."""
-    made = Study(tmp_path, water_folder, Work("trial", tiny(), water.content_hash()))
+    made = Study(tmp_path, water_folder, Job("trial", tiny(), water.content_hash()))
     assert made.search() == ["planned 0", "epoch 1", "stopped"]
     return made
 
@@ -185,7 +185,7 @@ def test_an_interrupted_audit_goes_on_and_ends_as_if_it_had_not_been(
     alone = Study(tmp_path / "alone", water_folder, study.trial)
     assert study.trial.pretraining is not None
     for piece in (study.trial.pretraining, study.trial):
-        list(perform(piece, alone.root, water_folder))
+        list(run_job(piece, alone.root, water_folder))
     ends = [outcome_of(each).weights for each in (study, alone)]
     assert ends[0] is not None
     assert ends[1] is not None

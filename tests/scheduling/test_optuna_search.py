@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.scheduling.asha import Asha
 from study.scheduling.journal import Journal
 from study.scheduling.optuna_search import OptunaProposals
@@ -49,8 +49,8 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal.jsonl", METRIC)
 
 
-def as_work(trial: Trial) -> Work:
-    return Work("trial", trial, "data")
+def as_work(trial: Trial) -> Job:
+    return Job("trial", trial, "data")
 
 
 def proposals(space: Space, journal: Journal, slots: int = 1) -> OptunaProposals:
@@ -78,8 +78,8 @@ def run(source: OptunaProposals, journal: Journal, number: int) -> list[Planned]
         value = error_of(planned)
         journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: value}))
         source.reported(planned.number, 1, value)
-        journal.ended(planned.work, WorkResult("completed"))
-        source.ended(planned.number, WorkResult("completed"), [value])
+        journal.ended(planned.work, JobResult("completed"))
+        source.ended(planned.number, JobResult("completed"), [value])
     return done
 
 
@@ -104,7 +104,7 @@ def test_proposals_wait_for_a_free_slot(space: Space, journal: Journal) -> None:
     for _ in range(2):
         assert isinstance(source.next(), Planned)
     assert source.next() is Later.LATER
-    source.ended(0, WorkResult("diverged"), [])
+    source.ended(0, JobResult("diverged"), [])
     assert isinstance(source.next(), Planned)
 
 
@@ -176,7 +176,7 @@ def test_optuna_learns_how_trials_ended(space: Space, journal: Journal) -> None:
         journal.planned(planned)
         source.reported(number, 1, 0.5)
         journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: 0.5}))
-        result = WorkResult(status)  # type: ignore[arg-type]
+        result = JobResult(status)  # type: ignore[arg-type]
         journal.ended(planned.work, result)
         source.ended(number, result, [0.5])
     expected = [(state, {1: 0.5}) for _, state in ends.values()]

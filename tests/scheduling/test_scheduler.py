@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from study.core.atomic_io import write_hashed
-from study.core.records import EpochRecord, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
 from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
@@ -17,10 +17,10 @@ from study.scheduling.scheduler import RETRIES, Conductor
 from study.space.trial import Trial
 
 METRIC = "val_force_rmse"
-DONE = WorkResult("completed")
+DONE = JobResult("completed")
 
 
-def trial(ratio: float | None = None, seed: int = 0, lr: float = 1e-3) -> Work:
+def trial(ratio: float | None = None, seed: int = 0, lr: float = 1e-3) -> Job:
     settings: dict[str, Any] = {
         "dataset": {"name": "tip3p_water"},
         "model": {"name": "egnn"},
@@ -30,7 +30,7 @@ def trial(ratio: float | None = None, seed: int = 0, lr: float = 1e-3) -> Work:
     if ratio is not None:
         task = {"name": "masking", "masking_ratio": ratio}
         settings["pretrain"] = {"task": task, "epochs": 2, "batch_size": 2}
-    return Work("trial", Trial.model_validate(settings), "data")
+    return Job("trial", Trial.model_validate(settings), "data")
 
 
 def record(epoch: int, value: float) -> EpochRecord:
@@ -46,14 +46,14 @@ class Log:
     def planned(self, planned: Planned) -> None:
         self.news.append(("planned", planned.work.label))
 
-    def started(self, work: Work, number: int | None) -> None:
+    def started(self, work: Job, number: int | None) -> None:
         del number
         self.news.append(("started", work.label))
 
-    def recorded(self, work: Work, record: EpochRecord) -> None:
+    def recorded(self, work: Job, record: EpochRecord) -> None:
         self.news.append((f"epoch {record.epoch}", work.label))
 
-    def ended(self, work: Work, result: WorkResult) -> None:
+    def ended(self, work: Job, result: JobResult) -> None:
         self.news.append((result.status, work.label))
 
     def of(self, label: str) -> list[str]:
@@ -77,12 +77,12 @@ class From(Never):
         return epoch >= self.epoch
 
 
-def conduct(tmp_path: Path, trials: Iterable[Work], log: Log, **options: Any) -> Conductor:
+def conduct(tmp_path: Path, trials: Iterable[Job], log: Log, **options: Any) -> Conductor:
     grid = Grid(list(trials), {}, exempt=options.pop("exempt", True))
     return Conductor(grid, METRIC, tmp_path, [log], **options)
 
 
-def start(conductor: Conductor) -> Work:
+def start(conductor: Conductor) -> Job:
     work = conductor.next()
     assert work is not None
     conductor.began(work.key)
@@ -115,7 +115,7 @@ def test_work_that_needs_no_pretraining_runs_meanwhile(tmp_path: Path) -> None:
 def test_a_trial_fails_with_its_pretraining(tmp_path: Path, status: Any) -> None:
     log, work = Log(), trial(0.5)
     conductor = conduct(tmp_path, [work], log)
-    conductor.end(start(conductor).key, WorkResult(status, "loss is nan"))
+    conductor.end(start(conductor).key, JobResult(status, "loss is nan"))
     assert conductor.next() is None
     assert conductor.finished
     assert log.of(work.label) == ["started", "failed"]
@@ -163,7 +163,7 @@ def test_an_exempt_trial_is_never_stopped(tmp_path: Path) -> None:
 def test_a_trial_stopped_in_an_earlier_run_stays_stopped(tmp_path: Path) -> None:
     log, work = Log(), trial()
     conductor = conduct(
-        tmp_path, [work], log, earlier={work.key: (WorkResult("stopped", "early"), 2)}
+        tmp_path, [work], log, earlier={work.key: (JobResult("stopped", "early"), 2)}
     )
     assert not conductor.has_work()
     assert log.of(work.label) == ["started", "stopped"]
@@ -172,7 +172,7 @@ def test_a_trial_stopped_in_an_earlier_run_stays_stopped(tmp_path: Path) -> None
 class Twins:
     """Proposes the same trial twice and remembers what it is told."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Job) -> None:
         self.plan = [Planned(0, work), Planned(1, work)]
         self.told: list[tuple[int, str, list[float]]] = []
 
@@ -182,7 +182,7 @@ class Twins:
     def reported(self, number: int, epoch: int, value: float) -> None:
         pass
 
-    def ended(self, number: int, result: WorkResult, values: list[float]) -> None:
+    def ended(self, number: int, result: JobResult, values: list[float]) -> None:
         self.told.append((number, result.status, values))
 
 
@@ -203,11 +203,11 @@ def test_the_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
     journal.planned(Planned(0, work, {"lr": 0.1}, exempt=False))
     for epoch, value in ((1, 0.3), (2, 0.2), (1, 0.3), (2, 0.2), (3, float("inf"))):
         journal.recorded(work, record(epoch, value))
-    journal.ended(work, WorkResult("stopped", "early"))
+    journal.ended(work, JobResult("stopped", "early"))
     entry = Journal(path, METRIC).entries()[0]
     assert entry.planned == Planned(0, work, {"lr": 0.1}, exempt=False)
     assert entry.values == [0.3, 0.2, float("inf")]
-    assert entry.result == WorkResult("stopped", "early")
+    assert entry.result == JobResult("stopped", "early")
     assert entry.over
 
 
@@ -225,7 +225,7 @@ def test_a_failed_trial_is_not_over(tmp_path: Path) -> None:
     work = trial()
     journal = Journal(tmp_path / "journal.jsonl", METRIC)
     journal.planned(Planned(0, work))
-    journal.ended(work, WorkResult("failed", "out of memory"))
+    journal.ended(work, JobResult("failed", "out of memory"))
     assert not journal.entries()[0].over
     assert journal.stopped() == {}
 
@@ -242,7 +242,7 @@ def test_a_grid_that_grew_keeps_the_numbers_of_its_trials(tmp_path: Path) -> Non
 
 def test_the_journal_refuses_what_it_could_not_read_again(tmp_path: Path) -> None:
     work, path = trial(), tmp_path / "journal.jsonl"
-    bad = Planned(0, Work("trial", work.trial.model_copy(update={"seed": -1}), "data"))
+    bad = Planned(0, Job("trial", work.trial.model_copy(update={"seed": -1}), "data"))
     with pytest.raises(ValueError, match="seed"):
         Journal(path, METRIC).planned(bad)
     assert not path.exists()
@@ -268,7 +268,7 @@ def test_work_whose_worker_dies_before_it_is_up_has_begun_and_ended(tmp_path: Pa
     conductor = conduct(tmp_path, arms, log)
     for _ in arms:
         assert conductor.next() in arms
-    conductor.end(arms[0].key, WorkResult("failed", "out of memory"))
+    conductor.end(arms[0].key, JobResult("failed", "out of memory"))
     for _ in range(RETRIES + 1):
         conductor.lost(arms[1].key, "no power")
         conductor.next()
@@ -298,9 +298,9 @@ def test_work_too_large_for_its_memory_is_not_tried_again_with_as_much(
     conductor = conduct(tmp_path, arms, log, size=small)
     too_large = start(conductor)
     assert start(conductor) == arms[1]
-    failure = WorkResult("failed", "out of memory", facts={OUT_OF_MEMORY: True})
+    failure = JobResult("failed", "out of memory", facts={OUT_OF_MEMORY: True})
     conductor.end(too_large.key, failure)
-    conductor.end(arms[1].key, WorkResult("failed", "a bug"))
+    conductor.end(arms[1].key, JobResult("failed", "a bug"))
     assert log.of(arms[0].label)[-1] == "failed"
 
     again = Log()

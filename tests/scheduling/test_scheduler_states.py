@@ -18,8 +18,8 @@ from analysis.records.mlflow_reader import read_with_client
 from analysis.records.parquet_tables import write_tables
 from study.core import atomic_io
 from study.core.atomic_io import write_hashed
-from study.core.records import EpochRecord, Status, Tag, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult, Status, Tag
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
@@ -39,7 +39,7 @@ ARMS = (None, 0.5, 0.9)
 REASON = "no memory"
 
 
-def trials(seeds: int) -> list[Work]:
+def trials(seeds: int) -> list[Job]:
     """All arms with so many seeds; arms of a seed share nothing but the data."""
     stage = {"epochs": EPOCHS, "batch_size": 2}
     works = []
@@ -54,7 +54,7 @@ def trials(seeds: int) -> list[Work]:
             if ratio is not None:
                 task = {"name": "masking", "masking_ratio": ratio}
                 settings["pretrain"] = {"task": task} | stage
-            works.append(Work("trial", Trial.model_validate(settings), "data"))
+            works.append(Job("trial", Trial.model_validate(settings), "data"))
     return works
 
 
@@ -67,7 +67,7 @@ def value(key: str, epoch: int) -> float:
     return LEVELS.get(key, 0.0) + 1 / epoch
 
 
-def record(work: Work, epoch: int) -> EpochRecord:
+def record(work: Job, epoch: int) -> EpochRecord:
     return EpochRecord(work.stage, epoch, {METRIC: value(work.key, epoch), "seconds": 1.0})
 
 
@@ -115,7 +115,7 @@ class Studies(RuleBasedStateMachine):
         self.conductor = Conductor(
             grid, METRIC, self.root, observers, Strict(), self.journal.stopped()
         )
-        self.working: dict[str, tuple[Work, int]] = {}
+        self.working: dict[str, tuple[Job, int]] = {}
         self.losses: dict[str, int] = {}
 
     @rule()
@@ -138,7 +138,7 @@ class Studies(RuleBasedStateMachine):
             if key in self.working and self.working[key][1] < EPOCHS:
                 self.report_one(*self.working[key])
 
-    def report_one(self, work: Work, epoch: int) -> None:
+    def report_one(self, work: Job, epoch: int) -> None:
         epoch += 1
         folder = work.folder(self.root)
         if len((newest_state(folder) or {"history": []})["history"]) < epoch:
@@ -165,7 +165,7 @@ class Studies(RuleBasedStateMachine):
         folder = work.folder(self.root)
         weights = None if diverges else write_hashed(folder, "weights", ".safetensors", b"w")
         history = [record(work, number) for number in range(1, epoch + 1)]
-        result = WorkResult(status, "loss is nan" * diverges)
+        result = JobResult(status, "loss is nan" * diverges)
         save_outcome(folder, Outcome(result, history, weights))
         self.ends[work.key] = status
         if heard:
@@ -180,7 +180,7 @@ class Studies(RuleBasedStateMachine):
     def fail(self, data: st.DataObject) -> None:
         work, _ = self.working.pop(data.draw(st.sampled_from(sorted(self.working))))
         self.ends[work.key] = "failed"
-        self.conductor.end(work.key, WorkResult("failed", REASON))
+        self.conductor.end(work.key, JobResult("failed", REASON))
 
     @precondition(lambda self: self.working)
     @rule(data=st.data())
@@ -195,11 +195,11 @@ class Studies(RuleBasedStateMachine):
         work = self.conductor.next()
         if work is not None and gives_up:
             self.ends[work.key] = "failed"
-            self.conductor.end(work.key, WorkResult("failed", REASON))
+            self.conductor.end(work.key, JobResult("failed", REASON))
         elif work is not None:
             self.lose_worker_of(work)
 
-    def lose_worker_of(self, work: Work) -> None:
+    def lose_worker_of(self, work: Job) -> None:
         losses = self.losses.get(work.key, 0) + 1
         self.losses[work.key] = losses
         if losses > RETRIES:
@@ -299,7 +299,7 @@ class Studies(RuleBasedStateMachine):
                     break
             else:
                 self.ends[work.key] = "completed"
-                self.conductor.end(work.key, WorkResult("completed"))
+                self.conductor.end(work.key, JobResult("completed"))
         assert self.conductor.finished
         entries = self.journal.entries()
         planned = {work.key for work in PLAN[: self.seeds * len(ARMS)]}

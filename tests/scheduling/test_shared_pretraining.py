@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from study.core.records import EpochRecord, WorkResult
+from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.scheduling.budget import Budget
 from study.scheduling.grid import Grid
 from study.scheduling.scheduler import Conductor
 from study.space.trial import Trial
 
-Build = Callable[..., Work]
+Build = Callable[..., Job]
 
 
 @pytest.fixture(scope="module")
 def pretraining(tiny: Callable[..., Trial], water: Frames) -> Build:
     """A pretraining of some epochs, whose schedule has four; arguments as those of `tiny`."""
 
-    def build(epochs: int, **changes: Any) -> Work:
+    def build(epochs: int, **changes: Any) -> Job:
         stage = {"pretrain__epochs": epochs, "pretrain__schedule_epochs": 4}
-        work = Work("trial", tiny(**(stage | changes)), water.content_hash()).pretraining
+        work = Job("trial", tiny(**(stage | changes)), water.content_hash()).pretraining
         assert work is not None
         return work
 
@@ -41,7 +41,7 @@ def alone(pretraining: Build, water_folder: Path, tmp_path_factory: Any) -> dict
     """Folders in which only one length was ever asked for; not to be changed."""
     roots = {epochs: tmp_path_factory.mktemp(f"alone-{epochs}") for epochs in (2, 3, 4)}
     for epochs, root in roots.items():
-        list(perform(pretraining(epochs), root, water_folder))
+        list(run_job(pretraining(epochs), root, water_folder))
     return roots
 
 
@@ -60,13 +60,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return epochs  # type: ignore[return-value]
 
 
-def outcome_of(work: Work, root: Path) -> Outcome:
+def outcome_of(work: Job, root: Path) -> Outcome:
     outcome = load_outcome(work.folder(root))
     assert outcome is not None
     return outcome
 
 
-def assert_same(work: Work, root: Path, expected: Path) -> None:
+def assert_same(work: Job, root: Path, expected: Path) -> None:
     """Equal metrics in every epoch, and weights of the same hash."""
     mine, other = outcome_of(work, root), outcome_of(work, expected)
     assert mine.weights is not None
@@ -91,10 +91,10 @@ def test_a_shorter_one_takes_its_weights_from_a_longer_one(
     expected = alone[2]
     if select == "last":
         expected = tmp_path / "expected"
-        list(perform(pretraining(2, **changes), expected, water_folder))
-    list(perform(pretraining(4, **changes), tmp_path, water_folder))
+        list(run_job(pretraining(2, **changes), expected, water_folder))
+    list(run_job(pretraining(4, **changes), tmp_path, water_folder))
     trained.clear()
-    list(perform(pretraining(2, **changes), tmp_path, water_folder))
+    list(run_job(pretraining(2, **changes), tmp_path, water_folder))
     assert trained == []
     assert_same(pretraining(2, **changes), tmp_path, expected)
 
@@ -107,7 +107,7 @@ def test_a_longer_one_goes_on_from_a_shorter_one(
     trained: list[int],
 ) -> None:
     for epochs in (2, 3, 4):
-        list(perform(pretraining(epochs), tmp_path, water_folder))
+        list(run_job(pretraining(epochs), tmp_path, water_folder))
         assert_same(pretraining(epochs), tmp_path, alone[epochs])
     assert trained == [1, 2, 3, 4]
     history = outcome_of(pretraining(4), tmp_path).history
@@ -125,13 +125,13 @@ def test_a_killed_one_goes_on_and_serves_a_shorter_one(
     tmp_path: Path,
     trained: list[int],
 ) -> None:
-    killed = perform(pretraining(4), tmp_path, water_folder)
+    killed = run_job(pretraining(4), tmp_path, water_folder)
     for _ in range(3):
         next(killed)
     killed.close()
-    list(perform(pretraining(2), tmp_path, water_folder))
+    list(run_job(pretraining(2), tmp_path, water_folder))
     assert trained == [1, 2, 3]
-    list(perform(pretraining(4), tmp_path, water_folder))
+    list(run_job(pretraining(4), tmp_path, water_folder))
     assert trained == [1, 2, 3, 4]
     assert_same(pretraining(2), tmp_path, alone[2])
     assert_same(pretraining(4), tmp_path, alone[4])
@@ -149,19 +149,19 @@ def test_damaged_weights_of_an_epoch_are_made_again(
     content = bytearray(kept.read_bytes())
     content[-1] ^= 1
     kept.write_bytes(content)
-    list(perform(pretraining(2), tmp_path, water_folder))
+    list(run_job(pretraining(2), tmp_path, water_folder))
     assert trained == [1, 2]
     assert_same(pretraining(2), tmp_path, alone[2])
 
 
 def test_other_schedules_share_nothing(pretraining: Build) -> None:
-    whole = pretraining(2).whole
-    assert whole == pretraining(3).whole == pretraining(4) == pretraining(4).whole
-    assert pretraining(2, seed=1).whole.key != whole.key
+    whole = pretraining(2).full_schedule
+    assert whole == pretraining(3).full_schedule == pretraining(4) == pretraining(4).full_schedule
+    assert pretraining(2, seed=1).full_schedule.key != whole.key
     longer = pretraining(2, pretrain__schedule_epochs=5)
-    assert longer.whole.key != whole.key
+    assert longer.full_schedule.key != whole.key
     without = pretraining(2, pretrain__schedule_epochs=None)
-    assert without.whole == without
+    assert without.full_schedule == without
 
 
 def test_a_schedule_ends_no_earlier_than_the_epochs(tiny: Callable[..., Trial]) -> None:
@@ -175,7 +175,7 @@ def test_those_that_share_epochs_run_one_after_the_other_and_cost_them_once(
     tiny: Callable[..., Trial], tmp_path: Path
 ) -> None:
     trials = [
-        Work("trial", tiny(pretrain__epochs=epochs, pretrain__schedule_epochs=4), "data")
+        Job("trial", tiny(pretrain__epochs=epochs, pretrain__schedule_epochs=4), "data")
         for epochs in (2, 4, 3)
     ]
     budget = Budget(share=1, limit=1e9)
@@ -185,12 +185,12 @@ def test_those_that_share_epochs_run_one_after_the_other_and_cost_them_once(
         if work.kind == "pretrain":
             while (other := conductor.next()) is not None:
                 assert other.kind == "trial"
-                conductor.end(other.key, WorkResult("completed"))
+                conductor.end(other.key, JobResult("completed"))
             begun.append(work.training.epochs)
             for epoch in range(1, begun[-1] + 1):
                 metrics = {"seconds": 10.0 * epoch, "val_loss": 1.0}
                 conductor.report(work.key, EpochRecord("pretrain", epoch, metrics))
-        conductor.end(work.key, WorkResult("completed"))
+        conductor.end(work.key, JobResult("completed"))
     assert begun == [2, 3, 4]
     assert conductor.finished
     assert budget.total == 40

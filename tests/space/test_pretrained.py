@@ -16,8 +16,8 @@ from study.core.records import Tag
 from study.datasets.frames import Frames
 from study.datasets.split_config import Split
 from study.datasets.splits import split
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyFolder
@@ -42,11 +42,11 @@ def space_from(place: Path, pretrain: str) -> Space:
     return load_space(str(path), "quick")
 
 
-def pretrained(study: StudyFolder) -> Work:
+def pretrained(study: StudyFolder) -> Job:
     """Its pretraining with seed 0."""
     trial = next(t for t in study.recorded_space().grid() if t.pretrain is not None)
     hashed = json.loads((study.path / "study.json").read_text())["data"]["water"]
-    return Work("trial", trial, hashed)
+    return Job("trial", trial, hashed)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def started(space: Space, seed: int = 0) -> Trial:
     return next(t for t in space.grid() if t.pretrain is not None and t.seed == seed)
 
 
-def weights(work: Work, root: Path) -> bytes:
+def weights(work: Job, root: Path) -> bytes:
     outcome = load_outcome(work.folder(root))
     assert outcome is not None
     assert outcome.weights is not None
@@ -74,15 +74,15 @@ def test_finetuning_is_bitwise_that_after_the_pretraining_itself(
     own, water = pretrained(small_study), small_study.root / "data" / "water"
     assert own.pretraining is not None
     trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
-    work = Work.from_json(Work("trial", trial, own.data_hash).to_json())
+    work = Job.from_json(Job("trial", trial, own.data_hash).to_json())
     before = work.pretraining
     assert before is not None
     root = tmp_path / "runs"
-    assert list(perform(before, root, water)) == []
+    assert list(run_job(before, root, water)) == []
     assert weights(before, root) == weights(own.pretraining, small_study.root)
     shutil.rmtree(folder)  # It is in the store now.
-    list(perform(before, root, water))
-    list(perform(work, root, water))
+    list(run_job(before, root, water))
+    list(run_job(work, root, water))
     assert weights(work, root) == weights(own, small_study.root)
     assert work.key != own.key
 
@@ -91,9 +91,9 @@ def test_all_seeds_start_from_one_import_whose_place_does_not_name_it(
     folder: Path, tmp_path: Path
 ) -> None:
     space = space_from(tmp_path, f"{{from: {folder}}}")
-    one, two = (Work("trial", started(space, seed), f"data {seed}") for seed in (0, 1))
+    one, two = (Job("trial", started(space, seed), f"data {seed}") for seed in (0, 1))
     moved = space_from(tmp_path, f"{{from: {folder.rename(tmp_path / 'moved')}}}")
-    three = Work("trial", started(moved), "data 0")
+    three = Job("trial", started(moved), "data 0")
     assert one.pretraining is not None
     assert two.pretraining is not None
     assert one.pretraining.key == two.pretraining.key
@@ -120,16 +120,16 @@ def test_other_content_of_the_folder_is_other_work_and_no_continuation(
     study.write(space, "sqlite:///nowhere.db", {})
     append_json(study.journal, {"event": "started"})
     study.check(space)
-    before = Work("trial", started(space), "data")
+    before = Job("trial", started(space), "data")
     assert before.pretraining is not None
     other_weights(folder, small_study)
     changed = space_from(tmp_path, f"{{from: {folder}}}")
     with pytest.raises(UserError, match=r"trial\.pretrain\.sha256 was .*--name started-quick-2"):
         study.check(changed)
-    assert Work("trial", started(changed), "data").key != before.key
+    assert Job("trial", started(changed), "data").key != before.key
     water = small_study.root / "data" / "water"
     with pytest.raises(UserError, match="not those that this study began with"):
-        next(perform(before.pretraining, tmp_path / "runs", water))
+        next(run_job(before.pretraining, tmp_path / "runs", water))
 
 
 def bad(problem: str, folder: Path) -> str:
@@ -252,9 +252,9 @@ def test_an_import_does_not_tell_its_frames(
     small_study: StudyFolder, folder: Path, tmp_path: Path
 ) -> None:
     trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
-    taken = Work("trial", trial, "data").pretraining
+    taken = Job("trial", trial, "data").pretraining
     assert taken is not None
-    list(perform(taken, tmp_path / "runs", small_study.root / "data" / "water"))
+    list(run_job(taken, tmp_path / "runs", small_study.root / "data" / "water"))
     again = space_from(tmp_path, f"{{from: {taken.folder(tmp_path / 'runs')}}}")
     (remark,) = dict.fromkeys(remarks_on_starts(again.samples, [0, 1]))
     assert "does not tell which frames it has seen" in remark
@@ -272,7 +272,7 @@ def test_starts_stand_beside_a_pretraining_and_scratch(
     trials = space.grid()
     assert len(trials) == 2 * (3 + 1)
     assert sum(trial.start is not None for trial in trials) == 4
-    works = [Work("trial", trial, "data") for trial in trials]
+    works = [Job("trial", trial, "data") for trial in trials]
     assert len({work.key for work in works}) == 8
     # Two imports serve both seeds; a pretraining is done for each.
     assert len({work.pretraining.key for work in works if work.pretraining}) == 2 + 2

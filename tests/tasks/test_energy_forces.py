@@ -252,7 +252,7 @@ def test_the_released_reference_is_one_mean_per_frame_in_deviations_per_atom(
     assert model.reference_energy(graphs.gather(chosen)).tolist() == [
         pytest.approx(per_atom.mean())
     ] * len(frames)
-    model.silence()
+    model.zero_init_readout()
     loss = EnergyForces(settings, graphs, statistics).loss(model, chosen, seeded(0))
     expected = np.mean(((frames.energies - per_atom.mean()) / per_atom.std()) ** 2)
     assert loss.item() == pytest.approx(0.001 * expected, rel=1e-5)
@@ -271,8 +271,8 @@ def test_the_trivial_predictor_is_the_mean_energy_whatever_the_reference(
 def test_errors_above_twice_the_forces_are_hopeless(
     error: float, two: Frames, *, hopeless: bool
 ) -> None:
-    assert bool(task_of(two).hopeless({"val_force_rmse": error})) == hopeless
-    assert not task_of(two, divergence=None).hopeless({"val_force_rmse": error})
+    assert bool(task_of(two).divergence_reason({"val_force_rmse": error})) == hopeless
+    assert not task_of(two, divergence=None).divergence_reason({"val_force_rmse": error})
 
 
 class Marked(Slope):
@@ -319,7 +319,7 @@ def test_energies_of_elements_are_fitted_to_frames_of_different_composition(
     assert found[1] == pytest.approx(fitted[1])
     assert 2 * found[0] + found[2] == pytest.approx(2 * fitted[0] + fitted[2])
     assert statistics.energy_unit(settings) < 0.1
-    model.silence()
+    model.zero_init_readout()
     task = EnergyForces(settings, graphs, statistics)
     everything = [torch.arange(4)]
     assert task.errors(model, everything) == task.trivial_errors(model, everything)

@@ -30,12 +30,12 @@ from study.graphs.graph_set import GraphSet
 from study.inference import test_predictions
 from study.inference.ase_calculator import StudyCalculator
 from study.inference.predictor import TrainedScalar
-from study.inference.trained_model import find_trained
+from study.inference.trained_model import resolve_trained_model
 from study.models.build import build_model
 from study.models.config import EGNN, ForceNet
 from study.models.potential import MAX_ATOMIC_NUMBER
-from study.pipeline.execute import perform
-from study.pipeline.job import Work
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome, require_weights
 from study.planning.study_dir import StudyFolder
 from study.scheduling.journal import Journal
@@ -183,10 +183,10 @@ def test_a_trial_pretrains_without_labels_and_learns_a_property(tiny: Tiny, tmp_
         split=SPLIT,
         model__cutoff=3.0,
     )
-    work = Work("trial", trial, content)
+    work = Job("trial", trial, content)
     assert work.pretraining is not None
-    list(perform(work.pretraining, tmp_path, tmp_path / "data"))
-    records = list(perform(work, tmp_path, tmp_path / "data"))
+    list(run_job(work.pretraining, tmp_path, tmp_path / "data"))
+    records = list(run_job(work, tmp_path, tmp_path / "data"))
     assert records[-1].metrics["val_gap_mae"] < records[0].metrics["val_gap_mae"]
     outcome = load_outcome(work.folder(tmp_path))
     assert outcome is not None
@@ -198,17 +198,17 @@ def test_a_trial_pretrains_without_labels_and_learns_a_property(tiny: Tiny, tmp_
         StudyCalculator(_journalled(tmp_path, work))
 
 
-def _journalled(root: Path, work: Work) -> Path:
+def _journalled(root: Path, work: Job) -> Path:
     Journal(root / "studies" / "s" / "journal.jsonl", "").planned(Planned(0, work))
     return work.folder(root)
 
 
-def finished(root: Path, frames: Frames, trial: Trial) -> tuple[Path, Work]:
+def finished(root: Path, frames: Frames, trial: Trial) -> tuple[Path, Job]:
     """The folder of a trial that was done on frames in a study's store, and the trial."""
     store = root / "data" / "set"
     sized = replace(frames, origin={"sizes": asdict(sizes_of(frames))})
-    work = Work("trial", trial, sized.save(store))
-    list(perform(work, root, store))
+    work = Job("trial", trial, sized.save(store))
+    list(run_job(work, root, store))
     return _journalled(root, work), work
 
 
@@ -221,7 +221,7 @@ def boxed(frames: Frames) -> Frames:
 @pytest.fixture(scope="module")
 def learned(
     tmp_path_factory: pytest.TempPathFactory, tiny: Tiny
-) -> tuple[Path, Work, list[Atoms], Path]:
+) -> tuple[Path, Job, list[Atoms], Path]:
     """Folder and settings of a trial that knows gaps, its test molecules, and a file of these."""
     root, frames = tmp_path_factory.mktemp("learned"), boxed(molecules(40))
     finetune = SCALAR | {"epochs": 3}
@@ -232,7 +232,7 @@ def learned(
     return place, work, tested, root / "test.extxyz"
 
 
-def direct(place: Path, work: Work, tested: list[Atoms]) -> list[float]:
+def direct(place: Path, work: Job, tested: list[Atoms]) -> list[float]:
     """The mean of the readout over the atoms of each molecule, scaled, about the mean label."""
     model = build_model(work.trial.model, 0).eval()
     model.load_state_dict(load_tensors(require_weights(work, place.parent.parent)))
@@ -253,7 +253,7 @@ def direct(place: Path, work: Work, tested: list[Atoms]) -> list[float]:
 
 
 def test_predicted_numbers_are_those_of_the_model_in_a_table_and_in_extxyz(
-    learned: tuple[Path, Work, list[Atoms], Path],
+    learned: tuple[Path, Job, list[Atoms], Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -276,7 +276,7 @@ def test_predicted_numbers_are_those_of_the_model_in_a_table_and_in_extxyz(
 
 
 def test_numbers_are_printed_with_name_and_unit_for_programs(
-    learned: tuple[Path, Work, list[Atoms], Path], capsys: pytest.CaptureFixture[str]
+    learned: tuple[Path, Job, list[Atoms], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, work, tested, given = learned
     assert predict.main([str(place), str(given), "--json", "--precision", "float64"]) == 0
@@ -287,10 +287,10 @@ def test_numbers_are_printed_with_name_and_unit_for_programs(
 
 
 def test_a_molecule_may_come_with_a_cell_of_vacuum_or_none(
-    learned: tuple[Path, Work, list[Atoms], Path],
+    learned: tuple[Path, Job, list[Atoms], Path],
 ) -> None:
     place, _, tested, _ = learned
-    model = TrainedScalar(find_trained(place), precision="float64")
+    model = TrainedScalar(resolve_trained_model(place), precision="float64")
     alone = tested[0].copy()
     inside = alone.copy()
     inside.cell, inside.pbc = box(inside.positions), True
@@ -310,7 +310,7 @@ def test_a_molecule_may_come_with_a_cell_of_vacuum_or_none(
     ],
 )
 def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
-    learned: tuple[Path, Work, list[Atoms], Path],
+    learned: tuple[Path, Job, list[Atoms], Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     options: list[str],
@@ -323,11 +323,11 @@ def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
     assert rule in told[-1]
     assert not Path("model.pt2").exists()
     with pytest.raises(UserError, match="learned gap, and predicts no energies"):
-        log_model(find_trained(place), StudyFolder(place.parent.parent, "s"), None)
+        log_model(resolve_trained_model(place), StudyFolder(place.parent.parent, "s"), None)
 
 
 def test_the_way_to_predict_test_frames_leads_to_the_errors_of_the_test(
-    learned: tuple[Path, Work, list[Atoms], Path],
+    learned: tuple[Path, Job, list[Atoms], Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -372,8 +372,8 @@ def test_energies_alone_are_learned_with_forces_left_out_of_it(
     task = {"name": "scalar", "target": "energy", "auxiliary": {"task": {"name": "denoising"}}}
     trial = tiny(pretrain=None, finetune={"task": task, "epochs": 2, "batch_size": 4}, split=SPLIT)
     trial.check_sizes(sizes_of(bare))
-    work = Work("trial", trial, content)
-    list(perform(work, tmp_path, tmp_path / "data"))
+    work = Job("trial", trial, content)
+    list(run_job(work, tmp_path, tmp_path / "data"))
     outcome = load_outcome(work.folder(tmp_path))
     assert outcome is not None
     metrics = outcome.result.metrics

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from study.console.study_summary import Conclusion
-from study.core.records import WorkResult
-from study.pipeline.job import Work
+from study.core.records import JobResult
+from study.pipeline.job import Job
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
 from study.tracking import publish as tracking_publish
@@ -100,8 +100,8 @@ finally:
 
 @pytest.fixture
 def entry(tiny: Any) -> Entry:
-    work = Work("trial", tiny(pretrain=None), "d", "c")
-    result = WorkResult("completed", metrics={"test_force_rmse": 0.1, "test_energy_rmse": 0.1})
+    work = Job("trial", tiny(pretrain=None), "d", "c")
+    result = JobResult("completed", metrics={"test_force_rmse": 0.1, "test_energy_rmse": 0.1})
     return Entry(Planned(0, work), [0.1], result)
 
 
@@ -136,7 +136,7 @@ def test_failures_come_with_the_command_that_tells_why(
     end = ending(tmp_path)
     end.show_results([entry])
     assert "failed" not in capsys.readouterr().out
-    end.show_results([entry, Entry(entry.planned, [], WorkResult("failed", "no such file"))])
+    end.show_results([entry, Entry(entry.planned, [], JobResult("failed", "no such file"))])
     told = capsys.readouterr().out.splitlines()[-1]
     assert told.startswith("1 trial failed; ")
     assert told.endswith(": python -m study.status 'sh ow/studies/s'")
@@ -180,7 +180,7 @@ def test_nothing_is_made_of_records_with_gaps_or_without_a_completed_trial(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     instead(monkeypatch, WRITES_PAGE)
-    diverged = Entry(entry.planned, [], WorkResult("diverged"))
+    diverged = Entry(entry.planned, [], JobResult("diverged"))
     for name, ended, whole in (("gaps", entry, False), ("none", diverged, True)):
         told = concluded(tmp_path / name, ended, capsys, whole=whole)
         assert "python -m analysis.export" in told

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 
 from study.core.atomic_io import write_hashed
 from study.core.errors import UserError
-from study.core.records import EpochRecord, Tag, WorkResult
-from study.pipeline.job import Work
+from study.core.records import EpochRecord, JobResult, Tag
+from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
@@ -40,7 +40,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def work() -> Work:
+def work() -> Job:
     stage = {"epochs": 3, "batch_size": 2}
     trial = {
         "dataset": {"name": "tip3p_water"},
@@ -48,7 +48,7 @@ def work() -> Work:
         "pretrain": {"task": {"name": "masking", "masking_ratio": 0.5}} | stage,
         "finetune": {"task": {"name": "energy_forces"}} | stage,
     }
-    return Work("trial", Trial.model_validate(trial), "data-hash")
+    return Job("trial", Trial.model_validate(trial), "data-hash")
 
 
 def record(epoch: int, value: float = 0.5) -> EpochRecord:
@@ -72,17 +72,17 @@ def runs(uri: str, name: str) -> dict[str, Run]:
     return by_kind
 
 
-def finish(work: Work, root: Path) -> WorkResult:
+def finish(work: Job, root: Path) -> JobResult:
     folder = work.folder(root)
     folder.mkdir(parents=True)
     weights = write_hashed(folder, "weights", ".safetensors", b"weights")
-    result = WorkResult("completed", "", {"test_force_rmse": 0.1}, {"split_hash": "split"})
+    result = JobResult("completed", "", {"test_force_rmse": 0.1}, {"split_hash": "split"})
     save_outcome(folder, Outcome(result, [record(1), record(2)], weights))
     return result
 
 
 def test_a_trial_becomes_one_finished_run_below_its_study(
-    uri: str, tmp_path: Path, work: Work
+    uri: str, tmp_path: Path, work: Job
 ) -> None:
     tracker = opened(uri, "one", tmp_path)
     result = finish(work, tmp_path)
@@ -121,7 +121,7 @@ def test_a_trial_becomes_one_finished_run_below_its_study(
 
 
 def test_a_second_run_of_the_study_adds_only_what_is_missing(
-    uri: str, tmp_path: Path, work: Work
+    uri: str, tmp_path: Path, work: Job
 ) -> None:
     first = opened(uri, "two", tmp_path)
     first.started(work, 0)
@@ -146,14 +146,14 @@ def test_a_second_run_of_the_study_adds_only_what_is_missing(
 
 
 def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
-    uri: str, tmp_path: Path, work: Work
+    uri: str, tmp_path: Path, work: Job
 ) -> None:
     client = MlflowClient(uri)
     tracker = opened(uri, "audit", tmp_path)
     tracker.planned(Planned(4, work, exempt=False))
     tracker.started(work, 4)
     tracker.recorded(work, record(1))
-    tracker.ended(work, WorkResult("stopped", "early"))
+    tracker.ended(work, JobResult("stopped", "early"))
     tracker.close("FINISHED")
     before = client.get_run(runs(uri, "audit")["trial"].info.run_id).to_dictionary()
 
@@ -181,7 +181,7 @@ def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
     assert [point.step for point in points] == [1, 2]
 
 
-def finished(uri: str, name: str, root: Path, work: Work) -> WorkResult:
+def finished(uri: str, name: str, root: Path, work: Job) -> JobResult:
     """Records of a study of one trial that is complete."""
     result = finish(work, root)
     tracker = opened(uri, name, root)
@@ -190,7 +190,7 @@ def finished(uri: str, name: str, root: Path, work: Work) -> WorkResult:
     return result
 
 
-def tell(tracker: Tracker, work: Work, result: WorkResult) -> None:
+def tell(tracker: Tracker, work: Job, result: JobResult) -> None:
     """All that a study tells of finished work."""
     tracker.planned(Planned(4, work))
     tracker.started(work, 4)
@@ -200,7 +200,7 @@ def tell(tracker: Tracker, work: Work, result: WorkResult) -> None:
 
 
 def test_a_finished_study_does_not_ask_mlflow(
-    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = finished(uri, "finished", tmp_path, work)
     known = StudyRuns(uri, "finished", tmp_path, STUDY)
@@ -226,7 +226,7 @@ def reopen_study(client: MlflowClient, name: str) -> None:
 
 @pytest.mark.parametrize("loss", [delete_trial, forget_end, reopen_study])
 def test_what_is_missing_of_a_finished_study_is_added(
-    loss: Callable[[MlflowClient, str], None], uri: str, tmp_path: Path, work: Work
+    loss: Callable[[MlflowClient, str], None], uri: str, tmp_path: Path, work: Job
 ) -> None:
     name = loss.__name__
     result = finished(uri, name, tmp_path, work)
@@ -245,7 +245,7 @@ def test_what_is_missing_of_a_finished_study_is_added(
 
 
 def test_new_work_of_a_finished_study_goes_below_the_same_run(
-    uri: str, tmp_path: Path, work: Work
+    uri: str, tmp_path: Path, work: Job
 ) -> None:
     result = finished(uri, "extended", tmp_path, work)
     before = runs(uri, "extended")
@@ -253,7 +253,7 @@ def test_new_work_of_a_finished_study_goes_below_the_same_run(
     tracker = opened(uri, "extended", tmp_path)
     tell(tracker, work, result)
     tracker.started(work.pretraining, None)
-    tracker.ended(work.pretraining, WorkResult("diverged", "loss is nan"))
+    tracker.ended(work.pretraining, JobResult("diverged", "loss is nan"))
     assert tracker.close("FINISHED")
     found = runs(uri, "extended")
     assert found["trial"].to_dictionary() == before["trial"].to_dictionary()
@@ -298,13 +298,13 @@ INSERT INTO tags VALUES ('study.kind', 'study', 'r'), ('study.key', 'study-key',
 @pytest.mark.parametrize(
     ("result", "status"),
     [
-        (WorkResult("stopped", "early"), "FINISHED"),
-        (WorkResult("diverged", "loss is nan"), "FAILED"),
-        (WorkResult("failed", "out of memory"), "FAILED"),
+        (JobResult("stopped", "early"), "FINISHED"),
+        (JobResult("diverged", "loss is nan"), "FAILED"),
+        (JobResult("failed", "out of memory"), "FAILED"),
     ],
 )
 def test_how_work_ended_is_a_tag_with_its_reason(
-    uri: str, tmp_path: Path, work: Work, result: WorkResult, status: str
+    uri: str, tmp_path: Path, work: Job, result: JobResult, status: str
 ) -> None:
     tracker = opened(uri, f"end-{result.status}", tmp_path)
     tracker.started(work, 0)
@@ -332,7 +332,7 @@ def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path) 
 
 
 def test_training_does_not_wait_for_a_server_that_fails(
-    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = opened(uri, "flaky", tmp_path)
     tracker.started(work, 0)
@@ -345,7 +345,7 @@ def test_training_does_not_wait_for_a_server_that_fails(
 
     monkeypatch.setattr(tracker.runs.client, "log_batch", flaky)
     tracker.recorded(work, record(1))
-    tracker.ended(work, WorkResult("stopped", "early"))
+    tracker.ended(work, JobResult("stopped", "early"))
     assert tracker.close("FINISHED")
     points = MlflowClient(uri).get_metric_history(
         runs(uri, "flaky")["trial"].info.run_id, "finetune/val_force_rmse"
@@ -373,7 +373,7 @@ def test_a_database_is_there_with_all_its_tables_or_not_at_all(
 
 
 def test_training_does_not_wait_for_a_server_that_does_not_answer(
-    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = opened(uri, "stopped", tmp_path)
     tracker.started(work, 0)
@@ -389,7 +389,7 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
         tracker.recorded(work, record(epoch))
     assert asked.wait(30)
     assert not answers.is_set()
-    tracker.ended(work, WorkResult("stopped", "early"))
+    tracker.ended(work, JobResult("stopped", "early"))
     answers.set()
     assert tracker.close("FINISHED")
     points = MlflowClient(uri).get_metric_history(
@@ -417,7 +417,7 @@ def test_a_locked_database_is_waited_for(
 
 
 def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
-    uri: str, tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs_ = opened(uri, "batches", tmp_path).runs
     runs_.start(work, 0)

@@ -249,7 +249,7 @@ def test_a_resumed_compiled_run_ends_in_the_same_weights(
 
 def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Path) -> None:
     task, model = task_of(FINETUNING, mixed_water), model_of("gns")
-    model.freeze_beyond(0)
+    model.freeze_all_but_last(0)
     reference = copy.deepcopy(model)
     _, found = gradients(model, task, torch.arange(3), compiled=True, store=store)
     _, expected = gradients(reference, task, torch.arange(3))
@@ -294,7 +294,7 @@ def test_products_take_their_fastest_form_and_keep_their_values() -> None:
         training_compiler._fake(mode, value, axis) for value, axis in zip(inputs, axes, strict=True)
     ]
     traced = make_fx(act, tracing_mode="symbolic")(*fakes)
-    fx_passes.FastProducts()(traced.graph)
+    fx_passes.MatmulLayoutPass()(traced.graph)
     traced.recompile()
     torch.testing.assert_close(traced(*inputs), act(*inputs))
     assert not traced.graph.find_nodes(op="call_function", target=aten.addmm.default)
@@ -316,7 +316,7 @@ def test_several_threads_add_up_rows_in_order_and_to_the_same(threads: int) -> N
     fakes = [training_compiler._fake(mode, each, None) for each in inputs]
     traced = make_fx(act, tracing_mode="symbolic")(*fakes)
     torch.set_num_threads(threads)
-    fx_passes.FastProducts()(traced.graph)
+    fx_passes.MatmulLayoutPass()(traced.graph)
     torch.set_num_threads(1)
     traced.recompile()
     by_hand = torch.stack([1 + values[places == row].sum(dim=0) for row in range(3)])

@@ -310,7 +310,7 @@ class Script:
     other: float = 0.0
     """Another error than the criterion."""
 
-    def hopeless(self, metrics: dict[str, float]) -> str:
+    def divergence_reason(self, metrics: dict[str, float]) -> str:
         assert metrics["val_loss"] == self.values[len(self.weights) - 1]
         return self.lost
 

@@ -22,7 +22,7 @@ from study.training import program_cache
 from study.training.config import Stage
 from study.training.gradients import Engine
 from study.training.loop import fit
-from study.training.precision import Precision, products
+from study.training.precision import Precision, matmul_precision
 
 CPU = torch.device("cpu")
 PRECISIONS = get_args(Precision)
@@ -47,7 +47,7 @@ def layer() -> tuple[Tensor, Tensor, Tensor]:
 
 def test_factors_and_products_are_rounded_and_the_bias_is_not() -> None:
     values, weight, bias = layer()
-    with products("bf16", CPU):
+    with matmul_precision("bf16", CPU):
         found = functional.linear(values, weight, bias)
     exact = rounded(values) @ rounded(weight).T
     assert found.dtype == torch.float32
@@ -60,24 +60,24 @@ def test_nothing_else_is_rounded_and_nothing_outside() -> None:
     values, weight, bias = layer()
     exact = functional.linear(values, weight, bias)
     others = functional.silu(values), values.T @ values
-    with products("bf16", CPU):
+    with matmul_precision("bf16", CPU):
         assert torch.equal(functional.silu(values), others[0])
         assert torch.equal(values.T @ values, others[1])
     assert torch.equal(functional.linear(values, weight, bias), exact)
-    with products("float32", CPU):
+    with matmul_precision("float32", CPU):
         assert torch.equal(functional.linear(values, weight, bias), exact)
 
 
 def test_tensor_float_needs_a_gpu() -> None:
     with pytest.raises(UserError, match=r"tf32.*GPU.*bf16"):
-        products("tf32", CPU)
+        matmul_precision("tf32", CPU)
 
 
 def test_tensor_float_lasts_as_long_as_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
     monkeypatch.setattr(torch, "set_float32_matmul_precision", told.append)
-    with products("tf32", torch.device("cuda")):
+    with matmul_precision("tf32", torch.device("cuda")):
         assert told == ["high"]
     assert told == ["high", "highest"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from study.core.seeding import seeded
-from study.training.runtime import WIDE, multiply_fast, speed_up
+from study.training.runtime import WIDE, configure_performance, enable_onednn_matmul
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def restored_precision() -> Iterator[Callable[[], str]]:
 
 def test_fast_products_are_precise(restored_precision: Callable[[], str]) -> None:
     del restored_precision
-    multiply_fast()
+    enable_onednn_matmul()
     left, right = (torch.randn(300, 128, generator=seeded(0, side)) for side in "ab")
     error = (left @ right.T).double() - left.double() @ right.double().T
     assert error.abs().max() < 1e-4
@@ -42,7 +42,7 @@ def test_products_that_lose_precision_are_not_made_fast(
         return product(left.bfloat16(), right.bfloat16()).float()
 
     monkeypatch.setattr(Tensor, "__matmul__", coarse)
-    multiply_fast()
+    enable_onednn_matmul()
     assert restored_precision() == "highest"
 
 
@@ -50,18 +50,18 @@ def test_products_that_lose_precision_are_not_made_fast(
 def test_only_wide_models_use_fast_products(
     width: int, precision: str, restored_precision: Callable[[], str]
 ) -> None:
-    speed_up(torch.device("cpu"), width)
+    configure_performance(torch.device("cpu"), width)
     # A CPU on which they are not precise never uses them.
     assert restored_precision() in (precision, "highest")
-    speed_up(torch.device("cpu"), 1)
+    configure_performance(torch.device("cpu"), 1)
     assert restored_precision() == "highest"
 
 
 FAULTS = """
 import resource, sys, torch
-from study.training.runtime import keep_freed_memory
+from study.training.runtime import disable_malloc_trim
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    disable_malloc_trim()
 def use():
     return torch.ones(50_000_000).sum()
 # Small tensors find their places first.
@@ -88,8 +88,8 @@ def test_large_tensors_reuse_freed_memory() -> None:
 
 SHAPES = """
 import torch
-from study.training.runtime import WIDE, multiply_fast, speed_up
-multiply_fast()
+from study.training.runtime import WIDE, enable_onednn_matmul, configure_performance
+enable_onednn_matmul()
 torch.set_num_threads(1)
 def memory():
     return int(open("/proc/self/statm").read().split()[1]) * 4096

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from study.models.build import MODELS
-from study.training.runtime import set_up
+from study.training.runtime import configure_process
 from tests import determinism
 from tests.determinism import Way, differences
 
@@ -31,7 +31,7 @@ def test_another_order_of_steps_would_be_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(determinism, "_in_a_fresh_process", one_that_restarts_its_optimizer)
-    monkeypatch.setattr(determinism, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(determinism, "configure_process", lambda *_, **__: None)
     apart = differences(tmp_path, ["egnn"], Way(1), 2)
     assert apart["egnn, finetune"] > 1e-6
 
@@ -51,7 +51,7 @@ def test_only_gpus_for_which_it_is_asked_add_up_in_order(
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     try:
-        set_up(torch.get_num_threads(), device, deterministic=asked)
+        configure_process(torch.get_num_threads(), device, deterministic=asked)
         assert torch.are_deterministic_algorithms_enabled() == ordered
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (":4096:8" if ordered else "")
     finally:

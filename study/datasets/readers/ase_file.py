@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.atomic_io import write_with
-from study.core.errors import UserError, in_a_line
+from study.core.errors import UserError, one_line
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.readers.conformers import box, in_vacuum
@@ -160,7 +160,7 @@ def checked(path: Path) -> Iterator[Atoms]:
         raise
     # ASE's readers raise whatever a malformed file makes them stumble over.
     except Exception as problem:
-        what = in_a_line(problem)
+        what = one_line(problem)
         raise UserError(
             f"{path}: frame {number + 1} (from 0) not readable by ASE: {what}"
         ) from None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.errors import UserError, in_a_line
+from study.core.errors import UserError, one_line
 from study.datasets.readers import ase_file
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def structures(file: Path) -> list[Atoms]:
             frame = _structure(_values(pickled))
         # A malformed pickle makes Python, numpy and torch stumble over whatever comes.
         except Exception as problem:
-            raise UserError(f"{where}: cannot be read ({in_a_line(problem)})") from None
+            raise UserError(f"{where}: cannot be read ({one_line(problem)})") from None
         ase_file.require_whole(frame, where)
         made.append(frame)
     _name_groups(made, file)

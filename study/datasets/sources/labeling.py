@@ -32,7 +32,7 @@ from study.core.atomic_io import (
     remove,
     write_hashed,
 )
-from study.core.errors import UserError, in_a_line
+from study.core.errors import UserError, one_line
 from study.core.hashing import digest
 from study.core.properties import GIVEN
 from study.datasets.frames import Frames
@@ -218,7 +218,7 @@ def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms
             raise
         # Calculators raise whatever their programs do.
         except Exception as problem:
-            what = in_a_line(problem)
+            what = one_line(problem)
             raise UserError(
                 f"structure {number} (from 0), {structure.get_chemical_formula()}: {teacher} fails "  # type: ignore[no-untyped-call]
                 f"({what}); leave it out"

@@ -38,7 +38,7 @@ class ForceEmbedding(nn.Module):
     """What a graph's `given_force` (N, 3), eV/Å, adds to features (arXiv:2403.09549).
 
     Without it nothing is added, so that networks also work where forces are to be found. Weights
-    start small, as the authors' do, for pretraining to meet forces gently.
+    start small, as the authors' do, for pretraining to meet forces graceful_shutdown.
 
     Args:
         hidden: F.

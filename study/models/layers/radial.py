@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-SHORTEST = 1e-12
+DISTANCE_EPSILON = 1e-12
 """Å², added to r² so that the distance of coinciding atoms has a gradient."""
 
 
@@ -22,7 +22,7 @@ class Neighborhood(Protocol):
 
     @property
     def envelope(self) -> str:
-        """A `kind` of `fade`."""
+        """A `kind` of `cutoff_envelope`."""
         ...
 
     @property
@@ -33,12 +33,12 @@ class Neighborhood(Protocol):
 
 def distances(vectors: Tensor) -> Tensor:
     """(E, 1) lengths of (E, 3) vectors."""
-    return (vectors.square().sum(dim=-1, keepdim=True) + SHORTEST).sqrt()
+    return (vectors.square().sum(dim=-1, keepdim=True) + DISTANCE_EPSILON).sqrt()
 
 
 def lengths(vectors: Tensor, axis: int) -> Tensor:
     """Lengths along an axis, with a gradient everywhere."""
-    return (vectors.square().sum(dim=axis) + SHORTEST).sqrt()
+    return (vectors.square().sum(dim=axis) + DISTANCE_EPSILON).sqrt()
 
 
 def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
@@ -72,7 +72,7 @@ def exponential_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
     return torch.exp(-((size / (2 * (1 - last)) * (torch.exp(-distance) - centres)) ** 2))
 
 
-def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
+def cutoff_envelope(distance: Tensor, cutoff: float, kind: str) -> Tensor:
     """How edges end at the cutoff.
 
     Args:
@@ -97,7 +97,7 @@ def fade(distance: Tensor, cutoff: float, kind: str) -> Tensor:
             return torch.ones_like(distance)
 
 
-def nearest(target: Tensor, distance: Tensor, limit: int) -> Tensor:
+def nearest_neighbor_mask(target: Tensor, distance: Tensor, limit: int) -> Tensor:
     """1 for the `limit` shortest edges of every target, 0 for its others.
 
     Args:
@@ -127,7 +127,7 @@ def edge_weights(distance: Tensor, target: Tensor, settings: Neighborhood) -> Te
     Returns:
         (E, 1).
     """
-    weight = fade(distance, settings.cutoff, settings.envelope)
+    weight = cutoff_envelope(distance, settings.cutoff, settings.envelope)
     if settings.max_neighbors is None:
         return weight
-    return weight * nearest(target, distance, settings.max_neighbors)
+    return weight * nearest_neighbor_mask(target, distance, settings.max_neighbors)

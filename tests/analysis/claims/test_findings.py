@@ -141,13 +141,13 @@ def test_claims_are_of_what_spaces_can_say() -> None:
 
 def paper_study(tabulate: Tabulate, scratch: Build, space: str) -> Study:
     """The trials of a space at the paper's size, as if they were done."""
-    from study.core.records import flat
+    from study.core.records import flatten
 
     runs = []
     for number, trial in enumerate(load_space(space, "paper").grid()):
         if trial.seed == 0:
             run = scratch(number, trial.seed, 0.1)
-            settings = flat(trial.model_dump(mode="json"))
+            settings = flatten(trial.model_dump(mode="json"))
             run.params.clear()
             run.params.update((name, str(value)) for name, value in settings)
             runs.append(run)

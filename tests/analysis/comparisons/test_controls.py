@@ -26,7 +26,7 @@ from analysis.html.headline import headline
 from analysis.html.study_section import _search
 from analysis.records.mlflow_reader import Point, Run
 from analysis.records.study_tables import Study
-from study.core.records import flat
+from study.core.records import flatten
 from study.space.search_space import load_space
 
 Build = Callable[..., Run]
@@ -109,7 +109,9 @@ def test_trials_of_an_arm_differ_by_their_seed_alone(
     for number, trial in enumerate(load_space(space, "quick").grid()):
         run = scratch(number, trial.seed, 0.1)
         run.params.clear()
-        run.params.update((name, str(value)) for name, value in flat(trial.model_dump(mode="json")))
+        run.params.update(
+            (name, str(value)) for name, value in flatten(trial.model_dump(mode="json"))
+        )
         runs.append(run)
     trials = arms(tabulate(*runs))
     assert (trials.groupby("arm").seed.nunique() == 3).all()
