@@ -41,7 +41,7 @@ NAMES = {
 """What has a name of its own in the papers; all else is called as the space calls it."""
 TAILORED = "GNS-TAT"
 """GNS with tailored activations (arXiv:2206.00133)."""
-DISTANCE_EPSILON = 3
+SHORTEST = 3
 """A setting's last word of so few letters says nothing without the one before."""
 
 Row = Mapping[Any, Any]
@@ -132,7 +132,7 @@ def short_words(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         parts = name.split(".")
-        kept = 1 if len(parts[-1]) > DISTANCE_EPSILON else 2
+        kept = 1 if len(parts[-1]) > SHORTEST else 2
         while kept < len(parts) and _ambiguous(parts[-kept:], names):
             kept += 1
         found[name] = words_of(" ".join(parts[-kept:]))

@@ -8,13 +8,12 @@ import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
 from study.core.errors import UserError
+from study.tracking.mlflow_sql import ExperimentTables, open_experiment_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,10 +34,10 @@ class Run:
     """One MLflow run, in full.
 
     Args:
-        run_id: MLflow's name of it.
+        run_id: MLflow's id of it.
         status: RUNNING, FINISHED, FAILED or KILLED.
         started: ms since 1970, UTC.
-        ended: the same; None while running.
+        ended: ms since 1970, UTC; None while running.
         params: name → text.
         tags: name → text.
         points: one per metric and step, in that order.
@@ -54,7 +53,7 @@ class Run:
 
 
 def read_runs(tracking_uri: str, experiment: str) -> list[Run]:
-    """All runs of an experiment that are not deleted, in the order they started."""
+    """Return all runs of an experiment that are not deleted, in the order they started."""
     if tracking_uri.startswith(SQLITE):
         runs = _read_sqlite(Path(tracking_uri.removeprefix(SQLITE)), experiment)
     else:
@@ -63,7 +62,7 @@ def read_runs(tracking_uri: str, experiment: str) -> list[Run]:
 
 
 def read_with_client(tracking_uri: str, experiment: str) -> list[Run]:
-    """The same for any MLflow server, metric by metric."""
+    """Return the runs of an experiment by MLflow's client, metric by metric, from any server."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from mlflow import MlflowClient
@@ -71,10 +70,10 @@ def read_with_client(tracking_uri: str, experiment: str) -> list[Run]:
 
     try:
         client = MlflowClient(tracking_uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None or found.lifecycle_stage != "active":
+        named = client.get_experiment_by_name(experiment)
+        if named is None or named.lifecycle_stage != "active":
             raise _no_experiment(experiment)
-        return list(_client_runs(client, found.experiment_id))
+        return list(_client_runs(client, named.experiment_id))
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -86,17 +85,15 @@ def _client_runs(client: MlflowClient, experiment_id: str) -> Iterable[Run]:
     token = None
     while True:
         page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        for found in page:
-            histories = [
-                client.get_metric_history(found.info.run_id, m) for m in found.data.metrics
-            ]
+        for run in page:
+            histories = [client.get_metric_history(run.info.run_id, m) for m in run.data.metrics]
             yield Run(
-                found.info.run_id,
-                found.info.status,
-                found.info.start_time,
-                found.info.end_time,
-                dict(found.data.params),
-                dict(found.data.tags),
+                run.info.run_id,
+                run.info.status,
+                run.info.start_time,
+                run.info.end_time,
+                dict(run.data.params),
+                dict(run.data.tags),
                 _points((m.key, m.step, m.timestamp, m.value) for h in histories for m in h),
             )
         token = page.token
@@ -107,48 +104,33 @@ def _client_runs(client: MlflowClient, experiment_id: str) -> Iterable[Run]:
 def _read_sqlite(path: Path, experiment: str) -> list[Run]:
     if not path.is_file():
         raise UserError(f"no MLflow database at {path}")
-    # Not read-only: SQLite may have to roll back what a killed writer left half done.
-    address = f"file:{quote(str(path))}?mode=rw"
     try:
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database:
-            return _query(database, experiment)
+        with open_experiment_tables(path, experiment) as tables:
+            if tables is None:
+                raise _no_experiment(experiment)
+            return _collect(tables)
     except sqlite3.DatabaseError as error:
         raise UserError(f"cannot read the MLflow database {path}: {error}") from error
 
 
-def _query(database: sqlite3.Connection, experiment: str) -> list[Run]:
-    database.execute("BEGIN")  # One snapshot, though a study may be writing.
-    chosen = database.execute(
-        "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'",
-        (experiment,),
-    ).fetchone()
-    if chosen is None:
-        raise _no_experiment(experiment)
-    runs = database.execute(
-        "SELECT run_uuid, status, start_time, end_time FROM runs"
-        " WHERE experiment_id = ? AND lifecycle_stage = 'active'",
-        chosen,
-    ).fetchall()
-    belongs = "WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)"
+def _collect(tables: ExperimentTables) -> list[Run]:
+    """Sort the rows of all tables by run."""
     params: dict[str, dict[str, str]] = defaultdict(dict)
     tags: dict[str, dict[str, str]] = defaultdict(dict)
-    for table, texts in (("params", params), ("tags", tags)):
-        rows = database.execute(f"SELECT run_uuid, key, value FROM {table} {belongs}", chosen)
+    for rows, texts in ((tables.params(), params), (tables.tags(), tags)):
         for run_id, key, value in rows:
             texts[run_id][key] = value or ""
     points: dict[str, list[tuple[str, int, int, float]]] = defaultdict(list)
-    columns = "run_uuid, key, step, timestamp, value, is_nan"
-    rows = database.execute(f"SELECT {columns} FROM metrics {belongs}", chosen)
-    for run_id, key, step, timestamp, value, is_nan in rows:
-        points[run_id].append((key, step, timestamp, math.nan if is_nan else value))
+    for run_id, key, step, timestamp, number, is_nan in tables.metrics():
+        points[run_id].append((key, step, timestamp, math.nan if is_nan else number))
     return [
         Run(name, status, started, ended, params[name], tags[name], _points(points[name]))
-        for name, status, started, ended in runs
+        for name, status, started, ended in tables.runs()
     ]
 
 
 def _points(logged: Iterable[tuple[str, int, int, float]]) -> list[Point]:
-    """The last value of each metric and step; a resumed study may log a step twice."""
+    """Keep the last value of each metric and step; a resumed study may log a step twice."""
     latest: dict[tuple[str, int], float] = {}
     ordered = sorted(logged, key=lambda p: (p[0], p[1], p[2], math.isnan(p[3]), p[3]))
     for metric, step, _, value in ordered:
@@ -157,7 +139,7 @@ def _points(logged: Iterable[tuple[str, int, int, float]]) -> list[Point]:
 
 
 def _infinite(value: float) -> float:
-    """MLflow stores infinities as the largest floats."""
+    """Restore infinities, which MLflow stores as the largest floats."""
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 

@@ -9,12 +9,12 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from study.checks.finding import GIB, Finding, Place, ok
 from study.core.atomic_io import is_locked
+from study.tracking.mlflow_sql import count_runs
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "fuse.sshfs", "9p")
 """File systems of other machines, on which a database file loses locks."""
@@ -119,8 +119,7 @@ def _database(place: Place) -> Finding:
     if place.tracking_uri or not path.exists():
         return ok("not there yet" if not place.tracking_uri else "not used")
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
-            (count,) = database.execute("SELECT COUNT(*) FROM runs").fetchone()
+        count = count_runs(path)
     except sqlite3.Error as problem:
         return Finding(
             "failed",

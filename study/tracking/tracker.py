@@ -20,15 +20,9 @@ from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult, Tag, without_password
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
-from study.tracking.mlflow_db import (
-    Finished,
-    finished_records,
-    first_touch,
-    is_local,
-    path_of,
-    require_usable,
-)
+from study.tracking.mlflow_db import initialize_once, is_local, path_of, require_usable
 from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
 
 PATIENCE = 150.0
 """Seconds that a study waits at its beginning for a locked database, at its end for MLflow."""
@@ -76,7 +70,7 @@ class Tracker:
     ) -> None:
         self.uri, self.experiment, self.root, self.tags = uri, experiment, root, tags
         self.trials = trials
-        self.finished: Finished | None = None
+        self.finished: FinishedStudy | None = None
         self.problem = ""
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._opened = threading.Event()
@@ -85,7 +79,7 @@ class Tracker:
 
     def open(self) -> None:
         """Begin in the background if MLflow is needed already; `wait` tells how it went."""
-        self.finished = finished_records(self.uri, self.experiment, self.tags[Tag.KEY])
+        self.finished = find_finished_study(self.uri, self.experiment, self.tags[Tag.KEY])
         if self.finished is None:
             self._thread.start()
 
@@ -190,7 +184,7 @@ class Tracker:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                with first_touch(self.uri):
+                with initialize_once(self.uri):
                     self.runs = StudyRuns(
                         self.uri, self.experiment, self.root, self.tags, self.trials
                     )

@@ -1,156 +1,168 @@
-"""What people find in MLflow: the study's page, one row per trial, and the best model."""
-
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
+import math
 from pathlib import Path
+from typing import Any
 
-import mlflow
-import numpy as np
-import pandas as pd
 import pytest
-from ase import Atoms
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from analysis import export, report
-from study import predict
-from study.core.records import Tag
-from study.datasets.frames import Frames
-from study.inference.ase_calculator import StudyCalculator
-from study.pipeline.outcome import load_outcome
-from study.planning.plan import Plan
-from study.planning.study_dir import StudyFolder
-from study.scheduling.journal import Journal
+from study.core.records import JobResult, Tag
+from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
-from study.tracking.tracker import Tracker
+from study.tracking.job_run import MAX_METRICS
+from tests.tracking.recording import finish, opened, record, runs
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
-@pytest.fixture(scope="module")
-def recorded(small_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """The small study with its records in MLflow."""
-    root = tmp_path_factory.mktemp("recorded") / "runs"
-    shutil.copytree(small_study.root, root)
-    study, uri = StudyFolder(root, small_study.name), f"sqlite:///{root}/mlflow.db"
-    space = study.recorded_space()
-    plan = Plan(space, root, study.name, uri)
-    tracker = Tracker(uri, study.name, root, plan.tags(study.write(space, uri, {})))
-    tracker.open()
-    tracker.wait()
-    for number, entry in Journal(study.journal, "").entries().items():
-        tracker.planned(Planned(number, entry.planned.work))
-        for work in filter(None, (entry.planned.work.pretraining, entry.planned.work)):
-            outcome = load_outcome(work.folder(root))
-            assert outcome is not None
-            tracker.started(work, number if work.kind == "trial" else None)
-            for record in outcome.history:
-                tracker.recorded(work, record)
-            tracker.ended(work, outcome.result)
+def test_a_trial_becomes_one_finished_run_below_its_study(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    tracker = opened(uri, "one", tmp_path)
+    result = finish(work, tmp_path)
+    tracker.planned(Planned(4, work))
+    tracker.started(work, 4)
+    for epoch in (1, 2):
+        tracker.recorded(work, record(epoch, epoch / 10))
+    tracker.ended(work, result)
     assert tracker.close("FINISHED")
-    return study
 
-
-def page_of(study: StudyFolder) -> tuple[MlflowClient, Run]:
-    """The study's own run."""
-    client = MlflowClient(study.tracking_uri())
-    experiment = client.get_experiment_by_name(study.name)
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{Tag.KIND}` = 'study'")
-    return client, run
-
-
-def test_the_study_page_has_space_verdict_and_report(recorded: StudyFolder, tmp_path: Path) -> None:
-    assert export.main([str(recorded.path)]) == 0
-    assert report.main([str(recorded.path), "--log"]) == 0
-    client, run = page_of(recorded)
-    files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert files == {"space.yaml", "report"}
-    logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
-    assert logged == {"report/report.html", "report/claims.csv"}
-    page = client.download_artifacts(run.info.run_id, "report/report.html", str(tmp_path))
-    assert Path(page).read_bytes() == (recorded.path / "report/report.html").read_bytes()
-    space = client.download_artifacts(run.info.run_id, "space.yaml", str(tmp_path))
-    assert "masking_ratio: 0.5" in Path(space).read_text()
-    experiment = client.get_experiment(run.info.experiment_id)
-    assert experiment.tags["mlflow.note.content"] == "Does masking help?"
-    note = run.data.tags["mlflow.note.content"]
-    assert note.startswith("Does masking help?")
-    claims = pd.read_csv(recorded.path / "report/claims.csv")
-    verdicts = claims[claims.study == recorded.name]
-    assert len(verdicts)
-    for row in verdicts.itertuples():
-        assert f"- {row.claim}: **{row.verdict}**" in note
-
-
-def test_search_gives_one_tidy_row_per_trial(recorded: StudyFolder) -> None:
-    mlflow.set_tracking_uri(recorded.tracking_uri())
-    rows = mlflow.search_runs(
-        experiment_names=[recorded.name], filter_string=f"tags.`{Tag.KIND}` = 'trial'"
-    )
-    entries = Journal(recorded.journal, "").entries()
-    assert sorted(rows[f"tags.{Tag.NUMBER}"].astype(int)) == sorted(entries)
-    for _, row in rows.iterrows():
-        entry = entries[int(row[f"tags.{Tag.NUMBER}"])]
-        assert entry.result is not None
-        assert row["metrics.test_force_rmse"] == entry.result.metrics["test_force_rmse"]
-        assert row["params.seed"] == str(entry.planned.work.trial.seed)
-        assert entry.planned.work.label in row["tags.mlflow.note.content"]
-
-
-LOADED = """
-import sys
-import mlflow
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/water/1")
-table = model.input_example
-print(model.predict(table).to_json(orient="records"))
-print(table.to_json(orient="records"))
-"""
-
-
-def test_the_registered_model_predicts_what_the_calculator_predicts(
-    recorded: StudyFolder, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert predict.main([str(recorded.path), "--log"]) == 0
-    logged = capsys.readouterr().out
-    assert predict.main([str(recorded.path), "--register", "water"]) == 0
-    assert capsys.readouterr().out == logged  # The same model, not another copy.
-    assert repr(page_of(recorded)[1].data.tags[Tag.MODEL]) in logged
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED, recorded.tracking_uri()],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-    )
-    import json
-
-    (found,), (given,) = map(json.loads, done.stdout.splitlines()[-2:])
-    np.testing.assert_allclose(given["positions"], water.positions[: water.offsets[1]])
-    atoms = Atoms(given["numbers"], given["positions"], cell=given["cell"], pbc=True)
-    atoms.calc = StudyCalculator(recorded.path, precision="float32")
-    assert found["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
-    np.testing.assert_allclose(found["forces"], atoms.get_forces(), atol=1e-5)
-    (model,) = MlflowClient(recorded.tracking_uri()).search_model_versions("name='water'")
-    folder = Path(mlflow.artifacts.download_artifacts(model.source, dst_path=str(tmp_path / "m")))
-    kinds = {file.suffix for file in folder.rglob("*") if file.is_file()}
-    assert ".safetensors" in kinds
-    assert not kinds & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
-    assert {"input", "output"} <= {
-        line.strip("s:") for line in (folder / "MLmodel").read_text().split()
+    found = runs(uri, "one")
+    study, trial = found["study"], found["trial"]
+    assert (study.info.status, trial.info.status) == ("FINISHED", "FINISHED")
+    assert trial.info.run_name == "egnn masking 0.5, seed 0"
+    assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert work.pretraining is not None
+    expected = {
+        Tag.KEY: work.key,
+        Tag.NUMBER: "4",
+        Tag.STATUS: "completed",
+        Tag.PRETRAINING: work.pretraining.key,
+        Tag.DATA: "data-hash",
+        Tag.SPLIT: "split",
     }
+    assert expected.items() <= trial.data.tags.items()
+    assert {Tag.CODE, Tag.GIT, Tag.PACKAGES, Tag.HARDWARE} <= trial.data.tags.keys()
+    assert trial.data.params["pretrain.task.masking_ratio"] == "0.5"
+    assert trial.data.params["model.hidden"] == "128"
+    client = MlflowClient(uri)
+    points = client.get_metric_history(trial.info.run_id, "finetune/val_force_rmse")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
+    assert trial.data.metrics["test_force_rmse"] == 0.1
+    files = {file.path for file in client.list_artifacts(trial.info.run_id)}
+    (weights,) = work.folder(tmp_path).glob("weights-*")
+    assert files == {"trial.json", weights.name}
 
 
-def test_a_model_without_records_is_answered_in_a_line(
-    small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
+def test_a_second_run_of_the_study_adds_only_what_is_missing(
+    uri: str, tmp_path: Path, work: Job
 ) -> None:
-    assert predict.main([str(small_study.path), "--log"]) == 2
-    error = capsys.readouterr().err
-    assert "no such database" in error
-    assert error.count("\n") == 1
+    first = opened(uri, "two", tmp_path)
+    first.started(work, 0)
+    first.recorded(work, record(1))
+    first.close("KILLED")
+    assert runs(uri, "two")["trial"].info.status == "KILLED"
+
+    result = finish(work, tmp_path)
+    for _ in range(2):
+        again = opened(uri, "two", tmp_path)
+        again.started(work, 0)
+        for epoch in (1, 2):
+            again.recorded(work, record(epoch))
+        again.ended(work, result)
+        again.close("FINISHED")
+    trial = runs(uri, "two")["trial"]
+    assert trial.info.status == "FINISHED"
+    client = MlflowClient(uri)
+    for metric, steps in (("finetune/val_force_rmse", [1, 2]), ("test_force_rmse", [2])):
+        points = client.get_metric_history(trial.info.run_id, metric)
+        assert [point.step for point in points] == steps
+
+
+def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    client = MlflowClient(uri)
+    tracker = opened(uri, "audit", tmp_path)
+    tracker.planned(Planned(4, work, exempt=False))
+    tracker.started(work, 4)
+    tracker.recorded(work, record(1))
+    tracker.ended(work, JobResult("stopped", "early"))
+    tracker.close("FINISHED")
+    before = client.get_run(runs(uri, "audit")["trial"].info.run_id).to_dictionary()
+
+    result = finish(work, tmp_path)
+    for status in ("KILLED", "FINISHED", "FINISHED"):
+        auditor = opened(uri, "audit", tmp_path, "audit")
+        auditor.planned(Planned(4, work))
+        auditor.started(work, 4)
+        auditor.recorded(work, record(1))
+        if status == "FINISHED":
+            auditor.recorded(work, record(2))
+            auditor.ended(work, result)
+        auditor.close(status)
+        assert runs(uri, "audit")["audit"].info.status == status
+
+    found = runs(uri, "audit")
+    audit, trial = found["audit"], found["trial"]
+    assert trial.to_dictionary() == before
+    assert (trial.data.tags[Tag.STATUS], trial.data.tags[Tag.EXEMPT]) == ("stopped", "False")
+    assert (audit.data.tags[Tag.STATUS], audit.data.tags[Tag.EXEMPT]) == ("completed", "True")
+    for tag in (Tag.KEY, Tag.NUMBER, Tag.PRETRAINING, "mlflow.parentRunId"):
+        assert audit.data.tags[tag] == trial.data.tags[tag]
+    assert audit.data.metrics["test_force_rmse"] == 0.1
+    points = client.get_metric_history(audit.info.run_id, "finetune/val_force_rmse")
+    assert [point.step for point in points] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (JobResult("stopped", "early"), "FINISHED"),
+        (JobResult("diverged", "loss is nan"), "FAILED"),
+        (JobResult("failed", "out of memory"), "FAILED"),
+    ],
+)
+def test_how_work_ended_is_a_tag_with_its_reason(
+    uri: str, tmp_path: Path, work: Job, result: JobResult, status: str
+) -> None:
+    tracker = opened(uri, f"end-{result.status}", tmp_path)
+    tracker.started(work, 0)
+    tracker.recorded(work, record(1, math.inf))
+    tracker.ended(work, result)
+    tracker.close("FINISHED")
+    trial = runs(uri, f"end-{result.status}")["trial"]
+    assert trial.info.status == status
+    assert trial.data.tags[Tag.STATUS] == result.status
+    assert trial.data.tags[Tag.REASON] == result.reason
+
+
+def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_ = opened(uri, "batches", tmp_path).runs
+    runs_.start(work, 0)
+    real, sizes = runs_.client.log_batch, list[int]()
+
+    def counted(run_id: str, **points: Any) -> None:
+        sizes.append(len(points["metrics"]))
+        real(run_id, **points)
+
+    monkeypatch.setattr(runs_.client, "log_batch", counted)
+    for epoch in range(1, 1501):
+        runs_.record(work.key, record(epoch), 0)
+    runs_.flush()
+    runs_.flush()
+    each = len(record(1).metrics)
+    # No epoch is divided between two calls.
+    assert all(size % each == 0 for size in sizes)
+    assert sum(sizes) == 1500 * each
+    assert len(sizes) == math.ceil(1500 / (MAX_METRICS // each))
+    history = runs_.client.get_metric_history(
+        runs(uri, "batches")["trial"].info.run_id, "finetune/val_force_rmse"
+    )
+    assert sorted(point.step for point in history) == list(range(1, 1501))

@@ -1,0 +1,96 @@
+"""The run of a study itself in MLflow, the parent of all its other runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from study.core.records import Tag
+from study.tracking.run_tags import common_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow's UI open on the runs; by default it opens on traces of language models."""
+
+
+def open_experiment(
+    client: MlflowClient, name: str, artifacts: str | None, note: str | None
+) -> str:
+    """Return the id of a study's experiment, which is created if it does not exist.
+
+    Args:
+        client: of MLflow.
+        name: of the study.
+        artifacts: where a new experiment keeps artifacts; None leaves it to the server.
+        note: description of a new experiment.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        return str(existing.experiment_id)
+    tags = EXPERIMENT_TAGS | ({Tag.NOTE: note} if note else {})
+    return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+
+
+class StudyRun:
+    """The parent run, created if it does not exist and reopened when something changes.
+
+    Args:
+        client: of MLflow.
+        experiment_id: of the study.
+        name: of the study.
+        tags: of the run.
+        existing: all runs of the experiment.
+
+    Raises:
+        ValueError: if the experiment holds a study of the same name from another folder.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        name: str,
+        tags: dict[str, str],
+        existing: list[Run],
+    ) -> None:
+        self.client, self.tags = client, tags
+        studies = [run for run in existing if run.data.tags.get(Tag.KIND) == "study"]
+        same = [run for run in studies if run.data.tags.get(Tag.KEY) == tags[Tag.KEY]]
+        if studies and not same:
+            raise ValueError(
+                f"it has a study named {name} from another folder; choose another --name"
+            )
+        self.run_id = same[0].info.run_id if same else self._create(experiment_id, name)
+        self.active = not same or same[0].info.status == "RUNNING"
+        """Whether this session has changed something, or a killed one has not ended the run."""
+        if self.active:
+            self._log_space()
+
+    def activate(self) -> None:
+        """Reopen the run before a change; its tags follow a study that was extended."""
+        if not self.active:
+            for name, value in self.tags.items():
+                self.client.set_tag(self.run_id, name, value)
+            self._log_space()
+            self.client.update_run(self.run_id, status="RUNNING")
+            self.active = True
+
+    def end(self, status: str) -> None:
+        """End the run."""
+        self.client.set_terminated(self.run_id, status)
+
+    def state(self) -> dict[str, Any]:
+        """Return what identifies the records: it differs after each session that changed them."""
+        run = self.client.get_run(self.run_id).info
+        return {"run": run.run_id, "ended": run.end_time}
+
+    def _create(self, experiment_id: str, name: str) -> str:
+        tags = self.tags | common_tags("study")
+        return str(self.client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+
+    def _log_space(self) -> None:
+        """Log the space as it is run, for readers of the study's page."""
+        self.client.log_dict(self.run_id, json.loads(self.tags[Tag.SPACE]), "space.yaml")
