@@ -170,7 +170,7 @@ class ISO17Other(Stored):
 
 
 class OC20Folder(Stored):
-    """A folder of OC20's frames with energy and forces: *.extxyz with *.txt, or *.lmdb."""
+    """A folder of OC20's frames with energy and forces: *.extxyz with *.txt."""
 
     name: Literal["oc20_folder"]
 

@@ -77,14 +77,13 @@ def kind_of(path: Path) -> str:
         return "oc20_folder"
     if path.is_dir() and any(hdf5.files_of(path)):
         return hdf5.kind_of(hdf5.files_of(path)[0])
+    oc20.refuse_lmdb(path)
     if path.is_dir():
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
             "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor "
-            "PCQM4Mv2's N.xyz, nor OC20's *.extxyz with *.txt or *.lmdb"
+            "PCQM4Mv2's N.xyz, nor OC20's *.extxyz with *.txt"
         )
-    if path.suffix == ".lmdb":
-        raise UserError(f"{path}: must be named by its folder, {path.absolute().parent}")
     if path.suffix in (".h5", ".hdf5", ".hdf"):
         return hdf5.kind_of(path)
     plain = path.name.removesuffix(".gz").removesuffix(".tar")

@@ -1,9 +1,11 @@
-"""OC20's frames for structure to energy and forces (arXiv:2010.09990): pairs of files, or LMDB.
+"""OC20's frames for structure to energy and forces (arXiv:2010.09990), in pairs of files.
 
 `N.extxyz` has slabs with adsorbates, eV and eV/Å, with total energies; `N.txt` has a line
 `system,frame,reference energy` for each frame. The energy is that of adsorption: the total less
-the reference. Both may be compressed as .xz. The frames of one system are a group. LMDB files, made
-of such pairs, are read by `oc20_lmdb`.
+the reference. Both may be compressed as .xz. The frames of one system are a group.
+
+LMDB files made of such pairs are refused: they hold pickled objects, and reading those can run any
+code.
 """
 
 from __future__ import annotations
@@ -13,30 +15,23 @@ from pathlib import Path
 
 from study.core.errors import UserError
 from study.datasets.frames import Frames
-from study.datasets.readers import ase_file, oc20_lmdb
+from study.datasets.readers import ase_file
 
 
 def holds_frames(path: Path) -> bool:
-    """Whether there is such a pair, or an LMDB file, in the folder or below it."""
-    return path.is_dir() and (
-        any(_list_of(file) for file in _structures(path)) or any(oc20_lmdb.files_of(path))
-    )
+    """Whether there is such a pair in the folder or below it."""
+    return path.is_dir() and any(_list_of(file) for file in _structures(path))
 
 
 def read(path: Path) -> Frames:
-    """The frames of all pairs, or of all LMDB files, of a folder.
+    """The frames of all pairs of a folder.
 
     Raises:
         UserError: one line that names file and rule.
     """
-    pairs, databases = sorted(_structures(path)), oc20_lmdb.files_of(path)
-    if pairs and databases:
-        raise UserError(
-            f"{path}: must hold either *.extxyz with *.txt or *.lmdb, but holds {pairs[0].name} "
-            f"and {databases[0].name}, perhaps of the same frames; put them into two folders"
-        )
-    read = [frame for file in databases for frame in oc20_lmdb.structures(file)]
-    for file in pairs:
+    refuse_lmdb(path)
+    read = []
+    for file in sorted(_structures(path)):
         log = _list_of(file)
         if log is None:
             raise UserError(f"{file}: must have a .txt with reference energies beside it")
@@ -57,10 +52,24 @@ def read(path: Path) -> Frames:
             read.append(frame)
     if not read:
         raise UserError(
-            f"{path}: must hold frames in *.extxyz with *.txt, plain or as .xz, or in *.lmdb, but "
-            "holds none"
+            f"{path}: must hold frames in *.extxyz with *.txt, plain or as .xz, but holds none"
         )
     return ase_file.joined(read, path)
+
+
+def refuse_lmdb(path: Path) -> None:
+    """Refuse an LMDB file, and a folder with one in it or below it.
+
+    Raises:
+        UserError: naming the file, and what to use in its place.
+    """
+    for file in sorted(path.rglob("*.lmdb")) if path.is_dir() else [path]:
+        if file.suffix == ".lmdb":
+            raise UserError(
+                f"{file}: LMDB files are not read, because they hold pickled objects; take OC20's "
+                "own extxyz (python -m study.data fetch oc20_200k), or load the file with fairchem "
+                "and write its structures with ase.io.write to an extxyz file"
+            )
 
 
 def _structures(path: Path) -> list[Path]:

@@ -54,7 +54,7 @@ OC20_PARTS = {
     "val_ood_both": ("val_ood_both", "999,944 validation", "5731862978d80502bbf7017d68c2c729"),
 }
 """Files, frames and checksums, as github.com/FAIR-Chem/fairchem states them; of `train_2M` it has
-stated two. With labels only these extxyz files are published: users make LMDB of them."""
+stated two. With labels only these extxyz files are published."""
 
 
 @dataclass(frozen=True)

@@ -362,6 +362,19 @@ def test_pairs_of_oc20_must_belong_together(tmp_path: Path) -> None:
         oc20.read(tmp_path)
 
 
+@pytest.mark.parametrize("named", ["data.0000.lmdb", "."])
+def test_lmdb_of_oc20_is_refused_with_a_way_out(tmp_path: Path, named: str) -> None:
+    file = tmp_path / "data.0000.lmdb"
+    file.write_bytes(b"any")
+    for read in (oc20.read, settings_of):
+        with pytest.raises(UserError) as refused:
+            read(tmp_path / named)
+        (problem,) = refused.value.problems
+        assert problem.startswith(f"{file}: LMDB files are not read")
+        assert "fetch oc20_200k" in problem
+        assert "ase.io.write" in problem
+
+
 def test_inspect_tells_of_molecules_their_properties_and_what_no_model_sees(qm9: Path) -> None:
     frames = readers_qm9.read_qm9(qm9)
     rows = summary(frames)
