@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from study.core.seeding import seeded
 from study.graphs.graph_set import GraphSet
@@ -60,27 +58,7 @@ def _size(graphs: GraphSet, frames: Tensor) -> int:
     return graphs.atoms.count(frames) + graphs.edges.count(frames)
 
 
-class _Counter(TorchDispatchMode):
-    """Counts while it is on; torch's own `FlopCounterMode` takes longer than a few steps."""
-
-    flops: int = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Do what is to be done, and count it if it is a product."""
-        done = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=done)
-        return done
-
-
 def _flops(act: Callable[[], object]) -> int:
-    with _Counter() as counter:
+    with FlopCounterMode(display=False) as counter:
         act()
-    return int(counter.flops)
+    return counter.get_total_flops()

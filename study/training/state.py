@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from study.models.potential import Potential
 from study.training.checkpoint import (
@@ -71,8 +71,9 @@ class TrainingState:
         """(2,) loss and gradient norm of each step of the epoch so far."""
         self.saved_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
+        self.average = None if stage.ema is None else _moving_average(model, stage.ema)
         # What is validated, kept and tested: the model, or the average of its weights.
-        self.eval_model = model if stage.ema is None else copy.deepcopy(model)
+        self.eval_model = model if self.average is None else cast("Potential", self.average.module)
 
     def finish(self) -> None:
         """Leave the selected weights in the model."""
@@ -128,14 +129,8 @@ class TrainingState:
 
     def update_ema(self) -> None:
         """Move the average of the weights by a step; the buffers are those of the model."""
-        if self.stage.ema is None:
-            return
-        with torch.no_grad():
-            pairs = zip(self.eval_model.parameters(), self.model.parameters(), strict=True)
-            for average, weights in pairs:
-                average.lerp_(weights, 1 - self.stage.ema)
-            for copied, buffer in zip(self.eval_model.buffers(), self.model.buffers(), strict=True):
-                copied.copy_(buffer)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def selected(self) -> dict[str, Tensor]:
         """The weights to go on with, by what is known so far."""
@@ -148,3 +143,11 @@ class TrainingState:
             return
         self.progress.best_epoch = self.progress.epoch + 1
         self.best = {name: value.clone() for name, value in self.eval_model.state_dict().items()}
+
+
+def _moving_average(model: Potential, decay: float) -> AveragedModel:
+    """An exponential moving average that starts at the model's weights as they are now."""
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    # With none averaged, torch would start at the weights after the first step instead.
+    average.n_averaged.fill_(1)
+    return average
