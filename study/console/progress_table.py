@@ -101,7 +101,7 @@ class Display:
         self.warnings: list[str] = []
         self.reused, self.saved, self.shared = 0, 0.0, set[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
-        self.started_at = self.spoke_at = time.monotonic()
+        self.spoke_at = time.monotonic()
         self.live = Live(
             console=console, refresh_per_second=1 / REFRESHED, get_renderable=self._render
         )

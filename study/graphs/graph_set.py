@@ -161,14 +161,6 @@ def _connect_each(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
     return edge_index, torch.tensor(np.concatenate(shifts), device=device)
 
 
-def to_data(frames: Frames, index: int, cutoff: float) -> Data:
-    """One frame as torch-geometric `Data`, connected, for use outside a study."""
-    chosen = frames.select(np.array([index]))
-    batch = GraphSet.build(chosen, cutoff).gather(torch.zeros(1, dtype=torch.long))
-    kept = set(batch.keys()) - {"batch", "ptr"}
-    return Data(**{key: batch[key] for key in kept})
-
-
 def indices(chosen: NDArray[np.int64]) -> Tensor:
     """Frame numbers as an index tensor, on the processor."""
     return torch.as_tensor(chosen, dtype=torch.long)

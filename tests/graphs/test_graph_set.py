@@ -7,16 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 
 from study.datasets.frames import Frames
 from study.graphs.edges import OnTheFlyEdges, PrecomputedEdges, RaggedIndex
-from study.graphs.graph_set import GraphSet, edge_vectors, to_data
+from study.graphs.graph_set import GraphSet, edge_vectors
 from study.models.build import build_model
 from study.models.config import EGNN
 
 CUTOFF = 3.4
+
+
+def to_data(frames: Frames, index: int, cutoff: float) -> Data:
+    """One frame as torch-geometric `Data`, connected, without the marks of a batch."""
+    chosen = frames.select(np.array([index]))
+    batch = GraphSet.build(chosen, cutoff).gather(torch.zeros(1, dtype=torch.long))
+    kept = set(batch.keys()) - {"batch", "ptr"}
+    return Data(**{key: batch[key] for key in kept})
 
 
 def test_rows_of_owners_come_in_the_order_asked_for() -> None:
