@@ -11,7 +11,7 @@ from analysis.comparisons.error_tables import final_errors
 from analysis.comparisons.labels import LABELS
 from analysis.comparisons.quantities import FORCE, lead, quantities
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import LEVEL, interquartile_mean
+from analysis.comparisons.statistics import LEVEL
 from analysis.records.study_tables import Study
 
 
@@ -46,17 +46,6 @@ def table1(study: Study) -> pd.DataFrame:
             rows.append(row)
     table = pd.DataFrame(rows)
     return table.sort_values(["dataset", "model"], kind="stable") if len(table) else table
-
-
-def aggregate(table: pd.DataFrame) -> dict[str, float]:
-    """Interquartile mean of the changes of force and energy over cells of `table1`, %.
-
-    The mean is of log-ratios, so that halving and doubling cancel; not a number below six cells.
-    """
-    return {
-        name: 100 * float(np.expm1(interquartile_mean(np.log1p(table[f"{name}_change"] / 100))))
-        for name in ("force", "energy")
-    }
 
 
 def data_efficiency(study: Study) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special, stats
 
 LEVEL = 0.95
@@ -128,7 +129,6 @@ def change_of(logs: Sequence[float]) -> Change:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P values corrected for comparing several arms (Holm's step-down); NaN stays NaN."""
-    # As `multipletests` of statsmodels, which collects garbage in every call and takes 0.1 s.
     adjusted = [math.nan] * len(p_values)
     order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     largest = 0.0
@@ -192,12 +192,24 @@ def seeds_needed(spread: float, change: float, tests: int = 1) -> int | None:
     """
     if not (math.isfinite(spread) and change):
         return None
-    from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
-
     effect = abs(math.log1p(change / 100)) / max(spread, 1e-6)
-    power, alpha = TTestPower().power, (1 - LEVEL) / tests
-    counts = range(FEWEST, MOST_SEEDS)
-    return next((n for n in counts if power(effect, n, alpha) >= POWER), None)
+    counts = np.arange(FEWEST, MOST_SEEDS)
+    enough = counts[t_test_power(effect, counts, (1 - LEVEL) / tests) >= POWER]
+    return int(enough[0]) if len(enough) else None
+
+
+def t_test_power(effect: float, n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
+    """Chance that a paired t test finds an effect.
+
+    Args:
+        effect: true mean over standard deviation (Cohen's d of paired samples).
+        n: pairs, of each of several studies.
+        alpha: two-sided level of the test.
+    """
+    shift, bound = effect * np.sqrt(n), stats.t.isf(alpha / 2, n - 1)
+    # The lower tail as an upper one: scipy's `cdf` is not a number where that tail vanishes.
+    power = stats.nct.sf(bound, n - 1, shift) + stats.nct.sf(bound, n - 1, -shift)
+    return np.asarray(power, dtype=np.float64)
 
 
 def proportion_interval(events: int, n: int) -> tuple[float, float]:
@@ -212,11 +224,6 @@ def fisher(bad: int, n: int, reference_bad: int, reference_n: int) -> float:
     """One-sided p of a lower rate than that of a reference (Fisher's exact test)."""
     counts = np.array([[bad, n - bad], [reference_bad, reference_n - reference_bad]])
     return float(stats.fisher_exact(counts, alternative="less").pvalue)
-
-
-def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half (rliable, arXiv:2108.13264), for families of six cells or more."""
-    return float(stats.trim_mean(values, 0.25)) if len(values) >= 6 else math.nan
 
 
 def percent(log_ratio: float) -> float:

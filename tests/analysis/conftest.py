@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from analysis.records.mlflow_reader import Point, Run
 from analysis.records.parquet_tables import write_tables
@@ -34,6 +36,28 @@ def _study(name: str, profile: str, warning: str, space: dict[str, object]) -> R
         "mlflow.runName": name,
     }
     return Run(PARENT, "FINISHED", 1_700_000_000_000, 1_700_000_900_000, {}, tags)
+
+
+@pytest.fixture
+def power() -> Callable[..., float]:
+    """Chance that a two-sided t test finds an effect, without the noncentral t distribution.
+
+    The mean is normal and the standard deviation s (in units of the true one) is from chi squared,
+    independent of it: for each s the normal chance to pass the bound is known, and s is integrated.
+    """
+
+    def integrated(effect: float, n: int, alpha: float) -> float:
+        bound, shift = stats.t.isf(alpha / 2, n - 1), effect * np.sqrt(n)
+
+        def passes(s: float) -> float:
+            beyond = stats.norm.sf(bound * s - shift) + stats.norm.sf(bound * s + shift)
+            return float(beyond * stats.chi.pdf(s, n - 1, scale=1 / np.sqrt(n - 1)))
+
+        middle = 1 + 5 / np.sqrt(n)
+        parts = [(0, 1), (1, middle), (middle, np.inf)]
+        return sum(integrate.quad(passes, *part, epsabs=1e-14, limit=200)[0] for part in parts)
+
+    return integrated
 
 
 @pytest.fixture

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from analysis.comparisons.statistics import Change, holm, paired_change, t_interval, verdict
+from analysis.comparisons.statistics import (
+    Change,
+    holm,
+    paired_change,
+    seeds_needed,
+    t_interval,
+    t_test_power,
+    verdict,
+)
 
 
 def series(*values: float) -> pd.Series[float]:
@@ -67,9 +76,45 @@ def test_equal_errors_change_nothing() -> None:
     assert change == Change(2, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-def test_holm_agrees_with_statsmodels() -> None:
+def test_holm_is_the_closed_test_of_bonferroni() -> None:
+    """An arm differs if every family with it has a p value below the level over its size."""
     p_values = list(np.random.default_rng(0).uniform(size=9) ** 3)
-    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+    expected = [0.0] * len(p_values)
+    for size in range(1, len(p_values) + 1):
+        for family in itertools.combinations(range(len(p_values)), size):
+            p = min(1.0, size * min(p_values[arm] for arm in family))
+            for arm in family:
+                expected[arm] = max(expected[arm], p)
+    assert holm(p_values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 4])
+@pytest.mark.parametrize("effect", [0.01, 0.3, 1.0, 5.0])
+def test_power_is_that_of_known_mean_and_uncertain_spread(
+    effect: float, alpha: float, power: Callable[..., float]
+) -> None:
+    pairs = np.array([3, 4, 8, 34, 200])
+    found = t_test_power(effect, pairs, alpha)
+    expected = [power(effect, int(n), alpha) for n in pairs]
+    assert found == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+def test_power_agrees_with_that_of_simulated_studies() -> None:
+    samples = np.random.default_rng(0).normal(0.5, 1, size=(100_000, 34))
+    found = np.mean(stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05)
+    power = t_test_power(0.5, np.array([34]), 0.05)[0]
+    assert found == pytest.approx(power, abs=4 * math.sqrt(0.16 / 100_000))
+
+
+@pytest.mark.parametrize("effect", [5, 10, 40, 1e3, 1e6])
+def test_power_of_large_effects_is_a_number(effect: float) -> None:
+    assert t_test_power(effect, np.arange(3, 1000), 0.05) == pytest.approx(1, abs=0.03)
+
+
+def test_as_many_seeds_are_needed_as_a_book_says() -> None:
+    # Cohen's medium and large effects with a power of 80 % at 5 %: 34 and 15 pairs.
+    assert seeds_needed(1.0, 100 * math.expm1(0.5)) == 34
+    assert seeds_needed(1.0, 100 * math.expm1(0.8)) == 15
 
 
 def test_holm_agrees_with_a_hand_calculation() -> None:
