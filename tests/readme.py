@@ -71,3 +71,16 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 else:
                     simple.append(word)
             yield block.place, simple
+
+
+def whole_space() -> str:
+    """The space that is explained line by line."""
+    return next(block.text for block in blocks("yaml") if block.text.startswith("question: Which"))
+
+
+def write_examples(folder: Path) -> None:
+    """Write all files that the documents tell their readers to write."""
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    for name in re.findall(r"<!-- (\w+\.(?:py|yaml)) -->", text):
+        (folder / name).write_text(example(name))
+    (folder / "my_space.yaml").write_text(whole_space())

@@ -69,12 +69,12 @@ class Potential(nn.Module):
         """(N,) one number per atom, what energies are made of, in units of `scale`."""
         raise NotImplementedError
 
-    def load_pretrained(self, weights: dict[str, Tensor], *, readout: bool) -> None:
-        """Load pretrained weights, with or without those of the heads."""
-        mine = {} if readout else self.state_dict()
-        heads = tuple(f"{head}." for head in self.heads)
-        kept = {name: value for name, value in mine.items() if name.startswith(heads)}
-        self.load_state_dict(weights | kept)
+    def load_pretrained(self, state_dict: dict[str, Tensor], *, include_heads: bool) -> None:
+        """Load pretrained weights; without `include_heads` the heads keep their own."""
+        own = {} if include_heads else self.state_dict()
+        prefixes = tuple(f"{head}." for head in self.heads)
+        heads = {name: value for name, value in own.items() if name.startswith(prefixes)}
+        self.load_state_dict(state_dict | heads)
 
     def depth(self, name: str) -> int:
         """How far a weight is from the output.
