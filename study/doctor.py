@@ -17,6 +17,8 @@ from pathlib import Path
 from study.checks import machine, storage
 from study.checks.finding import Finding, Place
 from study.core import provenance
+from study.core.errors import exit_code
+from study.core.paths import real_path
 
 CHECKS = machine.CHECKS | storage.CHECKS
 
@@ -35,7 +37,11 @@ def examine(place: Place) -> Iterator[tuple[str, Finding]]:
 def main(arguments: list[str] | None = None) -> int:
     """Examine; 0 if a study can run here, 1 if not."""
     chosen = parser().parse_args(arguments)
-    place = Place(chosen.out.resolve(), chosen.tracking_uri, chosen.address)
+    return exit_code(lambda: _report(chosen))
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    place = Place(real_path(chosen.out), chosen.tracking_uri, chosen.address)
     started, states = time.monotonic(), []
     for name, finding in examine(place):
         states.append(finding.state)

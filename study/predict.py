@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.core.errors import UserError, exit_code
+from study.core.paths import real_path
 from study.inference.structures import read_structures
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _log(chosen: argparse.Namespace) -> None:
     from study.inference.trained_model import resolve_trained_model
     from study.planning.study_dir import StudyFolder
 
-    folder = chosen.model.expanduser().resolve()
+    folder = real_path(chosen.model)
     if not (folder / "study.json").exists():
         raise UserError(f"{chosen.model}: --log and --register take the folder of a study")
     trained = resolve_trained_model(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.core.errors import UserError, exit_code
+from study.core.paths import real_path
 
 if TYPE_CHECKING:
     from study.pipeline.job import Job
@@ -50,7 +51,7 @@ def _rerun(chosen: argparse.Namespace) -> int:
     from study.pipeline.outcome import load_outcome
     from study.planning.study_dir import StudyFolder
 
-    folder = chosen.study.resolve()
+    folder = real_path(chosen.study)
     study = StudyFolder(folder.parent.parent, folder.name)
     resources = study.recorded_space().settings.resources
     work = _work(study, chosen.number)

@@ -11,7 +11,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from study.console import run_options
-from study.core.errors import MACHINE_FAULT, MachineError, UserError, os_error_message
+from study.core.errors import (
+    MACHINE_FAULT,
+    MachineError,
+    UserError,
+    os_error_message,
+    show_any_text,
+)
+from study.core.paths import real_path
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest, handle_signals
 from study.driver.conduct import conduct
 
@@ -30,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if a trial failed; 2 for what the user can mend; 71 for a fault of this machine; 75
         when time or budget is up, or after SIGUSR1; 130 after Ctrl-C or SIGTERM.
     """
+    show_any_text()
     chosen = run_options.parser().parse_args(arguments)
     chosen.command = run_options.command(sys.argv[1:] if arguments is None else arguments)
     ending = ShutdownRequest()
@@ -178,7 +186,7 @@ def _plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
             f"--audit {chosen.audit}: must be at least 1, and needs `early_stopping:`, which "
             f"{chosen.space} does not have; leave the option out"
         )
-    root = chosen.out.resolve()
+    root = real_path(chosen.out)
     uri = chosen.tracking_uri or f"sqlite:///{root}/mlflow.db"
     return Plan(space, root, name, uri, most, chosen.audit or 0), reason
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.core.errors import UserError, exit_code
+from study.core.paths import real_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,9 +56,9 @@ def _show(chosen: argparse.Namespace) -> None:
         names = _studies(chosen.out)
         if chosen.json:
             for name in names:
-                _print_json(study_state(chosen.out.resolve(), name))
+                _print_json(study_state(real_path(chosen.out), name))
         else:
-            _list(names, chosen.out.resolve(), console)
+            _list(names, real_path(chosen.out), console)
         return
     root, name = _found(chosen.study, chosen.out)
     state = study_state(root, name)
@@ -76,13 +77,13 @@ def _studies(out: Path) -> list[str]:
 
 def _found(study: str, out: Path) -> tuple[Path, str]:
     """Root and name of a study given by folder or name."""
-    folder = Path(study).resolve()
+    folder = real_path(Path(study))
     if (folder / "study.json").exists():
         return folder.parent.parent, folder.name
     names = _studies(out)
     if study not in names:
         raise UserError(f"{study}: no such study in {out}; it has {', '.join(names)}")
-    return out.resolve(), study
+    return real_path(out), study
 
 
 def _print_json(state: StudyState) -> None:

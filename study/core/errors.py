@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -14,8 +15,24 @@ class UserError(Exception):
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(printable, problems))
+        super().__init__("\n".join(self.problems))
+
+
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+"""Characters that would move a terminal's cursor or change its colours, as text."""
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot command a terminal: names may come from anyone's file."""
+    return text.translate(CONTROL)
+
+
+def show_any_text() -> None:
+    """Let streams that lack a character, such as ASCII ones, show it as an escape sequence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class MachineError(Exception):
@@ -51,6 +68,7 @@ def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:
         That of the command or 0, 2 for something the user can mend, 71 for a fault of this machine,
         130 for Ctrl-C.
     """
+    show_any_text()
     try:
         return command() or 0
     except UserError as error:

@@ -15,6 +15,9 @@ EXIT_UNFINISHED, EXIT_INTERRUPTED = 75, 130
 GRACE = 30.0
 """Seconds that running work has to write its checkpoints."""
 
+LONGEST = 366 * 86400.0
+"""Seconds: no process runs longer, and the system's timers cannot count to any year."""
+
 SOON = 0.05
 """Seconds until an interrupt that was lost in a finalizer comes again."""
 
@@ -79,7 +82,7 @@ def handle_signals(seconds: float | None) -> Iterator[ShutdownRequest]:
     """
     ending = ShutdownRequest()
     before = {number: signal.signal(number, ending.on_signal) for number in HANDLED_SIGNALS}
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds or 0, LONGEST))
     report = sys.unraisablehook
 
     def raise_again(problem: sys.UnraisableHookArgs) -> None:

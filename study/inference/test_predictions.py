@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.core.errors import UserError
+from study.core.paths import real_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +144,7 @@ def predict_study(place: Path, device: str = "cpu") -> list[Path]:
     from study.planning.study_dir import StudyFolder
     from study.scheduling.journal import Journal
 
-    folder = place.resolve()
+    folder = real_path(place)
     study = StudyFolder(folder.parent.parent, folder.name)
     if not study.journal.exists():
         raise UserError(f"{place}: no study here; name a study's folder, such as runs/studies/NAME")

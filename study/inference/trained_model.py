@@ -13,6 +13,7 @@ import numpy as np
 from study.core.atomic_io import read_hashed, write_bytes, write_json
 from study.core.errors import UserError
 from study.core.hashing import code_version
+from study.core.paths import real_path
 from study.datasets.frames import read_header
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
@@ -86,7 +87,7 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
     Raises:
         UserError: if there is none.
     """
-    place = place.expanduser().resolve()
+    place = real_path(place)
     if portable := _read_portable(place):
         return TrainedTrial(Job.from_json(portable["work"]), place / portable["weights"], place)
     if (place / "journal.jsonl").exists():

@@ -31,25 +31,50 @@ def changed(content: Block, changes: Sequence[tuple[list[str], Any]]) -> Block:
     Blocks that are switched off by `null`, such as `pretrain` of an arm from scratch, stay off.
     """
     for keys, value in changes:
-        content = _changed(content, keys, value)
+        content = _changed(content, keys, value, ".".join(keys))
     return content
 
 
-def _changed(block: Block, keys: list[str], value: Any) -> Block:
-    if hole_of(block):
-        options = [
-            _changed(option, keys, value) if isinstance(option, Block) else option
-            for option in block.get("choice", [])
-        ]
-        return Block({**block, "choice": options}, block.lines)
+def _changed(block: Block, keys: list[str], value: Any, name: str) -> Block:
+    hole = hole_of(block)
+    if hole:
+        return _changed_options(block, hole, keys, value, name)
     key, *inner_keys = keys
     if not inner_keys:
         return Block({**block, key: value}, block.lines | {key: NO_LINE})
     inner = block.get(key, Block({}, {}))
-    if not isinstance(inner, Block):
+    if inner is None:
         return block
+    if not isinstance(inner, Block):
+        raise _no_such_key(name, inner_keys, inner)
     lines = {key: NO_LINE} | block.lines
-    return Block({**block, key: _changed(inner, inner_keys, value)}, lines)
+    return Block({**block, key: _changed(inner, inner_keys, value, name)}, lines)
+
+
+def _changed_options(
+    block: Block, hole: tuple[str, Any], keys: list[str], value: Any, name: str
+) -> Block:
+    """Change every option of a choice that has keys at all."""
+    kind, options = hole
+    blocks = (
+        kind == "choice"
+        and isinstance(options, list)
+        and any(isinstance(option, Block) for option in options)
+    )
+    if not blocks:
+        raise _no_such_key(name, keys, dict(block))
+    changed_options = [
+        _changed(option, keys, value, name) if isinstance(option, Block) else option
+        for option in options
+    ]
+    return Block({**block, "choice": changed_options}, block.lines)
+
+
+def _no_such_key(name: str, inner: list[str], value: Any) -> UserError:
+    above = name.removesuffix("." + ".".join(inner))
+    return UserError(
+        f"--set {name}: `{above}` is {value!r}, which has no keys below it; set `{above}` itself"
+    )
 
 
 def of_command_line(problems: Sequence[str], file: str) -> UserError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from study.core.errors import UserError
 from study.core.hashing import without_places
+from study.core.paths import real_path
 from study.core.records import RESULT, load_result
 from study.space.distributions import HOLES, hole_of
 from study.space.trial import Trial
@@ -169,7 +170,7 @@ def find_start(place: str) -> Start:
         UserError: if there are none, or it does not tell its settings.
     """
     try:
-        folder = Path(place).expanduser().resolve()
+        folder = real_path(Path(place))
         known = folder.is_dir()
         found = load_result(folder)
     except (OSError, ValueError, RuntimeError) as problem:

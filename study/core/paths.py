@@ -1,0 +1,61 @@
+"""Paths and small files that a user names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from study.core.errors import UserError, os_error_message
+
+LARGEST_TEXT = 10 * 2**20
+"""Bytes of a space or of a user's code; whatever is larger was named by mistake."""
+
+
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links, of a file or folder that need not exist.
+
+    Raises:
+        UserError: if its links form a loop, or it is no path at all.
+    """
+    try:
+        real = path.expanduser().resolve()
+        os.lstat(real)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return real
+    except (OSError, RuntimeError, ValueError) as problem:
+        loop = isinstance(problem, RuntimeError) or _is_loop(problem)
+        reason = "its links form a loop" if loop else str(problem)
+        raise UserError(f"{path}: is no path of a file ({reason}); name another one") from None
+    return real
+
+
+def _is_loop(problem: Exception) -> bool:
+    return isinstance(problem, OSError) and problem.errno == errno.ELOOP
+
+
+def read_small_file(path: Path, what: str) -> bytes:
+    """Read a whole file that a user names, such as a space.
+
+    Args:
+        path: of the file.
+        what: it should be, for the message.
+
+    Raises:
+        UserError: if it cannot be read, is no regular file, or is too large to be one of those.
+    """
+    try:
+        # A pipe or terminal would block, a device might never end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as opened:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_TEXT:
+                raise UserError(
+                    f"{path}: must be {what}, a regular file of at most {LARGEST_TEXT >> 20} MB"
+                )
+            return opened.read(LARGEST_TEXT)
+    except OSError as problem:
+        raise UserError(f"{os_error_message(problem)}; name {what}") from None
+    except ValueError as problem:
+        raise UserError(f"{path}: is no path of a file ({problem}); name {what}") from None
