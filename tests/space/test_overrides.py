@@ -20,7 +20,7 @@ def space(*changes: str) -> Space:
     ("change", "expected"),
     [
         ("trial.finetune.epochs=5", {5}),
-        ("trial.finetune={task: {name: energy_forces}, epochs: 7}", {7}),
+        ("trial.finetune={task: {name: energy_forces}, epochs: 7, batch_size: 2}", {7}),
         ("trial.finetune.epochs={choice: [2, 3]}", {2, 3}),
     ],
 )
