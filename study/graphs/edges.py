@@ -1,4 +1,4 @@
-"""The neighbours in all frames: held in memory, or found for every batch if they are too many."""
+"""Edges of all frames, precomputed in memory or built per batch if they do not fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from study.datasets.frames import Frames
 from study.datasets.sizes import MOST_EDGE_BYTES
 from study.graphs.neighbor_list import neighbor_lists
 
-SAMPLE = 64
-"""Frames from which edges are estimated before there are any."""
+SAMPLE_FRAMES = 64
+"""Frames whose edges are counted to estimate the number of all edges."""
 
 
 @dataclass(frozen=True)
 class RaggedIndex:
-    """Rows of several owners, one owner after the other.
+    """CSR-style row offsets: rows of owner i are offsets[i] to offsets[i + 1] − 1.
 
     Args:
         offsets: (owners + 1,) first row of each owner, then the number of all rows.
@@ -31,29 +31,32 @@ class RaggedIndex:
 
     @classmethod
     def from_sizes(cls, sizes: Tensor) -> RaggedIndex:
-        """Of owners with so many rows each."""
+        """Build the index from the (owners,) number of rows of each owner."""
         return cls(torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)]))
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """(owners,) rows of each, known without waiting for a GPU."""
+        """(owners,) number of rows of each owner, on the CPU, so that reading it does not sync."""
         counts: NDArray[np.int64] = self.offsets.cpu().diff().numpy()
         return counts
 
     def count(self, owners: Tensor) -> int:
-        """Rows of all the chosen owners together."""
+        """Total number of rows of the given owners."""
         return int(self.counts[owners.cpu().numpy()].sum())
 
     def sizes(self, owners: Tensor) -> Tensor:
-        """(M,) rows of the chosen owners, on the device."""
+        """(M,) number of rows of each given owner, on the device of the offsets."""
         owners = owners.to(self.offsets.device, non_blocking=True)
         return self.offsets[owners + 1] - self.offsets[owners]
 
     def rows(self, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the chosen owners in order, and for each row its place in `owners`.
+        """Rows of the given owners in order, and for each row the position of its owner.
 
         Args:
-            owners: (M,); a GPU need not be waited for if they lie on the processor.
+            owners: (M,) owner indices; on the CPU they cause no GPU synchronization.
+
+        Returns:
+            (R,) row indices and (R,) positions in `owners`, both on the device of the offsets.
         """
         count = self.count(owners)
         owners = owners.to(self.offsets.device, non_blocking=True)
@@ -64,26 +67,26 @@ class RaggedIndex:
 
 
 class Edges(Protocol):
-    """Pairs of neighbours, by frame."""
+    """Directed edges between neighbouring atoms, by frame."""
 
-    def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of the chosen frames, one frame after the other.
+    def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Concatenate the edges of the given frames.
 
         Args:
-            frames: (G,) indices, best on the processor.
+            frames: (G,) frame indices, preferably on the CPU.
 
         Returns:
             edge_index (2, E) source and target, counted from the frame's first atom; (E, 3)
-            lattice translations of the target, whole numbers; (E,) places of frames in `frames`.
+            integer lattice translations of the target; (E,) position of the frame in `frames`.
         """
 
     def count(self, frames: Tensor) -> int:
-        """How many the chosen frames have, about, where that is not known."""
+        """Number of edges of the given frames; an estimate if they are built per batch."""
 
 
 @dataclass(frozen=True)
 class PrecomputedEdges:
-    """Edges in memory.
+    """Edges of all frames, held in memory.
 
     Args:
         index: (2, ΣE) source and target, counted from the frame's first atom.
@@ -97,28 +100,28 @@ class PrecomputedEdges:
 
     @property
     def nbytes(self) -> int:
-        """In memory."""
+        """Bytes that the edges take in memory."""
         return self.index.nbytes + self.shift.nbytes
 
-    def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Edges`."""
+    def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Concatenate the edges of the given frames; see `Edges.gather`."""
         rows, place = self.rows.rows(frames)
         return self.index[:, rows], self.shift[rows], place
 
     def count(self, frames: Tensor) -> int:
-        """See `Edges`."""
+        """Exact number of edges of the given frames."""
         return self.rows.count(frames)
 
 
 @dataclass(frozen=True)
 class OnTheFlyEdges:
-    """Edges found when they are asked for, by the processor, and the same as if they were held.
+    """Edges built on the CPU for each batch, equal to the precomputed ones.
 
     Args:
         source: all frames.
         cutoff: Å.
-        per_atom: about how many an atom has.
-        device: where they are wanted.
+        per_atom: mean number of edges per atom, estimated from a sample of frames.
+        device: where `gather` returns its tensors.
     """
 
     source: Frames
@@ -126,51 +129,57 @@ class OnTheFlyEdges:
     per_atom: float
     device: torch.device
 
-    def of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Edges`."""
-        held = precompute_edges(self.source.select(frames.cpu().numpy()), self.cutoff, self.device)
-        _, place = held.rows.rows(torch.arange(len(frames)))
-        return held.index, held.shift, place
+    def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Build the edges of the given frames; see `Edges.gather`."""
+        precomputed = precompute_edges(
+            self.source.select(frames.cpu().numpy()), self.cutoff, self.device
+        )
+        _, place = precomputed.rows.rows(torch.arange(len(frames)))
+        return precomputed.index, precomputed.shift, place
 
     def count(self, frames: Tensor) -> int:
-        """See `Edges`."""
+        """Estimated number of edges of the given frames."""
         return round(self.per_atom * int(self.source.sizes[frames.cpu().numpy()].sum()))
 
 
 def connect_frames(
-    frames: Frames, cutoff: float, device: torch.device, most: int | None = None
+    frames: Frames, cutoff: float, device: torch.device, max_bytes: int | None = None
 ) -> Edges:
-    """The neighbours in all frames, held if they take no more memory than they may.
+    """Precompute the edges of all frames if they fit into memory, else build them per batch.
 
     Args:
-        frames: to connect.
+        frames: the data set.
         cutoff: Å.
-        device: where they are wanted.
-        most: bytes that they may take; default: `MOST_EDGE_BYTES`, on a GPU a quarter of what is
-            free there.
+        device: where batches are needed.
+        max_bytes: memory limit of precomputed edges; default: `MOST_EDGE_BYTES`, on a GPU a
+            quarter of its free memory.
     """
-    spread = np.linspace(0, len(frames) - 1, min(SAMPLE, len(frames))).astype(np.int64)
-    sample = frames.select(spread)
-    held = precompute_edges(sample, cutoff, device)
-    share = len(sample.numbers) / max(1, len(frames.numbers))
-    if held.nbytes > share * (_most_bytes(device) if most is None else most):
-        return OnTheFlyEdges(frames, cutoff, held.index.shape[1] / len(sample.numbers), device)
-    return held if len(sample) == len(frames) else precompute_edges(frames, cutoff, device)
+    evenly_spaced = np.linspace(0, len(frames) - 1, min(SAMPLE_FRAMES, len(frames))).astype(
+        np.int64
+    )
+    sample = frames.select(evenly_spaced)
+    precomputed = precompute_edges(sample, cutoff, device)
+    fraction = len(sample.numbers) / max(1, len(frames.numbers))
+    if precomputed.nbytes > fraction * (_max_bytes(device) if max_bytes is None else max_bytes):
+        return OnTheFlyEdges(
+            frames, cutoff, precomputed.index.shape[1] / len(sample.numbers), device
+        )
+    return precomputed if len(sample) == len(frames) else precompute_edges(frames, cutoff, device)
 
 
 def precompute_edges(
     frames: Frames, cutoff: float, device: torch.device | str = "cpu"
 ) -> PrecomputedEdges:
-    """The neighbours in all frames, in memory."""
+    """Build the edges of all frames and move them to `device`."""
     pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.cells, cutoff)
     offsets = np.cumsum([0, *map(len, shifts)])
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
-    pairs.clear()  # Large sets should not be in memory thrice.
+    pairs.clear()  # A large set would otherwise be in memory three times.
     shift = torch.from_numpy(np.concatenate(shifts)).to(device)
     return PrecomputedEdges(index, shift, RaggedIndex(torch.from_numpy(offsets).to(device)))
 
 
-def _most_bytes(device: torch.device) -> int:
+def _max_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return MOST_EDGE_BYTES
     return torch.cuda.mem_get_info(device)[0] // 4

@@ -1,8 +1,8 @@
-"""Frames as graphs: flat tensors on one device, from which batches are gathered by index.
+"""Data sets as graphs: flat tensors on one device, from which batches are gathered by index.
 
 A batch is a torch-geometric `Batch` with the names of its molecular data sets: `z`, `pos`,
-`edge_index`, `energy`, `force`. Two names are ours: `shift`, the lattice translation of every
-edge's target, and `masked`, which atoms a pretext task has marked.
+`edge_index`, `energy`, `force`. Two names are our own: `shift` (E, 3) Å, the lattice translation of
+the target of each edge, and `masked` (N,), 1 for atoms that a pretext task has marked.
 """
 
 from __future__ import annotations
@@ -22,18 +22,26 @@ from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
-    """(E, 3) Å, from source to target atom; differentiable with respect to `positions`."""
+    """Vectors from source to target atom under periodic boundary conditions.
+
+    Args:
+        graph: has `edge_index` (2, E) and `shift` (E, 3) Å.
+        positions: (N, 3) Å; the result is differentiable with respect to them.
+
+    Returns:
+        (E, 3) Å.
+    """
     source, target = graph.edge_index
     return gather_rows(positions, target) - gather_rows(positions, source) + graph.shift
 
 
-def gather_rows(values: Tensor, chosen: Tensor) -> Tensor:
-    """(E, …) `values[chosen]`.
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Select rows, (E, …) = `values[index]`, with a deterministic gradient.
 
-    The gradient of plain indexing adds up in any order, with several threads twenty times slower;
-    that of `index_select` in the same order always.
+    The gradient of plain indexing sums in an undefined order, and with several threads takes
+    twenty times as long; that of `index_select` always sums in the same order.
     """
-    return values.index_select(0, chosen)
+    return values.index_select(0, index)
 
 
 @dataclass(frozen=True)
@@ -71,14 +79,14 @@ class GraphSet:
         device: str = "cpu",
         max_edge_bytes: int | None = None,
     ) -> GraphSet:
-        """Connect every frame and move all to `device`; energies stay float64.
+        """Build the neighbour lists of all frames and move everything to `device`.
 
         Args:
-            frames: of the set.
+            frames: the data set.
             cutoff: Å.
-            dtype: of positions, forces and cells.
+            dtype: of positions, forces and cells; energies stay float64.
             device: torch device.
-            max_edge_bytes: bytes that neighbours may take in memory; see `connect_frames`.
+            max_edge_bytes: memory limit of precomputed edges; see `connect_frames`.
         """
         real = partial(torch.tensor, dtype=dtype, device=device)
         return cls(
@@ -97,29 +105,29 @@ class GraphSet:
         )
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Return the number of frames."""
         return len(self.energy)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.pos.device
 
     def gather(self, frames: Tensor) -> Batch:
-        """The chosen frames as one batch.
+        """Collate the given frames into one batch.
 
         Args:
-            frames: (G,) indices; a GPU is not waited for if they lie on the processor.
+            frames: (G,) frame indices; on the CPU they cause no GPU synchronization.
         """
         batch = self.gather_atoms(frames)
-        pairs, lattice, place = self.edges.of(frames)
+        pairs, lattice, place = self.edges.gather(frames)
         batch.edge_index = pairs.long() + batch.ptr[place]
         translations = lattice.to(self.pos.dtype)
         batch.shift = torch.einsum("ei,eij->ej", translations, batch.cell[place])
         return batch
 
     def gather_atoms(self, frames: Tensor) -> Batch:
-        """The same without edges."""
+        """Collate the given frames into one batch without edges."""
         atoms, batch = self.atoms.rows(frames)
         frames = frames.to(self.device, non_blocking=True)
         sizes = self.atoms.sizes(frames)
@@ -136,31 +144,33 @@ class GraphSet:
 
 
 def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Neighbours at the batch's present positions, found on its device where that is faster.
+    """Rebuild the neighbour list of a batch at its current positions.
+
+    On a GPU it is built there if `dense_neighbors` applies, else on the CPU.
 
     Returns:
         edge_index (2, E) and shift (E, 3) Å, as in the batch.
     """
-    found = None
+    neighbors = None
     if graph.pos.device.type == "cuda":
-        found = dense_neighbors(graph.pos.detach(), graph.ptr, graph.cell, cutoff)
-    edge_index, lattice = found or _connect_each(graph, cutoff)
+        neighbors = dense_neighbors(graph.pos.detach(), graph.ptr, graph.cell, cutoff)
+    edge_index, lattice = neighbors or _connect_on_cpu(graph, cutoff)
     cells = graph.cell[graph.batch[edge_index[1]]].double()
     shift = torch.einsum("ei,eij->ej", lattice.double(), cells)
     return edge_index, shift.to(graph.pos.dtype)
 
 
-def _connect_each(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Frame by frame on the processor: edge_index (2, E), lattice translations (E, 3)."""
+def _connect_on_cpu(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Build edge_index (2, E) and lattice translations (E, 3) frame by frame on the CPU."""
     positions, cells = (each.detach().cpu().double().numpy() for each in (graph.pos, graph.cell))
     ptr = graph.ptr.cpu().numpy()
-    found, shifts = neighbor_lists(positions, ptr, cells, cutoff)
-    pairs = [each + first for each, first in zip(found, ptr[:-1], strict=True)]
+    local_pairs, shifts = neighbor_lists(positions, ptr, cells, cutoff)
+    pairs = [local + first for local, first in zip(local_pairs, ptr[:-1], strict=True)]
     device = graph.pos.device
     edge_index = torch.tensor(np.concatenate(pairs, axis=1), device=device)
     return edge_index, torch.tensor(np.concatenate(shifts), device=device)
 
 
-def indices(chosen: NDArray[np.int64]) -> Tensor:
-    """Frame numbers as an index tensor, on the processor."""
-    return torch.as_tensor(chosen, dtype=torch.long)
+def index_tensor(frames: NDArray[np.int64]) -> Tensor:
+    """Convert (M,) frame numbers to an int64 index tensor on the CPU."""
+    return torch.as_tensor(frames, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Who sees whom: all pairs within a cutoff, periodic images included."""
+"""Neighbor lists under periodic boundary conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ except ModuleNotFoundError:
     vesin = None
 
 MAX_PAIRS = 2**23
-"""That `dense_neighbors` compares: 2 GB."""
+"""Atom pairs that `dense_neighbors` compares at most; they take 2 GB."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Target, source, and the lattice translations of the source, (E,), (E,), (E, 3)."""
@@ -36,9 +36,9 @@ def neighbor_list(
         edge_index (2, E), source then target, sorted by target; shifts (E, 3), so that
         positions[target] − positions[source] + shifts @ cell is the edge vector.
     """
-    search = linked_cells if vesin is None else _by_vesin
+    search = linked_cells if vesin is None else _vesin_neighbors
     target, source, shifts = search(positions, cell, cutoff)
-    # Their vector runs from the first to the second atom; ours from source to target.
+    # Vesin's vectors run from the first to the second atom, ours from source to target.
     edge_index = np.stack([source, target]).astype(np.int32)
     if np.abs(shifts).max(initial=0) > np.iinfo(np.int16).max:
         raise ValueError("atoms must lie within 32767 cells of each other; wrap their positions")
@@ -51,57 +51,70 @@ def neighbor_lists(
     cells: NDArray[np.float64],
     cutoff: float,
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int16]]]:
-    """`neighbor_list` of each frame.
+    """Compute the `neighbor_list` of each frame.
 
     Args:
         positions: (ΣN, 3) Å.
         offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
         cells: (frames, 3, 3) Å.
         cutoff: Å.
+
+    Returns:
+        edge_index (2, E) and shifts (E, 3) of each frame, atoms counted from its first one.
     """
-    found = [
+    lists = [
         neighbor_list(positions[first:last], cell, cutoff)
         for first, last, cell in zip(offsets[:-1], offsets[1:], cells, strict=True)
     ]
-    return [pairs for pairs, _ in found], [shifts for _, shifts in found]
+    return [pairs for pairs, _ in lists], [shifts for _, shifts in lists]
 
 
-def _by_vesin(positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float) -> Any:
+def _vesin_neighbors(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float
+) -> Any:
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     return search.compute(points=positions, box=cell, periodic=True, quantities="ijS")
 
 
 def linked_cells(positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float) -> Pairs:
-    """The same pairs, found by numpy alone, some ten times slower than by vesin.
+    """Linked-cell neighbour search in numpy, about ten times slower than vesin.
 
-    Every atom of the cell looks for the images of all atoms in its own bin and the 26 around it;
-    bins have the shape of the cell, and are as thick as the cutoff.
+    Each atom of the cell is compared with the periodic images in its own bin and the 26 around it.
+    Bins have the shape of the cell, and their thickness is the cutoff.
+
+    Args:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, rows are lattice vectors.
+        cutoff: Å.
+
+    Returns:
+        Target (E,), source (E,), and lattice translations of the source (E, 3), sorted by target.
     """
     inverse = np.linalg.inv(cell)
-    # A little more than the cutoff in units of the cell's thicknesses.
+    # The cutoff in units of the cell's thicknesses, enlarged against rounding.
     reach = cutoff * np.linalg.norm(inverse, axis=0) * (1 + 1e-9)
     fractional = positions @ inverse
     home = np.floor(fractional)
     source, images, places = _images(fractional - home, reach)
     bins = np.floor(places / reach).astype(np.int64) + 1
     counts = bins.max(axis=0, initial=0) + 2
-    names = np.ravel_multi_index(tuple(bins.T), tuple(counts))
-    order = np.argsort(names, kind="stable")
-    ordered = names[order]
+    bin_ids = np.ravel_multi_index(tuple(bins.T), tuple(counts))
+    order = np.argsort(bin_ids, kind="stable")
+    ordered = bin_ids[order]
     (inside,) = np.nonzero(~images.any(axis=1))
     targets, sources = [], []
     for step in itertools.product((-1, 0, 1), repeat=3):
-        looked_at = names[inside] + np.dot(step, (counts[1] * counts[2], counts[2], 1))
-        first = np.searchsorted(ordered, looked_at, side="left")
-        found = np.searchsorted(ordered, looked_at, side="right") - first
-        targets.append(np.repeat(inside, found))
-        begin = np.repeat(first - np.cumsum(found) + found, found)
+        neighbor_bins = bin_ids[inside] + np.dot(step, (counts[1] * counts[2], counts[2], 1))
+        first = np.searchsorted(ordered, neighbor_bins, side="left")
+        occupancy = np.searchsorted(ordered, neighbor_bins, side="right") - first
+        targets.append(np.repeat(inside, occupancy))
+        begin = np.repeat(first - np.cumsum(occupancy) + occupancy, occupancy)
         sources.append(order[begin + np.arange(len(begin))])
-    seen, seeing = np.concatenate(sources), np.concatenate(targets)
-    shifts = (home[source[seeing]] - home[source[seen]] + images[seen]).astype(np.int64)
-    target, other = source[seeing], source[seen]
+    image, center = np.concatenate(sources), np.concatenate(targets)
+    shifts = (home[source[center]] - home[source[image]] + images[image]).astype(np.int64)
+    target, other = source[center], source[image]
     vectors = positions[other] - positions[target] + shifts @ cell
-    (near,) = np.nonzero((np.linalg.norm(vectors, axis=1) < cutoff) & (seen != seeing))
+    (near,) = np.nonzero((np.linalg.norm(vectors, axis=1) < cutoff) & (image != center))
     near = near[np.argsort(target[near], kind="stable")]
     return target[near], other[near], shifts[near]
 
@@ -109,14 +122,14 @@ def linked_cells(positions: NDArray[np.float64], cell: NDArray[np.float64], cuto
 def _images(
     wrapped: NDArray[np.float64], reach: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Atoms in the cell and their images no farther from it than `reach`.
+    """List the atoms in the cell and their periodic images within `reach` of it.
 
     Args:
         wrapped: (N, 3) in units of the lattice vectors, from 0 to 1.
         reach: (3,) in the same units.
 
     Returns:
-        (M,) atoms, (M, 3) translations, (M, 3) places in units of the lattice vectors.
+        (M,) atoms, (M, 3) translations, (M, 3) fractional coordinates.
     """
     most = np.ceil(reach).astype(np.int64)
     translations = np.array(list(itertools.product(*(range(-n, n + 1) for n in most))))
@@ -128,10 +141,10 @@ def _images(
 def dense_neighbors(
     positions: Tensor, ptr: Tensor, cells: Tensor, cutoff: float
 ) -> tuple[Tensor, Tensor] | None:
-    """The same for a batch on its device, where every two atoms see one image of each other.
+    """Minimum-image neighbour list of a batch on its own device.
 
-    All pairs of atoms of a frame are compared, each by its nearest image: what a GPU does in less
-    time than it takes to ask the processor.
+    All pairs of atoms of a frame are compared, each by its nearest image; on a GPU this takes less
+    time than a round trip to the CPU.
 
     Args:
         positions: (N, 3) Å.
@@ -140,8 +153,8 @@ def dense_neighbors(
         cutoff: Å.
 
     Returns:
-        edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; nothing
-        where a cell is thinner than two cutoffs, or there are more than `MAX_PAIRS`.
+        edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; None if
+        a cell is thinner than two cutoffs or there are more than `MAX_PAIRS` pairs.
     """
     sizes = ptr.diff()
     inverse = torch.linalg.inv(cells.double())

@@ -1,4 +1,4 @@
-"""Which atoms belong together: water molecules and bonds, found under periodic boundaries."""
+"""Water molecules and covalent bonds under periodic boundary conditions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from study.graphs.graph_set import GraphSet, edge_vectors
 HYDROGEN, OXYGEN = 1, 8
 
 BOND_TOLERANCE = 1.3
-"""Atoms are bonded up to so many times the sum of their covalent radii."""
+"""Longest bond in units of the sum of the covalent radii."""
 
-PIECE = 100
-"""Frames whose edges are looked at at once: all of a large set would not fit into memory."""
+CHUNK_FRAMES = 100
+"""Frames processed at once; the edges of a large data set would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,21 @@ class WaterMolecules:
 
     @classmethod
     def find(cls, graphs: GraphSet) -> WaterMolecules:
-        """Give each hydrogen to its nearest oxygen.
+        """Assign each hydrogen to its nearest oxygen.
 
         Raises:
             UserError: if some frame is not made of whole water molecules.
         """
-        everything = torch.arange(len(graphs))
-        found = [_molecules(graphs, piece) for piece in everything.split(PIECE)]
-        counts = torch.cat([counts for _, _, counts in found])
-        return cls(
-            torch.cat([atoms for atoms, _, _ in found]),
-            torch.cat([bonds for _, bonds, _ in found]),
-            RaggedIndex.from_sizes(counts),
+        chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
+        atoms, bonds, counts = (
+            torch.cat(parts)
+            for parts in zip(*(_molecules(graphs, chunk) for chunk in chunks), strict=True)
         )
+        return cls(atoms, bonds, RaggedIndex.from_sizes(counts))
 
 
 def _molecules(graphs: GraphSet, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Atoms and bonds of the molecules of some frames, and how many each frame has."""
+    """Find the molecules of some frames: atoms (M, 3), bonds (M, 2, 3) Å, and counts (G,)."""
     batch = graphs.gather(frames)
     source, target = batch.edge_index
     bonding = (batch.z[source] == OXYGEN) & (batch.z[target] == HYDROGEN)
@@ -77,7 +75,7 @@ def _molecules(graphs: GraphSet, frames: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def _nearest_per_target(target: Tensor, distance: Tensor) -> Tensor:
-    """For every target, in ascending order, the row with the smallest distance."""
+    """Find the row with the smallest distance for each target, in ascending order of target."""
     by_distance = torch.argsort(distance, stable=True)
     order = by_distance[torch.argsort(target[by_distance], stable=True)]
     sorted_target = target[order]
@@ -90,62 +88,62 @@ def _nearest_per_target(target: Tensor, distance: Tensor) -> Tensor:
 class Neighborhoods:
     """Atoms with at least two bonds, and the atoms that are bonded to them alone.
 
-    A terminal atom has one bond, so no atom is in two neighbourhoods. Water molecules are such;
-    of ethanol these are CH3, CH2 and OH.
+    A terminal atom has one bond, so no atom is in two neighbourhoods. A water molecule is one
+    neighbourhood; ethanol has CH3, CH2 and OH.
 
     Args:
-        centres: (ΣM,) counted from the frame's first atom.
+        centres: (ΣM,) central atoms, counted from the frame's first atom.
         rows: rows of `centres` by frame.
-        ends: (ΣK,) terminal atoms, counted from the frame's first atom.
+        terminals: (ΣK,) terminal atoms, counted from the frame's first atom.
         bonds: (ΣK, 3) Å, from the centre to each, minimum image.
-        members: rows of `ends` and `bonds` by neighbourhood.
+        members: rows of `terminals` and `bonds` by neighbourhood.
     """
 
     centres: Tensor
     rows: RaggedIndex
-    ends: Tensor
+    terminals: Tensor
     bonds: Tensor
     members: RaggedIndex
 
     @classmethod
     def find(cls, graphs: GraphSet, hidden: int | None = None) -> Neighborhoods:
-        """All neighbourhoods with a terminal atom that may be hidden.
+        """Find all neighbourhoods with a terminal atom that may be hidden.
 
         Args:
-            graphs: whose cutoff is longer than any bond.
-            hidden: atomic number of what may be hidden; any when left out.
+            graphs: the data set; its cutoff must exceed the length of any bond.
+            hidden: atomic number of atoms that may be hidden; None for any element.
         """
-        everything = torch.arange(len(graphs))
-        found = [_neighborhoods(graphs, piece, hidden) for piece in everything.split(PIECE)]
-        centres, frames, ends, bonds, sizes = (
-            torch.cat(parts) for parts in zip(*found, strict=True)
+        chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
+        parts_of_chunks = [_neighborhoods(graphs, chunk, hidden) for chunk in chunks]
+        centres, frames, terminals, bonds, sizes = (
+            torch.cat(parts) for parts in zip(*parts_of_chunks, strict=True)
         )
         return cls(
-            centres, RaggedIndex.from_sizes(frames), ends, bonds, RaggedIndex.from_sizes(sizes)
+            centres, RaggedIndex.from_sizes(frames), terminals, bonds, RaggedIndex.from_sizes(sizes)
         )
 
 
 def _neighborhoods(
     graphs: GraphSet, frames: Tensor, hidden: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Centres, their number by frame, terminal atoms, bonds, and their number by centre."""
+    """Find centres (M,), their count by frame (G,), terminals (K,), bonds, and count by centre."""
     batch = graphs.gather(frames)
     radii = torch.tensor(RADII, dtype=batch.pos.dtype, device=batch.pos.device) / 100
     vectors = edge_vectors(batch, batch.pos)
     reach = BOND_TOLERANCE * radii[batch.z[batch.edge_index]].sum(dim=0)
-    centre, end = batch.edge_index[:, bonded := vectors.norm(dim=-1) < reach]
+    centre, terminal_atom = batch.edge_index[:, bonded := vectors.norm(dim=-1) < reach]
     vectors = vectors[bonded]
     degree = torch.bincount(centre, minlength=len(batch.z))
-    terminal = (degree[end] == 1) & (degree[centre] > 1)
-    may_go = terminal if hidden is None else terminal & (batch.z[end] == hidden)
-    kept = terminal & torch.zeros_like(degree).index_add(0, centre, may_go.long()).bool()[centre]
+    terminal = (degree[terminal_atom] == 1) & (degree[centre] > 1)
+    may_hide = terminal if hidden is None else terminal & (batch.z[terminal_atom] == hidden)
+    kept = terminal & torch.zeros_like(degree).index_add(0, centre, may_hide.long()).bool()[centre]
     order = torch.argsort(centre[kept], stable=True)
     centres, sizes = torch.unique_consecutive(centre[kept][order], return_counts=True)
-    ends, frame = end[kept][order], batch.batch[centres]
+    terminals, frame = terminal_atom[kept][order], batch.batch[centres]
     return (
         centres - batch.ptr[frame],
         torch.bincount(frame, minlength=len(frames)),
-        ends - batch.ptr[batch.batch[ends]],
+        terminals - batch.ptr[batch.batch[terminals]],
         vectors[kept][order],
         sizes,
     )

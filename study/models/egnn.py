@@ -1,4 +1,4 @@
-"""EGNN, the E(n)-equivariant graph network (arXiv:2102.09844), as a potential."""
+"""EGNN, the E(n)-equivariant graph neural network (arXiv:2102.09844), as a potential."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COORDINATE_GAIN = 1e-3
 
 
 class Layer(nn.Module):
-    """One message-passing step, eqs. 3–6."""
+    """One message-passing layer, eqs. 3–6."""
 
     def __init__(self, hidden: int, radial: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Layer(nn.Module):
         self.coordinate = nn.Sequential(nn.Linear(hidden, hidden), SiLU(), last)
 
     def messages(self, features: Tensor, radial: Tensor, edge_index: Tensor) -> Tensor:
-        """(E, F) eq. 3."""
+        """Compute the messages (E, F), eq. 3."""
         source, target = edge_index
         return self.edge(
             gather_rows(self.target(features), target)
@@ -47,17 +47,17 @@ class Layer(nn.Module):
         )
 
     def move(self, positions: Tensor, target: Tensor, pull: Tensor, degree: Tensor) -> Tensor:
-        """(N, 3) new positions, eq. 4 with the mean over neighbours as normalisation."""
+        """Update positions (N, 3) by eq. 4, normalized by the mean over neighbours."""
         return positions.index_add(0, target, pull / gather_rows(degree, target))
 
     def update(self, features: Tensor, target: Tensor, messages: Tensor) -> Tensor:
-        """(N, F) new features, eqs. 5 and 6, with the residual of the authors' code."""
+        """Update features (N, F) by eqs. 5 and 6, with the residual of the authors' code."""
         received = torch.zeros_like(features).index_add(0, target, messages)
         return features + self.node(torch.cat([features, received], dim=-1))
 
 
 class EGNN(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient.
+    """EGNN potential: an E(3)-invariant energy, and forces as its negative gradient.
 
     Coordinates move along (x_i − x_j) / (|x_i − x_j| + 1), the `normalize` option of the authors'
     code that arXiv:2402.15921 uses; eq. 4 has x_i − x_j. Messages and moves fade out with the
@@ -80,12 +80,12 @@ class EGNN(ConservativePotential):
         )
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) energies of the atoms, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         features, _ = self._propagate(graph, positions, move_last=False)
         return self.readout(features).squeeze(-1)
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) the pretext output: −∂E/∂x, or by how much the layers moved each atom."""
+        """Predict (N, 3) for pretext tasks: −∂E/∂x, or the displacement by all layers, Å."""
         if self.settings.vector_output == "gradient":
             return super().vectors(graph)
         _, moved = self._propagate(graph, graph.pos, move_last=True)
@@ -94,9 +94,9 @@ class EGNN(ConservativePotential):
     def _propagate(
         self, graph: Data, positions: Tensor, *, move_last: bool
     ) -> tuple[Tensor, Tensor]:
-        """Features (N, F) and positions (N, 3) after all layers.
+        """Run all layers and return features (N, F) and positions (N, 3) Å.
 
-        Only `vectors` needs the last layer's coordinate update, so energies leave it out.
+        Only `vectors` needs the coordinate update of the last layer, so energies skip it.
         """
         target = graph.edge_index[1]
         weight = edge_weights(distances(edge_vectors(graph, positions)), target, self.settings)

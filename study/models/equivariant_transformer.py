@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Layer(nn.Module):
-    """Attention over neighbours, then an exchange between scalars and vectors."""
+    """Attention over neighbours, then an exchange between scalars and vectors (ibid., fig. 1)."""
 
     def __init__(self, hidden: int, heads: int, basis: int) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Layer(nn.Module):
         weight: Tensor,
         directions: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """New scalars (N, F) and vectors (N, 3, F).
+        """Update scalars (N, F) and vectors (N, 3, F).
 
         Args:
             scalars: (N, F).
             vectors: (N, 3, F).
             edge_index: (2, E).
-            basis: (E, B) of the lengths.
+            basis: (E, B) radial basis.
             weight: (E, 1) envelope.
             directions: (E, 3) unit vectors from source to target.
         """
@@ -63,21 +63,21 @@ class Layer(nn.Module):
         normed = self.norm(scalars)
         values = gather_rows(self.value(normed), source) * self.value_filter(basis)
         attended, along_vectors, along_edge = (weight * values).chunk(3, dim=-1)
-        heard = attended * self._attention(normed, edge_index, basis)
-        received = torch.zeros_like(scalars).index_add(0, target, heard)
+        messages = attended * self._attention(normed, edge_index, basis)
+        aggregated = torch.zeros_like(scalars).index_add(0, target, messages)
         push = (
             gather_rows(vectors, source) * along_vectors[:, None]
             + directions[..., None] * along_edge[:, None]
         )
         moved = torch.zeros_like(vectors).index_add(0, target, push)
 
-        plain, by_vectors, for_vectors = self.output(received).chunk(3, dim=-1)
+        plain, by_vectors, for_vectors = self.output(aggregated).chunk(3, dim=-1)
         first, second, third = self.vector_maps(vectors).chunk(3, dim=-1)
         scalars = scalars + plain + by_vectors * (first * second).sum(dim=1)
         return scalars, vectors + moved + for_vectors[:, None] * third
 
     def _attention(self, normed: Tensor, edge_index: Tensor, basis: Tensor) -> Tensor:
-        """(E, F) SiLU of the three-fold product of query, key and filter, summed over a head."""
+        """Attention weights (E, F): SiLU of Σ query · key · filter over each head."""
         source, target = edge_index
         product = gather_rows(self.query(normed), target) * gather_rows(self.key(normed), source)
         product = product * self.key_filter(basis)
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """Exchange between scalars and vectors of an atom (arXiv:2102.03150, figure 3)."""
+    """Gated equivariant block of scalars and vectors (PaiNN, arXiv:2102.03150, fig. 3)."""
 
     def __init__(self, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -98,14 +98,14 @@ class GatedBlock(nn.Module):
         )
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F'), vectors (N, 3, F')."""
+        """Map scalars (N, F) and vectors (N, 3, F) to (N, F') and (N, 3, F')."""
         sizes = lengths(self.measured(vectors), 1)
         mixed, gate = self.mix(torch.cat([scalars, sizes], dim=-1)).chunk(2, dim=-1)
         return nn.functional.silu(mixed), gate[:, None] * self.carried(vectors)
 
 
 class EquivariantTransformer(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient.
+    """Equivariant transformer: an E(3)-invariant energy, and forces as its negative gradient.
 
     Features are those of the authors' package (TorchMD-Net 3.1, `vector_cutoff=True`, fixed radial
     functions, cutoff 5 Å) at the same weights; a test compares them. Departures: by default edges
@@ -140,20 +140,20 @@ class EquivariantTransformer(ConservativePotential):
         self.force = ForceEmbedding(hidden) if settings.force_input else None
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) energies of the atoms, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         scalars, vectors = self.features(graph, positions)
         sizes = lengths(self.vector_map(vectors), 1)
         return self.readout(torch.cat([scalars, sizes], dim=-1)).squeeze(-1)
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) the pretext output: −∂E/∂x, or of an equivariant head."""
+        """Predict (N, 3) for pretext tasks: −∂E/∂x, or the output of an equivariant head."""
         if self.settings.vector_output == "gradient":
             return super().vectors(graph)
         scalars, vectors = self.gate(*self.features(graph, graph.pos))
         return self.vector_readout(self.vector_gate(scalars)[:, None] * vectors).squeeze(-1)
 
     def features(self, graph: Data, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) after the last step."""
+        """Compute scalars (N, F) and vectors (N, 3, F) after the last layer."""
         edges = edge_vectors(graph, positions)
         distance = distances(edges)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
@@ -165,7 +165,7 @@ class EquivariantTransformer(ConservativePotential):
         given = self.force(graph) if self.force else None
         if given is not None:
             scalars, vectors = scalars + given[0], vectors + given[1]
-        # Atoms attend to themselves, over an edge without length and direction.
+        # Self-attention: a loop of length 0 and without direction at each atom.
         atoms = torch.arange(scalars.shape[0], device=scalars.device)
         edge_index = torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1)
         distance = torch.cat([distance, torch.zeros_like(scalars[:, :1])])
@@ -177,17 +177,17 @@ class EquivariantTransformer(ConservativePotential):
         return self.norm(scalars), vectors
 
     def _basis(self, distance: Tensor) -> Tensor:
-        """(E, B) of lengths (E, 1) Å, fading out at the cutoff."""
+        """Radial basis (E, B) of lengths (E, 1) Å, times the envelope."""
         cutoff, size = self.settings.cutoff, self.settings.basis
-        fading = cutoff_envelope(distance, cutoff, self.settings.envelope)
-        return fading * exponential_basis(distance, cutoff, size)
+        envelope = cutoff_envelope(distance, cutoff, self.settings.envelope)
+        return envelope * exponential_basis(distance, cutoff, size)
 
     def _combine_neighbors(
         self, graph: Data, features: Tensor, weight: Tensor, basis: Tensor
     ) -> Tensor:
-        """(N, F) features mixed with those of the neighbours' elements (ibid., eq. 3)."""
+        """Mix features (N, F) with the neighbours' element embeddings (ibid., eq. 3)."""
         source, target = graph.edge_index
         filters = weight * self.neighbor_filter(basis)
-        sent = gather_rows(self.neighbor_species.weight, graph.z[source]) * filters
-        received = torch.zeros_like(features).index_add(0, target, sent)
+        messages = gather_rows(self.neighbor_species.weight, graph.z[source]) * filters
+        received = torch.zeros_like(features).index_add(0, target, messages)
         return self.meet(torch.cat([features, received], dim=-1))

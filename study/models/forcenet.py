@@ -1,4 +1,4 @@
-"""ForceNet (arXiv:2103.01436) as a potential with forces of its own, and its basis of edges."""
+"""ForceNet (arXiv:2103.01436) as a direct-force potential, and its edge basis."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 OXYGEN = 8
 FREQUENCY_RATIO = 1.1
-"""Each frequency of the sine basis is this multiple of the one before."""
+"""Ratio of successive frequencies of the sine basis."""
 
 
 class EdgeBasis(nn.Module):
-    """Spherical harmonics times sines: what a block knows of an edge.
+    """Edge features: spherical harmonics of the direction times sines of the lengths.
 
     Four lengths describe an edge: r, and r less the radius of its source, of its target, of both,
     all in units of the cutoff. The sines sin(1.1^k · length) of all four are mixed linearly to
@@ -48,25 +48,31 @@ class EdgeBasis(nn.Module):
         self.mix = nn.Linear(self.lengths * self.frequencies, self.lengths)
 
     def forward(self, vectors: Tensor, distance: Tensor, elements: Tensor) -> Tensor:
-        """(E, 4 · max_n²) from vectors (E, 3) Å, lengths (E, 1) Å, elements at both ends (2, E)."""
-        of_source, of_target = self.radii[elements][..., None]
-        taken = torch.cat([0 * of_source, of_source, of_target, of_source + of_target], dim=-1)
+        """Compute the features (E, 4 · max_n²) of all edges.
+
+        Args:
+            vectors: (E, 3) Å.
+            distance: (E, 1) Å.
+            elements: (2, E) atomic numbers of source and target.
+        """
+        source, target = self.radii[elements][..., None]
+        radii = torch.cat([0 * source, source, target, source + target], dim=-1)
         power = torch.arange(self.frequencies, dtype=distance.dtype, device=distance.device)
-        waves = torch.sin((distance - taken)[..., None] / self.cutoff * FREQUENCY_RATIO**power)
+        waves = torch.sin((distance - radii)[..., None] / self.cutoff * FREQUENCY_RATIO**power)
         radial = self.mix(waves.flatten(1))
         angular = spherical_harmonics(vectors / distance, self.degrees)
         return (radial[:, :, None] * angular[:, None]).flatten(1)
 
 
 def normalization(kind: str, hidden: int) -> nn.Module:
-    """Over the atoms of a batch, over the features of an atom, or none."""
+    """Build a normalization: over a batch of atoms, over the features of an atom, or none."""
     if kind == "batch":
         return nn.BatchNorm1d(hidden)
     return nn.LayerNorm(hidden) if kind == "layer" else nn.Identity()
 
 
 def decoder(hidden: int, norm: str, outputs: int) -> nn.Sequential:
-    """One hidden layer, normalized: the node network of blocks and the force head."""
+    """Build an MLP with one normalized hidden layer, for node updates and the force head."""
     return nn.Sequential(
         nn.Linear(hidden, hidden),
         normalization(norm, hidden),
@@ -93,7 +99,7 @@ class Layer(nn.Module):
         self.node = decoder(hidden, norm, hidden)
 
     def filters(self, features: Tensor, basis: Tensor, edge_index: Tensor) -> Tensor:
-        """(E, F) weights that the convolution gives to each feature of the source."""
+        """Compute the filters (E, F) of the convolution."""
         source, target = edge_index
         return self.filter(
             gather_rows(self.target(features), target)
@@ -102,7 +108,7 @@ class Layer(nn.Module):
         )
 
     def update(self, features: Tensor, edge_index: Tensor, filters: Tensor) -> Tensor:
-        """(N, F) new features, from the filtered sum over neighbours and the atom itself."""
+        """Update features (N, F) by the filtered sum over neighbours and the atom itself."""
         source, target = edge_index
         values = self.value(features)
         received = (self.own * values).index_add(0, target, filters * gather_rows(values, source))
@@ -110,7 +116,7 @@ class Layer(nn.Module):
 
 
 class ForceNet(DirectPotential):
-    """Continuous-filter convolutions; energy and forces are read out each on its own.
+    """ForceNet potential: continuous-filter convolutions, separate heads for energy and forces.
 
     Translation and permutation invariant, but neither rotation equivariant nor conservative: edges
     know their direction by its spherical harmonics, and nothing ties forces to the energy or makes
@@ -146,7 +152,7 @@ class ForceNet(DirectPotential):
         self.force = nn.Linear(3, hidden, bias=False) if settings.force_input else None
 
     def features(self, graph: Data) -> Tensor:
-        """(N, F) output features, before the heads."""
+        """Compute the features (N, F) before the heads."""
         vectors = edge_vectors(graph, graph.pos)
         distance = distances(vectors)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
@@ -168,5 +174,5 @@ class ForceNet(DirectPotential):
         return total - self.reference_energy(graph).to(total.dtype)
 
     def _elements(self, graph: Data) -> Tensor:
-        """(N,) atomic numbers that decide the atoms' radii."""
+        """Atomic numbers (N,) from which the radii follow; all oxygen if `species_blind`."""
         return torch.full_like(graph.z, OXYGEN) if self.settings.species_blind else graph.z

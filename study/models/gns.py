@@ -1,4 +1,4 @@
-"""GNS, the graph network simulator (arXiv:2002.09405), as a potential with forces of its own."""
+"""GNS, the graph network simulator (arXiv:2002.09405), as a direct-force potential."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Style:
-    """What stands between the linear layers.
+class MLPStyle:
+    """Activations and normalization of all MLPs.
 
     Args:
-        activation: makes the nonlinearity.
-        norm: makes what ends a network of the processor, for a width.
-        average: sums of n parts are divided by √n, those over neighbours by their number, where no
-            norm keeps their size.
+        activation: builds the nonlinearity.
+        norm: builds the normalization that ends an MLP of the processor, for a width.
+        average: divide sums of n terms by √n, and sums over neighbours by their number, where no
+            norm bounds them.
     """
 
     activation: Callable[[], nn.Module] = nn.ReLU
     norm: Callable[[int], nn.Module] = nn.LayerNorm
     average: bool = False
 
-    def share(self, parts: int) -> float:
-        """What each part of a sum counts."""
+    def term_weight(self, parts: int) -> float:
+        """Weight of each term in a sum of `parts` terms."""
         return 1 / math.sqrt(parts) if self.average else 1.0
 
 
-def make_mlp_style(settings: GNSSettings) -> Style:
-    """ReLU with layer norms, or tailored ReLU without."""
+def make_mlp_style(settings: GNSSettings) -> MLPStyle:
+    """Choose ReLU with layer norms, or tailored ReLU without."""
     if settings.activation == "relu":
-        return Style()
+        return MLPStyle()
     slope = tailored_slope(partial(network_correlation_map, settings.layers))
-    return Style(partial(TailoredReLU, slope), lambda _hidden: nn.Identity(), average=True)
+    return MLPStyle(partial(TailoredReLU, slope), lambda _hidden: nn.Identity(), average=True)
 
 
 def network_correlation_map(layers: int, layer: CorrelationMap) -> CorrelationMap:
-    """The correlation map of the way through nodes and edges, all edges being alike."""
+    """Compose the correlation map of the whole network, with all edges alike."""
 
     def twice(cosine: float) -> float:
         return layer(layer(cosine))
@@ -68,8 +68,8 @@ def network_correlation_map(layers: int, layer: CorrelationMap) -> CorrelationMa
     return mapped
 
 
-def mlp(inputs: int, hidden: int, outputs: int, style: Style) -> nn.Sequential:
-    """Two hidden layers, linear output: the network used all over GNS."""
+def mlp(inputs: int, hidden: int, outputs: int, style: MLPStyle) -> nn.Sequential:
+    """Build the MLP used all over GNS: two hidden layers and a linear output."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         style.activation(),
@@ -80,9 +80,9 @@ def mlp(inputs: int, hidden: int, outputs: int, style: Style) -> nn.Sequential:
 
 
 class Layer(nn.Module):
-    """One step of the processor: an interaction network."""
+    """One layer of the processor: an interaction network (arXiv:1612.00222)."""
 
-    def __init__(self, hidden: int, style: Style) -> None:
+    def __init__(self, hidden: int, style: MLPStyle) -> None:
         super().__init__()
         self.style = style
         # The first layer of the edge network acts on [v_target, v_source, e]: the parts for v are
@@ -100,22 +100,22 @@ class Layer(nn.Module):
         self.node = nn.Sequential(mlp(2 * hidden, hidden, hidden, style), style.norm(hidden))
 
     def messages(self, nodes: Tensor, edges: Tensor, edge_index: Tensor) -> Tensor:
-        """(E, F) what every edge tells its target, and by how much its own state changes."""
+        """Compute the messages (E, F), which also update the edge states."""
         source, target = edge_index
-        together = gather_rows(self.target(nodes), target) + gather_rows(self.source(nodes), source)
-        together = together + self.state(edges)
-        return self.edge(self.style.share(3) * together)
+        inputs = gather_rows(self.target(nodes), target) + gather_rows(self.source(nodes), source)
+        inputs = inputs + self.state(edges)
+        return self.edge(self.style.term_weight(3) * inputs)
 
     def update(self, nodes: Tensor, target: Tensor, messages: Tensor, weight: Tensor) -> Tensor:
-        """(N, F) new node states, from the sum or mean of the messages weighted by (E, 1)."""
+        """Update node states (N, F) by the sum or mean of messages with weights (E, 1)."""
         received = torch.zeros_like(nodes).index_add(0, target, weight * messages)
         if self.style.average:
             received = received / (torch.zeros_like(nodes[:, :1]).index_add(0, target, weight) + 1)
-        return self.style.share(2) * (nodes + self.node(torch.cat([nodes, received], dim=-1)))
+        return self.style.term_weight(2) * (nodes + self.node(torch.cat([nodes, received], dim=-1)))
 
 
 class GNS(DirectPotential):
-    """Encode, process, decode; energy and forces are decoded each on its own.
+    """GNS potential: encoder, processor, and separate decoders for energy and forces.
 
     Translation and permutation invariant, but neither rotation equivariant nor conservative: edges
     know their vector by its Cartesian components, and nothing ties forces to the energy or makes
@@ -150,28 +150,28 @@ class GNS(DirectPotential):
         self.force = nn.Linear(3, hidden, bias=False) if settings.force_input else None
 
     def features(self, graph: Data) -> Tensor:
-        """(N, F) node states after the last step."""
+        """Compute the node states (N, F) after the last layer."""
         vectors = edge_vectors(graph, graph.pos)
         distance = distances(vectors)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         nodes: Tensor = self.encode_node(self.embedding(graph))
         if self.force is not None and "given_force" in graph:
             nodes = nodes + self.force(graph.given_force)
-        edges = self.encode_edge(self._describe(vectors, distance))
+        edges = self.encode_edge(self._edge_inputs(vectors, distance))
         for layer in self.layers:
             assert isinstance(layer, Layer)
             messages = layer.messages(nodes, edges, graph.edge_index)
             nodes = layer.update(nodes, graph.edge_index[1], messages, weight)
-            # The released code adds to the edge state not its change, but the state itself.
+            # The released code doubles the edge state instead of adding its update.
             change = edges if self.settings.edge_update == "legacy" else messages
-            edges = self.style.share(2) * (edges + change)
+            edges = self.style.term_weight(2) * (edges + change)
         return nodes
 
-    def _describe(self, vectors: Tensor, distance: Tensor) -> Tensor:
-        """(E, 3 + radial) relative vector and distance.
+    def _edge_inputs(self, vectors: Tensor, distance: Tensor) -> Tensor:
+        """Concatenate relative vectors and distances to (E, 3 + radial).
 
-        Beside a Bessel basis, which tells the length, the vector has the length √3: components of
-        variance 1. Otherwise both are in units of the cutoff, as in the paper.
+        Beside a Bessel basis, which encodes the length, vectors are scaled to length √3, so that
+        components have variance 1. Otherwise both are in units of the cutoff, as in the paper.
         """
         cutoff = self.settings.cutoff
         if self.settings.radial == "bessel":

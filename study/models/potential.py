@@ -1,4 +1,4 @@
-"""What every model can do: energies, forces, and one vector per atom."""
+"""Base classes of all potentials: energies, forces, and one vector per atom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ATOMIC_NUMBER = 118
 
 @dataclass(frozen=True)
 class Prediction:
-    """Energy and forces of a batch.
+    """Predicted energy and forces of a batch.
 
     Args:
         energy: (G,) eV, relative to the sum of the atoms' reference energies.
@@ -29,22 +29,22 @@ class Prediction:
 
 
 class Potential(nn.Module):
-    """What every model has in common: a scale, reference energies, and heads.
+    """Base class of all models: an output scale, reference energies, and heads.
 
-    The scale (eV) multiplies what the network puts out; the reference energies, of each element and
-    of a frame as a whole, are float64, because total DFT energies exceed float32. Every head is an
-    attribute of a subclass, named in `heads`, and ends in a linear layer.
+    The scale (eV) multiplies the outputs of the network. The reference energies, one per element
+    and one per frame, are float64, because total DFT energies exceed the precision of float32.
+    Every head is an attribute of a subclass, is named in `heads`, and ends in a linear layer.
     """
 
     heads: tuple[str, ...] = ("readout",)
     after_layers: tuple[str, ...] = ()
-    """Modules between the last of `layers` and the heads."""
+    """Names of the modules between the last of `layers` and the heads."""
     compilable: bool = True
-    """Its gradients can be traced, and are the same when compiled."""
+    """Whether its gradients can be traced, and equal the eager ones when compiled."""
     conservative: bool
-    """Forces are the negative gradient of the energy."""
+    """Whether forces are the negative gradient of the energy."""
     equivariant: bool
-    """Rotating atoms and cell rotates forces and vectors, and leaves energies as they are."""
+    """Whether forces and vectors rotate with atoms and cell, and energies are invariant."""
 
     settings: Network
     scale: Tensor
@@ -58,15 +58,15 @@ class Potential(nn.Module):
         self.register_buffer("frame_reference", torch.zeros((), dtype=torch.float64))
 
     def forward(self, graph: Data) -> Prediction:
-        """Energies and forces of a batch."""
+        """Predict energies (G,) eV and forces (N, 3) eV/Å of a batch."""
         raise NotImplementedError
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) one vector per atom, for pretext tasks."""
+        """Predict (N, 3) one vector per atom, for pretext tasks."""
         raise NotImplementedError
 
     def scalars(self, graph: Data) -> Tensor:
-        """(N,) one number per atom, what energies are made of, in units of `scale`."""
+        """Predict (N,) one number per atom, whose sum is the energy, in units of `scale`."""
         raise NotImplementedError
 
     def load_pretrained(self, state_dict: dict[str, Tensor], *, include_heads: bool) -> None:
@@ -76,15 +76,15 @@ class Potential(nn.Module):
         heads = {name: value for name, value in own.items() if name.startswith(prefixes)}
         self.load_state_dict(state_dict | heads)
 
-    def depth(self, name: str) -> int:
-        """How far a weight is from the output.
+    def layer_depth(self, name: str) -> int:
+        """Count the layers between a parameter and the output.
 
         Args:
             name: as in `named_parameters`.
 
         Returns:
-            0 for heads, 1 for the last layer and what comes after it, one more for each layer
-            before; most for embeddings and all else that comes before the layers.
+            0 for heads; 1 for the last layer and the modules after it; one more for each earlier
+            layer; layers + 1 for embeddings and everything else before the layers.
         """
         module, _, inner = name.partition(".")
         if module in self.heads:
@@ -95,16 +95,16 @@ class Potential(nn.Module):
         numbered = module == "layers" and number.isdigit()
         return max(layers - int(number), 1) if numbered else layers + 1
 
-    def freeze_all_but_last(self, depth: int) -> None:
-        """Let nothing learn that is further from the output; see `depth`."""
+    def freeze_all_but_last(self, n_layers: int) -> None:
+        """Freeze all parameters but the heads and the last `n_layers`; see `layer_depth`."""
         for name, weights in self.named_parameters():
-            weights.requires_grad_(self.depth(name) <= depth)
+            weights.requires_grad_(self.layer_depth(name) <= n_layers)
 
     def zero_init_readout(self) -> None:
-        """Let the heads put out zero: the potential predicts the mean energy, and no force.
+        """Zero the last layer of each head, so that energies and forces start at zero.
 
-        A random head makes large errors of what pretraining has put into the features, and
-        undoing them costs more than pretraining gained.
+        The potential then predicts the reference energy. A random head would turn pretrained
+        features into large errors, and undoing them costs more than pretraining gains.
         """
         for head in self.heads:
             last = self.get_submodule(head)[-1]  # type: ignore[index]
@@ -112,36 +112,36 @@ class Potential(nn.Module):
             nn.init.zeros_(last.bias)
 
     def reference_energy(self, graph: Data) -> Tensor:
-        """(G,) float64 eV, what `Prediction.energy` has to be added to."""
+        """Reference energies (G,) eV, float64, to which `Prediction.energy` is added."""
         return self.frame_reference + sum_per_graph(self.reference[graph.z], graph)
 
 
 class ConservativePotential(Potential):
     """A potential whose forces are the negative gradient of its energy.
 
-    A subclass gives `atomic_energies`, with the head `readout`.
+    A subclass implements `atomic_energies`, with the head `readout`.
     """
 
     conservative = True
     equivariant = True
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) raw energy of each atom, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         raise NotImplementedError
 
     def forward(self, graph: Data) -> Prediction:
-        """Energies and forces = −∂E/∂x; forces carry a graph while training."""
+        """Predict energies and forces −∂E/∂x; in training mode forces can be differentiated."""
         positions = graph.pos.detach().requires_grad_()
         atomic = self.scale * self.atomic_energies(graph, positions)
         energy = sum_per_graph(atomic, graph)
         return Prediction(energy, self._negative_gradient(atomic, positions))
 
     def scalars(self, graph: Data) -> Tensor:
-        """(N,) the readout, without forces."""
+        """Predict (N,) the energy of each atom without forces, in units of `scale`."""
         return self.atomic_energies(graph, graph.pos)
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) −∂E/∂x in units of `scale` per Å."""
+        """Predict (N, 3) −∂E/∂x, in units of `scale` per Å."""
         positions = graph.pos.detach().requires_grad_()
         return self._negative_gradient(self.atomic_energies(graph, positions), positions)
 
@@ -151,10 +151,10 @@ class ConservativePotential(Potential):
 
 
 class DirectPotential(Potential):
-    """A potential with a head for energies and another one for vectors, forces among them.
+    """A potential with separate heads for energies and for forces.
 
-    Its forces are no gradient of its energy. A subclass gives `features`, and the heads `readout`
-    (F → 1) and `vector_readout` (F → 3).
+    Its forces are not the gradient of its energy. A subclass implements `features`, and has the
+    heads `readout` (F → 1) and `vector_readout` (F → 3).
     """
 
     heads = ("readout", "vector_readout")
@@ -163,28 +163,28 @@ class DirectPotential(Potential):
     vector_readout: nn.Sequential
 
     def features(self, graph: Data) -> Tensor:
-        """(N, F) what the network knows of each atom."""
+        """Compute the features (N, F) of all atoms."""
         raise NotImplementedError
 
     def forward(self, graph: Data) -> Prediction:
-        """Energies summed over atoms, forces (eV/Å) from their own head."""
+        """Predict energies (eV) as sums over atoms, and forces (eV/Å) from their own head."""
         features = self.features(graph)
         return Prediction(self._energy(features, graph), self.scale * self.vector_readout(features))
 
     def scalars(self, graph: Data) -> Tensor:
-        """(N,) the readout."""
+        """Predict (N,) the energy of each atom, in units of `scale`."""
         return self.readout(self.features(graph)).squeeze(-1)
 
     def vectors(self, graph: Data) -> Tensor:
-        """(N, 3) the vector head, in units of `scale` per Å."""
+        """Predict (N, 3) the output of the vector head, in units of `scale` per Å."""
         return self.vector_readout(self.features(graph))
 
     def _energy(self, features: Tensor, graph: Data) -> Tensor:
-        """(G,) eV about the reference energy."""
+        """Sum the energies of each graph: (G,) eV, relative to the reference energy."""
         return sum_per_graph(self.scale * self.readout(features).squeeze(-1), graph)
 
 
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:
-    """(G,) sums of per-atom values; a single graph without `batch` is one graph."""
+    """Sum per-atom values (N,) to (G,); without `batch` all atoms are one graph."""
     batch = graph.batch if graph.batch is not None else torch.zeros_like(graph.z)
     return values.new_zeros(graph.num_graphs if "ptr" in graph else 1).index_add(0, batch, values)

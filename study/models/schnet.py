@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Layer(nn.Module):
-    """One interaction block; filters end at the cutoff with our envelope."""
+    """One interaction block; the envelope multiplies its filters."""
 
     def __init__(self, hidden: int, basis: int, cutoff: float) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Layer(nn.Module):
     def forward(
         self, features: Tensor, edge_index: Tensor, basis: Tensor, weight: Tensor
     ) -> Tensor:
-        """(N, F) new features, from basis (E, B) and envelope (E, 1)."""
+        """Update features (N, F), from radial basis (E, B) and envelope (E, 1)."""
         convolve = self.convolution
         received = convolve.propagate(
             edge_index, x=convolve.lin1(features), W=weight * convolve.nn(basis)
@@ -41,7 +41,7 @@ class Layer(nn.Module):
 
 
 class SchNet(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient."""
+    """SchNet potential: an E(3)-invariant energy, and forces as its negative gradient."""
 
     settings: SchNetSettings
 
@@ -58,7 +58,7 @@ class SchNet(ConservativePotential):
         initialize(self, "xavier")
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) energies of the atoms, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         distance = distances(edge_vectors(graph, positions))
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
         basis = self.basis(distance)

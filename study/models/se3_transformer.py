@@ -24,34 +24,34 @@ if TYPE_CHECKING:
     from study.models.config import SE3Transformer as Settings
 
 MAX_SCORE = 8.0
-"""Of an edge in attention, approached smoothly."""
+"""Largest attention score of an edge, approached smoothly."""
 
 
 def couplings(first: int, second: int) -> list[int]:
-    """Degrees J whose harmonics couple two degrees without telling left from right."""
+    """List the degrees J that couple two degrees and preserve parity."""
     return list(range(abs(first - second), first + second + 1, 2))
 
 
 def coupling_tensor(first: int, second: int, third: int) -> Tensor:
-    """∫ Y_first Y_second Y_third over the sphere, a coupling that commutes with rotations.
+    """Compute ∫ Y_first Y_second Y_third over the sphere, a rotation-equivariant coupling.
 
-    These real Gaunt coefficients are Clebsch–Gordan coefficients but for a factor. The quadrature
-    is exact: products of harmonics are polynomials in cos θ and waves in φ.
+    These real Gaunt coefficients are proportional to Clebsch–Gordan coefficients. The quadrature
+    is exact: products of harmonics are polynomials in cos θ times trigonometric functions of φ.
 
     Returns:
         (2 first + 1, 2 second + 1, 2 third + 1) float64, of norm 1.
     """
     total = first + second + third
     heights, weights = np.polynomial.legendre.leggauss(total // 2 + 1)
-    turns = 2 * np.pi * np.arange(total + 1) / (total + 1)
-    height, turn = (grid.ravel() for grid in np.meshgrid(heights, turns, indexing="ij"))
+    azimuths = 2 * np.pi * np.arange(total + 1) / (total + 1)
+    height, azimuth = (grid.ravel() for grid in np.meshgrid(heights, azimuths, indexing="ij"))
     radius = np.sqrt(1 - height**2)
-    points = np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=-1)
+    points = np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
     parts = [
         spherical_harmonics(torch.tensor(points), degree + 1)[:, degree**2 :]
         for degree in (first, second, third)
     ]
-    weight = torch.tensor(np.repeat(weights, len(turns)))
+    weight = torch.tensor(np.repeat(weights, len(azimuths)))
     tensor = torch.einsum("s,si,sj,sk->ijk", weight, *parts)
     return tensor / tensor.norm()
 
@@ -77,11 +77,11 @@ class Kernel(nn.Module):
         self.radial = nn.Sequential(nn.Linear(basis, 32), SiLU(), nn.Linear(32, outputs * paths))
 
     def forward(self, features: Tensor, basis: Tensor, harmonics: Sequence[Tensor]) -> Tensor:
-        """(E, outputs, 2 target + 1) messages.
+        """Compute the messages (E, outputs, 2 target + 1).
 
         Args:
             features: (E, C, 2 source + 1) of the neighbours.
-            basis: (E, B) of the lengths.
+            basis: (E, B) radial basis.
             harmonics: (E, 2 J + 1) of the directions, for every degree J.
         """
         along = []
@@ -127,12 +127,12 @@ class Layer(nn.Module):
         weight: Tensor,
         harmonics: Sequence[Tensor],
     ) -> dict[int, Tensor]:
-        """New features (N, C, 2l + 1) by their degree l.
+        """Update the features (N, C, 2l + 1) by degree l.
 
         Args:
-            features: the same, before.
+            features: (N, C, 2l + 1) by degree l.
             edge_index: (2, E).
-            basis: (E, B) of the lengths.
+            basis: (E, B) radial basis.
             weight: (E, 1) envelope.
             harmonics: (E, 2 J + 1) of the directions, for every degree J.
         """
@@ -147,26 +147,26 @@ class Layer(nn.Module):
             ]
             keys[degree], values[degree] = torch.stack(messages).sum(dim=0).chunk(2, dim=1)
         attention = self._attention(features, keys, target, weight)
-        found = {}
+        updated = {}
         for degree, value in values.items():
             shape = (len(features[0]), *value.shape[1:])
-            heard = value.new_zeros(shape).index_add(0, target, attention[..., None] * value)
+            aggregated = value.new_zeros(shape).index_add(0, target, attention[..., None] * value)
             if (own := str(degree)) in self.own:
-                heard = heard + _mix(self.own[own], features[degree])
-            found[degree] = heard
-        return self._gate(found)
+                aggregated = aggregated + _mix_channels(self.own[own], features[degree])
+            updated[degree] = aggregated
+        return self._gate(updated)
 
     def _attention(
         self, features: dict[int, Tensor], keys: dict[int, Tensor], target: Tensor, weight: Tensor
     ) -> Tensor:
-        """(E, C) softmax over the neighbours of an atom, and a nothing that has the score 0.
+        """Attention weights (E, C): softmax over neighbours and a null key with score 0.
 
-        Without the nothing the attention to an only neighbour would not fade out with it, and
-        without a limit to scores a neighbour would fade out only at the very cutoff.
+        Without the null key (attention sink) the weight of a single neighbour would not vanish at
+        the cutoff, and without a limit on scores it would vanish only right at the cutoff.
         """
         scores = []
         for name, linear in self.queries.items():
-            query = gather_rows(_mix(linear, features[int(name)]), target)
+            query = gather_rows(_mix_channels(linear, features[int(name)]), target)
             per_head = (query * keys[int(name)]).sum(dim=-1).unflatten(-1, (self.heads, -1))
             scores.append(per_head.sum(dim=-1) / math.sqrt(per_head.shape[-1] * query.shape[-1]))
         score = MAX_SCORE * (torch.stack(scores).sum(dim=0) / MAX_SCORE).tanh()
@@ -178,18 +178,18 @@ class Layer(nn.Module):
         )
 
     def _gate(self, features: dict[int, Tensor]) -> dict[int, Tensor]:
-        """Scalars through SiLU; the others are multiplied by a function of scalars and lengths."""
+        """Apply SiLU to scalars, and gate higher degrees by scalars and lengths."""
         scalars = self.norm(features[0].squeeze(-1))
         sizes = [(features[degree].square().sum(dim=-1) + 1).sqrt() for degree in self.outputs[1:]]
         gates = self.gates(torch.cat([scalars, *sizes], dim=-1)).chunk(len(self.outputs), dim=-1)
-        found = {0: (scalars + nn.functional.silu(gates[0])).unsqueeze(-1)}
+        gated = {0: (scalars + nn.functional.silu(gates[0])).unsqueeze(-1)}
         for degree, gate in zip(self.outputs[1:], gates[1:], strict=True):
-            found[degree] = gate.sigmoid().unsqueeze(-1) * features[degree]
-        return found
+            gated[degree] = gate.sigmoid().unsqueeze(-1) * features[degree]
+        return gated
 
 
 class SE3Transformer(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient.
+    """SE(3)-Transformer: an E(3)-invariant energy, and forces as its negative gradient.
 
     The packages with this model need DGL, which no longer works with today's torch, or give each
     atom a fixed number of neighbours, so it is written here. Departures: only couplings that a
@@ -220,7 +220,7 @@ class SE3Transformer(ConservativePotential):
         self.force = ForceEmbedding(hidden) if settings.force_input else None
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) energies of the atoms, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         vectors = edge_vectors(graph, positions)
         distance = distances(vectors)
         weight = edge_weights(distance, graph.edge_index[1], self.settings)
@@ -232,13 +232,13 @@ class SE3Transformer(ConservativePotential):
             math.sqrt(4 * math.pi) * harmonics[:, degree**2 : (degree + 1) ** 2]
             for degree in range(highest)
         ]
-        features = self._enter(graph)
+        features = self._embed(graph)
         for layer in self.layers:
             features = layer(features, graph.edge_index, basis, weight, by_degree)
         return self.readout(features[0].squeeze(-1)).squeeze(-1)
 
-    def _enter(self, graph: Data) -> dict[int, Tensor]:
-        """Elements, and vectors of given forces, which are zero where none are given."""
+    def _embed(self, graph: Data) -> dict[int, Tensor]:
+        """Embed elements as scalars, and given forces as vectors, zero without forces."""
         scalars = self.embedding(graph)
         if self.force is None:
             return {0: scalars.unsqueeze(-1)}
@@ -250,7 +250,7 @@ class SE3Transformer(ConservativePotential):
         return {0: (scalars + given[0]).unsqueeze(-1), 1: vectors}
 
 
-def _mix(linear: nn.Module, features: Tensor) -> Tensor:
-    """(N, C, 2l + 1) with channels mixed, and directions left alone."""
+def _mix_channels(linear: nn.Module, features: Tensor) -> Tensor:
+    """Mix the channels of features (N, C, 2l + 1) of one degree."""
     mixed: Tensor = linear(features.transpose(1, 2))
     return mixed.transpose(1, 2)

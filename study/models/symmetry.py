@@ -1,4 +1,4 @@
-"""How far a model is from the symmetries of physics."""
+"""Deviations of a model from rotation equivariance and momentum conservation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch_geometric.data import Batch
 from study.models.potential import Potential
 
 ROTATIONS = 4
-"""Random rotations to average over."""
+"""Number of random rotations to average over."""
 
 
 def symmetry_errors(model: Potential, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-    """What a model that is not equivariant, or not conservative, gets wrong about symmetry.
+    """Measure the symmetry errors of a model that is not equivariant or not conservative.
 
     Args:
         model: in evaluation mode.
-        batch: G graphs of N atoms each; left as it is.
+        batch: G graphs of N atoms each; it is not changed.
         generator: draws the rotations.
 
     Returns:
         rotation_error: RMS of F(Rx) − R·F(x) relative to the RMS of F, over random proper
-            rotations R of atoms and cells; 0 for an equivariant model, about √2 for forces that
-            have nothing to do with each other.
+            rotations R of atoms and cells; 0 for an equivariant model, about √2 for uncorrelated
+            forces.
         energy_rotation_error: RMS of (E(Rx) − E(x)) / N, eV/atom.
         net_force: RMS over graphs of |ΣF| / N, eV/Å; 0 if momentum is conserved.
     """
@@ -47,7 +47,7 @@ def symmetry_errors(model: Potential, batch: Batch, generator: torch.Generator) 
 
 
 def rotate(batch: Batch, matrix: Tensor) -> Batch:
-    """The batch with atoms and lattice translations turned by a (3, 3) matrix."""
+    """Return a copy of the batch, rotated by a (3, 3) matrix."""
     turned = copy.copy(batch)
     turned.pos = batch.pos @ matrix.T
     turned.shift = batch.shift @ matrix.T
@@ -55,7 +55,7 @@ def rotate(batch: Batch, matrix: Tensor) -> Batch:
 
 
 def random_rotation(generator: torch.Generator) -> Tensor:
-    """(3, 3) float64 proper rotation, uniformly distributed (arXiv:math-ph/0609050, section 5)."""
+    """Draw a uniform proper rotation (3, 3), float64 (arXiv:math-ph/0609050, section 5)."""
     draw = torch.randn(3, 3, generator=generator, device=generator.device, dtype=torch.float64)
     matrix, triangular = torch.linalg.qr(draw)
     matrix = matrix * triangular.diagonal().sign()

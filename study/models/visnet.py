@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 class Envelope(nn.Module):
-    """`cutoff_envelope` in place of torch-geometric's cutoff, whose curvature jumps."""
+    """`cutoff_envelope` in place of torch-geometric's cosine cutoff, whose curvature jumps."""
 
     def __init__(self, cutoff: float, kind: str) -> None:
         super().__init__()
         self.cutoff, self.kind = cutoff, kind
 
     def forward(self, distance: Tensor) -> Tensor:
-        """(E,) weights from lengths (E,) Å."""
+        """Compute the weights (E,) of edges from their lengths (E,) Å."""
         return cutoff_envelope(distance, self.cutoff, self.kind)
 
 
 class Layer(ViS_MP):
-    """One step of message passing whose vector messages fade out at the cutoff, too."""
+    """One message-passing layer whose vector messages also vanish at the cutoff."""
 
     def message(
         self,
@@ -51,13 +51,13 @@ class Layer(ViS_MP):
         r_ij: Tensor,
         d_ij: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """What edges bring to scalars (E, F) and vectors (E, 3 or 8, F)."""
+        """Compute the messages to scalars (E, F) and to vectors (E, 3 or 8, F)."""
         scalars, vectors = super().message(q_i, k_j, v_j, vec_j, dk, dv, r_ij, d_ij)
         return scalars, self.cutoff(r_ij)[:, None, None] * vectors
 
 
 class ViSNet(ConservativePotential):
-    """Rotation, translation and permutation invariant energy; forces are its gradient.
+    """ViSNet potential: an E(3)-invariant energy, and forces as its negative gradient.
 
     Departures: vector messages fade out at the cutoff, where the authors' end abruptly, so that
     energy and forces are smooth; the readout is the scalar part of one gated block, on scalars and
@@ -92,13 +92,13 @@ class ViSNet(ConservativePotential):
         self.readout = nn.Sequential(nn.Linear(2 * hidden, hidden), SiLU(), nn.Linear(hidden, 1))
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
-        """(N,) energies of the atoms, in units of `scale`."""
+        """Predict the energy (N,) of each atom, in units of `scale`."""
         scalars, vectors = self.features(graph, positions)
         sizes = lengths(self.vector_map(vectors), 1)
         return self.readout(torch.cat([scalars, sizes], dim=-1)).squeeze(-1)
 
     def features(self, graph: Data, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3 or 8, F) after the last step."""
+        """Compute scalars (N, F) and vectors (N, 3 or 8, F) after the last layer."""
         edge_index, vectors = graph.edge_index, edge_vectors(graph, positions)
         distance = distances(vectors)
         if self.settings.max_neighbors is not None:
@@ -113,7 +113,7 @@ class ViSNet(ConservativePotential):
         directions = self.sphere(-vectors / distance)
         length = distance.squeeze(-1)
         scalars = self._combine_neighbors(graph, edge_index, length)
-        # Atoms attend to themselves, over an edge without length and direction.
+        # Self-attention: a loop of length 0 and without direction at each atom.
         atoms = torch.arange(len(scalars), device=scalars.device)
         edge_index = torch.cat([edge_index, torch.stack([atoms, atoms])], dim=1)
         length = torch.cat([length, length.new_zeros(len(atoms))])
@@ -127,9 +127,10 @@ class ViSNet(ConservativePotential):
         return self.norm(scalars), moved
 
     def _combine_neighbors(self, graph: Data, edge_index: Tensor, length: Tensor) -> Tensor:
-        """(N, F) embeddings mixed with those of the neighbours' elements.
+        """Mix atom embeddings (N, F) with the neighbours' element embeddings.
 
-        The parts of `NeighborEmbedding`, which itself would pass over an atom's periodic images.
+        Calls the parts of `NeighborEmbedding`, which itself would drop an atom's own periodic
+        images as self-loops.
         """
         embed = self.neighbors
         filters = embed.cutoff(length)[:, None] * embed.distance_proj(self.basis(length))

@@ -18,7 +18,7 @@ from study.core.records import COST_METRICS, EpochRecord
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.splits import split
-from study.graphs.graph_set import GraphSet, indices
+from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
@@ -130,7 +130,7 @@ def set_up(work: Job, root: Path, frames: Path, device: str) -> _Setup:
     splits = split(loaded, trial.split, trial.seed)
     splits.save(root / "splits")
     parts = (splits.train, splits.validation, splits.test)
-    train, validation, test = map(indices, parts)
+    train, validation, test = map(index_tensor, parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))

@@ -113,7 +113,7 @@ class BondedGroups:
         """A random_keys decides which goes; centre and other terminal atoms must point to it."""
         found = self.neighborhoods
         rows, place = found.members.rows(chosen)
-        ends, bonds = found.ends[rows] + first[place], found.bonds[rows]
+        ends, bonds = found.terminals[rows] + first[place], found.bonds[rows]
         random_keys = torch.rand(
             len(rows), generator=generator, device=rows.device, dtype=torch.double
         )

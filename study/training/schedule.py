@@ -39,5 +39,5 @@ def layer_groups(model: Potential, decay: float) -> list[dict[str, Any]]:
     """The parameters by depth, with the `share` of the learning rate that theirs is."""
     groups: dict[float, list[Tensor]] = {}
     for name, weights in model.named_parameters():
-        groups.setdefault(decay ** model.depth(name), []).append(weights)
+        groups.setdefault(decay ** model.layer_depth(name), []).append(weights)
     return [{"params": weights, "share": share} for share, weights in groups.items()]

@@ -30,7 +30,7 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
 
     from study.datasets.frames import Frames
     from study.datasets.splits import split
-    from study.graphs.graph_set import GraphSet, indices
+    from study.graphs.graph_set import GraphSet, index_tensor
     from study.models.build import build_model
     from study.space.trial import Trial
     from study.tasks.energy_forces import EnergyForces, LabelStatistics
@@ -42,7 +42,7 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     loaded = Frames.load(Path(frames))
     graphs = GraphSet.build(loaded, settings.model.cutoff)
     splits = split(loaded, settings.split, settings.seed)
-    parts = [indices(part) for part in (splits.train, splits.validation)]
+    parts = [index_tensor(part) for part in (splits.train, splits.validation)]
     model = build_model(settings.model, settings.seed)
     spent = cpu_spent = 0.0
     if settings.pretrain is not None:

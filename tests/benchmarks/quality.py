@@ -23,7 +23,7 @@ from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.datasets.prepare import prepare
 from study.datasets.splits import split
-from study.graphs.graph_set import GraphSet, indices
+from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.pipeline.job import Job
@@ -92,7 +92,7 @@ def record(say: Callable[[str], None], origin: dict[str, Any]) -> Curves:
     graphs = GraphSet.build(frames, trials[0].model.cutoff)
     for number, trial in enumerate(trials, start=1):
         splits = split(frames, trial.split, trial.seed)
-        parts = [indices(part) for part in (splits.train, splits.validation)]
+        parts = [index_tensor(part) for part in (splits.train, splits.validation)]
         model = build_model(trial.model, trial.seed)
         pretraining, configuration = names(trial)
         if trial.pretrain is not None and pretraining not in weights:

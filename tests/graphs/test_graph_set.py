@@ -13,18 +13,27 @@ from torch_geometric.nn import global_add_pool
 from study.datasets.frames import Frames
 from study.graphs.edges import OnTheFlyEdges, PrecomputedEdges, RaggedIndex
 from study.graphs.graph_set import GraphSet, edge_vectors
+from study.graphs.neighbor_list import neighbor_list
 from study.models.build import build_model
 from study.models.config import EGNN
 
 CUTOFF = 3.4
 
 
-def to_data(frames: Frames, index: int, cutoff: float) -> Data:
-    """One frame as torch-geometric `Data`, connected, without the marks of a batch."""
-    chosen = frames.select(np.array([index]))
-    batch = GraphSet.build(chosen, cutoff).gather(torch.zeros(1, dtype=torch.long))
-    kept = set(batch.keys()) - {"batch", "ptr"}
-    return Data(**{key: batch[key] for key in kept})
+def to_data(frames: Frames, index: int) -> Data:
+    """One frame as torch-geometric `Data`, built from `neighbor_list` alone."""
+    frame = frames.select(np.array([index]))
+    edge_index, translations = neighbor_list(frame.positions, frame.cells[0], CUTOFF)
+    cell = torch.tensor(frame.cells, dtype=torch.float32)
+    return Data(
+        z=torch.tensor(frame.numbers, dtype=torch.long),
+        pos=torch.tensor(frame.positions, dtype=torch.float32),
+        edge_index=torch.tensor(edge_index, dtype=torch.long),
+        shift=torch.tensor(translations, dtype=torch.float32) @ cell[0],
+        cell=cell,
+        energy=torch.tensor(frame.energies),
+        force=torch.tensor(frame.forces, dtype=torch.float32),
+    )
 
 
 def test_rows_of_owners_come_in_the_order_asked_for() -> None:
@@ -42,7 +51,7 @@ def test_no_owners_have_no_rows() -> None:
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1], [2, 2, 0], [1]])
 def test_a_batch_is_its_frames_built_one_by_one(mixed_water: Frames, order: list[int]) -> None:
     batch = GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor(order))
-    alone = Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in order])
+    alone = Batch.from_data_list([to_data(mixed_water, i) for i in order])
     for name in ("z", "pos", "edge_index", "shift", "batch", "ptr", "energy", "force"):
         assert torch.equal(batch[name], alone[name]), name
 
@@ -60,14 +69,14 @@ def test_torch_geometrics_own_batch_gives_the_same_prediction(
 ) -> None:
     model = build_model(egnn, seed=0).eval()
     ours = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.arange(4)))
-    theirs = model(Batch.from_data_list([to_data(mixed_water, i, CUTOFF) for i in range(4)]))
+    theirs = model(Batch.from_data_list([to_data(mixed_water, i) for i in range(4)]))
     assert torch.equal(ours.energy, theirs.energy)
     assert torch.equal(ours.forces, theirs.forces)
 
 
 def test_a_single_frame_needs_no_batch(mixed_water: Frames, egnn: EGNN) -> None:
     model = build_model(egnn, seed=0).eval()
-    alone = model(to_data(mixed_water, 1, CUTOFF))
+    alone = model(to_data(mixed_water, 1))
     batch = model(GraphSet.build(mixed_water, CUTOFF).gather(torch.tensor([1])))
     assert torch.equal(alone.energy, batch.energy)
     assert torch.equal(alone.forces, batch.forces)

@@ -57,7 +57,7 @@ def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[i
         kinds: Counter[tuple[int, str]] = Counter()
         for row in rows.tolist():
             members, _ = found.members.rows(torch.tensor([row]))
-            ends = frames.numbers[found.ends[members].numpy() + first]
+            ends = frames.numbers[found.terminals[members].numpy() + first]
             centre = frames.numbers[int(found.centres[row]) + first]
             kinds[int(centre), ",".join(map(str, sorted(ends)))] += 1
         result.append(kinds)

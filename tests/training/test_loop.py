@@ -289,7 +289,7 @@ class OneWeight(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
-    def depth(self, _name: str) -> int:
+    def layer_depth(self, _name: str) -> int:
         return 0
 
 

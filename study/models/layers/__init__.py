@@ -1,1 +1,1 @@
-"""Parts that several networks share."""
+"""Layers shared by several networks."""

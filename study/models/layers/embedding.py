@@ -1,4 +1,4 @@
-"""What a network is told of each atom before it looks at its neighbours."""
+"""Atom embeddings: element, mask token, and given forces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from study.models.potential import MAX_ATOMIC_NUMBER
 
 
 class AtomEmbedding(nn.Module):
-    """A learned vector per element, plus one for marked and one for unmarked atoms.
+    """A learned vector per element, plus one for masked and one for unmasked atoms.
 
     Args:
-        hidden: F.
+        hidden: number of features, F.
         species_blind: give all elements the same vector, as a bug in the released ForceNet does.
     """
 
@@ -26,7 +26,7 @@ class AtomEmbedding(nn.Module):
         nn.init.zeros_(self.mask.weight)
 
     def forward(self, graph: Data) -> Tensor:
-        """(N, F); a graph without `masked` gets no mask embedding at all."""
+        """Embed atoms to (N, F); a graph without `masked` gets no mask embedding at all."""
         elements = graph.z.new_zeros(graph.z.shape) if self.species_blind else graph.z
         features = gather_rows(self.species.weight, elements)
         if "masked" in graph:
@@ -35,13 +35,13 @@ class AtomEmbedding(nn.Module):
 
 
 class ForceEmbedding(nn.Module):
-    """What a graph's `given_force` (N, 3), eV/Å, adds to features (arXiv:2403.09549).
+    """Embedding of a graph's `given_force` (N, 3), eV/Å (DeNS, arXiv:2403.09549).
 
-    Without it nothing is added, so that networks also work where forces are to be found. Weights
-    start small, as the authors' do, for pretraining to meet forces graceful_shutdown.
+    Without it nothing is added, so that the network also works where forces are predicted. As in
+    the authors' code, weights start small, so that forces enter gradually.
 
     Args:
-        hidden: F.
+        hidden: number of features, F.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -52,7 +52,7 @@ class ForceEmbedding(nn.Module):
             nn.init.uniform_(linear.weight, -0.001, 0.001)
 
     def forward(self, graph: Data) -> tuple[Tensor, Tensor] | None:
-        """Scalars (N, F) from lengths, and vectors (N, 3, F), if there are forces."""
+        """Embed force magnitudes to (N, F) and forces to (N, 3, F); None without forces."""
         if "given_force" not in graph:
             return None
         force = graph.given_force

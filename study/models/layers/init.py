@@ -1,4 +1,4 @@
-"""Initial weights other than torch's own."""
+"""Weight initialization other than torch's default."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from torch import nn
 
 
 def initialize(module: nn.Module, kind: str) -> None:
-    """Draw the weights of all linear layers anew, or leave them as torch has drawn them.
+    """Reinitialize the weights of all linear layers and zero their biases.
 
-    Xavier weights have three times the variance of torch's, and no bias goes with them. Where
-    layer norms follow three-layer networks, as in GNS, torch's biases otherwise outweigh what
-    enters; where sums over neighbours are not normalized, as in ForceNet, smaller weights are the
-    better start.
+    Xavier weights have three times the variance of torch's default. Where layer norms follow
+    three-layer networks, as in GNS, torch's random biases would outweigh the inputs; where sums
+    over neighbours are not normalized, as in ForceNet, the smaller default weights train better.
 
     Args:
-        module: a whole model.
-        kind: `xavier`; `fan_in` for normal weights that keep the variance of what enters; or
+        module: a whole model; it is changed in place.
+        kind: `xavier`; `fan_in` for normal weights that keep the variance of the inputs; or
             `torch` to change nothing.
     """
     if kind == "torch":

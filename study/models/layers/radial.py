@@ -1,4 +1,4 @@
-"""Functions of the distance between two atoms."""
+"""Radial basis functions and cutoff envelopes."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import torch
 from torch import Tensor
 
 DISTANCE_EPSILON = 1e-12
-"""Å², added to r² so that the distance of coinciding atoms has a gradient."""
+"""Added to r², Å², so that the distance of coinciding atoms has a gradient."""
 
 
-class Neighborhood(Protocol):
-    """What of a model's settings decides which edges count, and how much."""
+class CutoffSettings(Protocol):
+    """The settings of a model that decide the weights of edges."""
 
     @property
     def cutoff(self) -> float:
-        """Å."""
+        """Cutoff radius, Å."""
         ...
 
     @property
     def envelope(self) -> str:
-        """A `kind` of `cutoff_envelope`."""
+        """The `kind` of `cutoff_envelope`."""
         ...
 
     @property
     def max_neighbors(self) -> int | None:
-        """Of each atom; any number when none."""
+        """Most neighbours of an atom; None for no limit."""
         ...
 
 
 def distances(vectors: Tensor) -> Tensor:
-    """(E, 1) lengths of (E, 3) vectors."""
+    """Compute the lengths (E, 1) of vectors (E, 3), with a gradient everywhere."""
     return (vectors.square().sum(dim=-1, keepdim=True) + DISTANCE_EPSILON).sqrt()
 
 
 def lengths(vectors: Tensor, axis: int) -> Tensor:
-    """Lengths along an axis, with a gradient everywhere."""
+    """Compute the norm along an axis, with a gradient everywhere."""
     return (vectors.square().sum(dim=axis) + DISTANCE_EPSILON).sqrt()
 
 
@@ -57,7 +57,7 @@ def bessel_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
 
 
 def exponential_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
-    """Gaussians of exp(−r), centres and width fixed as TorchMD-Net's code starts them.
+    """Gaussians of exp(−r), with the initial centres and width of TorchMD-Net, not trained.
 
     Args:
         distance: (E, 1) Å.
@@ -73,7 +73,7 @@ def exponential_basis(distance: Tensor, cutoff: float, size: int) -> Tensor:
 
 
 def cutoff_envelope(distance: Tensor, cutoff: float, kind: str) -> Tensor:
-    """How edges end at the cutoff.
+    """Weight of an edge by its length, which ends at the cutoff.
 
     Args:
         distance: (E, 1) Å.
@@ -98,12 +98,12 @@ def cutoff_envelope(distance: Tensor, cutoff: float, kind: str) -> Tensor:
 
 
 def nearest_neighbor_mask(target: Tensor, distance: Tensor, limit: int) -> Tensor:
-    """1 for the `limit` shortest edges of every target, 0 for its others.
+    """Mask of the `limit` shortest edges of each target: 1 for these, 0 for the others.
 
     Args:
         target: (E,) atom each edge ends at.
         distance: (E, 1) Å.
-        limit: edges to keep per atom.
+        limit: largest number of edges per target.
 
     Returns:
         (E, 1).
@@ -112,17 +112,17 @@ def nearest_neighbor_mask(target: Tensor, distance: Tensor, limit: int) -> Tenso
     order = by_distance[torch.argsort(target[by_distance], stable=True)]
     grouped = target[order]
     rank = torch.arange(order.shape[0], device=order.device) - torch.searchsorted(grouped, grouped)
-    kept = (rank < limit).to(distance.dtype)
-    return torch.zeros_like(distance).index_copy(0, order, kept[:, None])
+    mask = (rank < limit).to(distance.dtype)
+    return torch.zeros_like(distance).index_copy(0, order, mask[:, None])
 
 
-def edge_weights(distance: Tensor, target: Tensor, settings: Neighborhood) -> Tensor:
-    """How much each edge counts: by its length, and not at all if too many others are nearer.
+def edge_weights(distance: Tensor, target: Tensor, settings: CutoffSettings) -> Tensor:
+    """Weight of each edge: its envelope, or 0 beyond the nearest `max_neighbors` of its target.
 
     Args:
         distance: (E, 1) Å.
         target: (E,) atom each edge ends at.
-        settings: cutoff, envelope and the most neighbours of an atom.
+        settings: cutoff, envelope and largest number of neighbours.
 
     Returns:
         (E, 1).

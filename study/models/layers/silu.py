@@ -1,4 +1,4 @@
-"""SiLU for networks whose gradient is differentiated again."""
+"""SiLU with explicit first and second derivatives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ aten = torch.ops.aten
 
 
 class SiLU(nn.Module):
-    """x σ(x); two derivatives, as forces and their loss need.
+    """x σ(x), differentiable twice, as needed to train on forces.
 
-    Torch's own is taken apart into elementary operations whenever a graph of the gradient is
-    built; here each derivative is written out.
+    Torch decomposes its own SiLU into elementary operations whenever the gradient is to be
+    differentiated again; here each derivative is one fused expression.
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape as `values`."""
+        """Apply the activation elementwise."""
         activated: Tensor = _Value.apply(values)
         return activated
 
@@ -47,7 +47,7 @@ class _Slope(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> Any:
-        """By `gradient` the slope again; by x: outer · gradient · σ (1 − σ) (2 + x (1 − 2σ))."""
+        """Derivative by `gradient` as forward; by x: outer·gradient·σ (1 − σ) (2 + x (1 − 2σ))."""
         gradient, values = ctx.saved_tensors
         sigmoid = torch.sigmoid(values)
         curvature = torch.addcmul(2 + values, values, sigmoid, value=-2)

@@ -1,4 +1,4 @@
-"""Spherical harmonics."""
+"""Real spherical harmonics from recurrences."""
 
 from __future__ import annotations
 

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 CorrelationMap = Callable[[float], float]
-"""Cosine of two inputs of a layer or network → of its outputs, in the limit of infinite width."""
+"""Cosine similarity of two inputs → of the outputs, in the limit of infinite width."""
 
 TARGET = 0.9
-"""What the correlation map of the whole network makes of 0; η of the paper, with the value of
-its code."""
+"""Value at 0 of the correlation map of the whole network: η of the paper, as in its code."""
 
 
 class TailoredReLU(nn.Module):
@@ -24,12 +23,12 @@ class TailoredReLU(nn.Module):
         self.slope, self.gain = slope, math.sqrt(2 / (1 + slope**2))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Of the shape of `values`."""
+        """Apply the activation elementwise."""
         return self.gain * leaky_relu(values, self.slope)
 
 
 def correlation_map(slope: float) -> CorrelationMap:
-    """Of one layer with this activation: the local C map of a leaky ReLU (ibid.)."""
+    """Local C map of one layer with a leaky ReLU of this negative slope (ibid.)."""
     factor = (1 - slope) ** 2 / (math.pi * (1 + slope**2))
 
     def mapped(cosine: float) -> float:
@@ -40,18 +39,18 @@ def correlation_map(slope: float) -> CorrelationMap:
 
 
 def tailored_slope(network: Callable[[CorrelationMap], CorrelationMap]) -> float:
-    """The negative slope with which a network maps a correlation of 0 to `TARGET`.
+    """Find the negative slope with which a network maps a correlation of 0 to `TARGET`.
 
     Args:
-        network: gives the correlation map of all layers together from that of one.
+        network: composes the correlation map of the network from that of one layer.
 
     Returns:
-        The slope, found by bisection; 0 (ReLU) for networks too shallow to reach `TARGET`.
+        The slope, by bisection; 0 (ReLU) for networks too shallow to reach `TARGET`.
     """
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
         reached = network(correlation_map(middle))(0.0)
-        # The steeper the negative side, the more linear the network, and the less it mixes up.
+        # A steeper negative side makes the network more linear, so it decorrelates less.
         low, high = (middle, high) if reached > TARGET else (low, middle)
     return high if high > 1e-12 else 0.0
