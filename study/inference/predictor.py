@@ -20,7 +20,7 @@ from study.inference.trained_model import TrainedTrial
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.space.plugin_configs import realized
-from study.tasks.scalar import POOLINGS, predicted
+from study.tasks.scalar import POOLINGS, predict_scalar
 from study.training.checkpoint import load_tensors
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class TrainedScalar(TrainedModel):
         """
         pool = POOLINGS[self.settings.extensive]
         for batch in self.batches(structures):
-            yield from predicted(pool, self.model, batch).detach().tolist()
+            yield from predict_scalar(pool, self.model, batch).detach().tolist()
 
 
 def require_potential(trained: TrainedTrial) -> None:

@@ -1,4 +1,4 @@
-"""Finetuning on labels: energy and forces."""
+"""Supervised training on energies and forces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """What the training labels look like; fitted on training frames alone.
+    """Statistics of the training labels; fitted on training frames only.
 
     Args:
         energy_per_atom: mean energy per atom, eV. Every atom gets this reference, because the
@@ -50,10 +50,10 @@ class LabelStatistics:
 
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
-        """Measure the labels of the chosen frames."""
+        """Fit the statistics to the labels of the given frames (M,)."""
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
-        # A single frame has no spread; any unit will do for its energy then.
+        # A single frame has no standard deviation; then 1 eV serves as the unit.
         spread = rms(energy - per_atom * sizes) or 1.0
         spread_per_atom = rms(energy / sizes - per_atom) or 1.0
         counts = element_counts(graphs, frames)
@@ -70,7 +70,7 @@ class LabelStatistics:
         )
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
-        """Let the model put out energies about the reference, on the scale that is asked for."""
+        """Set the reference energies and the output scale of a model in place."""
         kind, mean = settings.energy_reference, self.energy_per_atom
         model.reference.fill_(mean if kind == "per_atom" else 0.0)
         if kind == "per_element":
@@ -81,7 +81,7 @@ class LabelStatistics:
         model.scale.fill_(scales[settings.output_scale])
 
     def energy_unit(self, settings: EnergyForcesSettings) -> float:
-        """The standard deviation, eV, in which errors of a frame's energy are measured."""
+        """Standard deviation, eV, in whose units energy errors enter the loss."""
         match settings.energy_reference:
             case "per_frame":
                 return self.energy_std_per_atom
@@ -92,7 +92,7 @@ class LabelStatistics:
 
 
 class EnergyForces(LabelledTask):
-    """Weighted error of energy and forces, each in standard deviations of its labels."""
+    """Weighted error of energy and forces, each in units of its labels' standard deviation."""
 
     def __init__(
         self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
@@ -105,7 +105,7 @@ class EnergyForces(LabelledTask):
         self.weights = real([settings.energy_weight, settings.force_weight])
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """The weighted errors of a batch, and the terms of the auxiliary task."""
+        """Weighted errors of a batch, and the terms of the auxiliary task."""
         batch = self.gather(frames)
         batch.units, batch.weights = self.units, self.weights
         kind = self.settings.loss
@@ -113,11 +113,11 @@ class EnergyForces(LabelledTask):
         return [errors, *self.auxiliary_terms(frames, generator, step)]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """Force (eV/Å per component) and energy (eV per atom, eV per frame) errors."""
+        """Errors of forces (eV/Å per component) and energies (eV/atom, eV per frame)."""
         return self._errors(model, batches, model)
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """The same for zero forces and the mean energy of the training frames, or of elements."""
+        """Errors of predicting zero forces and the training mean of the energy, or of elements."""
         of_elements = self.settings.energy_reference == "per_element"
 
         def trivial(batch: Batch) -> Prediction:
@@ -129,7 +129,7 @@ class EnergyForces(LabelledTask):
         return self._errors(model, batches, trivial)
 
     def divergence_reason(self, metrics: dict[str, float]) -> str:
-        """Why training cannot recover, if the metrics after its first tenth say so."""
+        """Reason to stop a diverged training by its validation metrics; empty if there is none."""
         limit, error = self.settings.divergence, metrics["val_force_rmse"]
         if limit is None or error <= limit * self.statistics.force_rms:
             return ""
@@ -164,7 +164,7 @@ class EnergyForces(LabelledTask):
 
 
 def weighted_errors(kind: str, model: Potential, batch: Batch) -> Tensor:
-    """() errors of energy and forces, each in its unit (of the batch's `units`) and weighted."""
+    """Compute () the sum of energy and force errors, in `batch.units` and by `batch.weights`."""
     predicted, penalty = model(batch), LOSSES[kind]
     energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
     spread, rms = batch.units

@@ -1,4 +1,4 @@
-"""Masking (arXiv:2402.15921): predict the directions to a hidden atom."""
+"""Masking (arXiv:2402.15921): hide atoms and predict the directions to them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """Graphs without the hidden atoms, and where those are.
+    """Graphs without the hidden atoms, and the directions to these.
 
     Args:
-        graph: what is left; `masked` marks the atoms that must point.
-        atoms: (K,) atoms of `graph` that must point to a hidden one.
-        directions: (K, 3) unit vectors, minimum image.
+        graph: the remaining atoms; `masked` is 1 for context atoms.
+        atoms: (K,) context atoms of `graph`, each bonded to or beside one hidden atom.
+        directions: (K, 3) unit vectors from context to hidden atom, minimum image.
     """
 
     graph: Batch
@@ -37,42 +37,42 @@ class MaskedBatch:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """What is hidden in a batch of whole frames.
+class HiddenAtoms:
+    """Atoms to hide in a batch of complete frames.
 
     Args:
-        atoms: (M,) that leave.
-        pointing: (K,) atoms that must point to one of them.
-        vectors: (K, 3) Å, from each of these to it.
+        atoms: (M,) hidden atoms.
+        context_atoms: (K,) atoms from which the direction to a hidden one is predicted.
+        vectors: (K, 3) Å, from each context atom to its hidden atom.
     """
 
     atoms: Tensor
-    pointing: Tensor
+    context_atoms: Tensor
     vectors: Tensor
 
 
-class Units(Protocol):
-    """What loses one atom each: water molecules, or bonded neighbourhoods."""
+class MaskingGroups(Protocol):
+    """Groups of atoms that lose one atom each: water molecules or bonded neighbourhoods."""
 
     rows: RaggedIndex
-    """Of the units, by frame."""
+    """Rows of the groups by frame."""
     name: str
 
     def hide(
-        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
-    ) -> Hidden:
-        """Hide an atom of each chosen unit.
+        self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> HiddenAtoms:
+        """Choose one atom to hide in each sampled group.
 
         Args:
-            chosen: (M,) rows of the units.
-            first: (M,) first atom of the frame of each.
-            graph: the whole frames.
-            generator: tosses the coins.
+            sampled: (M,) rows of the groups.
+            first: (M,) index of the first atom of each group's frame.
+            graph: the complete frames.
+            generator: draws the atoms.
         """
 
 
 class WaterGroups:
-    """Water molecules, of which a hydrogen goes, or the oxygen."""
+    """Water molecules, which lose one of their hydrogens or the oxygen."""
 
     name = "molecules"
 
@@ -81,24 +81,26 @@ class WaterGroups:
         self.rows = self.molecules.rows
 
     def hide(
-        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
-    ) -> Hidden:
-        """A coin decides which hydrogen goes; the other two atoms must point to it."""
+        self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> HiddenAtoms:
+        """Draw a hydrogen of each molecule; the other two atoms are its context atoms."""
         del graph
-        atoms = self.molecules.atoms[chosen] + first[:, None]
-        bonds = self.molecules.bonds[chosen]
+        atoms = self.molecules.atoms[sampled] + first[:, None]
+        bonds = self.molecules.bonds[sampled]
         if self.atom == "oxygen":
             vectors = torch.cat([-bonds[:, 0], -bonds[:, 1]])
-            return Hidden(atoms[:, 0], atoms[:, 1:].T.flatten(), vectors)
+            return HiddenAtoms(atoms[:, 0], atoms[:, 1:].T.flatten(), vectors)
         row = torch.arange(len(atoms), device=atoms.device)
-        coin = torch.randint(2, (len(atoms),), generator=generator, device=atoms.device)
-        to_hidden, to_kept = bonds[row, coin], bonds[row, 1 - coin]
-        pointing = torch.cat([atoms[:, 0], atoms[row, 2 - coin]])
-        return Hidden(atoms[row, 1 + coin], pointing, torch.cat([to_hidden, to_hidden - to_kept]))
+        choice = torch.randint(2, (len(atoms),), generator=generator, device=atoms.device)
+        to_hidden, to_visible = bonds[row, choice], bonds[row, 1 - choice]
+        context_atoms = torch.cat([atoms[:, 0], atoms[row, 2 - choice]])
+        return HiddenAtoms(
+            atoms[row, 1 + choice], context_atoms, torch.cat([to_hidden, to_hidden - to_visible])
+        )
 
 
 class BondedGroups:
-    """Atoms with those bonded to them alone, of which one goes."""
+    """Bonded neighbourhoods, which lose one of their terminal atoms."""
 
     name = "neighbourhoods"
 
@@ -108,98 +110,101 @@ class BondedGroups:
         self.rows = self.neighborhoods.rows
 
     def hide(
-        self, chosen: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
-    ) -> Hidden:
-        """A random_keys decides which goes; centre and other terminal atoms must point to it."""
-        found = self.neighborhoods
-        rows, place = found.members.rows(chosen)
-        ends, bonds = found.terminals[rows] + first[place], found.bonds[rows]
+        self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
+    ) -> HiddenAtoms:
+        """Draw a terminal atom; the centre and the other terminal atoms are its context atoms."""
+        neighborhoods = self.neighborhoods
+        rows, place = neighborhoods.members.rows(sampled)
+        ends, bonds = neighborhoods.terminals[rows] + first[place], neighborhoods.bonds[rows]
         random_keys = torch.rand(
             len(rows), generator=generator, device=rows.device, dtype=torch.double
         )
         if self.element is not None:
             random_keys = torch.where(graph.z[ends] == self.element, random_keys, 1.0)
         order = torch.argsort(2 * place + random_keys)
-        # The first member of each neighbourhood goes.
-        goes = torch.zeros_like(place, dtype=torch.bool)
-        goes[order[torch.searchsorted(place, torch.arange(len(chosen), device=place.device))]] = (
-            True
-        )
-        to_hidden, stays = bonds[goes], ~goes
-        pointing = torch.cat([found.centres[chosen] + first, ends[stays]])
-        vectors = torch.cat([to_hidden, to_hidden[place[stays]] - bonds[stays]])
-        return Hidden(ends[goes], pointing, vectors)
+        # The terminal atom with the lowest key of each neighbourhood is hidden.
+        is_hidden = torch.zeros_like(place, dtype=torch.bool)
+        is_hidden[
+            order[torch.searchsorted(place, torch.arange(len(sampled), device=place.device))]
+        ] = True
+        to_hidden, visible = bonds[is_hidden], ~is_hidden
+        context_atoms = torch.cat([neighborhoods.centres[sampled] + first, ends[visible]])
+        vectors = torch.cat([to_hidden, to_hidden[place[visible]] - bonds[visible]])
+        return HiddenAtoms(ends[is_hidden], context_atoms, vectors)
 
 
 class Masking(PretextTask):
-    """Some molecules lose one of their hydrogens; their other two atoms must point to it.
+    """Hide one hydrogen of some molecules and predict the directions to it from the other atoms.
 
-    In every frame int(ratio · molecules) molecules are drawn, and in each a coin decides which
-    hydrogen goes. It leaves the graph with all its edges, so its position cannot reach the model.
-    Instead of a hydrogen the oxygen can go, which the paper found to be worse. As a placebo the
-    atoms must point in random directions. Beyond water, bonded neighbourhoods take the place of
-    molecules.
+    In each frame int(ratio · molecules) molecules are sampled without replacement, and one of the
+    two hydrogens of each is hidden. It is removed from the graph with all its edges, so that its
+    position cannot leak to the model. The oxygen can be hidden instead, which the paper found to
+    be worse. The placebo has random directions as targets. Beyond water, bonded neighbourhoods
+    replace molecules.
     """
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
         self.settings, self.ratio = settings, settings.masking_ratio
         self.graphs = graphs
-        kind = WaterGroups if settings.within == "water" else BondedGroups
-        self.units: Units = kind(graphs, settings.atom)
-        sizes = self.units.rows.offsets.diff()
-        self.drawn = RaggedIndex.from_sizes((self.ratio * sizes.double()).long())
-        fewest = int(sizes.min())
-        if int(self.ratio * fewest) < 1:
+        group_type = WaterGroups if settings.within == "water" else BondedGroups
+        self.groups: MaskingGroups = group_type(graphs, settings.atom)
+        sizes = self.groups.rows.offsets.diff()
+        self.masked_rows = RaggedIndex.from_sizes((self.ratio * sizes.double()).long())
+        smallest = int(sizes.min())
+        if int(self.ratio * smallest) < 1:
             raise UserError(
-                f"`int(masking_ratio * {self.units.name}) >= 1` must hold in every frame, but got "
-                f"masking_ratio={self.ratio}, {self.units.name}={fewest}"
+                f"`int(masking_ratio * {self.groups.name}) >= 1` must hold in every frame, but got "
+                f"masking_ratio={self.ratio}, {self.groups.name}={smallest}"
             )
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """1 − mean cosine between predicted and true directions."""
+        """Loss of a batch: 1 − mean cosine between predicted and true directions."""
         del step
         masked = self.example(frames, generator)
-        masked.graph.pointing, masked.graph.directions = masked.atoms, masked.directions
+        masked.graph.context_atoms, masked.graph.directions = masked.atoms, masked.directions
         return [Term("cosine of the directions", mean_cosine_distance, masked.graph)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
-        """Loss over all pointing atoms of the batches."""
+        """Validation loss over all context atoms of the batches."""
         cosines = [self._cosines(model, frames, generator).detach() for frames in batches]
         return {"val_loss": float(1 - torch.cat(cosines).mean())}
 
     def example(self, frames: Tensor, generator: torch.Generator) -> MaskedBatch:
-        """Hide atoms of the chosen frames.
+        """Hide atoms of the given frames.
 
         Args:
-            frames: (G,) indices into the graphs.
-            generator: decides which molecules and which of their atoms; on the graphs' device.
+            frames: (G,) frame indices.
+            generator: draws the groups and their atoms; on the graphs' device.
         """
         graph = self.graphs.gather(frames)
-        rows, owner = self.units.rows.rows(frames)
-        chosen = self._choose(owner, frames, generator)
-        hidden = self.units.hide(rows[chosen], graph.ptr[owner[chosen]], graph, generator)
-        stays = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(0, hidden.atoms, value=False)
-        place = torch.cumsum(stays, 0) - 1
-        left, pointing, vectors = _without(graph, stays, place), hidden.pointing, hidden.vectors
-        left.masked = torch.zeros_like(left.z)
-        left.masked[place[pointing]] = 1
+        rows, owner = self.groups.rows.rows(frames)
+        sampled = self._sample_groups(owner, frames, generator)
+        hidden = self.groups.hide(rows[sampled], graph.ptr[owner[sampled]], graph, generator)
+        visible = torch.ones_like(graph.z, dtype=torch.bool).index_fill_(
+            0, hidden.atoms, value=False
+        )
+        place = torch.cumsum(visible, 0) - 1
+        remaining, vectors = _remove_hidden(graph, visible, place), hidden.vectors
+        context_atoms = place[hidden.context_atoms]
+        remaining.masked = torch.zeros_like(remaining.z)
+        remaining.masked[context_atoms] = 1
         if self.settings.placebo:
             vectors = _normal_like(vectors, generator)
-        return MaskedBatch(left, place[pointing], vectors / vectors.norm(dim=-1, keepdim=True))
+        return MaskedBatch(remaining, context_atoms, vectors / vectors.norm(dim=-1, keepdim=True))
 
-    def _choose(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """Molecules drawn: int(ratio · M) of the M molecules of each frame, without repetition."""
+    def _sample_groups(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Sample int(ratio · M) of the M groups of each frame without replacement."""
         random_keys = torch.rand(
             len(owner), generator=generator, device=owner.device, dtype=torch.float64
         )
         order = torch.argsort(owner + random_keys)
-        units, drawn = self.units.rows.sizes(frames), self.drawn.sizes(frames)
-        # Before each frame lie the units of earlier ones that are not drawn.
-        passed_over = (units.cumsum(0) - units) - (drawn.cumsum(0) - drawn)
-        rows, frame = self.drawn.rows(frames)
-        return order[torch.arange(len(rows), device=rows.device) + passed_over[frame]]
+        sizes, n_masked = self.groups.rows.sizes(frames), self.masked_rows.sizes(frames)
+        # Groups of earlier frames that are not sampled precede those of each frame.
+        skipped = (sizes.cumsum(0) - sizes) - (n_masked.cumsum(0) - n_masked)
+        rows, frame = self.masked_rows.rows(frames)
+        return order[torch.arange(len(rows), device=rows.device) + skipped[frame]]
 
     def _cosines(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
         masked = self.example(frames, generator)
@@ -208,8 +213,8 @@ class Masking(PretextTask):
 
 
 def mean_cosine_distance(model: Potential, batch: Batch) -> Tensor:
-    """() 1 − mean cosine between the vectors of `pointing` atoms and their `directions`."""
-    predicted = model.vectors(batch)[batch.pointing]
+    """Compute () 1 − mean cosine between the vectors of `context_atoms` and `directions`."""
+    predicted = model.vectors(batch)[batch.context_atoms]
     return 1 - cosine_similarity(predicted, batch.directions, dim=-1).mean()
 
 
@@ -217,12 +222,12 @@ def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(values.shape, generator=generator, device=values.device, dtype=values.dtype)
 
 
-def _without(graph: Batch, stays: Tensor, place: Tensor) -> Batch:
-    """The graph of the atoms that stay; `place` is their new number."""
+def _remove_hidden(graph: Batch, visible: Tensor, place: Tensor) -> Batch:
+    """Keep the visible atoms (N,) and the edges between them; `place` (N,) renumbers atoms."""
     source, target = graph.edge_index
-    # How many edges that leaves nobody knows before: a GPU is waited for here.
-    edges = torch.nonzero(stays[source] & stays[target])[:, 0]
-    atoms = torch.nonzero(stays)[:, 0]
+    # The number of remaining edges depends on the data: this synchronizes with a GPU.
+    edges = torch.nonzero(visible[source] & visible[target])[:, 0]
+    atoms = torch.nonzero(visible)[:, 0]
     batch = graph.batch[atoms]
     sizes = graph.ptr.new_zeros(graph.num_graphs).index_add(0, batch, torch.ones_like(batch))
     return Batch(

@@ -1,4 +1,4 @@
-"""Several pretext tasks in one stage."""
+"""Multi-task pretraining: several pretext tasks in one stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Mixed(PretextTask):
-    """Sums the losses of its tasks, or takes the tasks in turn, one per step.
+    """Sums the losses of its tasks, or alternates between them by step.
 
     Each task corrupts the same frames in its own way.
     """
@@ -29,11 +29,11 @@ class Mixed(PretextTask):
 
     @property
     def period(self) -> int:
-        """One for each task, if they take turns."""
+        """Number of steps after which the kinds of terms repeat: one per alternating task."""
         return len(self.tasks) if self.settings.schedule == "alternating" else 1
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """The weighted terms of all tasks, or of the task whose turn it is."""
+        """Weighted terms of all tasks, or of the one task of this step if they alternate."""
         parts = list(zip(self.weights, self.tasks, strict=True))
         if self.settings.schedule == "alternating":
             parts = [parts[step % len(parts)]]
@@ -46,7 +46,7 @@ class Mixed(PretextTask):
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
-        """The weighted sum of the tasks' validation losses, whatever the schedule."""
+        """Weighted sum of the validation losses of all tasks, with either schedule."""
         losses = [task.evaluate(model, batches, generator)["val_loss"] for task in self.tasks]
         total = sum(weight * loss for weight, loss in zip(self.weights, losses, strict=True))
         return {"val_loss": total}

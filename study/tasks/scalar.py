@@ -1,4 +1,4 @@
-"""Finetuning on a number that belongs to a whole structure: a property, or the energy alone."""
+"""Supervised training on one number per structure: a property, or the energy alone."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScalarStatistics:
-    """What the training labels look like; fitted on training frames alone.
+    """Statistics of the training labels; fitted on training frames only.
 
     Args:
-        mean: of the frames.
+        mean: mean of the frames.
         elements: value of each element by its atomic number, the least squares fit of their sum.
-        std: standard deviation of the frames about what they are predicted about.
+        std: standard deviation of the frames about the sum over elements or the mean.
     """
 
     mean: float
@@ -42,30 +42,30 @@ class ScalarStatistics:
 
     @classmethod
     def fit(cls, values: Tensor, graphs: GraphSet, frames: Tensor, *, extensive: bool) -> Self:
-        """Measure the labels of the chosen frames.
+        """Fit the statistics to the labels of the given frames.
 
         Args:
-            values: (frames,) of all frames.
+            values: (frames,) labels of all frames.
             graphs: all frames.
-            frames: the chosen ones.
-            extensive: predicted about a sum over elements, or else about the mean.
+            frames: (M,) training frames.
+            extensive: predict relative to a sum over elements, or else to the mean.
         """
-        chosen, counts = values[frames].cpu(), element_counts(graphs, frames)
-        mean, per_atom = chosen.mean(), (chosen / counts.sum(dim=1)).mean()
-        # About the mean per atom: the nearest to it of all fits that are equally good.
+        labels, counts = values[frames].cpu(), element_counts(graphs, frames)
+        mean, per_atom = labels.mean(), (labels / counts.sum(dim=1)).mean()
+        # Fits the deviations from the mean per atom: of equally good fits the one nearest to it.
         elements = per_atom + fit_element_contributions(
-            counts, chosen - per_atom * counts.sum(dim=1)
+            counts, labels - per_atom * counts.sum(dim=1)
         )
-        left = chosen - (counts @ elements if extensive else mean)
-        # A single frame has no spread; any unit will do then.
-        return cls(float(mean), tuple(elements.tolist()), rms(left) or 1.0)
+        residual = labels - (counts @ elements if extensive else mean)
+        # A single frame has no standard deviation; then 1 serves as the unit.
+        return cls(float(mean), tuple(elements.tolist()), rms(residual) or 1.0)
 
 
 class Scalar(LabelledTask):
-    """Error of one number per structure, in standard deviations of its training labels.
+    """Error of one number per structure, in units of its labels' standard deviation.
 
-    Atoms' numbers from the readout are summed if the property is extensive, and predicted about a
-    sum over elements; else they are averaged, and predicted about the mean.
+    The readout of the atoms is summed if the property is extensive, and added to a sum over
+    elements; else it is averaged, and added to the training mean.
     """
 
     def __init__(self, settings: ScalarSettings, graphs: GraphSet, train: Tensor) -> None:
@@ -82,7 +82,7 @@ class Scalar(LabelledTask):
         )
 
     def apply(self, model: Potential) -> None:
-        """Let the model put out values about the reference, in standard deviations."""
+        """Set the reference values and the output scale of a model in place."""
         model.scale.fill_(self.statistics.std)
         model.reference.zero_()
         model.frame_reference.zero_()
@@ -93,7 +93,7 @@ class Scalar(LabelledTask):
             model.frame_reference.fill_(self.statistics.mean)
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """The errors of a batch, and the terms of the auxiliary task."""
+        """Errors of a batch, and the terms of the auxiliary task."""
         batch = self.gather(frames)
         batch.units = self.units
         batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
@@ -103,16 +103,16 @@ class Scalar(LabelledTask):
         return [errors, *self.auxiliary_terms(frames, generator, step)]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """Errors per frame in the property's unit; of the energy also per atom."""
+        """Errors per frame in the property's unit; for energies also per atom."""
         pool = POOLINGS[self.settings.extensive]
-        return self._errors(batches, lambda batch: predicted(pool, model, batch))
+        return self._errors(batches, lambda batch: predict_scalar(pool, model, batch))
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """The same for the mean of the training frames, or the sum over elements."""
+        """Errors of predicting the training mean, or the sum over elements."""
         return self._errors(batches, model.reference_energy)
 
     def divergence_reason(self, metrics: dict[str, float]) -> str:
-        """Never: there is no error that training could not recover from."""
+        """Return no reason: no error of a scalar is taken for divergence."""
         del metrics
         return ""
 
@@ -137,23 +137,23 @@ class Scalar(LabelledTask):
 
 
 def mean_per_graph(values: Tensor, graph: Batch) -> Tensor:
-    """(G,) means of per-atom values."""
+    """Average per-atom values (N,) to (G,)."""
     return sum_per_graph(values, graph) / graph.ptr.diff()
 
 
-Pool = Callable[[Tensor, Batch], Tensor]
-POOLINGS: dict[bool, Pool] = {True: sum_per_graph, False: mean_per_graph}
-"""What makes a structure's number of its atoms', by whether the property is extensive."""
+Pooling = Callable[[Tensor, Batch], Tensor]
+POOLINGS: dict[bool, Pooling] = {True: sum_per_graph, False: mean_per_graph}
+"""Pooling over atoms, by whether the property is extensive."""
 
 
-def predicted(pool: Pool, model: Potential, batch: Batch) -> Tensor:
-    """(G,) float64, in the property's unit."""
+def predict_scalar(pool: Pooling, model: Potential, batch: Batch) -> Tensor:
+    """Predict (G,) the property in its unit, float64, differentiable."""
     pooled = pool(model.scalars(batch), batch)
     return (model.scale * pooled).double() + model.reference_energy(batch)
 
 
-def scalar_errors(kind: str, pool: Pool, model: Potential, batch: Batch) -> Tensor:
-    """() errors in the unit of the batch's `units`."""
-    found = model.scale * pool(model.scalars(batch), batch)
-    label = (batch.y - model.reference_energy(batch)).to(found.dtype)
-    return LOSSES[kind](found / batch.units, label / batch.units)
+def scalar_errors(kind: str, pool: Pooling, model: Potential, batch: Batch) -> Tensor:
+    """Compute () the error of a batch, in units of `batch.units`."""
+    prediction = model.scale * pool(model.scalars(batch), batch)
+    label = (batch.y - model.reference_energy(batch)).to(prediction.dtype)
+    return LOSSES[kind](prediction / batch.units, label / batch.units)

@@ -1,4 +1,4 @@
-"""What tasks that learn from labels have in common."""
+"""Base class of tasks that learn from labels."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class LabelledTask(Task):
-    """Learns labels of the frames, and goes on with a pretext task meanwhile if it is told to.
+    """Learns the labels of frames, with an optional auxiliary pretext task.
 
-    An auxiliary pretext task shares all weights. With denoising this is Noisy Nodes
-    (arXiv:2106.07971), but that labels belong to the clean structures alone: energies and forces
-    do not stay the same when atoms move.
+    The auxiliary task shares all weights. With denoising this is Noisy Nodes (arXiv:2106.07971),
+    except that labels are predicted from clean structures only, because energies and forces change
+    with the noise.
     """
 
     def __init__(self, settings: EnergyForces | Scalar, graphs: GraphSet) -> None:
         self.graphs, self.auxiliary_settings = graphs, settings.auxiliary
-        self.marked = settings.mask_embedding == "zeros"
+        self.embeds_mask = settings.mask_embedding == "zeros"
         self.auxiliary = (
             build_pretext(settings.auxiliary.task, graphs) if settings.auxiliary else None
         )
 
     def gather(self, frames: Tensor) -> Batch:
-        """A batch as the model sees it."""
+        """Collate the given frames (G,), with the mask embedding of unmasked atoms if set."""
         batch = self.graphs.gather(frames)
-        if self.marked:
+        if self.embeds_mask:
             batch.masked = torch.zeros_like(batch.z)
         return batch
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
-        """Errors on validation frames."""
+        """Errors on validation frames, by name with the prefix `val_`."""
         del generator
         return {f"val_{name}": value for name, value in self.errors(model, batches).items()}
 
@@ -60,13 +60,13 @@ class LabelledTask(Task):
         raise NotImplementedError
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """The same of what needs no model: the mean of the training frames, or of elements."""
+        """Errors by name of the model-free baseline: the training mean, or a sum over elements."""
         raise NotImplementedError
 
     def auxiliary_terms(
         self, frames: Tensor, generator: torch.Generator, step: int
     ) -> Iterator[Term]:
-        """Weighted terms, whose atoms are marked: so the network knows them from labelled ones."""
+        """Weighted terms of the auxiliary task; all their atoms get the mask embedding."""
         if self.auxiliary is None or self.auxiliary_settings is None:
             return
         for term in self.auxiliary.terms(frames, generator, step):
@@ -76,7 +76,7 @@ class LabelledTask(Task):
 
 
 def element_counts(graphs: GraphSet, frames: Tensor) -> Tensor:
-    """(frames, elements) atoms of each element in the chosen frames, float64 on the CPU."""
+    """Count the atoms of each element in the given frames: (M, elements), float64, on the CPU."""
     rows, owner = graphs.atoms.rows(frames)
     counts = torch.zeros(len(frames), MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
     counts.index_put_((owner.cpu(), graphs.z[rows].cpu()), torch.ones(()).double(), True)  # noqa: FBT003
@@ -84,10 +84,10 @@ def element_counts(graphs: GraphSet, frames: Tensor) -> Tensor:
 
 
 def fit_element_contributions(counts: Tensor, values: Tensor) -> Tensor:
-    """(elements,) the least squares fit of a sum over atoms, the smallest of equally good ones."""
+    """Fit a sum over atoms to values (M,) by least squares: (elements,), of minimum norm."""
     return torch.linalg.lstsq(counts, values, driver="gelsd").solution
 
 
 def rms(values: Tensor) -> float:
-    """Root mean square."""
+    """Root mean square of all values."""
     return float(values.square().mean().sqrt())

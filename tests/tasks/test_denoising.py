@@ -228,7 +228,7 @@ def test_errors_count_pushed_atoms_alone(graphs: GraphSet) -> None:
     task = denoising(graphs, noise_scale=0.3, corrupted=0.25)
     noisy, clean = task.example(CHOSEN, seeded(5)), graphs.gather(CHOSEN)
     moved = (noisy.graph.pos != clean.pos).any(dim=1)
-    assert torch.equal(moved, noisy.pushed.squeeze(-1) == 1)
+    assert torch.equal(moved, noisy.noised.squeeze(-1) == 1)
     assert 0 < moved.sum() < len(moved) / 2
     off = torch.zeros_like(clean.pos)
     off[~moved] = 7.0
@@ -251,7 +251,7 @@ def test_a_sum_over_all_atoms_is_the_mean_times_their_components(graphs: GraphSe
 def test_pushed_atoms_come_with_the_forces_before_the_push(graphs: GraphSet) -> None:
     task = denoising(graphs, corrupted=0.5, given="forces")
     noisy = task.example(CHOSEN, seeded(1))
-    expected = noisy.pushed * graphs.gather(CHOSEN).force
+    expected = noisy.noised * graphs.gather(CHOSEN).force
     assert torch.equal(noisy.graph.given_force, expected)
     assert expected.abs().sum() > 0
     assert "given_force" not in denoising(graphs).example(CHOSEN, seeded(1)).graph
