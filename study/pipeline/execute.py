@@ -1,10 +1,10 @@
-"""The two stages of a trial: pretrain without labels, then finetune on energies and forces."""
+"""Runs jobs: a pretraining without labels, or a finetuning and its test."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from study.models.build import build_model
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, save_outcome
 from study.pipeline.setup import peak_memory, set_up
+from study.space.plugin_configs import realized
 from study.space.pretrained import find_start
 from study.training.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.training.loop import DivergenceError, PausedError
@@ -29,75 +30,98 @@ if TYPE_CHECKING:
 
 
 def run_job(
-    work: Job,
+    job: Job,
     root: Path,
     frames: Path,
     device: str = "cpu",
-    ending: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRecord]:
-    """Do a piece of work, or what is left of it, and yield a record per epoch.
+    """Run a job, or resume it, and yield a record per epoch.
 
-    Earlier epochs' records come again first. When the iterator ends, the outcome is in the work's
-    folder. Another process that does the same work at this moment is waited for.
+    Records of earlier epochs come again first. When the iterator ends, the outcome is in the job's
+    folder. If another process runs the same job, this one waits for it.
 
     Args:
-        work: what to do.
-        root: folder of all work.
+        job: what to run.
+        root: folder of all jobs.
         frames: folder of the data set.
         device: torch device.
-        ending: asked after every step whether to write a checkpoint and end.
+        should_stop: called after each step; True writes a checkpoint and stops.
 
     Raises:
-        PausedError: when `ending` has said so; the next call goes on from there.
+        PausedError: if `should_stop` returned True; the next call resumes.
+        UserError: if the job was planned with other code, or its data or weights are missing.
     """
-    if work.code != code_version():
-        raise UserError(
-            "the code or torch of this process is not that which the work is named by; install the "
-            "same versions on every machine, and do not change them while a study runs"
-        )
-    configure_performance(torch.device(device), work.trial.model.hidden)
-    folder, checkpoints = work.folder(root), work.checkpoints(root)
-    with ExitStack() as locks:
-        for place in dict.fromkeys((folder, checkpoints)):
-            make_folder(place)
-            locks.enter_context(FileLock(place / "lock"))
+    _require_planned_code(job)
+    configure_performance(torch.device(device), job.trial.model.hidden)
+    folder = job.folder(root)
+    with _locked(folder, job.checkpoints(root)):
         outcome = load_outcome(folder)
         if outcome is not None:
             yield from outcome.history
-            return
-        if ending():
+        elif should_stop():
             raise PausedError
-        history: list[EpochRecord] = []
-        if work.start is not None:
-            save_outcome(folder, _taken_over(work, work.start, root, device))
-            return
-        try:
-            setup = set_up(work, root, frames, device)
-            train = setup.train(work.trial.seed, checkpoints, root / "compiled", ending)
-            for metrics in train:
-                history.append(EpochRecord(work.stage, len(history) + 1, metrics))
-                yield history[-1]
-            result = JobResult("completed", metrics=setup.test(history), facts=setup.facts())
-            weights = save_tensors(folder, "weights", setup.model.state_dict())
-        except DivergenceError as problem:
-            result, weights = JobResult("diverged", str(problem)), None
-        save_outcome(folder, Outcome(result, history, weights, work.settings))
-        delete_checkpoints(folder)
+        elif job.start is not None:
+            save_outcome(folder, _adopt_pretrained(job, job.start, root, device))
+        else:
+            yield from _train_and_test(job, root, frames, device, should_stop)
+
+
+def _require_planned_code(job: Job) -> None:
+    if job.code != code_version():
+        raise UserError(
+            "this process runs other code or another torch than the job was planned with; install "
+            "the same versions on every machine, and do not change them while a study runs"
+        )
+
+
+@contextmanager
+def _locked(*folders: Path) -> Iterator[None]:
+    """Make the folders and hold their locks; a training may write to another job's checkpoints."""
+    with ExitStack() as locks:
+        for folder in dict.fromkeys(folders):
+            make_folder(folder)
+            locks.enter_context(FileLock(folder / "lock"))
+        yield
+
+
+def _train_and_test(
+    job: Job, root: Path, frames: Path, device: str, should_stop: Callable[[], bool]
+) -> Iterator[EpochRecord]:
+    folder, history = job.folder(root), list[EpochRecord]()
+    try:
+        setup = set_up(job, root, frames, device)
+        train = setup.train(job.trial.seed, job.checkpoints(root), root / "compiled", should_stop)
+        for metrics in train:
+            history.append(EpochRecord(job.stage, len(history) + 1, metrics))
+            yield history[-1]
+        result = JobResult("completed", metrics=setup.test(history), facts=setup.facts())
+        weights = save_tensors(folder, "weights", setup.model.state_dict())
+    except DivergenceError as problem:
+        result, weights = JobResult("diverged", str(problem)), None
+    save_outcome(folder, Outcome(result, history, weights, job.settings))
+    delete_checkpoints(folder)
 
 
 def run_job_safely(
-    work: Job,
+    job: Job,
     root: Path,
     frames: Path,
     device: str = "cpu",
-    ending: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRecord | JobResult]:
-    """`run_job`, and then how it ended; a failure is an end too, with its traceback in a log."""
-    folder = work.folder(root)
+    """Run a job as `run_job` does, and yield its result last, also that of a failure.
+
+    The traceback of a failure is written to the job's folder.
+
+    Raises:
+        PausedError: if `should_stop` returned True; the next call resumes.
+    """
+    folder = job.folder(root)
     try:
         if device == "cuda":
-            torch.cuda.init()  # Or torch says only later, and less, why it cannot use the GPU.
-        yield from run_job(work, root, frames, device, ending)
+            torch.cuda.init()  # Reports why the GPU cannot be used earlier and in more detail.
+        yield from run_job(job, root, frames, device, should_stop)
         outcome = load_outcome(folder)
         assert outcome is not None
         result = outcome.result
@@ -105,47 +129,45 @@ def run_job_safely(
         raise
     except Exception as problem:
         result = _failure(problem, device)
-        # A full disk may be the very reason.
+        # A full disk may be the reason.
         with suppress(OSError):
             write_bytes(folder / LOG, traceback.format_exc().encode())
     yield result
 
 
-def _taken_over(work: Job, start: Pretrained, root: Path, device: str) -> Outcome:
-    """The outcome of a pretraining that was done before; it costs nothing here.
+def _adopt_pretrained(job: Job, start: Pretrained, root: Path, device: str) -> Outcome:
+    """Make an outcome of pretrained weights from elsewhere, at no cost.
 
     Raises:
-        UserError: if the weights are not those that the work is named by, or do not fit the model.
+        UserError: if the weights have changed since the job was planned, or do not fit the model.
     """
-    from study.space.plugin_configs import realized
-
-    found = find_start(start.place)
-    if found.sha256 != start.sha256:
+    pretrained = find_start(start.place)
+    if pretrained.sha256 != start.sha256:
         raise UserError(
-            f"{start.place}: its weights are not those that this study began with; bring them back"
+            f"{start.place}: its weights have changed since this study began; restore them"
         )
-    trial = realized(work.trial, root)
+    trial = realized(job.trial, root)
     model = build_model(trial.model, trial.seed)
-    weights = load_tensors(found.weights)
+    weights = load_tensors(pretrained.weights)
     try:
         model.load_state_dict(weights)
     except RuntimeError as problem:
         reason = " ".join(str(problem).split())[:200]
-        raise UserError(f"{found.weights}: does not fit the model ({reason})") from None
-    kept = save_tensors(work.folder(root), "weights", weights)
+        raise UserError(f"{pretrained.weights}: does not fit the model ({reason})") from None
+    copied = save_tensors(job.folder(root), "weights", weights)
     facts: dict[str, str | int] = {
         "parameters": sum(values.numel() for values in model.parameters()),
         "device": torch.cuda.get_device_name(device) if device == "cuda" else "cpu",
     }
     result = JobResult("completed", metrics=dict.fromkeys(COST_METRICS, 0.0), facts=facts)
-    return Outcome(result, [], kept, work.settings)
+    return Outcome(result, [], copied, job.settings)
 
 
 def _failure(problem: Exception, device: str) -> JobResult:
     reason = f"{type(problem).__name__}: {problem}"
     # On CPUs torch raises a RuntimeError.
-    lacking = "can't allocate memory" in reason
-    if not lacking and not isinstance(problem, MemoryError | torch.OutOfMemoryError):
+    out_of_memory = "can't allocate memory" in reason
+    if not out_of_memory and not isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return JobResult("failed", reason)
     peak = peak_memory(torch.device(device))
     reason = f"out of memory at its peak of {peak} MB ({reason.splitlines()[0]})"

@@ -1,6 +1,6 @@
-"""Pieces of work: one pretraining, or one trial's finetuning, named by all it depends on.
+"""Jobs: one pretraining, or one trial's finetuning, named by a hash of all it depends on.
 
-Work whose verified result lies in its folder is never done again, whichever study asks for it.
+A job with a verified result in its folder is never run again, whichever study needs it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from study.core.hashing import code_version, digest, without_places
 from study.core.records import StageName
+from study.space.trial import Trial
 
 if TYPE_CHECKING:
-    from study.space.trial import Pretrained, Trial
+    from study.space.trial import Pretrained
     from study.training.config import Stage
 
 Kind = Literal["pretrain", "trial"]
@@ -23,13 +24,13 @@ Kind = Literal["pretrain", "trial"]
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work and its name.
+    """One unit of training, and the hash that identifies it.
 
     Args:
         kind: pretrain, or trial for the finetuning with its test.
         trial: the settings; a pretraining reads only part of them.
         data_hash: content hash of the data set.
-        code: version of the code that decides the numbers; fixed when the work is planned.
+        code: version of the code that decides the numbers; fixed when the job is planned.
         pretraining_data_hash: content hash of the data set to pretrain on, if it is another one.
     """
 
@@ -41,15 +42,15 @@ class Job:
 
     @property
     def stage(self) -> StageName:
-        """The stage it runs."""
+        """Name of the stage that it runs."""
         return "pretrain" if self.kind == "pretrain" else "finetune"
 
     @property
     def training(self) -> Stage:
-        """The settings of the stage it runs.
+        """Settings of the stage that it runs.
 
         Raises:
-            ValueError: if it runs none; see `start`.
+            ValueError: if it runs none, because its weights are pretrained; see `start`.
         """
         stage = self.trial.pretraining if self.kind == "pretrain" else self.trial.finetune
         if stage is None:
@@ -58,17 +59,17 @@ class Job:
 
     @property
     def start(self) -> Pretrained | None:
-        """Where to take the weights from of a pretraining that was done before."""
+        """Pretrained weights that take the place of this pretraining; None to train."""
         return self.trial.start if self.kind == "pretrain" else None
 
     @property
     def epochs(self) -> int:
-        """Of the stage it runs."""
+        """Number of epochs of the stage that it runs."""
         return 0 if self.start else self.training.epochs
 
     @property
     def label(self) -> str:
-        """The work in a few words."""
+        """Short description for people."""
         pretrain, start = self.trial.pretraining, self.trial.start
         arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
         if pretrain and pretrain.dataset:
@@ -82,7 +83,7 @@ class Job:
 
     @cached_property
     def pretraining(self) -> Job | None:
-        """The pretraining that this trial starts from."""
+        """Job of the pretraining that this trial starts from; None from scratch."""
         if self.kind == "pretrain" or self.trial.pretrain is None:
             return None
         data_hash = self.pretraining_data_hash or self.data_hash
@@ -90,9 +91,10 @@ class Job:
 
     @cached_property
     def full_schedule(self) -> Job:
-        """The pretraining to the end of its schedule, which begins with this one; or itself.
+        """The pretraining to the end of its schedule, of which this one is the first part.
 
-        All that begin it share its checkpoints: a longer one goes on where a shorter one ended.
+        All parts share its checkpoints: a longer one resumes where a shorter one ended. A job
+        without `schedule_epochs` is its own full schedule.
         """
         if self.kind == "trial" or self.start:
             return self
@@ -104,20 +106,20 @@ class Job:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What of the trial's settings this work depends on."""
+        """Those settings of the trial on which this job depends."""
         everything = self.trial.model_dump(mode="json")
         if self.start:
             return {key: everything[key] for key in ("model", "pretrain")}
         if self.kind == "pretrain":
-            settings = {key: everything[key] for key in _PRETRAINING_DEPENDS_ON}
+            settings = {key: everything[key] for key in _PRETRAINING_SETTINGS}
             own = settings["pretrain"].pop("dataset")
             return settings | ({"dataset": own} if own else {})
         return everything
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 of settings, data and code."""
-        # The content of the frames counts, not where they came from.
+        """SHA-256 of settings, data and code, which identifies the job."""
+        # Data and plugins are identified by their content, not by their paths.
         content = without_places(self.settings)
         settings = {name: value for name, value in content.items() if name != "dataset"}
         if self.kind == "trial":
@@ -135,15 +137,15 @@ class Job:
         )
 
     def folder(self, root: Path) -> Path:
-        """Where its weights and result are."""
+        """Folder of its weights and result."""
         return root / "work" / f"{self.kind}-{self.key[:20]}"
 
     def checkpoints(self, root: Path) -> Path:
-        """Where its checkpoints are."""
+        """Folder of its checkpoints, which jobs of one schedule share."""
         return self.full_schedule.folder(root)
 
     def to_json(self) -> dict[str, Any]:
-        """For another process; see `from_json`."""
+        """Serialize the job for another process; see `from_json`."""
         trial = self.trial.model_dump(mode="json")
         return {
             "kind": self.kind,
@@ -156,16 +158,14 @@ class Job:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        from study.space.trial import Trial
-
+        """Restore a job from `to_json`."""
         fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
         key = fields.pop("key", None)
-        work = cls(**fields)
+        job = cls(**fields)
         if key is not None:
-            # The name it once got; settings that have come up since would change it.
-            vars(work)["key"] = key
-        return work
+            # Keeps the recorded key: settings added to the code since would change it.
+            vars(job)["key"] = key
+        return job
 
 
-_PRETRAINING_DEPENDS_ON = ("dataset", "split", "model", "pretrain", "seed")
+_PRETRAINING_SETTINGS = ("dataset", "split", "model", "pretrain", "seed")

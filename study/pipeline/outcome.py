@@ -1,4 +1,4 @@
-"""How work ended, as its folder tells of it."""
+"""Outcomes of jobs, read from and written to their folders."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from study.pipeline.job import Job
 from study.training.checkpoint import newest_state
 
 LOG = "log.txt"
-"""In the folder of failed work: what its worker said last."""
+"""File in the folder of a failed job with the traceback of its worker."""
 
 OUT_OF_MEMORY = "out_of_memory"
-"""The fact of a result that says why the same will fail again."""
+"""Fact of a result: the job failed for lack of memory, and would again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What finished work left in its folder.
+    """Outcome of a finished job.
 
     Args:
         result: how it ended.
         history: one record per epoch.
-        weights: file of the selected weights; none if it diverged.
-        settings: that the work depended on; empty if nobody wrote them down.
+        weights: file of the selected weights; None if it diverged.
+        settings: settings on which the job depended; empty in results of old versions.
     """
 
     result: JobResult
@@ -39,20 +39,20 @@ class Outcome:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def load_history(work: Job, root: Path) -> list[EpochRecord]:
-    """Records of all epochs of finished work, or of those up to its newest checkpoint."""
-    outcome = load_outcome(work.folder(root))
+def load_history(job: Job, root: Path) -> list[EpochRecord]:
+    """Load the records of all epochs of a finished job, or up to its newest checkpoint."""
+    outcome = load_outcome(job.folder(root))
     if outcome is not None:
         return outcome.history
-    state = newest_state(work.folder(root))
+    state = newest_state(job.folder(root))
     history = state["history"] if state else []
     return [
-        EpochRecord(work.stage, epoch, metrics) for epoch, metrics in enumerate(history, start=1)
+        EpochRecord(job.stage, epoch, metrics) for epoch, metrics in enumerate(history, start=1)
     ]
 
 
 def save_outcome(folder: Path, outcome: Outcome) -> None:
-    """Write `result.json`, which makes the work finished."""
+    """Write `result.json`, which marks the job as finished."""
     value = {
         "result": asdict(outcome.result),
         "history": [asdict(record) for record in outcome.history],
@@ -63,18 +63,18 @@ def save_outcome(folder: Path, outcome: Outcome) -> None:
 
 
 def record_out_of_memory(folder: Path, result: JobResult, size: Mapping[str, Any]) -> None:
-    """Remember that work needs more memory than it had.
+    """Record that a job ran out of memory.
 
     Args:
-        folder: of the work.
+        folder: of the job.
         result: how it failed.
-        size: what it had.
+        size: the resources that it had.
     """
     write_json(folder / "oversized.json", {"result": asdict(result), "size": dict(size)})
 
 
 def load_out_of_memory(folder: Path, size: Mapping[str, Any]) -> JobResult | None:
-    """How work failed that had no more memory than there is now; none if it did not."""
+    """Load how a job ran out of memory with these resources; None if it did not."""
     try:
         value = json.loads((folder / "oversized.json").read_bytes())
         return JobResult(**value["result"]) if value["size"] == dict(size) else None
@@ -83,10 +83,10 @@ def load_out_of_memory(folder: Path, size: Mapping[str, Any]) -> JobResult | Non
 
 
 def load_outcome(folder: Path) -> Outcome | None:
-    """The outcome of finished work; none if it is unfinished or its file is damaged.
+    """Load the outcome of a finished job; None if it is unfinished or its file is damaged.
 
     Raises:
-        OSError: if the file is there and cannot be read, which is no reason to do the work again.
+        OSError: if the file exists but cannot be read, which is no reason to run the job again.
     """
     value = load_result(folder)
     if value is None:
@@ -96,16 +96,16 @@ def load_outcome(folder: Path) -> Outcome | None:
     return Outcome(JobResult(**value["result"]), history, weights, value.get("settings", {}))
 
 
-def require_weights(work: Job, root: Path) -> Path:
-    """The weights of work that others build on.
+def require_weights(job: Job, root: Path) -> Path:
+    """Find the weights of a finished pretraining.
 
     Raises:
-        UserError: if it is not there.
+        UserError: if it is not finished.
     """
-    outcome = load_outcome(work.folder(root))
+    outcome = load_outcome(job.folder(root))
     if outcome is None or outcome.weights is None:
         raise UserError(
-            f"{work.folder(root)}: no finished pretraining here; run the study again, or set "
+            f"{job.folder(root)}: no finished pretraining; rerun the study, or set "
             "`pretrain: null` to train from scratch"
         )
     return outcome.weights

@@ -1,4 +1,4 @@
-"""Training states on disk: safetensors files that carry their own SHA-256 in their name."""
+"""Checkpoints: safetensors files whose names contain the SHA-256 of their content."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
-"""Newest checkpoints kept, so that a damaged one has a good predecessor."""
+N_KEPT = 2
+"""Number of newest checkpoints to keep, so that a damaged one has an intact predecessor."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that training needs to go on bit by bit.
+    """The state of a training from which it resumes bit for bit.
 
     Args:
-        epoch: epochs finished.
+        epoch: finished epochs.
         tensors: weights, optimizer state and best weights, by dotted name.
         state: JSON values: history of metrics, best epoch, compute seconds.
-        step: steps of the next epoch finished.
+        step: finished steps of the next epoch.
     """
 
     epoch: int
@@ -38,12 +38,12 @@ class Checkpoint:
 
     @property
     def stem(self) -> str:
-        """In the name of its file; a later one's is greater, whatever hash follows."""
+        """Part of the file name that sorts checkpoints by progress."""
         within = f"-step-{self.step:08d}" if self.step else ""
         return f"{self.epoch:08d}{within}"
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose name starts with `prefix.`, without it."""
+        """Tensors whose name starts with `prefix.`, by their name without it."""
         return {
             name.removeprefix(f"{prefix}."): tensor
             for name, tensor in self.tensors.items()
@@ -74,32 +74,34 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then delete all but the newest `KEPT`."""
+    """Write a checkpoint, then delete all but the newest `N_KEPT`."""
     _save(folder, "epoch", checkpoint)
-    for old in _newest_first(folder)[KEPT:]:
+    for old in _newest_first(folder)[N_KEPT:]:
         remove(old)
 
 
 def save_selected(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write what training would end with after this epoch; it is kept."""
+    """Write the weights that training would end with after this epoch; it is never deleted."""
     _save(folder, "selected", checkpoint)
 
 
 def newest_checkpoint(folder: Path, last: int | None = None) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a folder; none if there is no such file.
+    """Load the newest undamaged checkpoint of a folder; None if there is none.
 
-    Newer, damaged ones are deleted, so that they do not count as kept, and the user is told.
+    Damaged ones are deleted with a warning, so that they do not count towards `N_KEPT`.
 
     Args:
         folder: of the checkpoints.
-        last: epoch after which none is wanted.
+        last: ignore checkpoints after this epoch.
     """
-    wanted = [path for path in _newest_first(folder) if last is None or _place(path) <= (last, 0)]
-    return _first_undamaged(wanted)
+    paths = _newest_first(folder)
+    return _first_undamaged(
+        path for path in paths if last is None or _epoch_and_step(path) <= (last, 0)
+    )
 
 
 def selected_after(folder: Path, epoch: int) -> Checkpoint | None:
-    """What `save_selected` has written after an epoch; none if it is not there or damaged."""
+    """Load what `save_selected` wrote after an epoch; None if it is missing or damaged."""
     return _first_undamaged(folder.glob(f"selected-{epoch:08d}-*.safetensors"))
 
 
@@ -107,9 +109,9 @@ def _first_undamaged(paths: Iterable[Path]) -> Checkpoint | None:
     import safetensors.torch
 
     for path in paths:
-        content = _content(path)
+        content = _read_intact(path)
         if content is None:
-            discard(path, "training goes on from an earlier checkpoint")
+            discard(path, "training resumes from an earlier checkpoint")
             continue
         metadata = _metadata(content)
         tensors = safetensors.torch.load(content)
@@ -129,12 +131,12 @@ def _save(folder: Path, kind: str, checkpoint: Checkpoint) -> None:
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """`Checkpoint.state` of the newest undamaged checkpoint, without its tensors and torch.
+    """Read `Checkpoint.state` of the newest undamaged checkpoint, without its tensors and torch.
 
-    Changes nothing, because some other process may train here.
+    No file is changed, because another process may be training here.
     """
     for path in _newest_first(folder):
-        content = _content(path)
+        content = _read_intact(path)
         if content is not None:
             state: dict[str, Any] = json.loads(_metadata(content)["state"])
             return state
@@ -143,8 +145,8 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _content(path: Path) -> bytes | None:
-    """What was written; none if it is damaged."""
+def _read_intact(path: Path) -> bytes | None:
+    """Read a file; None if it is damaged."""
     try:
         return read_hashed(path)
     except DamagedFileError:
@@ -161,15 +163,15 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
 
 
-def _place(path: Path) -> tuple[int, int]:
-    """Epochs, and steps of the next one, that are finished."""
+def _epoch_and_step(path: Path) -> tuple[int, int]:
+    """Finished epochs, and finished steps of the next one, by the name of the file."""
     _, epoch, *rest = path.name.split("-")
     return int(epoch), int(rest[1]) if rest[0] == "step" else 0
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """The `__metadata__` entry of the JSON header, which the library reads only from paths."""
+    """Parse the `__metadata__` entry of the JSON header; the library reads it only from paths."""
     length = int.from_bytes(content[:8], "little")
     header: dict[str, Any] = json.loads(content[8 : 8 + length])
-    found: dict[str, str] = header["__metadata__"]
-    return found
+    metadata: dict[str, str] = header["__metadata__"]
+    return metadata

@@ -1,8 +1,9 @@
-"""Loss and gradients as one program, compiled for a model.
+"""Compiles loss and gradients of a model into one program.
 
-Forces are a gradient already, so training needs the gradient of a gradient, which `torch.compile`
-cannot give. Here loss, forces and gradients are traced to one graph first, and inductor compiles
-that for any number of frames, atoms and edges.
+Forces are a gradient already, so training needs second derivatives, which `torch.compile` does not
+support. Here loss, forces and gradients are first traced into one FX graph, which Inductor then
+compiles for any number of frames, atoms and edges. Inductor's private interface that this needs is
+named and tested in tests/training/test_program_cache.py.
 """
 
 from __future__ import annotations
@@ -28,23 +29,24 @@ from study.models.potential import Potential
 from study.tasks.task import Penalty, Term
 from study.training.fx_passes import MatmulLayoutPass
 
-CONSTANT = ("units", "weights")
+STATIC_TENSORS = ("units", "weights")
 """Tensors of a batch whose sizes are the same for all batches."""
 
-BOUNDS = (24, 4096 // 3, 4096)
-"""Inductor makes other code for larger sizes; which code a batch gets must not depend on others."""
+SIZE_BOUNDS = (24, 4096 // 3, 4096)
+"""Sizes at which Inductor generates different code. Each class of sizes gets its own program, so
+that the code of a batch does not depend on the batches before it."""
 
-SMALLEST = 2
-"""Sizes of 0 and 1 broadcast, so code for larger ones does not suit them."""
+MIN_SIZE = 2
+"""Smallest size that a program accepts: sizes 0 and 1 broadcast, so they need other code."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a program gives, and for which batches it is right.
+    """Outputs of a program, and the batches for which it is valid.
 
     Args:
-        used: for each parameter, whether it learns and the loss depends on it.
-        guards: a condition on the sizes that vary, in torch's words.
+        used: for each parameter, whether it is trainable and the loss depends on it.
+        guards: a condition on the varying sizes, as a torch guard expression.
     """
 
     used: list[bool]
@@ -53,25 +55,25 @@ class Layout:
 
 @dataclass(frozen=True)
 class Program:
-    """Loss and gradients of one kind of term, compiled."""
+    """Compiled loss and gradients of one kind of term."""
 
     code: CompiledArtifact
     layout: Layout
 
     def accepts(self, sizes: Sequence[int]) -> bool:
-        """Whether the code is right for sizes like these."""
+        """Whether the program is valid for these varying sizes."""
         return ShapeEnv().evaluate_guards_expression(self.layout.guards, sizes)
 
     def __call__(self, model: Potential, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
-        """The loss, and its gradient for every parameter that it depends on."""
-        loss, *found = self.code(*weights_of(model), *tensors_of(batch).values())
-        gradients = iter(found)
+        """Compute the loss () and its gradients, None for parameters that it does not depend on."""
+        loss, *computed = self.code(*weights_of(model), *tensors_of(batch).values())
+        gradients = iter(computed)
         return loss, [next(gradients) if used else None for used in self.layout.used]
 
 
 def compile_program(model: Potential, term: Term) -> Program:
-    """A new program for a model and the sizes of a term."""
-    traced = _traced(model, term)
+    """Compile a program for a model and the sizes of a term."""
+    traced = _trace_term(model, term)
     options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
     if next(model.parameters()).device.type == "cpu":
         options["post_grad_custom_post_pass"] = MatmulLayoutPass()
@@ -81,15 +83,15 @@ def compile_program(model: Potential, term: Term) -> Program:
 
 
 @dataclass(frozen=True)
-class _Traced:
-    """One graph from weights and batch to the loss and its gradients.
+class _TracedTerm:
+    """An FX graph from weights and batch to the loss and its gradients.
 
     Args:
         graph: the graph.
-        inputs: weights and tensors of the batch, without values.
+        inputs: fake tensors of weights and batch.
         used: for each parameter, whether the loss depends on it.
-        sizes: what is known of the sizes that vary; compiling adds to it.
-        symbols: these sizes.
+        sizes: shape environment of the varying sizes; compiling adds guards to it.
+        symbols: the varying sizes.
     """
 
     graph: GraphModule
@@ -99,11 +101,11 @@ class _Traced:
     symbols: list[Any]
 
     def guards(self) -> str:
-        """The condition under which it is right, in torch's words."""
+        """Guard expression: the condition on the sizes under which the graph is valid."""
         return self.sizes.produce_guards_expression(self.symbols) or "True"
 
 
-def _traced(model: Potential, term: Term) -> _Traced:
+def _trace_term(model: Potential, term: Term) -> _TracedTerm:
     sizes = ShapeEnv(duck_shape=False)
     mode = FakeTensorMode(shape_env=sizes)
     batch, axes = tensors_of(term.batch), _varying_axes(term.batch)
@@ -112,18 +114,18 @@ def _traced(model: Potential, term: Term) -> _Traced:
     inputs = [*fixed, *varying.values()]
     graph, used = _trace(model, term, inputs)
     symbols = [varying[name].shape[axis] for name, axis in axes.items()]
-    return _Traced(graph, inputs, used, sizes, symbols)
+    return _TracedTerm(graph, inputs, used, sizes, symbols)
 
 
 def _trace(
     model: Potential, term: Term, inputs: Sequence[Tensor]
 ) -> tuple[GraphModule, list[bool]]:
-    """One graph from weights and batch to the loss and its gradients.
+    """Trace one graph from weights and batch to the loss and its gradients.
 
     Args:
-        model: has the weights.
-        term: has the penalty.
-        inputs: weights and tensors of the batch, without values, of sizes known or not.
+        model: the model with its weights.
+        term: the penalty and its batch.
+        inputs: fake tensors of weights and batch, of static or symbolic sizes.
 
     Returns:
         The graph, and for each parameter whether the loss depends on it.
@@ -132,30 +134,32 @@ def _trace(
     learning = [f"model.{name}" for name, value in model.named_parameters() if value.requires_grad]
     buffers = [f"model.{name}" for name, _ in model.named_buffers()]
     batch = list(tensors_of(term.batch))
-    penalized = _Penalized(model, term.penalty)
+    penalty = _PenaltyModule(model, term.penalty)
     used: list[bool] = []
 
     def differentiate(*inputs: Tensor) -> list[Tensor]:
         values = dict(zip([*parameters, *buffers, *batch], inputs, strict=True))
         state = {name: values[name].detach().requires_grad_() for name in parameters}
-        seen = Batch(**{name: values[name] for name in batch})
-        loss = functional_call(penalized, state | {name: values[name] for name in buffers}, (seen,))
+        replaced = Batch(**{name: values[name] for name in batch})
+        loss = functional_call(
+            penalty, state | {name: values[name] for name in buffers}, (replaced,)
+        )
         wanted = [state[name] for name in learning]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-        found = dict(zip(learning, gradients, strict=True))
-        used[:] = [found.get(name) is not None for name in parameters]
-        return [loss.detach(), *(gradient for gradient in found.values() if gradient is not None)]
+        by_name = dict(zip(learning, gradients, strict=True))
+        used[:] = [by_name.get(name) is not None for name in parameters]
+        return [loss.detach(), *(gradient for gradient in by_name.values() if gradient is not None)]
 
     graph = make_fx(differentiate, tracing_mode="symbolic")(*inputs)
-    # Inductor looks here for what it may know of the sizes.
+    # Inductor reads the sizes of the outputs from here.
     outputs: Any = graph.graph.output_node().args[0]
     for node in outputs:
         node.meta["example_value"] = node.meta["val"]
     return graph, used
 
 
-class _Penalized(nn.Module):
-    """A penalty as a module, whose weights `functional_call` can replace."""
+class _PenaltyModule(nn.Module):
+    """Wraps a penalty as a module, so that `functional_call` can replace the weights."""
 
     def __init__(self, model: Potential, penalty: Penalty) -> None:
         super().__init__()
@@ -166,39 +170,39 @@ class _Penalized(nn.Module):
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor, varying: int | None) -> Tensor:
-    """The tensor without its values, the size along one axis being a symbol."""
-    kinds = [
+    """Make a fake tensor whose size along one axis is symbolic."""
+    dynamic_sizes = [
         DimDynamic.DYNAMIC if axis == varying else DimDynamic.STATIC for axis in range(tensor.dim())
     ]
     return mode.from_tensor(
-        tensor.detach(), symbolic_context=StatelessSymbolicContext(dynamic_sizes=kinds)
+        tensor.detach(), symbolic_context=StatelessSymbolicContext(dynamic_sizes=dynamic_sizes)
     )
 
 
 def weights_of(model: Potential) -> list[Tensor]:
-    """Parameters and buffers; the latter may be changed by a program."""
+    """Parameters and buffers, detached; a program may change buffers in place."""
     return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Tensors of a batch, in the order of their names."""
+    """Tensors of a batch in the order of their names."""
     return {name: value.contiguous() for name, value in sorted(batch.to_dict().items())}
 
 
 def _varying_axes(batch: Batch) -> dict[str, int]:
-    """The axis of each tensor along which frames, atoms or edges lie one after the other."""
+    """Axis of each tensor along which frames, atoms or edges are concatenated."""
     return {
         name: batch.__cat_dim__(name, value) % value.dim()
         for name, value in sorted(batch.to_dict().items())
-        if name not in CONSTANT
+        if name not in STATIC_TENSORS
     }
 
 
 def varying_sizes(batch: Batch) -> list[int]:
-    """Sizes that differ from batch to batch."""
+    """Sizes of a batch that differ from batch to batch, by name of the tensor."""
     return [batch[name].shape[axis] for name, axis in _varying_axes(batch).items()]
 
 
 def size_classes(sizes: Sequence[int]) -> list[int]:
-    """How many of the bounds each size exceeds."""
-    return [bisect_left(BOUNDS, size) for size in sizes]
+    """Class of each size: the number of `SIZE_BOUNDS` that it exceeds."""
+    return [bisect_left(SIZE_BOUNDS, size) for size in sizes]

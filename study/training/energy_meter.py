@@ -1,4 +1,4 @@
-"""Energy that processors and GPUs draw meanwhile."""
+"""Energy consumption of a process, from RAPL or NVML counters."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from pathlib import Path
 import torch
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux tells what each package of processors has drawn (RAPL)."""
+"""RAPL energy counters of Linux, one per CPU package."""
 
 STAT = Path("/proc/stat")
-"""Where it tells, in the first line, what all processors did, in ticks."""
+"""CPU time of all processors by state, in clock ticks, in the first line."""
 
-WAITING = (3, 4)
-"""Numbers of that line in which they did nothing: idle, and waiting for disks."""
+IDLE_COLUMNS = (3, 4)
+"""Columns of that line with idle time: idle and iowait."""
 
 
 class EnergyMeter:
-    """The energy that a process takes.
+    """Measures the energy that this process consumes.
 
-    On CPUs it is what their packages draw, by this process's share of the time that processors
-    work; on a GPU what the whole GPU draws, whoever shares it. Unknown where the machine does not
-    tell it, or not to this user.
+    On CPUs it is the energy of all packages times this process's fraction of the busy CPU time; on
+    a GPU the energy of the whole GPU, whoever shares it. It is unknown where the machine has no
+    counters or this user may not read them.
 
     Args:
-        device: on which the process computes.
-        packages: folder that tells of the CPUs.
-        stat: file that tells how long they have worked.
+        device: the device that computes.
+        packages: folder of the RAPL counters.
+        stat: file with the busy time of all CPUs.
     """
 
     def __init__(self, device: torch.device, packages: Path = POWERCAP, stat: Path = STAT) -> None:
-        self._joules = _of_gpu(device) if device.type == "cuda" else _of_cpus(packages, stat)
+        self._joules = (
+            _nvml_counter(device) if device.type == "cuda" else _rapl_counter(packages, stat)
+        )
 
     def lap(self) -> float | None:
-        """Energy since the last call, or else since the meter was made, J."""
+        """Energy since the last call or else since construction, J; None if unknown."""
         return None if self._joules is None else self._joules()
 
 
 Lap = Callable[[], float]
 
 
-def _of_gpu(device: torch.device) -> Lap | None:
-    """By NVML, if the package that speaks with it is there."""
+def _nvml_counter(device: torch.device) -> Lap | None:
+    """Read the GPU's counter by NVML, if pynvml is installed."""
     try:
         import pynvml  # type: ignore[import-not-found]
     except ImportError:
@@ -65,15 +67,17 @@ def _of_gpu(device: torch.device) -> Lap | None:
     return lap
 
 
-def _of_cpus(packages: Path, stat: Path) -> Lap | None:
+def _rapl_counter(packages: Path, stat: Path) -> Lap | None:
     folders = sorted(packages.glob("intel-rapl:[0-9]*"))
-    folders = [folder for folder in folders if folder.name.count(":") == 1]  # Whole packages.
+    folders = [
+        folder for folder in folders if folder.name.count(":") == 1
+    ]  # Packages, not their subzones.
 
     def read() -> tuple[list[int], float, float]:
-        drawn = [int((folder / "energy_uj").read_text()) for folder in folders]
+        energies = [int((folder / "energy_uj").read_text()) for folder in folders]
         ticks = [int(text) for text in stat.read_text().split(maxsplit=9)[1:9]]
-        busy = sum(ticks) - sum(ticks[place] for place in WAITING)
-        return drawn, busy / os.sysconf("SC_CLK_TCK"), time.process_time()
+        busy = sum(ticks) - sum(ticks[column] for column in IDLE_COLUMNS)
+        return energies, busy / os.sysconf("SC_CLK_TCK"), time.process_time()
 
     try:
         spans = [int((folder / "max_energy_range_uj").read_text()) for folder in folders]
@@ -83,10 +87,12 @@ def _of_cpus(packages: Path, stat: Path) -> Lap | None:
 
     def lap() -> float:
         nonlocal last
-        (drawn, busy, own), last = last, read()
-        # A counter starts again from 0 at its end.
-        new = sum((n - d) % s for n, d, s in zip(last[0], drawn, spans, strict=True))
+        (energies, busy, own), last = last, read()
+        # Counters wrap around at their maximum.
+        microjoules = sum(
+            (new - old) % span for new, old, span in zip(last[0], energies, spans, strict=True)
+        )
         worked = last[1] - busy
-        return new / 1e6 * min(1.0, (last[2] - own) / worked) if worked > 0 else 0.0
+        return microjoules / 1e6 * min(1.0, (last[2] - own) / worked) if worked > 0 else 0.0
 
     return lap if folders else None

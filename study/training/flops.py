@@ -1,4 +1,4 @@
-"""What training costs besides time: floating point operations, and energy."""
+"""Floating-point operations of training and validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from study.training.gradients import Engine
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating point operations per atom and edge, which are counted together.
+    """FLOPs per atom or edge (their numbers are added).
 
     Args:
         step: of a training step.
@@ -30,31 +30,33 @@ class Flops:
 
     @classmethod
     def count(cls, model: Potential, task: Task, frames: Tensor) -> Flops:
-        """Count products of matrices, 2·m·n·k each, that autograd takes; compiled code spares few.
+        """Count the matmul FLOPs of the eager graph, 2·m·n·k each; compiled code saves few.
 
-        It is done on a copy of the model and with random numbers of its own.
+        They are counted on a copy of the model and with a separate random generator.
 
         Args:
-            model: to be trained; it stays as it is.
-            task: what to train on.
-            frames: (frames,) a batch that stands for all.
+            model: the model to train; it is not changed.
+            task: the loss and its data.
+            frames: (M,) a representative batch.
         """
         steps, size = range(task.period), _size(task.graphs, frames)
-        twin, generator = copy.deepcopy(model), seeded("flops", device=task.graphs.device)
+        copied_model, generator = copy.deepcopy(model), seeded("flops", device=task.graphs.device)
         terms = [task.terms(frames, generator, step) for step in steps]
-        twin.train()
-        learnt = _flops(lambda: [Engine(twin).backward(of_step) for of_step in terms]) / len(steps)
-        twin.eval()
-        judged = _flops(lambda: task.evaluate(twin, [frames], generator))
-        return cls(learnt / size, judged / size)
+        copied_model.train()
+        training = _flops(
+            lambda: [Engine(copied_model).backward(step_terms) for step_terms in terms]
+        ) / len(steps)
+        copied_model.eval()
+        validation = _flops(lambda: task.evaluate(copied_model, [frames], generator))
+        return cls(training / size, validation / size)
 
     def of_epoch(self, graphs: GraphSet, train: Tensor, validation: Tensor) -> float:
-        """Training steps over some frames, then validation on others."""
+        """FLOPs of one epoch: training steps on some frames, validation on others."""
         return self.step * _size(graphs, train) + self.validation * _size(graphs, validation)
 
 
 def _size(graphs: GraphSet, frames: Tensor) -> int:
-    """Atoms and edges of the frames."""
+    """Number of atoms plus edges of the frames."""
     return graphs.atoms.count(frames) + graphs.edges.count(frames)
 
 

@@ -1,4 +1,4 @@
-"""Passes over traced graphs before inductor compiles them."""
+"""FX passes on the graphs that Inductor compiles."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ aten = torch.ops.aten
 
 
 class MatmulLayoutPass(CustomGraphPass):
-    """Gives products of matrices the form in which CPUs do them fastest.
+    """Rewrites matmuls and scatter-adds into the forms that are fastest and deterministic on CPUs.
 
-    Inductor accumulates a product into what it is added to, for which that is copied first; here it
-    is added afterwards, by the next elementwise kernel. And oneDNN multiplies faster by weights
-    whose columns are contiguous, not their rows.
+    Inductor accumulates `addmm` into a copy of the summand; here the sum is left to the next
+    elementwise kernel. oneDNN multiplies faster by weights whose columns are contiguous.
 
-    Several threads of inductor's add up rows in any order, one number at a time; here torch does,
-    in one order.
+    Inductor's threads scatter-add rows in an undefined order, with atomic operations; here
+    `index_add` sums them in one order.
     """
 
     def __call__(self, graph: Graph) -> None:
-        """Change the graph in place."""
+        """Rewrite the graph in place."""
         for node in graph.find_nodes(op="call_function", target=aten.addmm.default):
-            self._split(graph, node)
+            self._split_addmm(graph, node)
         if torch.get_num_threads() > 1:
             for node in graph.find_nodes(op="call_function", target=aten.index_put.default):
-                self._add_in_order(graph, node)
-        turned: dict[Node, Node] = {}
+                self._use_index_add(graph, node)
+        transposed: dict[Node, Node] = {}
         for node in graph.find_nodes(op="call_function", target=aten.mm.default):
             left, right = node.args
-            if _fixed(right) and not _fixed(left) and right.meta["val"].is_contiguous():
-                if right not in turned:
-                    turned[right] = self._turn(graph, node, right)
-                node.args = (left, turned[right])
+            if (
+                _has_static_shape(right)
+                and not _has_static_shape(left)
+                and right.meta["val"].is_contiguous()
+            ):
+                if right not in transposed:
+                    transposed[right] = self._transpose_weights(graph, node, right)
+                node.args = (left, transposed[right])
 
     def uuid(self) -> str:
-        """For inductor's cache."""
+        """Key of this pass in Inductor's cache."""
         return code_version()
 
-    def _split(self, graph: Graph, node: Node) -> None:
+    def _split_addmm(self, graph: Graph, node: Node) -> None:
         summand, left, right = node.args
         if node.kwargs:
             return
@@ -53,7 +56,7 @@ class MatmulLayoutPass(CustomGraphPass):
         node.replace_all_uses_with(total)
         graph.erase_node(node)
 
-    def _add_in_order(self, graph: Graph, node: Node) -> None:
+    def _use_index_add(self, graph: Graph, node: Node) -> None:
         arguments: Any = node.args
         summand, indices, values, *accumulate = arguments
         if accumulate != [True] or len(indices) != 1:
@@ -63,20 +66,22 @@ class MatmulLayoutPass(CustomGraphPass):
         node.replace_all_uses_with(total)
         graph.erase_node(node)
 
-    def _turn(self, graph: Graph, before: Node, weights: Node) -> Node:
+    def _transpose_weights(self, graph: Graph, before: Node, weights: Node) -> Node:
         with graph.inserting_before(before):
-            turned = _call(graph, aten.permute.default, weights, [1, 0])
-            copied = _call(graph, aten.clone.default, turned, memory_format=torch.contiguous_format)
+            transposed = _call(graph, aten.permute.default, weights, [1, 0])
+            copied = _call(
+                graph, aten.clone.default, transposed, memory_format=torch.contiguous_format
+            )
             return _call(graph, aten.permute.default, copied, [1, 0])
 
 
-def _fixed(node: Node) -> bool:
-    """Whether all batches have the same shape here, as weights do."""
+def _has_static_shape(node: Node) -> bool:
+    """Whether the shape is the same for all batches, as that of weights."""
     return all(isinstance(size, int) for size in node.meta["val"].shape)
 
 
 def _call(graph: Graph, target: Any, *args: Any, **options: Any) -> Node:
-    """A node with the shape of what it gives."""
+    """Add a node with the metadata of its output."""
     node = graph.call_function(target, args, options)
     values = [each.meta["val"] if isinstance(each, Node) else each for each in args]
     node.meta["val"] = target(*values, **options)

@@ -1,4 +1,4 @@
-"""Gradients of a loss: by autograd, or by code compiled for the model."""
+"""Gradients of a loss, by autograd or by compiled programs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 
 from study.models.potential import Potential
 from study.tasks.task import Term
-from study.training.compiler import SMALLEST, Program, size_classes, varying_sizes
+from study.training.compiler import MIN_SIZE, Program, size_classes, varying_sizes
 from study.training.precision import Precision, matmul_precision
 from study.training.program_cache import load_or_compile
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether this machine has what inductor needs."""
+    """Whether this machine has the compiler that Inductor needs."""
     return device.type == "cuda" or shutil.which("g++") is not None
 
 
 class Engine:
-    """Takes the gradients of a model.
+    """Computes the gradients of a model.
 
     Args:
-        model: whose parameters get gradients.
-        compiled: by compiled code, where sizes allow; by autograd otherwise.
-        store: folder of compiled code, shared by processes; kept by this one alone without it.
-        precision: of matmul_precision of matrices.
+        model: its parameters get gradients.
+        compiled: use compiled programs where sizes allow; autograd otherwise.
+        store: folder of compiled programs, shared by processes; None to keep them in memory.
+        precision: of matrix products.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Engine:
         self._programs: dict[str, Program] = {}
 
     def backward(self, terms: Sequence[Term]) -> Tensor:
-        """Add the gradients of the weighted sum of the terms to the parameters' `grad`.
+        """Accumulate the gradients of the weighted sum of all terms in the parameters' `grad`.
 
         Returns:
-            () the sum.
+            () the weighted sum, detached.
         """
         return torch.stack([term.weight * self._backward(term) for term in terms]).sum()
 
     def _backward(self, term: Term) -> Tensor:
         with matmul_precision(self.precision, next(self.model.parameters()).device):
-            return self._add(term)
+            return self._accumulate(term)
 
-    def _add(self, term: Term) -> Tensor:
+    def _accumulate(self, term: Term) -> Tensor:
         program = self._program(term) if self.compiled else None
         if program is None:
             loss = term.penalty(self.model, term.batch)
@@ -68,9 +68,9 @@ class Engine:
         return loss
 
     def _program(self, term: Term) -> Program | None:
-        """Compiled code for the term, if there can be any for sizes like these."""
+        """Load or compile the program for a term; None if its sizes must run eagerly."""
         sizes = varying_sizes(term.batch)
-        if min(sizes) < SMALLEST:
+        if min(sizes) < MIN_SIZE:
             return None
         kind = f"{term.name} {size_classes(sizes)}"
         if kind not in self._programs:

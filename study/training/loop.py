@@ -1,4 +1,4 @@
-"""The only training loop."""
+"""The training loop of pretraining and finetuning."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ if TYPE_CHECKING:
     from study.training.config import Stage
 
 COMPILED_FROM = 10_000
-"""Steps of a stage from which compiling, one to three minutes of a core, pays in any case."""
-
+"""Steps of a stage from which compiling, which takes one to three core minutes, pays off."""
 
 CHECKPOINT_EVERY = 300.0
-"""Seconds after which an epoch that is not finished writes a checkpoint."""
+"""Seconds between checkpoints within an epoch."""
 
 
 class DivergenceError(Exception):
-    """A loss or metric is no longer finite."""
+    """Training has diverged: a loss or metric is not finite, or an error is far too large."""
 
 
 class PausedError(Exception):
-    """Training was asked to end before it was done; its checkpoint is written."""
+    """Training has stopped early on request, after writing a checkpoint."""
 
 
 def fit(
@@ -49,57 +48,45 @@ def fit(
     folder: Path | None = None,
     store: Path | None = None,
     flops: float | None = None,
-    ending: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, float]]:
-    """Train `model` in place and yield the metrics of every epoch.
+    """Train `model` in place and yield the metrics of each epoch.
 
-    With a `folder`, every epoch ends in a checkpoint there, written before its metrics are
-    yielded, and so do `CHECKPOINT_EVERY` seconds within an epoch. A new call continues after the
-    newest one: it yields the earlier epochs' metrics again, then goes on bit by bit as if nothing
-    had happened, because order, masks and noise are functions of seed, epoch and step. At the end
-    the model holds the weights that `stage.select` asks for. With `stage.schedule_epochs` the
-    folder may be that of a longer or shorter training with the same schedule, and serves both.
+    A new call with the same `folder` resumes from its newest checkpoint: it yields the metrics of
+    earlier epochs again and continues bit for bit. At the end the model holds the weights that
+    `stage.select` asks for. Trainings that differ only in `epochs` may share a folder if they have
+    the same `schedule_epochs`.
 
     Args:
         model: on the device of the task's graphs.
-        task: what to train on.
+        task: the loss and its data.
         stage: epochs, batch size, optimizer.
-        train: (frames,) training frames, on the processor.
-        validation: (frames,) validation frames, on the processor.
-        seed: decides the order of batches and all that the task draws.
-        folder: where checkpoints are kept; none are written without it.
-        store: where compiled code is kept for other processes.
-        flops: floating point operations of an epoch, if somebody counted them.
-        ending: asked after every step whether to write a checkpoint and end.
+        train: (M,) training frames, on the CPU.
+        validation: (M,) validation frames, on the CPU.
+        seed: decides the order of batches and all random numbers of the task.
+        folder: of checkpoints; None to write none.
+        store: of compiled programs, shared between processes.
+        flops: FLOPs of one epoch; None if they were not counted.
+        should_stop: called after each step; True writes a checkpoint and stops.
 
     Raises:
-        DivergenceError: when the loss, its gradient or an error of validation stops being finite.
-        PausedError: when `ending` has said so.
+        DivergenceError: if the loss, its gradient or a validation metric is not finite.
+        PausedError: if `should_stop` returned True.
     """
-    run = _Run(model, task, stage, train, validation, seed, folder, store, flops, ending)
-    state = run.state
-    if state.load_selected():
-        yield from state.progress.history
-        return
-    state.resume()
-    yield from state.progress.history
-    while state.progress.epoch < stage.epochs:
-        metrics = run.epoch()
-        state.save()
-        yield metrics
-    state.finish()
+    args = model, task, stage, train, validation, seed, folder, store, flops, should_stop
+    yield from _TrainingLoop(*args).run()
 
 
 def compiles(stage: Stage, model: Potential, frames: int) -> bool:
-    """Whether a stage runs compiled code; a rule without clocks, so that a resumed run agrees.
+    """Decide whether a stage runs compiled code; without timing, so that a resumed run agrees.
 
     Args:
-        stage: its epochs and batches, and what it asks for.
+        stage: its epochs, batch size and `compile` setting.
         model: on the device to train on.
-        frames: that there are to train on.
+        frames: number of training frames.
 
     Raises:
-        UserError: if it asks for compiled code where there can be none.
+        UserError: if `compile: true` is impossible for this model or machine.
     """
     device = next(model.parameters()).device
     if stage.compile and not model.compilable:
@@ -113,8 +100,12 @@ def compiles(stage: Stage, model: Potential, frames: int) -> bool:
     return steps >= COMPILED_FROM and model.compilable and can_compile(device)
 
 
-class _Run:
-    """One stage: its epochs and steps, their order, and what they cost."""
+class _TrainingLoop:
+    """Runs the epochs and steps of one stage and measures their cost; see `fit`.
+
+    Batch order, masks and noise are functions of seed, epoch and step, so that a resumed training
+    equals an uninterrupted one in every bit.
+    """
 
     def __init__(
         self,
@@ -127,10 +118,10 @@ class _Run:
         folder: Path | None,
         store: Path | None,
         flops: float | None,
-        ending: Callable[[], bool],
+        should_stop: Callable[[], bool],
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
-        self.flops, self.ending = flops, ending
+        self.flops, self.should_stop = flops, should_stop
         self.train = train[: stage.frames]
         self.validation = list(validation.split(stage.batch_size))
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
@@ -144,8 +135,23 @@ class _Run:
         self.meter = EnergyMeter(task.graphs.device)
         self._clocks = time.monotonic(), time.process_time()
 
+    def run(self) -> Iterator[dict[str, float]]:
+        """Resume from the newest checkpoint, and yield the metrics of all epochs."""
+        state = self.state
+        if state.load_selected():
+            yield from state.progress.history
+            return
+        state.resume()
+        yield from state.progress.history
+        while state.progress.epoch < self.stage.epochs:
+            metrics = self.epoch()
+            # A yielded epoch must not be lost, so it is saved first.
+            state.save()
+            yield metrics
+        state.finish()
+
     def epoch(self) -> dict[str, float]:
-        """Train once over the frames, then validate."""
+        """Train once over all frames, validate, and return the metrics."""
         self.meter.lap()
         self._clocks = time.monotonic(), time.process_time()
         number = self.state.progress.epoch
@@ -154,29 +160,31 @@ class _Run:
         metrics = {
             "train_loss": loss,
             "grad_norm": norm,
-            "lr": self._rate(self._steps(number + 1) - 1),
+            "lr": self._learning_rate(self._steps(number + 1) - 1),
         }
         if not math.isfinite(metrics["train_loss"]):
             raise DivergenceError(f"training loss is {metrics['train_loss']} in epoch {number + 1}")
         metrics |= self._validate()
-        # Not the criterion alone: searches rank by another error perhaps.
-        strange = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if strange:
-            raise DivergenceError(f"{strange[0]} is not finite in epoch {number + 1}")
-        divergence_reason = (
-            self.task.divergence_reason(metrics) if self._past_a_tenth(number + 1) else ""
-        )
-        if divergence_reason:
-            raise DivergenceError(f"{divergence_reason} in epoch {number + 1}")
+        self._raise_if_diverged(metrics, number + 1)
         self.state.keep_if_best(metrics, self.task.criterion)
         self._count_cost()
         self.state.progress.epoch, self.state.progress.step, self.state.steps = number + 1, 0, []
-        metrics |= self._spent()
+        metrics |= self._cost()
         self.state.progress.history.append(metrics)
         return metrics
 
+    def _raise_if_diverged(self, metrics: dict[str, float], epoch: int) -> None:
+        # All metrics, not the criterion alone: a search may rank trials by another one.
+        not_finite = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if not_finite:
+            raise DivergenceError(f"{not_finite[0]} is not finite in epoch {epoch}")
+        if epoch > 0.1 * scheduled_epochs(self.stage):
+            reason = self.task.divergence_reason(metrics)
+            if reason:
+                raise DivergenceError(f"{reason} in epoch {epoch}")
+
     def _train(self, epoch: int) -> None:
-        """All steps of an epoch that are left; what they yield stays on the device."""
+        """Run the remaining steps of an epoch; their losses stay on the device."""
         self.model.train()
         order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch))
         batches = self.train[order].split(self.stage.batch_size)
@@ -185,12 +193,12 @@ class _Run:
             self.state.progress.step = step + 1
             self._checkpoint_if_due()
 
-    def _step(self, epoch: int, step: int, chosen: Tensor) -> None:
+    def _step(self, epoch: int, step: int, frames: Tensor) -> None:
         number = self._steps(epoch) + step
         for group in self.state.optimizer.param_groups:
-            group["lr"] = self._rate(number) * group["share"]
+            group["lr"] = self._learning_rate(number) * group["lr_factor"]
         generator = seeded(self.seed, "task", epoch, step, device=self.task.graphs.device)
-        terms = self.task.terms(chosen, generator, number)
+        terms = self.task.terms(frames, generator, number)
         self.state.optimizer.zero_grad()
         loss = self.engine.backward(terms)
         limit = self.stage.clip_norm or math.inf
@@ -200,16 +208,16 @@ class _Run:
         self.state.update_ema()
 
     def _checkpoint_if_due(self) -> None:
-        """Write a checkpoint when it is time, and end if that is asked for."""
-        ending = self.ending()
-        if ending or time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY:
+        """Write a checkpoint if one is due, and stop if requested."""
+        stopping = self.should_stop()
+        if stopping or time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY:
             self._count_cost()
             self.state.save()
-        if ending:
+        if stopping:
             raise PausedError
 
     def _count_cost(self) -> None:
-        """Add what has passed since the last call to the cost of the stage."""
+        """Add time and energy since the last call to the cost of the stage."""
         wall, cpu = self._clocks
         self._clocks = time.monotonic(), time.process_time()
         self.state.progress.seconds += self._clocks[0] - wall
@@ -217,9 +225,6 @@ class _Run:
         joules = self.meter.lap()
         if joules is not None:
             self.state.progress.energy_joule = (self.state.progress.energy_joule or 0) + joules
-
-    def _past_a_tenth(self, epochs: int) -> bool:
-        return epochs > 0.1 * scheduled_epochs(self.stage)
 
     def _validate(self) -> dict[str, float]:
         self.state.eval_model.eval()
@@ -229,17 +234,17 @@ class _Run:
     def _steps(self, epochs: int) -> int:
         return epochs * self.steps_per_epoch
 
-    def _rate(self, step: int) -> float:
+    def _learning_rate(self, step: int) -> float:
         return learning_rate(self.stage, step, self.steps_per_epoch)
 
-    def _spent(self) -> dict[str, float]:
-        """What the epochs so far have cost, where it could be measured; see `COST_METRICS`."""
-        done = self.state.progress
-        flops = None if self.flops is None else done.epoch * self.flops
-        spent = {
-            "seconds": done.seconds,
-            "cpu_seconds": done.cpu_seconds,
+    def _cost(self) -> dict[str, float]:
+        """Cost of all epochs so far, where it could be measured; see `COST_METRICS`."""
+        progress = self.state.progress
+        flops = None if self.flops is None else progress.epoch * self.flops
+        cost = {
+            "seconds": progress.seconds,
+            "cpu_seconds": progress.cpu_seconds,
             "flops": flops,
-            "energy_joule": done.energy_joule,
+            "energy_joule": progress.energy_joule,
         }
-        return {name: value for name, value in spent.items() if value is not None}
+        return {name: value for name, value in cost.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What the products of matrices in training steps are rounded to."""
+"""Precision of matrix products in training steps."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 
 def matmul_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Within this context, layers and their derivatives multiply in some precision.
+    """Context in which layers and their derivatives multiply in reduced precision.
 
-    Weights, sums over edges, and all that is no product of matrices stay float32.
+    Weights, sums over edges, and everything but matrix products stay float32.
 
     Args:
-        precision: float32; tf32, in which GPUs round the factors of any product of matrices to 10
-            bits; bf16, in which factors and products of linear layers are rounded to 7 bits.
-        device: that computes.
+        precision: float32; tf32, with which GPUs round the factors of all matrix products to 10
+            bits; bf16, which rounds factors and products of linear layers to 7 bits.
+        device: the device that computes.
 
     Raises:
-        UserError: if the device cannot do it.
+        UserError: if the device does not support it.
     """
     if precision == "tf32" and device.type != "cuda":
         raise UserError("`precision: tf32` needs a GPU; take bf16, or leave it out")
@@ -50,7 +50,7 @@ def _tensor_float() -> Iterator[None]:
 
 
 class _BFloat16(TorchFunctionMode):
-    """Torch's autocast would also round what follows a layer, energies and their sums among it."""
+    """Runs linear layers in bfloat16; autocast would also round energies and their sums."""
 
     def __torch_function__(
         self,
@@ -59,7 +59,7 @@ class _BFloat16(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Do what is to be done, a linear layer in its own way."""
+        """Dispatch a function, linear layers to bfloat16."""
         if func is functional.linear:
             return _linear(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

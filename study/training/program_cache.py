@@ -1,4 +1,8 @@
-"""Compiled programs that are stored and shared by processes."""
+"""On-disk cache of compiled programs, shared between processes.
+
+The parts of Inductor's private interface that this needs are named and tested in
+tests/training/test_program_cache.py.
+"""
 
 from __future__ import annotations
 
@@ -38,26 +42,29 @@ from study.training.compiler import (
 from study.training.precision import Precision
 
 LAYOUT, CODE = "layout.json", "code"
-"""Files of a stored program, beside its kernels."""
+"""Names of the layout and of the code in a stored program, beside its kernels."""
 
 
 def load_or_compile(
     model: Potential, term: Term, store: Path | None, precision: Precision = "float32"
 ) -> Program:
-    """The program for a model and the sizes of a term; one process compiles, others wait."""
+    """Load the program for a model and the sizes of a term, or compile and store it.
+
+    One process compiles; others that need the same program wait for it.
+    """
     if store is None:
         with fresh_cache():
             return compile_program(model, term)
     key = _key(model, term, precision)
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f"{key}.lock"):
-        # Whoever has made it decides what runs here.
+        # A program is code that runs here, so only files of this user are trusted.
         for path in filter(owned_by_current_user, store.glob(f"{key}-*.zip")):
             try:
                 return _unpack(read_hashed(path))
             except DamagedFileError:
-                discard(path, "it is compiled again")
-        # Inductor would take what its own cache has for whole without looking.
+                discard(path, "it is recompiled")
+        # Inductor does not verify the files in its own cache.
         with fresh_cache():
             program = compile_program(model, term)
             write_hashed(store, key, ".zip", _pack(program))
@@ -65,7 +72,7 @@ def load_or_compile(
 
 
 def _key(model: Potential, term: Term, precision: Precision) -> str:
-    """Hash of all that the code depends on."""
+    """Hash of everything that the compiled code depends on."""
     device = next(model.parameters()).device
     return digest(
         {
@@ -88,7 +95,7 @@ def _key(model: Potential, term: Term, precision: Precision) -> str:
 
 
 def _pack(program: Program) -> bytes:
-    """The program as a zip file, with the kernels that inductor has just built for it."""
+    """Pack a program as a zip file with the kernels that Inductor has just built for it."""
     packed = io.BytesIO()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -104,7 +111,7 @@ def _pack(program: Program) -> bytes:
 
 
 def _unpack(content: bytes) -> Program:
-    """The program of a zip file; kernels stay loaded when their files are gone."""
+    """Unpack a program from a zip file; loaded kernels outlive their files."""
     with fresh_cache(), zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(cache_dir())
         path = Path(cache_dir()) / CODE

@@ -1,4 +1,4 @@
-"""Settings of the whole process that make training faster or repeatable."""
+"""Process-wide settings for speed and reproducibility of training."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import os
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Names of glibc's `mallopt`."""
-WIDE = 96
-"""Width from which oneDNN's products pay: making its code for a shape takes a millisecond, and
+"""Parameters of glibc's `mallopt`."""
+
+MIN_ONEDNN_WIDTH = 96
+"""Width from which oneDNN's matmul pays: it compiles a kernel for each shape in a millisecond, and
 batches rarely have the same number of edges. At 32 a step takes 1.25 times as long, at 64 as long
 as with torch's default, at 128 0.7 times."""
 
 
 def configure_process(threads: int, device: str, *, deterministic: bool) -> None:
-    """Prepare this process for training, before its first use of a GPU.
+    """Set threads and determinism of this process, before its first use of a GPU.
 
     Args:
-        threads: of the CPU.
+        threads: number of CPU threads.
         device: torch device.
-        deterministic: let a GPU add up in the same order every time, as a CPU does anyway. An
-            operation for which torch has no such order raises a RuntimeError that names it.
+        deterministic: use deterministic GPU kernels; those of the CPU always are. An operation
+            without one raises a RuntimeError that names it.
     """
     torch.set_num_threads(threads)
     if deterministic and device == "cuda":
@@ -31,18 +32,18 @@ def configure_process(threads: int, device: str, *, deterministic: bool) -> None
 
 
 def configure_performance(device: torch.device, width: int) -> None:
-    """Make this process fit for training a model with features of some width on a device."""
+    """Tune memory allocation and matmul of this process for a model of some width."""
     disable_malloc_trim()
     torch.set_float32_matmul_precision("highest")
-    if device.type == "cpu" and width >= WIDE:
+    if device.type == "cpu" and width >= MIN_ONEDNN_WIDTH:
         enable_onednn_matmul()
 
 
 def disable_malloc_trim() -> None:
-    """Let glibc keep what is freed, for the next step, instead of returning it to the system.
+    """Let glibc keep freed memory for the next step instead of returning it to the system.
 
-    A tensor of more than 32 MB is otherwise mapped, filled with zeros and unmapped at every use:
-    three quarters of the time of a step with 10 frames of 774 atoms.
+    A tensor of more than 32 MB is otherwise mapped, zeroed and unmapped at each use, which takes
+    three quarters of a step with 10 frames of 774 atoms.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -51,13 +52,13 @@ def disable_malloc_trim() -> None:
 
 
 def enable_onednn_matmul() -> None:
-    """Let oneDNN multiply float32 matrices on the CPU, if it keeps their precision there.
+    """Use oneDNN for float32 matmul on the CPU if it keeps float32 precision there.
 
-    On AMD it is twice as fast as torch's default. Torch allows it only together with bfloat16,
-    which some CPUs then do use; so the default stays unless a product comes out right.
+    On AMD it is twice as fast as torch's default. Torch enables it only together with bfloat16,
+    which some CPUs then use; so the default stays unless a test product is exact.
 
-    For every shape it makes code of up to 2 MB and keeps 1024 of them, twice. Batches rarely have
-    the same number of edges, so only those of the last steps are kept here.
+    oneDNN compiles up to 2 MB of code per shape and caches 1024 of them, twice. Batches rarely
+    have the same number of edges, so the cache is cut to the shapes of the last steps.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "64")

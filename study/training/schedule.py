@@ -1,4 +1,4 @@
-"""Learning rates over a stage, and optimizers."""
+"""Optimizers, learning-rate schedule, and layer-wise learning-rate decay."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
 
 
 def scheduled_epochs(stage: Stage) -> int:
-    """Epochs after which the learning rate has fallen; what a shorter stage does is the same."""
+    """Epochs of the whole schedule; a stage may end earlier and has the same rates until then."""
     return stage.schedule_epochs or stage.epochs
 
 
 def learning_rate(stage: Stage, step: int, steps_per_epoch: int) -> float:
-    """That of a step: a linear rise, a plateau, then half a cosine down to `min_lr`."""
-    rise, stay = stage.warmup * steps_per_epoch, stage.plateau * steps_per_epoch
-    if step < rise:
-        share = step / rise
+    """Learning rate of a step: linear warmup, plateau, then cosine decay to `min_lr`."""
+    warmup, hold = stage.warmup * steps_per_epoch, stage.plateau * steps_per_epoch
+    if step < warmup:
+        factor = step / warmup
     else:
-        fall = scheduled_epochs(stage) * steps_per_epoch - rise - stay
-        share = (1 + math.cos(math.pi * max(step - rise - stay, 0) / fall)) / 2
-    return stage.min_lr + (stage.lr - stage.min_lr) * share
+        decay = scheduled_epochs(stage) * steps_per_epoch - warmup - hold
+        factor = (1 + math.cos(math.pi * max(step - warmup - hold, 0) / decay)) / 2
+    return stage.min_lr + (stage.lr - stage.min_lr) * factor
 
 
 def layer_groups(model: Potential, decay: float) -> list[dict[str, Any]]:
-    """The parameters by depth, with the `share` of the learning rate that theirs is."""
+    """Parameter groups by layer depth, each with its `lr_factor` = decay^depth."""
     groups: dict[float, list[Tensor]] = {}
     for name, weights in model.named_parameters():
         groups.setdefault(decay ** model.layer_depth(name), []).append(weights)
-    return [{"params": weights, "share": share} for share, weights in groups.items()]
+    return [{"params": weights, "lr_factor": factor} for factor, weights in groups.items()]

@@ -1,4 +1,4 @@
-"""What of a stage changes while it trains: weights, optimizer, progress."""
+"""Mutable state of a training: weights, optimizer, progress."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """How far a stage has come.
+    """Progress of a stage, as checkpoints record it.
 
     Args:
         epoch: epochs finished.
         step: steps of the next epoch finished.
         history: metrics of each finished epoch.
-        best_epoch: the one with the lowest criterion so far; 0 before the first.
-        seconds: wall time spent, also in earlier processes.
-        cpu_seconds: processor time of the process in them, all its threads together.
-        energy_joule: energy that they took, where the machine tells it.
+        best_epoch: epoch with the lowest criterion so far; 0 before the first.
+        seconds: wall time so far, including earlier processes.
+        cpu_seconds: CPU time so far, summed over threads.
+        energy_joule: energy so far, J; None where it cannot be measured.
     """
 
     epoch: int = 0
@@ -49,12 +49,12 @@ class Progress:
 
 
 class TrainingState:
-    """Model, average of its weights, best weights, optimizer and progress.
+    """Model, moving average and best weights, optimizer and progress.
 
     Args:
-        model: to train, on its device.
-        stage: optimizer, average, and which weights are selected.
-        folder: of checkpoints; none are written without it.
+        model: the model to train, on its device.
+        stage: optimizer, moving average, and which weights are selected.
+        folder: of checkpoints; None to write none.
     """
 
     def __init__(self, model: Potential, stage: Stage, folder: Path | None) -> None:
@@ -68,29 +68,33 @@ class TrainingState:
         )
         self.progress = Progress()
         self.steps: list[Tensor] = []
-        """(2,) loss and gradient norm of each step of the epoch so far."""
+        """(2,) loss and gradient norm of each step of the current epoch."""
         self.saved_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
         self.average = None if stage.ema is None else _moving_average(model, stage.ema)
-        # What is validated, kept and tested: the model, or the average of its weights.
+        # Validated, kept and tested: the model, or the moving average of its weights.
         self.eval_model = model if self.average is None else cast("Potential", self.average.module)
 
     def finish(self) -> None:
-        """Leave the selected weights in the model."""
+        """Load the selected weights into the model."""
         self.model.load_state_dict(self.selected())
 
     def load_selected(self) -> bool:
-        """Leave the weights in the model that a longer training had selected by the last epoch."""
-        found = None
+        """Load the weights that a longer training had selected after this stage's last epoch.
+
+        Returns:
+            Whether there was such a training, so that nothing is left to train.
+        """
+        selected = None
         if self.folder is not None and self.stage.schedule_epochs is not None:
-            found = selected_after(self.folder, self.stage.epochs)
-        if found is not None:
-            self.progress = Progress(**found.state)
-            self.model.load_state_dict(found.tensors)
-        return found is not None
+            selected = selected_after(self.folder, self.stage.epochs)
+        if selected is not None:
+            self.progress = Progress(**selected.state)
+            self.model.load_state_dict(selected.tensors)
+        return selected is not None
 
     def save(self) -> None:
-        """Write everything that `resume` needs, if there is a folder for it."""
+        """Write a checkpoint with everything that `resume` needs, if there is a folder."""
         if self.folder is None:
             return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -109,7 +113,7 @@ class TrainingState:
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Take over the newest undamaged checkpoint, if there is one."""
+        """Load the newest undamaged checkpoint, if there is one."""
         checkpoint = newest_checkpoint(self.folder, self.stage.epochs) if self.folder else None
         if checkpoint is None:
             return
@@ -128,16 +132,16 @@ class TrainingState:
         self.optimizer.load_state_dict(state)
 
     def update_ema(self) -> None:
-        """Move the average of the weights by a step; the buffers are those of the model."""
+        """Update the moving average of the weights; buffers are copied from the model."""
         if self.average is not None:
             self.average.update_parameters(self.model)
 
     def selected(self) -> dict[str, Tensor]:
-        """The weights to go on with, by what is known so far."""
+        """Weights of the best epoch so far, or the current ones, by `stage.select`."""
         return self.best if self.stage.select == "best" else self.eval_model.state_dict()
 
     def keep_if_best(self, metrics: dict[str, float], criterion: str) -> None:
-        """Keep the weights if the criterion has never been as low."""
+        """Keep the current weights if the criterion is lower than in all earlier epochs."""
         best = self.progress.best_epoch
         if best and metrics[criterion] >= self.progress.history[best - 1][criterion]:
             return
@@ -146,7 +150,7 @@ class TrainingState:
 
 
 def _moving_average(model: Potential, decay: float) -> AveragedModel:
-    """An exponential moving average that starts at the model's weights as they are now."""
+    """Exponential moving average of the weights, which starts at the current ones."""
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
     # With none averaged, torch would start at the weights after the first step instead.
     average.n_averaged.fill_(1)

@@ -210,7 +210,7 @@ def test_interrupted_work_goes_on_where_it_stopped(
     unfinished = run_job(pretraining, tmp_path, water_folder)
     first = next(unfinished)
     unfinished.close()
-    monkeypatch.setattr("study.training.loop._Run.epoch", untrainable)
+    monkeypatch.setattr("study.training.loop._TrainingLoop.epoch", untrainable)
     # The first epoch comes from the checkpoint, with its seconds; the second would be trained.
     assert next(run_job(pretraining, tmp_path, water_folder)) == first
 
@@ -580,7 +580,9 @@ def test_work_that_is_asked_to_end_goes_on_bitwise_from_the_step_after(
         asked = itertools.count()
         with pytest.raises(PausedError):
             # It is asked once before the first step.
-            list(run_job(piece, root, water_folder, ending=lambda asked=asked: next(asked) == 4))
+            list(
+                run_job(piece, root, water_folder, should_stop=lambda asked=asked: next(asked) == 4)
+            )
         assert list(piece.folder(root).glob("epoch-*-step-*"))
         list(run_job(piece, root, water_folder))
         outcome, expected = (load_outcome(piece.folder(folder)) for folder in (root, done))

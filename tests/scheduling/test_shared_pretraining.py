@@ -48,15 +48,15 @@ def alone(pretraining: Build, water_folder: Path, tmp_path_factory: Any) -> dict
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The epochs that are trained during a test."""
-    from study.training.loop import _Run
+    from study.training.loop import _TrainingLoop
 
-    epochs, train = [], _Run.epoch
+    epochs, train = [], _TrainingLoop.epoch
 
-    def counted(run: _Run) -> dict[str, float]:
+    def counted(run: _TrainingLoop) -> dict[str, float]:
         epochs.append(run.state.progress.epoch + 1)
         return train(run)
 
-    monkeypatch.setattr(_Run, "epoch", counted)
+    monkeypatch.setattr(_TrainingLoop, "epoch", counted)
     return epochs  # type: ignore[return-value]
 
 

@@ -128,7 +128,7 @@ def test_other_content_of_the_folder_is_other_work_and_no_continuation(
         study.check(changed)
     assert Job("trial", started(changed), "data").key != before.key
     water = small_study.root / "data" / "water"
-    with pytest.raises(UserError, match="not those that this study began with"):
+    with pytest.raises(UserError, match="have changed since this study began"):
         next(run_job(before.pretraining, tmp_path / "runs", water))
 
 

@@ -138,7 +138,7 @@ def test_a_graph_is_right_for_all_sizes_above_one(
     task = task_of(FINETUNING if labelled else MASKING, mixed_water)
     model = build_model(settings, seed=0).double().train()
     (term,), (other,) = (task.terms(torch.tensor(f), seeded(3)) for f in ([0, 1, 2], [3, 1]))
-    guards = training_compiler._traced(model, term).guards()
+    guards = training_compiler._trace_term(model, term).guards()
     sizes = [training_compiler.varying_sizes(each.batch) for each in (term, other)]
     assert sizes[0] != sizes[1]
     assert all(ShapeEnv().evaluate_guards_expression(guards, each) for each in sizes)

@@ -74,7 +74,9 @@ class Bench:
         """Metrics, without the seconds, and weights; a crash ends it after so many epochs."""
         model = self.model()
         task, stage = self.task(model), self.stage(**stage or {})
-        training = fit(model, task, stage, self.train, self.validation, seed, folder, ending=ending)
+        training = fit(
+            model, task, stage, self.train, self.validation, seed, folder, should_stop=ending
+        )
         metrics = list(itertools.islice(training, crash))
         cleaned = [
             {k: v for k, v in epoch.items() if not k.endswith(("seconds", "joule"))}

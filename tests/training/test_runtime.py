@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from study.core.seeding import seeded
-from study.training.runtime import WIDE, configure_performance, enable_onednn_matmul
+from study.training.runtime import MIN_ONEDNN_WIDTH, configure_performance, enable_onednn_matmul
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def test_products_that_lose_precision_are_not_made_fast(
     assert restored_precision() == "highest"
 
 
-@pytest.mark.parametrize(("width", "precision"), [(WIDE - 1, "highest"), (WIDE, "medium")])
+@pytest.mark.parametrize(
+    ("width", "precision"), [(MIN_ONEDNN_WIDTH - 1, "highest"), (MIN_ONEDNN_WIDTH, "medium")]
+)
 def test_only_wide_models_use_fast_products(
     width: int, precision: str, restored_precision: Callable[[], str]
 ) -> None:
@@ -88,7 +90,7 @@ def test_large_tensors_reuse_freed_memory() -> None:
 
 SHAPES = """
 import torch
-from study.training.runtime import WIDE, enable_onednn_matmul, configure_performance
+from study.training.runtime import MIN_ONEDNN_WIDTH, enable_onednn_matmul, configure_performance
 enable_onednn_matmul()
 torch.set_num_threads(1)
 def memory():
