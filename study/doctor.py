@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from study.checks import machine, storage
-from study.checks.finding import Finding, Place
+from study.checks.finding import Environment, Finding
 from study.core import provenance
 from study.core.errors import exit_code
 from study.core.paths import real_path
@@ -23,15 +23,15 @@ from study.core.paths import real_path
 CHECKS = machine.CHECKS | storage.CHECKS
 
 
-def examine(place: Place) -> Iterator[tuple[str, Finding]]:
+def examine(environment: Environment) -> Iterator[tuple[str, Finding]]:
     """Every check with what it found, in order; the slow ones run beside each other."""
     with ThreadPoolExecutor(max_workers=max(2, provenance.cores())) as pool:
-        waiting = {name: pool.submit(check, place) for name, check in CHECKS.items()}
+        waiting = {name: pool.submit(check, environment) for name, check in CHECKS.items()}
         for name, pending in waiting.items():
             try:
                 yield name, pending.result()
             except OSError as problem:
-                yield name, Finding("failed", str(problem), "mend that, and run this again")
+                yield name, Finding("failed", str(problem), "fix this and run the check again")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    place = Place(real_path(chosen.out), chosen.tracking_uri, chosen.address)
+    environment = Environment(real_path(chosen.out), chosen.tracking_uri, chosen.address)
     started, states = time.monotonic(), []
-    for name, finding in examine(place):
+    for name, finding in examine(environment):
         states.append(finding.state)
         if chosen.json:
             sys.stdout.write(f"{json.dumps({'check': name, **asdict(finding)})}\n")

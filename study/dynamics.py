@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
-from study.inference.nve import EnergySample, nve, steadiness, temperature_of, thermalize
+from study.inference.nve import (
+    EnergySample,
+    fit_energy_drift,
+    run_nve,
+    temperature_of,
+    thermalize,
+)
 
 if TYPE_CHECKING:
     from study.inference.trained_model import TrainedTrial
@@ -76,7 +82,7 @@ def _run(chosen: argparse.Namespace) -> None:
     moments = []
     every = math.ceil(steps / MOST_ROWS)
     with progress_display("dynamics", "steps", sys.stderr) as progress:
-        for step, moment in enumerate(nve(atoms, chosen.timestep, steps)):
+        for step, moment in enumerate(run_nve(atoms, chosen.timestep, steps)):
             if not math.isfinite(moment.total):
                 raise UserError(
                     f"{chosen.structure}: the energy is not finite any more after {moment.time:g} "
@@ -86,11 +92,14 @@ def _run(chosen: argparse.Namespace) -> None:
                 moments.append(moment)
                 progress(step, steps)
     _write(chosen.out, moments, len(atoms))
-    found, mean = steadiness(moments, len(atoms)), sum(m.kinetic for m in moments) / len(moments)
+    fit, mean = (
+        fit_energy_drift(moments, len(atoms)),
+        sum(m.kinetic for m in moments) / len(moments),
+    )
     sys.stdout.write(
         f"{moments[-1].time:g} ps of {len(atoms)} atoms in steps of {chosen.timestep:g} fs: total "
-        f"energy drifts by {found.drift:.3g} meV/atom/ps and fluctuates by "
-        f"{found.fluctuation:.3g} meV/atom; mean temperature {temperature_of(mean, len(atoms)):.0f}"
+        f"energy drifts by {fit.drift:.3g} meV/atom/ps and fluctuates by "
+        f"{fit.fluctuation:.3g} meV/atom; mean temperature {temperature_of(mean, len(atoms)):.0f}"
         f" K\npython -m analysis.dynamics {chosen.out}\n"
     )
 
@@ -115,7 +124,7 @@ def _remark(trained: TrainedTrial) -> str:
     """What dynamics with this model leave out."""
     from study.datasets.config import TIP3PWater
 
-    dataset = trained.work.trial.dataset
+    dataset = trained.job.trial.dataset
     if not isinstance(dataset, TIP3PWater) or dataset.flexible:
         return ""
     return (

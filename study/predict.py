@@ -104,7 +104,7 @@ def _predict_structures(chosen: argparse.Namespace) -> None:
             "warning: trained by another version of the code or of torch; predictions may differ "
             "from those tested\n"
         )
-    if trained.work.trial.finetune.task.name == "scalar":
+    if trained.job.trial.finetune.task.name == "scalar":
         _predict_scalars(chosen, trained, structures)
         return
     potential = TrainedPotential(trained, chosen.device, chosen.precision)

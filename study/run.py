@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif ending.number == signal.SIGALRM:
             sys.stderr.write("stopped before SLURM ends this job; the same command goes on\n")
         else:
-            sys.stderr.write("interrupted; the same command continues the study\n")
+            sys.stderr.write("interrupted; rerun the same command to resume\n")
         return ending.code
 
 

@@ -62,7 +62,7 @@ def test_good_parts_of_ones_own_pass(model_file: Path, capsys: pytest.CaptureFix
         (
             "features = self.embedding(graph)",
             "features = torch.ones(len(graph.z), self.settings.hidden).to(length)",
-            ["elements are told apart", "masked atoms are told apart"],
+            ["elements are distinguished", "masked atoms are distinguished"],
         ),
         (
             "weight * self.edge(length) *",
@@ -89,27 +89,27 @@ def test_good_parts_of_ones_own_pass(model_file: Path, capsys: pytest.CaptureFix
         (
             "self.edge(length)",
             "self.edge(edge_vectors(graph, positions).norm(dim=-1, keepdim=True).log())",
-            ["finite for strange structures"],
+            ["finite for unusual structures"],
         ),
         (
             "nn.Linear(settings.hidden, 1))",
             "nn.Linear(settings.hidden, 1), nn.Softplus())",
-            ["heads can be silenced"],
+            ["heads can be zero-initialized"],
         ),
         ("return (model", "return torch.nan * (model", ["the loss is a finite number"]),
         (
             "generator=generator",
             "generator=None",
-            ["the generator decides all that is random"],
+            ["all randomness comes from the generator"],
         ),
-        ("model.vectors(graph) +", "", ["the body of a model learns from it"]),
+        ("model.vectors(graph) +", "", ["gradients reach the body of a model"]),
         ("+ graph.push)", "- graph.force)", ["it reads no labels"]),
         (
             "graph = self.graphs.gather(frames)",
             "self.graphs.pos.add_(1)\n        graph = self.graphs.gather(frames)",
-            ["it leaves the frames as they are"],
+            ["it does not change the frames"],
         ),
-        ('"val_loss": float', '"loss": float', ["validation is a finite number"]),
+        ('"val_loss": float', '"loss": float', ["validation metrics are finite"]),
         ("default_rng(0)", "default_rng()", ["equal settings give equal frames"]),
         ("(along * (1", "(np.nan * along * (1", ["models can learn from the frames"]),
         ("np.arange(self.frames) // 3", "0 * stretch", ["its groups can be split"]),

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from study.checks import machine, storage
-from study.checks.finding import Finding, Place
+from study.checks.finding import Environment, Finding
 from study.core import provenance
 from study.doctor import CHECKS, main
 from study.planning.study_dir import StudyFolder
@@ -19,8 +19,8 @@ from study.scheduling import ray_places
 from tests.faults.database import half_written
 
 
-def place(out: Path, tracking_uri: str | None = None, address: str | None = None) -> Place:
-    return Place(out, tracking_uri, address)
+def place(out: Path, tracking_uri: str | None = None, address: str | None = None) -> Environment:
+    return Environment(out, tracking_uri, address)
 
 
 def found(name: str, out: Path, **options: str) -> Finding:

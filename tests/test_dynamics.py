@@ -15,7 +15,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from study.datasets.frames import Frames
 from study.dynamics import main
 from study.inference.ase_calculator import StudyCalculator
-from study.inference.nve import EnergySample, nve, steadiness, temperature_of, thermalize
+from study.inference.nve import (
+    EnergySample,
+    fit_energy_drift,
+    run_nve,
+    temperature_of,
+    thermalize,
+)
 from study.models.egnn import EGNN
 from study.planning.study_dir import StudyFolder
 
@@ -49,7 +55,7 @@ def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
     atoms = Atoms("N2", [[0, 0, 0], [LENGTH + BOND_TOLERANCE, 0, 0]])
     atoms.calc = Bond()
     frequency = np.sqrt(STIFFNESS / (atoms.get_masses()[0] / 2))
-    moments = list(nve(atoms, timestep, 500))
+    moments = list(run_nve(atoms, timestep, 500))
     assert [moment.time for moment in moments[:3]] == [0, timestep / 1000, 2 * timestep / 1000]
     assert len(moments) == 501
     totals = [moment.total for moment in moments]
@@ -58,7 +64,7 @@ def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
     assert totals[0] == pytest.approx(stretched)
     assert np.ptp(totals) == pytest.approx(expected, rel=0.01)
     assert max(moment.kinetic for moment in moments) == pytest.approx(stretched, rel=0.02)
-    found = steadiness(moments, 2)
+    found = fit_energy_drift(moments, 2)
     assert abs(found.drift) < 1000 * expected
     # The root mean square of a sine's square about its mean is its range by the root of 8.
     assert found.fluctuation == pytest.approx(1000 * expected / 2 / np.sqrt(8), rel=0.02)
@@ -68,7 +74,7 @@ def test_drift_and_fluctuation_are_those_of_a_line_with_ripples() -> None:
     moments = [
         EnergySample(step / 100, 5.0, 0.3 * step / 100 + 0.01 * (-1) ** step) for step in range(800)
     ]
-    found = steadiness(moments, 3)
+    found = fit_energy_drift(moments, 3)
     assert found.drift == pytest.approx(100, rel=1e-3)
     assert found.fluctuation == pytest.approx(10 / 3, rel=1e-3)
 
@@ -106,8 +112,8 @@ def test_half_the_timestep_gives_a_quarter_of_the_fluctuation(
         atoms = ase.io.read(structure)
         atoms.calc = StudyCalculator(small_study.path)
         thermalize(atoms, 100, seed=0)
-        moments = list(nve(atoms, timestep, round(10 / timestep)))
-        fluctuations.append(steadiness(moments, len(atoms)).fluctuation)
+        moments = list(run_nve(atoms, timestep, round(10 / timestep)))
+        fluctuations.append(fit_energy_drift(moments, len(atoms)).fluctuation)
         exchanged = np.ptp([moment.kinetic for moment in moments])
         assert exchanged > 0.1
         assert np.ptp([moment.total for moment in moments]) < 0.02 * exchanged

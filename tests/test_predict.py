@@ -62,7 +62,7 @@ def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolde
     trials = trials_of(small_study)
     errors = [min(r.metrics["val_force_rmse"] for r in end.history) for _, end in trials]
     best, _ = trials[int(np.argmin(errors))]
-    assert resolve_trained_model(small_study.path).work == best
+    assert resolve_trained_model(small_study.path).job == best
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -240,10 +240,10 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
 
 
 def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: StudyFolder) -> None:
-    best = resolve_trained_model(copied.path).work
+    best = resolve_trained_model(copied.path).job
     # An audit has finished it, so its folder has an outcome.
     Journal(copied.journal, "val_force_rmse").ended(best, JobResult("stopped"))
-    assert resolve_trained_model(copied.path).work.key != best.key
+    assert resolve_trained_model(copied.path).job.key != best.key
 
 
 def change_journal(study: StudyFolder, old: str, new: str) -> None:
@@ -258,7 +258,7 @@ def change_journal(study: StudyFolder, old: str, new: str) -> None:
 def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
     copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("study.core.hashing.code_version", lambda: "other")
+    monkeypatch.setattr("study.inference.test_predictions.code_version", lambda: "other")
     for folder in (copied.root / "work").glob("pretrain-*"):
         shutil.rmtree(folder)
     assert main([str(copied.path)]) == 0
@@ -271,7 +271,7 @@ def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
 def test_models_that_other_code_makes_worse_are_refused(
     copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("study.inference.test_predictions.CLOSE", -1.0)
+    monkeypatch.setattr("study.inference.test_predictions.TOLERANCE", -1.0)
     assert main([str(copied.path)]) == 2
     error = capsys.readouterr().err
     assert "when it was tested; code or torch have changed since: check out the commit" in error
@@ -311,7 +311,7 @@ def test_damaged_weights_are_not_used(small_study: StudyFolder, tmp_path: Path) 
     damaged = tmp_path / trained.weights.name
     damaged.write_bytes(content)
     with pytest.raises(UserError, match="content does not match"):
-        TrainedPotential(type(trained)(trained.work, damaged, trained.root))
+        TrainedPotential(type(trained)(trained.job, damaged, trained.root))
 
 
 def test_an_exported_model_predicts_the_same_without_its_class(

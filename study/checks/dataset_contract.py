@@ -1,11 +1,11 @@
-"""What every data set must keep, whoever wrote it; studies rely on it."""
+"""Invariants that every data set must satisfy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from study.checks.finding import outcome
+from study.checks.finding import run_check
 from study.datasets.frames import Frames
 from study.datasets.split_config import Split
 from study.datasets.splits import split
@@ -14,7 +14,7 @@ from study.datasets.validation import check as check_frames
 Build = Callable[[], Frames]
 
 
-def _sane(build: Build) -> str:
+def _valid(build: Build) -> str:
     check_frames(build(), Path("the data set"))
     return ""
 
@@ -31,13 +31,13 @@ def _groups(build: Build) -> str:
 
 
 CHECKS: dict[str, Callable[[Build], str]] = {
-    "models can learn from the frames": _sane,
+    "models can learn from the frames": _valid,
     "equal settings give equal frames": _repeatable,
     "its groups can be split": _groups,
 }
 
 
 def examine(build: Build) -> Iterator[tuple[str, str]]:
-    """Name of every check of a data set, and what is wrong; empty if nothing is."""
+    """Run all checks of a data set; yield the name and the problem of each, empty if it passed."""
     for name, check in CHECKS.items():
-        yield name, outcome(check, build)
+        yield name, run_check(check, build)

@@ -1,4 +1,4 @@
-"""What a check of this machine has found, and what it looks at."""
+"""Results of checks, and the environment that they examine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Literal
 from study.core.errors import one_line
 
 GIB = 2**30
-"""Bytes."""
+"""Bytes in one GiB."""
 
 State = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found.
+    """Result of a check of this machine.
 
     Args:
-        state: warnings slow a study down or limit it; failures end it.
-        found: what is there.
-        fix: what to do about it; empty if all is well.
+        state: ok; warning, if studies are slower or limited; or failed, if they cannot run.
+        found: what was observed.
+        fix: how to fix it; empty if there is nothing to fix.
     """
 
     state: State
@@ -31,13 +31,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What is to be examined.
+class Environment:
+    """Folder and servers that a study will use.
 
     Args:
         out: folder of all results.
-        tracking_uri: of MLflow; a database in `out` when left out.
-        address: of a Ray cluster; this machine when left out.
+        tracking_uri: MLflow tracking URI; None for a database in `out`.
+        address: address of a Ray cluster; None for this machine.
     """
 
     out: Path
@@ -45,18 +45,18 @@ class Place:
     address: str | None
 
     @property
-    def nearest(self) -> Path:
-        """`out`, or the folder above it that exists."""
+    def existing_folder(self) -> Path:
+        """`out`, or its nearest parent that exists."""
         return next(path for path in (self.out, *self.out.parents) if path.is_dir())
 
 
 def ok(found: str) -> Finding:
-    """All is well."""
+    """Make the result of a check that passed."""
     return Finding("ok", found)
 
 
-def outcome(check: Callable[[Any], str], subject: Any) -> str:
-    """What a check finds; an exception of the user's code is a finding too."""
+def run_check(check: Callable[[Any], str], subject: Any) -> str:
+    """Run a check of plugin code and return the problem; an exception is a problem, too."""
     try:
         return check(subject)
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""Checks of a machine: Python, packages, processor, memory, network."""
+"""Checks of this machine: Python, packages, CPU, GPU, memory, network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from study.checks.finding import GIB, Finding, Place, ok
+from study.checks.finding import GIB, Environment, Finding, ok
 from study.core import provenance
 
 PACKAGE = "pretraining-study"
@@ -25,21 +25,21 @@ FIRST_STEPS = {
     "openmm": "import openmm; assert openmm.Platform.getNumPlatforms() > 1",
     "ray": "import ray",
 }
-"""What a study does first with packages that bring libraries of their own."""
+"""First use of packages with compiled libraries, run in a process of its own."""
 
 
-def _python(_place: Place) -> Finding:
+def _python(_environment: Environment) -> Finding:
     return ok(f"{platform.python_version()} in {sys.prefix}")
 
 
-def _system(_place: Place) -> Finding:
-    found = f"{platform.system()} {platform.machine()}"
+def _system(_environment: Environment) -> Finding:
+    system = f"{platform.system()} {platform.machine()}"
     if platform.system() not in ("Linux", "Darwin"):
-        return Finding("failed", found, "use Linux or macOS, or WSL on Windows")
-    return ok(found)
+        return Finding("failed", system, "use Linux or macOS, or WSL on Windows")
+    return ok(system)
 
 
-def _packages(_place: Place) -> Finding:
+def _packages(_environment: Environment) -> Finding:
     from packaging.requirements import Requirement
 
     try:
@@ -62,8 +62,8 @@ def _packages(_place: Place) -> Finding:
     return ok(f"{len(needed)} requirements met")
 
 
-def _works(name: str) -> Callable[[Place], Finding]:
-    def check(_place: Place) -> Finding:
+def _import_check(name: str) -> Callable[[Environment], Finding]:
+    def check(_environment: Environment) -> Finding:
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", FIRST_STEPS[name]],
@@ -82,12 +82,12 @@ def _works(name: str) -> Callable[[Place], Finding]:
     return check
 
 
-def _gpu(_place: Place) -> Finding:
-    """A GPU that the system has but torch cannot use is the mistake to find."""
+def _gpu(_environment: Environment) -> Finding:
+    """Find a GPU that the machine has but torch cannot use."""
     names = provenance.nvidia_gpus()
     built = version("torch").partition("+")[2] or "as from PyPI"
     if not names:
-        return ok("none; studies run on the processor, in the `quick` profile by default")
+        return ok("no GPU found; studies run on the CPU, by default in the `quick` profile")
     if built == "cpu":
         return Finding(
             "warning",
@@ -103,36 +103,36 @@ def _gpu(_place: Place) -> Finding:
     return ok(f"{len(provenance.gpus())} × {names[0]}")
 
 
-def _cores(_place: Place) -> Finding:
-    here = provenance.cores()
+def _cores(_environment: Environment) -> Finding:
+    available = provenance.cores()
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdigit() and int(threads) > here:
+    if threads.isdigit() and int(threads) > available:
         return Finding(
             "warning",
-            f"{here}, but OMP_NUM_THREADS={threads}",
-            f"export OMP_NUM_THREADS={here}, or unset it",
+            f"{available}, but OMP_NUM_THREADS={threads}",
+            f"export OMP_NUM_THREADS={available}, or unset it",
         )
-    return ok(str(here))
+    return ok(str(available))
 
 
-def _memory(_place: Place) -> Finding:
+def _memory(_environment: Environment) -> Finding:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return ok(f"{provenance.hardware()['memory_gb']} GB in all")
+        return ok(f"{provenance.hardware()['memory_gb']} GB in total")
     values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     free = values["MemAvailable"] / GIB
     needed = 1.5 + 1.0 * provenance.cores()
     if free < needed:
         return Finding(
             "warning",
-            f"{free:.1f} GB free, some {needed:.1f} wanted by Ray and a trial per core",
+            f"{free:.1f} GB free; Ray and one trial per core need about {needed:.1f}",
             "end other programs, or run fewer trials at once: --max-concurrent 1",
         )
     return ok(f"{free:.1f} GB free")
 
 
-def _shared_memory(_place: Place) -> Finding:
+def _shared_memory(_environment: Environment) -> Finding:
     path = Path("/dev/shm")
     if not path.is_dir():
         return ok("not used on this system")
@@ -146,14 +146,14 @@ def _shared_memory(_place: Place) -> Finding:
     return ok(f"{free:.1f} GB free")
 
 
-def _open_files(_place: Place) -> Finding:
+def _open_files(_environment: Environment) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 < soft < 1024:
         return Finding("warning", f"at most {soft}", f"ulimit -n {min(hard, 65536)}")
     return ok(f"at most {soft}")
 
 
-def _temporary(_place: Place) -> Finding:
+def _temporary(_environment: Environment) -> Finding:
     from study.scheduling.ray_places import places
 
     folder, short = tempfile.gettempdir(), places()
@@ -165,8 +165,8 @@ def _temporary(_place: Place) -> Finding:
     return ok(f"{folder}, {free:.0f} GB free; Ray's in {short[0]}")
 
 
-def _ports(_place: Place) -> Finding:
-    """Ray's processes talk through ports of this machine."""
+def _ports(_environment: Environment) -> Finding:
+    """Check that processes can connect to each other on this machine, as Ray's do."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=2).close()
@@ -176,10 +176,10 @@ def _ports(_place: Place) -> Finding:
             f"127.0.0.1 cannot be used ({problem.strerror})",
             "allow connections within this machine in firewall or sandbox",
         )
-    return ok("127.0.0.1 answers")
+    return ok("127.0.0.1 accepts connections")
 
 
-def _host_name(_place: Place) -> Finding:
+def _host_name(_environment: Environment) -> Finding:
     name = socket.gethostname()
     try:
         socket.gethostbyname(name)
@@ -188,22 +188,22 @@ def _host_name(_place: Place) -> Finding:
     return ok(name)
 
 
-def _proxies(_place: Place) -> Finding:
-    """A proxy that is asked for 127.0.0.1 keeps MLflow and Ray from answering."""
+def _proxies(_environment: Environment) -> Finding:
+    """Check that no proxy is used for 127.0.0.1, which would cut off MLflow and Ray."""
     proxy = os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY")
-    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if proxy and not any(name in spared for name in ("127.0.0.1", "localhost", "*")):
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if proxy and not any(name in exempt for name in ("127.0.0.1", "localhost", "*")):
         return Finding(
-            "warning", f"{proxy} is asked for this machine, too", "export NO_PROXY=127.0.0.1"
+            "warning", f"{proxy} is also used for this machine", "export NO_PROXY=127.0.0.1"
         )
-    return ok("none in the way")
+    return ok("127.0.0.1 is exempt" if proxy else "no proxy set")
 
 
-CHECKS: dict[str, Callable[[Place], Finding]] = {
+CHECKS: dict[str, Callable[[Environment], Finding]] = {
     "python": _python,
     "system": _system,
     "packages": _packages,
-    **{f"{name} works": _works(name) for name in FIRST_STEPS},
+    **{f"{name} works": _import_check(name) for name in FIRST_STEPS},
     "GPU": _gpu,
     "cores": _cores,
     "memory": _memory,

@@ -1,4 +1,4 @@
-"""What every model must keep, whoever wrote it; studies rely on it."""
+"""Invariants that every model must satisfy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.checks.finding import outcome
-from study.checks.structures import Structure, connected, water_box
+from study.checks.finding import run_check
+from study.checks.structures import Structure, build_graphs, water_box
 from study.models.config import Network
 from study.models.potential import Potential
 
-SAME = 1e-8
-"""Largest difference of float64 results that ought to be equal, relative to their size."""
+TOLERANCE = 1e-8
+"""Largest relative difference of float64 results that should be equal."""
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """The model under examination.
+    """The model to check.
 
     Args:
-        build: makes it anew.
-        settings: what it is built with.
-        model: in float64, with no part idle.
-        water: a structure to look at.
+        build: builds a new model.
+        settings: its settings.
+        model: a model in float64 without very small weights.
+        water: a structure to predict.
     """
 
     build: Callable[[], Potential]
@@ -37,12 +37,12 @@ class ModelUnderTest:
     water: Structure
 
     def graph(self, *structures: Structure) -> Batch:
-        """Structures as one batch, connected within the model's cutoff."""
-        graphs = connected(structures, self.settings.cutoff)
+        """Collate structures into one batch with edges up to the model's cutoff."""
+        graphs = build_graphs(structures, self.settings.cutoff)
         return graphs.gather(torch.arange(len(graphs)))
 
     def predict(self, *structures: Structure) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies, forces and vectors."""
+        """Predict energies (G,), forces (N, 3) and vectors (N, 3) of structures."""
         graph = self.graph(*structures)
         predicted = self.model(graph)
         return (
@@ -55,8 +55,13 @@ class ModelUnderTest:
 def _shapes(subject: ModelUnderTest) -> str:
     energy, forces, vectors = subject.predict(subject.water, subject.water)
     atoms = 2 * len(subject.water.numbers)
-    got, asked = [tuple(t.shape) for t in (energy, forces, vectors)], [(2,), (atoms, 3), (atoms, 3)]
-    return "" if got == asked else f"energies, forces and vectors must be {asked}, but got {got}"
+    shapes, expected = (
+        [tuple(t.shape) for t in (energy, forces, vectors)],
+        [(2,), (atoms, 3), (atoms, 3)],
+    )
+    if shapes == expected:
+        return ""
+    return f"energies, forces and vectors must be {expected}, but got {shapes}"
 
 
 def _finite(subject: ModelUnderTest) -> str:
@@ -149,7 +154,7 @@ def _cutoff(subject: ModelUnderTest) -> str:
     reach, step = subject.settings.cutoff, 1e-7
 
     def at(distance: float) -> tuple[Tensor, Tensor]:
-        # The far atom has no other neighbour, so nothing else changes.
+        # The distant atom has one neighbour, so nothing else changes.
         positions = np.array([[0, 0, 0], [-0.9, 0, 0], [distance, 0, 0]])
         numbers = np.array([8, 1, 8], np.uint8)
         return subject.predict(Structure(numbers, positions, 3 * reach * np.eye(3)))[:2]
@@ -176,7 +181,7 @@ def _marks(subject: ModelUnderTest) -> str:
 
 
 def _training(subject: ModelUnderTest) -> str:
-    """Second derivatives must exist, and reach every head."""
+    """Check that second derivatives exist, and that gradients reach every head."""
     model, graph = subject.model, subject.graph(subject.water)
     model.train()
     predicted = model(graph)
@@ -184,10 +189,10 @@ def _training(subject: ModelUnderTest) -> str:
     (loss + model.vectors(graph).square().sum()).backward()
     heads = tuple(f"{head}." for head in model.heads)
     weights = [item for item in model.named_parameters() if item[0].startswith(heads)]
-    idle = [name for name, weight in weights if weight.grad is None]
+    without_gradient = [name for name, weight in weights if weight.grad is None]
     model.zero_grad()
     model.eval()
-    return f"no gradient reaches {', '.join(idle)}" if idle else ""
+    return f"no gradient reaches {', '.join(without_gradient)}" if without_gradient else ""
 
 
 def _seeds(subject: ModelUnderTest) -> str:
@@ -201,7 +206,7 @@ def _seeds(subject: ModelUnderTest) -> str:
     return ""
 
 
-def _silence(subject: ModelUnderTest) -> str:
+def _zero_init(subject: ModelUnderTest) -> str:
     model = subject.build()
     model.load_state_dict(subject.model.state_dict())
     model.double().eval().zero_init_readout()
@@ -213,7 +218,7 @@ def _silence(subject: ModelUnderTest) -> str:
 
 CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "shapes": _shapes,
-    "finite for strange structures": _finite,
+    "finite for unusual structures": _finite,
     "forces are the negative gradient": _gradient,
     "translations change nothing": _translations,
     "periodic images are the same atoms": _images,
@@ -221,23 +226,23 @@ CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "rotations turn forces and vectors": _rotations,
     "energies are extensive": _supercell,
     "frames of a batch do not mix": _batches,
-    "elements are told apart": _species,
+    "elements are distinguished": _species,
     "smooth at the cutoff": _cutoff,
-    "masked atoms are told apart": _marks,
+    "masked atoms are distinguished": _marks,
     "energies and forces can be trained on": _training,
     "seeds decide the initial weights": _seeds,
-    "heads can be silenced": _silence,
+    "heads can be zero-initialized": _zero_init,
 }
 
 ONLY_IF = {
     "forces are the negative gradient": "conservative",
     "rotations turn forces and vectors": "equivariant",
 }
-"""Checks of what a model may declare not to have."""
+"""Checks of symmetries that a model may declare not to have."""
 
 
 def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple[str, str]]:
-    """Name of every check of a model, and what is wrong; empty if nothing is."""
+    """Run all checks of a model; yield the name and the problem of each, empty if it passed."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         subject = ModelUnderTest(
@@ -245,11 +250,11 @@ def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple
         )
         for name, check in CHECKS.items():
             if getattr(subject.model, ONLY_IF.get(name, "heads")):
-                yield name, outcome(check, subject)
+                yield name, run_check(check, subject)
 
 
 def _randomize_small_weights(build: Callable[[], Potential]) -> Potential:
-    """A model none of whose weights is so small that what it does could not be seen."""
+    """Build a float64 model, and randomize weights too small for an effect to be measured."""
     model = build().double().eval()
     with torch.no_grad():
         for weights in model.parameters():
@@ -266,6 +271,6 @@ def _difference(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str
     for name, one, other in zip(("energy", "forces", "vectors"), got, expected, strict=True):
         size = max(1.0, float(other.abs().max()))
         apart = float((one - other).abs().max())
-        if not apart <= SAME * size:
+        if not apart <= TOLERANCE * size:
             return f"{what} changes {name} by {apart:.3g}"
     return ""

@@ -1,4 +1,4 @@
-"""Checks of the folder of all results, and of the servers that a study writes to."""
+"""Checks of the results folder, and of the servers that a study uses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from study.checks.finding import GIB, Finding, Place, ok
+from study.checks.finding import GIB, Environment, Finding, ok
 from study.core.atomic_io import is_locked
+from study.core.errors import UserError
 from study.tracking.mlflow_sql import count_runs
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "fuse.sshfs", "9p")
-"""File systems of other machines, on which a database file loses locks."""
+"""Network file systems, on which the locks of a database file are unreliable."""
 
 
-def _disk(place: Place) -> Finding:
-    free = shutil.disk_usage(place.nearest).free / GIB
+def _disk(environment: Environment) -> Finding:
+    free = shutil.disk_usage(environment.existing_folder).free / GIB
     if free < 0.5:
         return Finding("failed", f"{free:.2f} GB free", "delete something, or choose another --out")
     if free < 5:
@@ -29,38 +30,38 @@ def _disk(place: Place) -> Finding:
     return ok(f"{free:.0f} GB free")
 
 
-def _writable(place: Place) -> Finding:
+def _writable(environment: Environment) -> Finding:
     try:
-        with _scratch(place):
-            return ok(str(place.out))
+        with _scratch(environment):
+            return ok(str(environment.out))
     except OSError as problem:
         return Finding(
             "failed",
-            f"{place.nearest}: {problem.strerror}",
+            f"{environment.existing_folder}: {problem.strerror}",
             f"chown it to {os.environ.get('USER', 'yourself')}, or choose another --out",
         )
 
 
-def _owner(place: Place) -> Finding:
-    """Another user's files cannot be continued."""
-    strange = [
+def _owner(environment: Environment) -> Finding:
+    """Check that all results are writable: studies of other users cannot be resumed."""
+    foreign = [
         path
         for folder in ("", "data", "work", "studies")
-        for path in (place.out / folder).glob("*")
+        for path in (environment.out / folder).glob("*")
         if not os.access(path, os.W_OK)
     ]
-    if strange:
+    if foreign:
         return Finding(
             "failed",
-            f"{len(strange)} of other users, such as {strange[0]}",
-            f"chown -R $USER {place.out}, or choose another --out",
+            f"{len(foreign)} files of other users, such as {foreign[0]}",
+            f"chown -R $USER {environment.out}, or choose another --out",
         )
-    return ok("all yours")
+    return ok("all files are writable")
 
 
-def _sync(place: Place) -> Finding:
-    """Every epoch waits for the disk several times."""
-    with _scratch(place) as folder:
+def _sync(environment: Environment) -> Finding:
+    """Measure the time of a durable write; each epoch makes several."""
+    with _scratch(environment) as folder:
         started = time.monotonic()
         for number in range(5):
             with (folder / f"{number}.tmp").open("wb") as opened:
@@ -78,23 +79,23 @@ def _sync(place: Place) -> Finding:
     return ok(f"{1000 * each:.1f} ms per file")
 
 
-def _locks(place: Place) -> Finding:
+def _locks(environment: Environment) -> Finding:
     from filelock import FileLock
 
-    with _scratch(place) as folder, FileLock(folder / "lock"):
-        holds = is_locked(folder / "lock")
-    if not holds:
+    with _scratch(environment) as folder, FileLock(folder / "lock"):
+        works = is_locked(folder / "lock")
+    if not works:
         return Finding(
             "failed",
-            "a lock does not keep others away; two drivers could run one study",
+            "file locking does not work; two drivers could run one study",
             "mount the file system with locks (NFS: without `nolock`), or choose another --out",
         )
-    return ok("hold")
+    return ok("file locking works")
 
 
-def _file_system(place: Place) -> Finding:
-    kind = _kind_of_mount(place.nearest)
-    if kind in NETWORK and not place.tracking_uri:
+def _file_system(environment: Environment) -> Finding:
+    kind = _kind_of_mount(environment.existing_folder)
+    if kind in NETWORK and not environment.tracking_uri:
         return Finding(
             "warning",
             f"{kind}: MLflow's database file would be on a network share",
@@ -104,20 +105,21 @@ def _file_system(place: Place) -> Finding:
 
 
 def _kind_of_mount(path: Path) -> str:
-    """Type of the file system of a path, by the longest mount point above it; or empty."""
+    """File system type of a path, by its nearest mount point; empty if unknown."""
     try:
         lines = Path("/proc/mounts").read_text().splitlines()
     except OSError:
         return ""
     mounts = {Path(line.split()[1]): line.split()[2] for line in lines}
-    here = path.resolve()
-    return next(mounts[above] for above in (here, *here.parents) if above in mounts)
+    resolved = path.resolve()
+    folders = (resolved, *resolved.parents)
+    return next(mounts[folder] for folder in folders if folder in mounts)
 
 
-def _database(place: Place) -> Finding:
-    path = place.out / "mlflow.db"
-    if place.tracking_uri or not path.exists():
-        return ok("not there yet" if not place.tracking_uri else "not used")
+def _database(environment: Environment) -> Finding:
+    path = environment.out / "mlflow.db"
+    if environment.tracking_uri or not path.exists():
+        return ok("not there yet" if not environment.tracking_uri else "not used")
     try:
         count = count_runs(path)
     except sqlite3.Error as problem:
@@ -129,97 +131,98 @@ def _database(place: Place) -> Finding:
     return ok(f"{count} runs")
 
 
-def _tracking(place: Place) -> Finding:
-    uri = place.tracking_uri
+def _tracking(environment: Environment) -> Finding:
+    uri = environment.tracking_uri
     if uri is None or not uri.startswith("http"):
         return ok("database in --out" if uri is None else "database")
     from urllib.request import urlopen
 
     try:
         with urlopen(f"{uri.rstrip('/')}/health", timeout=4) as answer:
-            return ok(f"answers {answer.status}")
+            return ok(f"responds with status {answer.status}")
     except (OSError, ValueError) as problem:
         return Finding("failed", f"{uri}: {problem}", "start `mlflow server` there, or correct it")
 
 
-def _cluster(place: Place) -> Finding:
-    if place.address is None:
+def _cluster(environment: Environment) -> Finding:
+    if environment.address is None:
         return ok("this machine")
-    host, _, port = place.address.removeprefix("ray://").rpartition(":")
+    host, _, port = environment.address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=4).close()
     except (OSError, ValueError) as problem:
         return Finding(
-            "failed", f"{place.address}: {problem}", "`ray start --head --port 6379` there"
+            "failed", f"{environment.address}: {problem}", "`ray start --head --port 6379` there"
         )
-    return ok(f"{place.address} answers")
+    return ok(f"{environment.address} responds")
 
 
-def _clock(place: Place) -> Finding:
-    with _scratch(place) as folder:
+def _clock(environment: Environment) -> Finding:
+    with _scratch(environment) as folder:
         file = folder / "now"
         file.touch()
-        apart = file.stat().st_mtime - time.time()
+        offset = file.stat().st_mtime - time.time()
     if time.time() < 1.75e9:
         return Finding("failed", time.strftime("%Y-%m-%d"), "set the clock: timedatectl")
-    if abs(apart) > 5:
+    if abs(offset) > 5:
         return Finding(
-            "warning", f"the file server's clock is {apart:+.0f} s off", "run NTP on both machines"
+            "warning", f"the file server's clock is {offset:+.0f} s off", "run NTP on both machines"
         )
     return ok(time.strftime("%Y-%m-%d %H:%M %Z"))
 
 
-def _stale(place: Place) -> Finding:
-    """Studies that ended without being done."""
-    from study.core.errors import UserError
+def _stale(environment: Environment) -> Finding:
+    """Find studies that were interrupted or failed."""
     from study.planning.study_state import study_state
 
-    open_ones = []
-    for file in sorted(place.out.glob("studies/*/study.json")):
+    unfinished = []
+    for file in sorted(environment.out.glob("studies/*/study.json")):
         try:
-            if study_state(place.out, file.parent.name).word in ("interrupted", "failed"):
-                open_ones.append(file.parent.name)
+            if study_state(environment.out, file.parent.name).word in ("interrupted", "failed"):
+                unfinished.append(file.parent.name)
         except UserError:
             continue
-    if open_ones:
+    if unfinished:
         return Finding(
             "warning",
-            f"not finished: {', '.join(open_ones)}",
-            f"python -m study.status {open_ones[0]} --out {place.out}",
+            f"not finished: {', '.join(unfinished)}",
+            f"python -m study.status {unfinished[0]} --out {environment.out}",
         )
     return ok("none")
 
 
-def _leftovers(place: Place) -> Finding:
-    """Temporary files of writes that a crash has cut off."""
+def _leftovers(environment: Environment) -> Finding:
+    """Find temporary files left by writes that a crash interrupted."""
     hour_ago = time.time() - 3600
-    found = [
+    leftovers = [
         path
         for pattern in ("work/*/.*.tmp", "studies/*/.*.tmp", "data/*.partial")
-        for path in place.out.glob(pattern)
+        for path in environment.out.glob(pattern)
         if path.stat().st_mtime < hour_ago
     ]
-    if found:
+    if leftovers:
         return Finding(
-            "warning", f"{len(found)}, such as {found[0]}", f"rm -r {found[0]} and the like"
+            "warning",
+            f"{len(leftovers)}, such as {leftovers[0]}",
+            f"rm -r {leftovers[0]} and the like",
         )
     return ok("none")
 
 
 @contextmanager
-def _scratch(place: Place) -> Iterator[Path]:
-    """A folder of our own where the results are, or would be."""
-    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=place.nearest))
+def _scratch(environment: Environment) -> Iterator[Path]:
+    """Make a temporary folder in the results folder, or where it would be."""
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=environment.existing_folder))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-CHECKS: dict[str, Callable[[Place], Finding]] = {
+CHECKS: dict[str, Callable[[Environment], Finding]] = {
     "disk": _disk,
     "results writable": _writable,
-    "results yours": _owner,
+    "ownership": _owner,
     "disk latency": _sync,
     "file locks": _locks,
     "file system": _file_system,

@@ -1,4 +1,4 @@
-"""Small structures on which models are checked."""
+"""Small structures on which models and tasks are checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Structure:
-    """Water in a small skewed cell.
+    """One structure in a periodic cell.
 
     Args:
         numbers: (N,) atomic numbers.
@@ -31,8 +31,8 @@ class Structure:
     cell: Array
 
 
-def connected(structures: Sequence[Structure], cutoff: float) -> GraphSet:
-    """Structures without labels as graphs in float64."""
+def build_graphs(structures: Sequence[Structure], cutoff: float) -> GraphSet:
+    """Build float64 graphs of structures, with zero labels."""
     sizes = [len(structure.numbers) for structure in structures]
     frames = Frames(
         numbers=np.concatenate([structure.numbers for structure in structures]),
@@ -47,11 +47,11 @@ def connected(structures: Sequence[Structure], cutoff: float) -> GraphSet:
 
 
 def water_box(seed: int) -> Structure:
-    """Eight molecules, randomly turned on a jittered lattice."""
+    """Place eight water molecules, randomly rotated, on a jittered lattice in a skewed cell."""
     rng = np.random.default_rng(seed)
     cell = np.array([[6.4, 0, 0], [1.9, 6.5, 0], [-1.4, 1.7, 6.6]])
     molecule = np.array([[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]])
     sites = np.array(list(itertools.product((0, 0.5), repeat=3))) @ cell
-    turned = [molecule @ np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in sites]
-    positions = np.concatenate(sites[:, None] + rng.uniform(-0.2, 0.2, (8, 1, 3)) + turned)
+    rotated = [molecule @ np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in sites]
+    positions = np.concatenate(sites[:, None] + rng.uniform(-0.2, 0.2, (8, 1, 3)) + rotated)
     return Structure(np.tile(np.array([8, 1, 1], np.uint8), 8), positions, cell)

@@ -1,4 +1,4 @@
-"""What every pretraining task must keep, whoever wrote it; studies rely on it."""
+"""Invariants that every pretraining task must satisfy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from study.checks.finding import outcome
-from study.checks.structures import connected, water_box
+from study.checks.finding import run_check
+from study.checks.structures import build_graphs, water_box
 from study.core.seeding import seeded
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
@@ -17,26 +17,26 @@ from study.models.config import EGNN
 from study.models.potential import Potential
 from study.tasks.task import Task
 
-CHOSEN = torch.tensor([2, 0])
+BATCH = torch.tensor([2, 0])
 CUTOFF = 3.4
 
 
 @dataclass(frozen=True)
 class TaskUnderTest:
-    """The task under examination.
+    """The task to check.
 
     Args:
-        build: makes it over graphs.
-        graphs: water.
+        build: builds it for a set of graphs.
+        graphs: frames of water.
     """
 
     build: Callable[[GraphSet], Task]
     graphs: GraphSet
 
     def loss(self, seed: int, graphs: GraphSet | None = None) -> Tensor:
-        """Of two frames, for a new model in training."""
+        """Compute the loss () of two frames for a new model in training mode."""
         task = self.build(graphs or self.graphs)
-        return task.loss(_model().train(), CHOSEN, seeded(seed))
+        return task.loss(_model().train(), BATCH, seeded(seed))
 
 
 def _model() -> Potential:
@@ -63,7 +63,7 @@ def _generator(subject: TaskUnderTest) -> str:
 
 def _body(subject: TaskUnderTest) -> str:
     model = _model().train()
-    subject.build(subject.graphs).loss(model, CHOSEN, seeded(1)).backward()  # type: ignore[no-untyped-call]
+    subject.build(subject.graphs).loss(model, BATCH, seeded(1)).backward()  # type: ignore[no-untyped-call]
     heads = tuple(f"{head}." for head in model.heads)
     body = [weights for name, weights in model.named_parameters() if not name.startswith(heads)]
     if any(weights.grad is not None and weights.grad.any() for weights in body):
@@ -95,28 +95,28 @@ def _frames(subject: TaskUnderTest) -> str:
 def _validation(subject: TaskUnderTest) -> str:
     task = subject.build(subject.graphs)
     batches = list(torch.arange(len(subject.graphs)).split(2))  # type: ignore[no-untyped-call]
-    found, again = (task.evaluate(_model().eval(), batches, seeded(3)) for _ in range(2))
-    if task.criterion not in found or not all(
-        map(torch.isfinite, map(torch.tensor, found.values()))
+    metrics, again = (task.evaluate(_model().eval(), batches, seeded(3)) for _ in range(2))
+    if task.criterion not in metrics or not all(
+        map(torch.isfinite, map(torch.tensor, metrics.values()))
     ):
-        return f"must give finite metrics, `{task.criterion}` among them, but got {found}"
-    if found != again:
-        return f"equal generators must give equal metrics, but got {found} and {again}"
+        return f"must give finite metrics, `{task.criterion}` among them, but got {metrics}"
+    if metrics != again:
+        return f"equal generators must give equal metrics, but got {metrics} and {again}"
     return ""
 
 
 CHECKS: dict[str, Callable[[TaskUnderTest], str]] = {
     "the loss is a finite number": _loss,
-    "the generator decides all that is random": _generator,
-    "the body of a model learns from it": _body,
+    "all randomness comes from the generator": _generator,
+    "gradients reach the body of a model": _body,
     "it reads no labels": _labels,
-    "it leaves the frames as they are": _frames,
-    "validation is a finite number": _validation,
+    "it does not change the frames": _frames,
+    "validation metrics are finite": _validation,
 }
 
 
 def examine(build: Callable[[GraphSet], Task]) -> Iterator[tuple[str, str]]:
-    """Name of every check of a task, and what is wrong; empty if nothing is."""
-    graphs = connected([water_box(seed) for seed in range(4)], CUTOFF)
+    """Run all checks of a task; yield the name and the problem of each, empty if it passed."""
+    graphs = build_graphs([water_box(seed) for seed in range(4)], CUTOFF)
     for name, check in CHECKS.items():
-        yield name, outcome(check, TaskUnderTest(build, graphs))
+        yield name, run_check(check, TaskUnderTest(build, graphs))

@@ -1,7 +1,7 @@
-"""Every write that must survive a crash goes through here.
+"""Atomic, durable file writes, which survive a crash at any point.
 
-A reader sees the whole old file or the whole new one: content goes to a temporary file in the
-same folder, is forced to disk, and takes the final name by an atomic rename.
+A reader sees either the complete old file or the complete new one: content is written to a
+temporary file in the same folder, flushed to disk, and renamed atomically.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 class DamagedFileError(Exception):
-    """A file is missing or is not what was written."""
+    """A file is missing or its content differs from what was written."""
 
 
 class Disk:
-    """The steps that durable writes consist of; tests replace `disk` by one that fails."""
+    """The system calls of durable writes; tests replace `disk` by one that fails."""
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder in one that exists."""
+        """Make a folder whose parent exists."""
         path.mkdir(exist_ok=True)
 
     def create(self, path: Path) -> int:
@@ -45,21 +45,21 @@ class Disk:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if path.exists():
                 return descriptor
-            # Before it was locked, another process took it for an abandoned one.
+            # Before it was locked, another process deleted it as an abandoned file.
             os.close(descriptor)
 
     def fill(self, path: Path, writer: Callable[[Path], object]) -> None:
-        """Give a file its content."""
+        """Write the content of a file."""
         writer(path)
 
     def append(self, path: Path, length: int, content: bytes) -> None:
-        """Cut a file off after `length` bytes and add content."""
+        """Truncate a file to `length` bytes and append content."""
         with path.open("ab") as opened:
             opened.truncate(length)
             opened.write(content)
 
     def sync(self, path: Path) -> None:
-        """Force a file's content, or a folder's list of names, to disk."""
+        """Flush the content of a file, or the entries of a folder, to disk."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -67,11 +67,11 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file or folder another name, atomically."""
+        """Rename a file or folder atomically."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Delete a file or a folder with all that it holds."""
+        """Delete a file, or a folder with its content."""
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -82,7 +82,7 @@ disk = Disk()
 
 
 def write_with(path: Path, writer: Callable[[Path], object]) -> None:
-    """Let `writer` fill a temporary file, then give it the name `path` atomically."""
+    """Let `writer` write a temporary file, then rename it to `path` atomically."""
     make_folder(path.parent)
     _remove_abandoned(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -99,7 +99,7 @@ def write_with(path: Path, writer: Callable[[Path], object]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and all above it, unless they are there."""
+    """Make a folder and its parents if they do not exist."""
     if not path.is_dir():
         make_folder(path.parent)
         disk.make_folder(path)
@@ -107,25 +107,25 @@ def make_folder(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a finished file or folder its final name; it replaces a file that has it."""
+    """Rename a file or folder durably; an existing file of that name is replaced."""
     disk.rename(source, target)
     disk.sync(target.parent)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder that is no longer needed, if it is there."""
+    """Delete a file or folder if it exists."""
     if path.exists():
         disk.remove(path)
 
 
 def discard(path: Path, instead: str) -> None:
-    """Delete a damaged file and tell the user what happens instead of reading it."""
+    """Delete a damaged file and log what happens instead of reading it."""
     logger.warning("%s: damaged; %s", path, instead)
     remove(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file atomically."""
+    """Write a file atomically."""
     write_with(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -135,7 +135,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_hashed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
-    """Write `<stem>-<hash><suffix>` atomically; the name tells whether the content is whole."""
+    """Write `<stem>-<hash><suffix>` atomically; the hash in the name verifies the content."""
     path = folder / f"{stem}-{_hash(content)}{suffix}"
     write_bytes(path, content)
     return path
@@ -150,7 +150,7 @@ def read_hashed(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as problem:
-        # Others, such as too many open files, say nothing about this one.
+        # Other errors, such as too many open files, do not mean that this file is damaged.
         if problem.errno not in (errno.ENOENT, errno.EIO):
             raise
         raise DamagedFileError(f"{path}: cannot be read ({problem.strerror})") from None
@@ -160,18 +160,18 @@ def read_hashed(path: Path) -> bytes:
 
 
 def owned_by_current_user(path: Path) -> bool:
-    """Whether a file or folder belongs to the user of this process, and so does a link to it."""
+    """Whether a path and, if it is a link, its target belong to the user of this process."""
     return path.exists() and {path.stat().st_uid, path.lstat().st_uid} == {os.geteuid()}
 
 
 def append_json(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line with its own hash, and force it to disk.
+    """Append a JSON line with its own hash, and flush it to disk.
 
-    A torn last line, left by a crash in the middle of an earlier append, is cut off first.
+    An incomplete last line, left by a crash during an earlier append, is removed first.
     """
     line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode() + b"\n"
     make_folder(path.parent)
-    length = _length_of_whole_lines(path)
+    length = _length_of_complete_lines(path)
     disk.append(path, length, line)
     disk.sync(path)
     if not length:
@@ -179,9 +179,9 @@ def append_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a journal; of damaged ones the user is told.
+    """Read all complete lines of a journal; damaged ones are skipped with a warning.
 
-    A torn last line was never acknowledged, and is left out.
+    An incomplete last line was never acknowledged, and is skipped silently.
     """
     if not path.exists():
         return []
@@ -219,7 +219,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds a lock file; asks for a shared lock, for a moment."""
+    """Whether some process holds a lock file, tested by a momentary shared lock."""
     try:
         with path.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -234,7 +234,7 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _length_of_whole_lines(path: Path) -> int:
+def _length_of_complete_lines(path: Path) -> int:
     if not path.exists():
         return 0
     with path.open("rb") as opened:
@@ -246,7 +246,7 @@ def _length_of_whole_lines(path: Path) -> int:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete temporary files of processes that were killed: nobody holds their locks."""
+    """Delete temporary files whose locks nobody holds, because their writers were killed."""
     for path in folder.glob(".*.tmp"):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,12 +8,12 @@ SYMBOLS = (  # noqa: SIM905 - a table reads better as text
     "Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm "
     "Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
 ).split()
-"""By atomic number, from 1."""
+"""Element symbols; the first has atomic number 1."""
 
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
 
 MASSES = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999}
-"""Atomic number → u."""
+"""Atomic masses by atomic number, u."""
 
 # fmt: off
 RADII = (  # pm, by atomic number: single-bond covalent radii, doi:10.1002/chem.200800987, table 1.

@@ -1,4 +1,4 @@
-"""What the user is told when something cannot go on."""
+"""Errors that are shown to the user as they are, and the exit codes of commands."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend: shown as it is, one line per problem, exit code 2.
+    """An error the user can fix: printed one line per problem, exit code 2.
 
     Args:
-        problems: one line each, naming place, rule, value and the way out.
+        problems: one line each, with place, rule, value and fix.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -36,9 +36,9 @@ def show_any_text() -> None:
 
 
 class MachineError(Exception):
-    """Something that this machine lacks or refuses: shown as it is, exit code 71.
+    """An error of this machine, such as a missing GPU: printed as it is, exit code 71.
 
-    What was written before it stays, and the same command goes on from there.
+    Results written before it stay, and a rerun resumes from them.
     """
 
 
@@ -47,26 +47,26 @@ MACHINE_FAULT = 71
 
 
 def os_error_message(problem: OSError) -> str:
-    """What the system refused to do, and with which file, in a line."""
+    """Describe an error of the operating system in one line: file and reason."""
     place = f"{problem.filename}: " if problem.filename else ""
     return f"{place}{problem.strerror or problem}"
 
 
 def one_line(problem: Exception) -> str:
-    """Kind and message of what code of others has raised."""
+    """Describe any exception in one line: type and message."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:
-    """Do what a command line asks for; what the user can mend goes to the standard error.
+    """Run a command, print its errors to stderr, and return the exit code.
 
     Args:
-        command: does it, and may have an exit code of its own.
-        interrupted: what Ctrl-C leaves to say.
+        command: the command; it may return an exit code.
+        interrupted: message to print on Ctrl-C.
 
     Returns:
-        That of the command or 0, 2 for something the user can mend, 71 for a fault of this machine,
-        130 for Ctrl-C.
+        The code of the command or 0; 2 for a `UserError`, 71 for an error of this machine, 130 for
+        Ctrl-C.
     """
     show_any_text()
     try:

@@ -1,4 +1,4 @@
-"""What a structure can be labelled with besides energy and forces, each with its unit."""
+"""Labels of whole structures besides energy and forces, with their units."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Property:
-    """A number that belongs to a whole structure.
+    """A scalar property of a whole structure.
 
     Args:
-        unit: it is stored, learned and reported in.
-        meaning: in words.
-        extensive: two copies far apart have twice the value, so atoms add up to it.
+        unit: unit in which it is stored, learned and reported.
+        meaning: description in words.
+        extensive: whether it is a sum over atoms: two distant copies have twice the value.
     """
 
     unit: str
@@ -36,11 +36,11 @@ PROPERTIES = {
     "interaction_energy": Property("eV", "energy of a dimer less that of its monomers"),
     "charge": Property("e", "total charge", extensive=True),
     "multiplicity": Property("1", "spin multiplicity, 2S + 1"),
-    "part": Property("1", "place in the published split: 0 trains, 1 validates, 2 tests"),
+    "part": Property("1", "part of the published split: 0 training, 1 validation, 2 test"),
 }
-"""By name; the first twelve are QM9's targets (doi:10.1038/sdata.2014.22, table 3)."""
+"""Properties by name; the first twelve are QM9's targets (doi:10.1038/sdata.2014.22, table 3)."""
 
 GIVEN = ("charge", "multiplicity", "part")
-"""What is not learned."""
+"""Properties that are inputs or metadata, not targets."""
 
 TARGETS = tuple(name for name in PROPERTIES if name not in GIVEN)

@@ -1,4 +1,4 @@
-"""What a result depends on besides its settings: code, packages, machine."""
+"""Provenance of results: code version, packages, and hardware."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ PACKAGES = (
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
 
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs that torch can use here, found without importing it."""
+    """Names of the NVIDIA GPUs that torch can use, determined without importing it."""
     if version("torch").endswith("+cpu"):
         return ()
     names = nvidia_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return names
-    chosen = [place for place in visible.split(",") if place.strip() not in ("", "-1")]
-    return names[: len(chosen)]
+    indices = [index for index in visible.split(",") if index.strip() not in ("", "-1")]
+    return names[: len(indices)]
 
 
 @cache
 def nvidia_gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs that the driver knows, whether torch can use them or not."""
+    """Names of the NVIDIA GPUs of this machine, whether torch can use them or not."""
     return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
 def gpu_use() -> str:
-    """Mean load and memory in use of the GPUs that torch can use here; or empty."""
+    """Mean utilization and memory in use of all visible GPUs, for display; empty without GPUs."""
     if not gpus():
         return ""
     query = "--query-gpu=utilization.gpu,memory.used,memory.total"
@@ -65,7 +65,7 @@ def gpu_use() -> str:
 
 @cache
 def hardware() -> dict[str, Any]:
-    """This machine in a few words and numbers."""
+    """CPU, memory, GPUs, system and Python of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),
@@ -79,19 +79,19 @@ def hardware() -> dict[str, Any]:
 
 @cache
 def packages() -> dict[str, str]:
-    """Installed versions of what decides or records the numbers."""
-    found = {}
+    """Installed versions of the packages that produce or record results."""
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            versions[name] = "missing"
+    return versions
 
 
 @cache
 def git_commit() -> str:
-    """Commit of the working tree, with "+changes" if it has uncommitted ones; or "unknown"."""
+    """Git commit of this package, with "+changes" if there are uncommitted ones; or "unknown"."""
     here = str(Path(__file__).parent)
     commit = _output("git", "-C", here, "rev-parse", "HEAD")
     if not commit:
@@ -101,7 +101,7 @@ def git_commit() -> str:
 
 
 def _processor() -> str:
-    """The processor's name; Linux keeps it in /proc alone."""
+    """Name of the CPU; on Linux only /proc/cpuinfo has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

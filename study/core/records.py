@@ -1,7 +1,7 @@
-"""What a study leaves behind: the names and units that tracking writes and analysis reads.
+"""Records of a study: the names and units that tracking writes and analysis reads.
 
-MLflow holds one experiment per study. In it one parent run is the study itself, and each
-piece of work (a pretraining, or a trial's finetuning) is a child run, found by its key.
+MLflow holds one experiment per study. Its parent run is the study itself, and each job (a
+pretraining, or a trial's finetuning) is a child run, identified by its key.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from study.core.hashing import digest
 from study.core.properties import PROPERTIES, TARGETS
 
 RESULT = "result.json"
-"""In the folder of work, which it makes finished."""
-
+"""File in the folder of a job that marks it as finished."""
 
 StageName = Literal["pretrain", "finetune"]
 
 Status = Literal["completed", "stopped", "diverged", "failed"]
 
 FINAL_STATUSES = ("completed", "stopped", "diverged")
-"""How work ends that another run of the study does not try again."""
+"""Statuses of jobs that a rerun of the study does not try again."""
 
 SCHEMA_VERSION = 1
-"""Raised when a column or tag changes its name or meaning."""
+"""Version of columns and tags, raised when one changes its name or meaning."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,11 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a piece of work ended.
+    """How a job ended.
 
     Args:
         status: completed (all epochs), stopped (early, by the scheduler), diverged or failed.
-        reason: why it did not complete, in words; empty if it did.
+        reason: why it did not complete; empty if it did.
         metrics: final metrics, such as `test_force_rmse`; see `METRICS`.
         facts: hashes, counts and hardware, for tags.
     """
@@ -105,15 +104,21 @@ PROPERTY_METRICS = {
 PROPERTY_METRICS |= {
     "val_frame_energy_mae": ("eV", "validation energy error, mean absolute per frame"),
     "test_frame_energy_mae": ("eV", "test energy error, mean absolute per frame"),
-    "trivial_frame_energy_mae": ("eV", "the same of the training mean or a sum over elements"),
-    "trivial_energy_mae": ("eV/atom", "the same, per atom"),
+    "trivial_frame_energy_mae": (
+        "eV",
+        "test energy error per frame of the training mean or a sum over elements",
+    ),
+    "trivial_energy_mae": (
+        "eV/atom",
+        "test energy error per atom of the training mean or a sum over elements",
+    ),
 }
-"""The same of what is learned in place of energy and forces; a study has those of its own."""
+"""Metric → (unit, meaning) of scalar targets; a study has those of its own target."""
 
 METRICS |= PROPERTY_METRICS
 
 COST_METRICS = ("seconds", "cpu_seconds", "flops", "energy_joule")
-"""Metrics that tell what a stage has cost so far; some machines do not tell all."""
+"""Metrics of the cost of a stage so far; some machines cannot measure all of them."""
 
 
 class Tag:
@@ -122,11 +127,11 @@ class Tag:
     KIND = "study.kind"
     """study, pretrain, trial, or audit: a trial that was stopped early, finished afterwards."""
     KEY = "study.key"
-    """Content hash of the piece of work; for the parent, of the study's name and id."""
+    """Content hash of the job; for the parent run, of the study's name and id."""
     NUMBER = "study.number"
-    """Trial's place in the plan, from 0."""
+    """Number of the trial in the plan, from 0."""
     EXEMPT = "study.exempt"
-    """True if early stopping spares the trial, because others are judged by it; else False."""
+    """True if the trial is exempt from early stopping, because it is a reference; else False."""
     PRETRAINING = "study.pretraining"
     """Key of the pretraining that a trial started from; absent from scratch."""
     WHOLE = "study.whole"
@@ -136,7 +141,7 @@ class Tag:
     REASON = "study.reason"
     """Why it did not complete."""
     SCHEMA = "study.schema"
-    """`SCHEMA_VERSION`."""
+    """Value of `SCHEMA_VERSION`."""
     DATA = "study.data_hash"
     SPLIT = "study.split_hash"
     CODE = "study.code_version"
@@ -152,18 +157,17 @@ class Tag:
     """URI of the best model, once it is logged; parent run only."""
     PROFILE = "study.profile"
     WARNING = "study.warning"
-    """What may make errors too low: weights to start from that may have seen test frames; parent
-    run only."""
+    """Possible leakage: pretrained weights that may have seen test frames; parent run only."""
     QUESTION = "study.question"
     NOTE = "mlflow.note.content"
-    """A description, in Markdown, that MLflow's pages show."""
+    """Description in Markdown, which MLflow's pages show."""
 
 
 def load_result(folder: Path) -> dict[str, Any] | None:
-    """What `result.json` says; none if it or the weights that it names are damaged or not there.
+    """Read `result.json`; None if it or the weights that it names are missing or damaged.
 
     Raises:
-        OSError: if the file is there and cannot be read.
+        OSError: if the file exists but cannot be read.
     """
     try:
         value = json.loads((folder / RESULT).read_bytes())
@@ -180,17 +184,17 @@ def load_result(folder: Path) -> dict[str, Any] | None:
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Settings by dotted name."""
-    found: list[tuple[str, Any]] = []
+    """Flatten nested settings to pairs of dotted name and value."""
+    flattened: list[tuple[str, Any]] = []
     for name, value in settings.items():
         if isinstance(value, dict):
-            found += flatten(value, f"{prefix}{name}.")
+            flattened += flatten(value, f"{prefix}{name}.")
         else:
-            found.append((f"{prefix}{name}", value))
-    return found
+            flattened.append((f"{prefix}{name}", value))
+    return flattened
 
 
 def without_password(uri: str) -> str:
-    """A tracking URI that may be shown and stored."""
+    """Remove user and password from a tracking URI, so that it may be shown and stored."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri

@@ -1,4 +1,4 @@
-"""What ends a study before it is done: Ctrl-C, a scheduler's signals, a moment."""
+"""Graceful shutdown on Ctrl-C, on signals of a batch scheduler, and at a deadline."""
 
 from __future__ import annotations
 
@@ -11,90 +11,95 @@ from dataclasses import dataclass
 from types import FrameType
 
 EXIT_UNFINISHED, EXIT_INTERRUPTED = 75, 130
+"""Exit codes: stopped in time to be resumed (EX_TEMPFAIL), and interrupted by the user."""
 
-GRACE = 30.0
-"""Seconds that running work has to write its checkpoints."""
+GRACE_PERIOD = 30.0
+"""Seconds that running jobs have to write their checkpoints."""
 
-LONGEST = 366 * 86400.0
-"""Seconds: no process runs longer, and the system's timers cannot count to any year."""
+MAX_DEADLINE = 366 * 86400.0
+"""Longest time to a deadline, s: no process runs longer, and system timers are limited."""
 
-SOON = 0.05
-"""Seconds until an interrupt that was lost in a finalizer comes again."""
+RERAISE_DELAY = 0.05
+"""Seconds after which an interrupt that was lost in a finalizer is raised again."""
 
 ABORT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end the process at once when another one came before."""
+"""Signals that abort the process at once if another signal came before."""
+
 HANDLED_SIGNALS = (*ABORT_SIGNALS, signal.SIGUSR1, signal.SIGALRM)
 
 
 @dataclass
 class ShutdownRequest:
-    """Which signal came first, and what it does.
+    """The first signal that asked this process to stop, and how to stop it.
 
     Args:
-        number: of the signal; none if none came.
-        ask: lets running work end in order; without it a signal raises KeyboardInterrupt.
+        number: number of the signal; None if none came.
+        request_stop: asks running jobs to stop; without it a signal raises KeyboardInterrupt.
     """
 
     number: int | None = None
-    ask: Callable[[], None] | None = None
+    request_stop: Callable[[], None] | None = None
 
     @property
     def code(self) -> int:
-        """Exit code: SLURM's warning and the moment ask to be continued, the others do not."""
-        ends_in_time = self.number in (signal.SIGUSR1, signal.SIGALRM)
-        return EXIT_UNFINISHED if ends_in_time else EXIT_INTERRUPTED
+        """Exit code: 75 after SLURM's warning or the deadline, which expect a rerun; else 130."""
+        resumable = self.number in (signal.SIGUSR1, signal.SIGALRM)
+        return EXIT_UNFINISHED if resumable else EXIT_INTERRUPTED
 
     @contextmanager
-    def graceful_shutdown(self, ask: Callable[[], None]) -> Iterator[None]:
-        """Let a signal call `ask` first; KeyboardInterrupt follows at the end, or after `GRACE`."""
-        self.ask = ask
+    def graceful_shutdown(self, request_stop: Callable[[], None]) -> Iterator[None]:
+        """Call `request_stop` on a signal; raise KeyboardInterrupt at the end of the block.
+
+        It is raised earlier if the block takes longer than `GRACE_PERIOD` to end.
+        """
+        self.request_stop = request_stop
         try:
             yield
         finally:
-            self.ask = None
+            self.request_stop = None
         if self.number is not None:
             raise KeyboardInterrupt
 
     def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
-        """What happens at a signal."""
-        asked = self.number is not None
-        if asked and number in ABORT_SIGNALS:
-            # The same command tidies up what this leaves.
-            os.write(2, b"aborted; the same command continues the study\n")
+        """Handle a signal: stop in order at the first one, abort at a second."""
+        requested = self.number is not None
+        if requested and number in ABORT_SIGNALS:
+            # A rerun cleans up what an abort leaves behind.
+            os.write(2, b"aborted; rerun the same command to resume\n")
             os._exit(self.code)
-        if not asked:
+        if not requested:
             self.number = number
-            if self.ask is not None:
-                os.write(2, b"ending after the step under way; Ctrl-C aborts at once\n")
-                signal.setitimer(signal.ITIMER_REAL, GRACE)
-                self.ask()
+            if self.request_stop is not None:
+                os.write(2, b"stopping after the current step; press Ctrl-C again to abort\n")
+                signal.setitimer(signal.ITIMER_REAL, GRACE_PERIOD)
+                self.request_stop()
                 return
-        if not asked or number == signal.SIGALRM:
+        if not requested or number == signal.SIGALRM:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def handle_signals(seconds: float | None) -> Iterator[ShutdownRequest]:
-    """Heed the signals that end a study.
+    """Handle the signals that stop a study, until the block ends.
 
     Args:
-        seconds: from now to the moment when the study has to end; none for no such moment.
+        seconds: time until the deadline, at which SIGALRM is raised; None for no deadline.
     """
-    ending = ShutdownRequest()
-    before = {number: signal.signal(number, ending.on_signal) for number in HANDLED_SIGNALS}
-    signal.setitimer(signal.ITIMER_REAL, min(seconds or 0, LONGEST))
+    shutdown = ShutdownRequest()
+    before = {number: signal.signal(number, shutdown.on_signal) for number in HANDLED_SIGNALS}
+    signal.setitimer(signal.ITIMER_REAL, min(seconds or 0, MAX_DEADLINE))
     report = sys.unraisablehook
 
     def raise_again(problem: sys.UnraisableHookArgs) -> None:
-        """No exception can leave a finalizer that a signal has interrupted."""
+        """Repeat an interrupt that Python discarded because it was raised in a finalizer."""
         if isinstance(problem.exc_value, KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, SOON)
+            signal.setitimer(signal.ITIMER_REAL, RERAISE_DELAY)
         else:
             report(problem)
 
     sys.unraisablehook = raise_again
     try:
-        yield ending
+        yield shutdown
     finally:
         sys.unraisablehook = report
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""Units: inside eV, Å and eV/Å; every reader converts once, with these factors."""
+"""Unit conversion factors to eV, Å and eV/Å; readers convert once, when reading."""
 
 KJ_PER_MOL = 0.010364269656262174
 """eV in one kJ/mol (CODATA 2018)."""

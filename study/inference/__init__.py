@@ -1,1 +1,1 @@
-"""What trained models predict."""
+"""Predictions of trained models."""

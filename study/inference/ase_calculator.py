@@ -19,13 +19,14 @@ from study.inference.trained_model import resolve_trained_model
 
 
 class StudyCalculator(Calculator):
-    """Energy (eV) and forces (eV/Å) of the best trial of a study, or of the trial that is named.
+    """ASE calculator for energy (eV) and forces (eV/Å) of a trained model.
 
     Args:
-        model: a study's folder, a trial's folder in `work`, or a file of weights there.
+        model: a study's folder, for its best trial; a trial's folder in `work`; or a file of
+            weights there.
         device: torch device.
-        precision: float32 as in training, or float64, which long NVE runs and relaxations to
-            tiny forces need.
+        precision: float32 as in training, or float64, which long NVE runs and tightly converged
+            relaxations need.
     """
 
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 - ASE's protocol
@@ -49,9 +50,9 @@ class StudyCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Both properties at once."""
+        """Compute energy and forces together, and store them in `results`."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         assert self.atoms is not None
         ((energy, forces),) = self.potential.predict([self.atoms])
-        found: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": forces}
-        self.results = found
+        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": forces}
+        self.results = results

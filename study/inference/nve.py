@@ -1,4 +1,4 @@
-"""Dynamics at constant energy by velocity Verlet, and how steady it is."""
+"""NVE molecular dynamics by velocity Verlet, and the drift of its total energy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnergySample:
-    """Energies at one time.
+    """Energies at one step of a trajectory.
 
     Args:
         time: ps.
-        potential: eV.
-        kinetic: eV.
+        potential: potential energy, eV.
+        kinetic: kinetic energy, eV.
     """
 
     time: float
@@ -26,17 +26,17 @@ class EnergySample:
 
     @property
     def total(self) -> float:
-        """Their sum, eV."""
+        """Total energy, eV."""
         return self.potential + self.kinetic
 
 
 @dataclass(frozen=True)
 class EnergyDrift:
-    """How steady the total energy is; the drift is the slope of the line of least squares.
+    """Linear drift of the total energy, fitted by least squares, and fluctuation about it.
 
     Args:
-        drift: meV per atom and ps.
-        fluctuation: root mean square about that line, meV per atom.
+        drift: slope of the fit, meV/atom/ps.
+        fluctuation: root mean square deviation from the fit, meV/atom.
     """
 
     drift: float
@@ -44,39 +44,39 @@ class EnergyDrift:
 
 
 def thermalize(atoms: Atoms, temperature: float, seed: int) -> None:
-    """Draw Maxwell–Boltzmann velocities; the whole stays where it is.
+    """Draw Maxwell–Boltzmann velocities with zero total momentum.
 
     Args:
-        atoms: at least two.
+        atoms: at least two; their momenta are set.
         temperature: K.
-        seed: of the velocities.
+        seed: seed of the random velocities.
     """
     import numpy as np
     from ase import units
 
     masses = atoms.get_masses()[:, None]
-    drawn = np.random.default_rng(seed).normal(size=(len(atoms), 3))
-    momenta = drawn * np.sqrt(masses * units.kB * temperature)
+    normal = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+    momenta = normal * np.sqrt(masses * units.kB * temperature)
     atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())  # type: ignore[no-untyped-call]
 
 
 def temperature_of(kinetic: float, atoms: int) -> float:
-    """K, of a kinetic energy in eV, that of the centre of mass being zero: 2 E / (3 N - 3) k."""
+    """Temperature 2 E / ((3 N − 3) k), K, of a kinetic energy in eV at zero total momentum."""
     from ase import units
 
     return float(2 * kinetic / ((3 * atoms - 3) * units.kB))
 
 
-def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[EnergySample]:
-    """Move atoms by velocity Verlet (doi:10.1063/1.442716), from the velocities that they have.
+def run_nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[EnergySample]:
+    """Run velocity Verlet dynamics (doi:10.1063/1.442716) from the current velocities.
 
     Args:
-        atoms: with a calculator; they are moved.
+        atoms: with a calculator; they are moved in place.
         timestep: fs.
         steps: number of steps.
 
     Yields:
-        The start, then the state after each step.
+        Energies at the start, then after each step.
     """
     from ase import units
     from ase.md.verlet import VelocityVerlet
@@ -87,12 +87,12 @@ def nve(atoms: Atoms, timestep: float, steps: int) -> Iterator[EnergySample]:
         yield EnergySample(step * timestep / 1000, float(potential), float(kinetic))
 
 
-def steadiness(moments: Sequence[EnergySample], atoms: int) -> EnergyDrift:
-    """Of the total energy of so many atoms, from two moments or more."""
+def fit_energy_drift(samples: Sequence[EnergySample], atoms: int) -> EnergyDrift:
+    """Fit the drift of the total energy of `atoms` atoms, from two samples or more."""
     import numpy as np
 
-    times = np.array([moment.time for moment in moments])
-    totals = 1000 * np.array([moment.total for moment in moments]) / atoms
+    times = np.array([sample.time for sample in samples])
+    totals = 1000 * np.array([sample.total for sample in samples]) / atoms
     times, totals = times - times.mean(), totals - totals.mean()
     slope = times @ totals / (times @ times)
     return EnergyDrift(float(slope), float(np.sqrt(np.mean((totals - slope * times) ** 2))))

@@ -1,4 +1,4 @@
-"""Trained models that predict."""
+"""Predictions of energies, forces and scalar properties by trained models."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FloatType = Literal["float32", "float64"]
 
 
 class TrainedModel:
-    """What training's own evaluation would predict from: same neighbours, units, references.
+    """A trained model with the same neighbour lists, units and references as in training.
 
     Args:
-        trained: which model.
+        trained: the trial and its weights.
         device: torch device.
-        precision: float32 as in training, or float64 for tiny differences.
+        precision: float32 as in training, or float64 to resolve small differences.
     """
 
     def __init__(
@@ -47,46 +47,46 @@ class TrainedModel:
         self.dtype = getattr(torch, precision)
         self.model = _loaded(trained).eval()
         for tensor in (*self.model.parameters(), *self.model.buffers()):
-            # What is float64 already are reference energies, which float32 cannot hold.
+            # Reference energies are float64 and stay so; they exceed the precision of float32.
             dtype = self.dtype if tensor.dtype == torch.float32 else tensor.dtype
             tensor.data = tensor.data.to(device, dtype)
 
     def batches(self, structures: Sequence[Atoms]) -> Iterator[Batch]:
-        """The structures in order, in batches as large as those of training.
+        """Collate structures in order, in batches of the training's batch size.
 
         Raises:
             UserError: if one is not periodic, though the training frames were, or has an element
-                that the model does not know.
+                that no training frame had.
         """
         for number, atoms in enumerate(structures):
-            self._require_known(atoms, f"structure {number} (from 0)")
-        size = self.trained.work.trial.finetune.batch_size
+            self._raise_if_unsupported(atoms, f"structure {number} (from 0)")
+        size = self.trained.job.trial.finetune.batch_size
         for first in range(0, len(structures), size):
             yield self.graph(structures[first : first + size])
 
     def graph(self, structures: Sequence[Atoms]) -> Batch:
-        """The structures as the model saw its training frames."""
-        cutoff = self.trained.work.trial.model.cutoff
+        """Collate structures into one batch, preprocessed as the training frames were."""
+        cutoff = self.trained.job.trial.model.cutoff
         graphs = GraphSet.build(unlabelled(structures), cutoff, self.dtype, self.device)
         batch = graphs.gather(torch.arange(len(graphs)))
-        self.mark(batch)
+        self.add_mask(batch)
         return batch
 
-    def mark(self, graph: Data) -> None:
-        """No atom is masked, or the model was finetuned without that mark."""
-        if self.trained.work.trial.finetune.task.mask_embedding == "zeros":  # type: ignore[union-attr]
+    def add_mask(self, graph: Data) -> None:
+        """Add the mask of unmasked atoms in place, if the model was finetuned with one."""
+        if self.trained.job.trial.finetune.task.mask_embedding == "zeros":  # type: ignore[union-attr]
             graph.masked = torch.zeros_like(graph.z)
 
-    def _require_known(self, atoms: Atoms, where: str) -> None:
-        alone = self.trained.molecular and not atoms.pbc.any()
-        if not alone and (not atoms.pbc.all() or abs(atoms.cell.volume) == 0):
+    def _raise_if_unsupported(self, atoms: Atoms, where: str) -> None:
+        isolated = self.trained.molecular and not atoms.pbc.any()
+        if not isolated and (not atoms.pbc.all() or abs(atoms.cell.volume) == 0):
             raise UserError(
                 f"{where}: must have a periodic cell, as the frames that the model was trained on, "
                 f"but pbc is {atoms.pbc.tolist()}; set one with `atoms.cell` and `atoms.pbc`"
             )
-        strange = set(atoms.numbers.tolist()) - self.trained.elements
-        if self.trained.elements and strange:
-            symbols = sorted({str(atom.symbol) for atom in atoms if atom.number in strange})
+        unknown = set(atoms.numbers.tolist()) - self.trained.elements
+        if self.trained.elements and unknown:
+            symbols = sorted({str(atom.symbol) for atom in atoms if atom.number in unknown})
             raise UserError(
                 f"{where}: has {', '.join(symbols)}, which no frame had that the model was "
                 "trained on; train one on data with these elements"
@@ -94,10 +94,10 @@ class TrainedModel:
 
 
 class TrainedPotential(TrainedModel):
-    """Predicts energies and forces.
+    """A trained model of energies and forces.
 
     Raises:
-        UserError: if the model learned something else.
+        UserError: if the model was trained on something else.
     """
 
     def __init__(
@@ -107,36 +107,36 @@ class TrainedPotential(TrainedModel):
         super().__init__(trained, device, precision)
 
     def predict(self, structures: Sequence[Atoms]) -> Iterator[tuple[float, NDArray[np.float64]]]:
-        """Energy (eV, reference energies included) and forces (N, 3) (eV/Å) of each structure.
+        """Predict the total energy (eV) and forces (N, 3) (eV/Å) of each structure.
 
         Raises:
             UserError: see `batches`.
         """
         for batch in self.batches(structures):
-            found = self.model(batch)
-            energies = found.energy.detach().double() + self.model.reference_energy(batch)
-            forces = found.forces.detach().double().split(batch.ptr.diff().tolist())
+            predicted = self.model(batch)
+            energies = predicted.energy.detach().double() + self.model.reference_energy(batch)
+            forces = predicted.forces.detach().double().split(batch.ptr.diff().tolist())
             for energy, vectors in zip(energies.tolist(), forces, strict=True):
                 yield energy, vectors.cpu().numpy()
 
 
 class TrainedScalar(TrainedModel):
-    """Predicts the number of each structure that a trial with `task: {name: scalar}` learned."""
+    """A trained model of one number per structure, from a trial with `task: {name: scalar}`."""
 
     @property
     def settings(self) -> Scalar:
-        """Of the task."""
-        task: Scalar = self.trained.work.trial.finetune.task  # type: ignore[assignment]
+        """Settings of the task."""
+        task: Scalar = self.trained.job.trial.finetune.task  # type: ignore[assignment]
         return task
 
     @property
     def unit(self) -> str:
-        """Of the number."""
+        """Unit of the predicted number."""
         target = self.settings.target
         return "eV" if target == "energy" else PROPERTIES[target].unit
 
     def predict(self, structures: Sequence[Atoms]) -> Iterator[float]:
-        """The number of each structure, in `unit`.
+        """Predict the number of each structure, in `unit`.
 
         Raises:
             UserError: see `batches`.
@@ -147,8 +147,8 @@ class TrainedScalar(TrainedModel):
 
 
 def require_potential(trained: TrainedTrial) -> None:
-    """Refuse a model of something else than energies with forces."""
-    task = trained.work.trial.finetune.task
+    """Raise `UserError` unless the model predicts energies and forces."""
+    task = trained.job.trial.finetune.task
     if task.name != "energy_forces":
         raise UserError(
             f"{trained.weights.parent}: learned {task.label}, and predicts no energies with "
@@ -157,7 +157,7 @@ def require_potential(trained: TrainedTrial) -> None:
 
 
 def _loaded(trained: TrainedTrial) -> Potential:
-    trial = trained.work.trial
+    trial = trained.job.trial
     model = build_model(realized(trial, trained.root).model, trial.seed)
     try:
         model.load_state_dict(load_tensors(trained.weights))
@@ -171,7 +171,7 @@ def _loaded(trained: TrainedTrial) -> Potential:
 
 
 def unlabelled(structures: Sequence[Atoms]) -> Frames:
-    """ASE structures as frames whose labels are zero; molecules get a cell of vacuum."""
+    """Convert ASE structures to frames with zero labels; molecules get a cell with vacuum."""
     sizes = [len(atoms) for atoms in structures]
     return Frames(
         numbers=np.concatenate([atoms.numbers for atoms in structures]),
@@ -185,6 +185,6 @@ def unlabelled(structures: Sequence[Atoms]) -> Frames:
 
 
 def cell_of(atoms: Atoms) -> NDArray[np.float64]:
-    """(3, 3) Å, its own cell, or one of vacuum around a molecule, as in its training frames."""
+    """Cell (3, 3) Å of a structure; for a molecule one with vacuum, as in training frames."""
     cell: NDArray[np.float64] = atoms.cell.array if atoms.pbc.all() else box(atoms.positions)
     return cell

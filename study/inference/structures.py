@@ -1,4 +1,4 @@
-"""Structures to predict, read from files."""
+"""Structures to predict, read by ASE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_structures(path: Path) -> list[Atoms]:
-    """All structures of a file.
+    """Read all structures of a file.
 
     Raises:
         UserError: if ASE cannot read it, or it holds none.
@@ -26,10 +26,9 @@ def read_structures(path: Path) -> list[Atoms]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             structures = [atoms for atoms in iread(path, index=":") if len(atoms)]
-    # ASE's readers raise whatever a malformed file makes them stumble over.
+    # ASE's readers raise exceptions of any type on malformed files.
     except Exception as problem:
-        what = one_line(problem)
-        raise UserError(f"{path}: not readable by ASE: {what}") from None
+        raise UserError(f"{path}: not readable by ASE: {one_line(problem)}") from None
     if not structures:
         raise UserError(f"{path}: must hold a structure, but holds none")
     return structures

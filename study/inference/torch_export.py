@@ -1,9 +1,8 @@
-"""A trained potential as one `torch.export` file, which runs without this package.
+"""Export of a trained potential as one `torch.export` file, which runs without this package.
 
-The program takes z (N,), pos (N, 3) Å, edge_index (2, E) and shift (E, 3) Å, as
-`study.graphs.graph_set`
-defines them, of one structure with any number of atoms and edges, and gives its total energy
-(eV, float64) and forces (N, 3) eV/Å:
+The program takes z (N,), pos (N, 3) Å, edge_index (2, E) and shift (E, 3) Å of one structure with
+any number of atoms and edges, as `study.graphs.graph_set` defines them, and returns its total
+energy (eV, float64) and forces (N, 3) eV/Å:
 
     energy, forces = torch.export.load("model.pt2").module()(z, pos, edge_index, shift)
 """
@@ -26,13 +25,13 @@ from study.inference.predictor import TrainedPotential, cell_of
 if TYPE_CHECKING:
     from ase import Atoms
 
-DISTINCT = 5
-"""Atoms and edges that are no fixed size of some tensor."""
+MIN_EXAMPLE_SIZE = 5
+"""Fewest atoms and edges of the example, so that they differ from static sizes such as 3."""
 INPUTS = ("z", "pos", "edge_index", "shift")
 
 
-class _Flat(nn.Module):
-    """The potential as a function of tensors."""
+class _TensorPotential(nn.Module):
+    """Wraps the potential as a function of tensors."""
 
     def __init__(self, potential: TrainedPotential) -> None:
         super().__init__()
@@ -43,34 +42,33 @@ class _Flat(nn.Module):
         self, z: Tensor, pos: Tensor, edge_index: Tensor, shift: Tensor
     ) -> tuple[Tensor, Tensor]:
         graph = Data(z=z, pos=pos, edge_index=edge_index, shift=shift, batch=torch.zeros_like(z))
-        self.potential.mark(graph)
+        self.potential.add_mask(graph)
         predicted = self.model(graph)
         return predicted.energy.double() + self.model.reference_energy(graph), predicted.forces
 
 
 def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
-    """Write the program to `path`.
+    """Export a potential to a file.
 
-    The gradient inside is traced into plain operations first, because `torch.export` alone does
-    not see through it.
+    Forces are first traced into plain operations, because `torch.export` cannot trace autograd.
 
     Args:
-        potential: what to export.
-        example: a structure to trace it on; others may have more or fewer atoms.
-        path: usually *.pt2.
+        potential: the potential to export.
+        example: a structure for tracing; others may have more or fewer atoms.
+        path: file to write, usually *.pt2.
 
     Raises:
-        UserError: if its forces are no gradient: such models choose neighbours by data.
+        UserError: if it is not conservative: such models select neighbours by data.
     """
     if not potential.model.conservative:
         raise UserError(
             f"--export: works for conservative models, but got "
-            f"{potential.trained.work.trial.model.name}; use the ASE calculator"
+            f"{potential.trained.job.trial.model.name}; use the ASE calculator"
         )
     inputs = _inputs(potential, example)
-    traced = make_fx(_Flat(potential), tracing_mode="symbolic", _allow_non_fake_inputs=True)(
-        *inputs
-    )
+    traced = make_fx(
+        _TensorPotential(potential), tracing_mode="symbolic", _allow_non_fake_inputs=True
+    )(*inputs)
     atoms, edges = torch.export.Dim("atoms", min=2), torch.export.Dim("edges", min=2)
     shapes = ({0: atoms}, {0: atoms}, {1: edges}, {0: edges})
     program = torch.export.export(traced, inputs, dynamic_shapes=shapes)
@@ -78,21 +76,21 @@ def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
 
 
 def _inputs(potential: TrainedPotential, example: Atoms) -> tuple[Tensor, ...]:
-    """The example as tensors to trace on.
+    """Convert the example to tensors for tracing.
 
-    Sizes that happen to be equal, of other tensors too, would be taken for the same, so the example
-    is repeated, and gets edges without meaning.
+    Tracing identifies sizes that happen to be equal, also of other tensors, so the example is
+    repeated and padded with edges until all sizes differ.
     """
-    copies = math.ceil(DISTINCT / len(example))
+    copies = math.ceil(MIN_EXAMPLE_SIZE / len(example))
     boxed = example.copy()  # type: ignore[no-untyped-call]
     boxed.cell, boxed.pbc = cell_of(example), True
     graph = potential.graph([boxed.repeat((copies, 1, 1))])
     z, pos, edge_index, shift = (graph[name] for name in INPUTS)
-    more = max(1, DISTINCT - len(shift))
-    more += len(shift) + more == len(z)
+    padding = max(1, MIN_EXAMPLE_SIZE - len(shift))
+    padding += len(shift) + padding == len(z)
     edge = torch.tensor([[0], [1]], device=z.device)
-    edge_index = torch.cat([edge_index, edge.expand(2, more)], dim=1)
-    return z, pos, edge_index, torch.cat([shift, shift.new_zeros(more, 3)])
+    edge_index = torch.cat([edge_index, edge.expand(2, padding)], dim=1)
+    return z, pos, edge_index, torch.cat([shift, shift.new_zeros(padding, 3)])
 
 
 def _save(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trained models, found again where a study left them."""
+"""Trained models: locate, describe, and copy them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from study.scheduling.journal import Journal
 from study.space import plugin_configs
 
 PORTABLE = "model.json"
-"""In a folder with one model: what it is."""
+"""File that describes the model in a folder made by `save_portable`."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,28 @@ class TrainedTrial:
     """A finished trial with its final weights.
 
     Args:
-        work: the trial.
-        weights: their file.
-        root: folder of all work, or of this trial alone; see `save_portable`.
+        job: the trial.
+        weights: file of the weights.
+        root: folder of all jobs, or of this trial alone; see `save_portable`.
     """
 
-    work: Job
+    job: Job
     weights: Path
     root: Path
 
     @property
     def label(self) -> str:
-        """The model in a few words."""
-        return f"{self.work.label}, {self.weights.parent.name}"
+        """Short description for people."""
+        return f"{self.job.label}, {self.weights.parent.name}"
 
     @property
     def outdated(self) -> bool:
-        """It was trained by other code or another torch than those that would run it now."""
-        return self.work.code != code_version()
+        """Whether it was trained with other code or another torch than those of this process."""
+        return self.job.code != code_version()
 
     @cached_property
     def elements(self) -> set[int]:
-        """Atomic numbers in the data it was trained on; empty if they are not there any more."""
+        """Atomic numbers in its training data; empty if these have been deleted."""
         portable = _read_portable(self.root)
         if portable:
             return set(portable["elements"])
@@ -62,7 +62,7 @@ class TrainedTrial:
 
     @cached_property
     def molecular(self) -> bool:
-        """All data it was trained on are molecules in vacuum, as far as they are still there."""
+        """Whether its training data are molecules in vacuum; False if these have been deleted."""
         portable = _read_portable(self.root)
         if portable:
             return bool(portable.get("molecular"))
@@ -71,21 +71,22 @@ class TrainedTrial:
 
     @cached_property
     def _data(self) -> Path | None:
-        """Folder of the data it was trained on; none if they are not there any more."""
+        """Folder of its training data; None if these have been deleted."""
         headers = (self.root / "data").glob("*/frames.json")
-        known = {read_header(header.parent)["content_hash"]: header.parent for header in headers}
-        return known.get(self.work.data_hash)
+        folders = [header.parent for header in headers]
+        by_hash = {read_header(folder)["content_hash"]: folder for folder in folders}
+        return by_hash.get(self.job.data_hash)
 
 
 def resolve_trained_model(place: Path) -> TrainedTrial:
-    """The trained model at a path.
+    """Locate the trained model at a path.
 
     Args:
         place: a study's folder, for its best trial by validation; a trial's folder in `work`; or
             a file of weights there.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no trained model.
     """
     place = real_path(place)
     if portable := _read_portable(place):
@@ -99,9 +100,9 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
         )
     root = folder.parent.parent
     for journal in sorted((root / "studies").glob("*/journal.jsonl")):
-        for work in _works(journal):
-            if work.folder(root) == folder:
-                return _with_weights(work, root)
+        for job in _jobs(journal):
+            if job.folder(root) == folder:
+                return _with_weights(job, root)
     raise UserError(
         f"{place}: no trained model of a study; name a study's folder, such as runs/studies/NAME, "
         "or a trial's folder, runs/work/trial-…, beside the studies that it belongs to"
@@ -109,8 +110,8 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
 
 
 def save_portable(trained: TrainedTrial, folder: Path) -> None:
-    """Write all that `resolve_trained_model` needs of a model into a folder of its own."""
-    settings = trained.work.to_json()
+    """Copy everything that `resolve_trained_model` needs of one model into a folder."""
+    settings = trained.job.to_json()
     content = {
         "work": settings,
         "weights": trained.weights.name,
@@ -123,41 +124,41 @@ def save_portable(trained: TrainedTrial, folder: Path) -> None:
 
 
 def _read_portable(folder: Path) -> dict[str, Any]:
-    """What a folder with one model says of it; empty if it is none."""
+    """Read the description of a portable model; empty if the folder holds none."""
     path = folder / PORTABLE
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
 def _best_of(study: Path) -> TrainedTrial:
-    """The completed trial with the lowest validation error; test errors decide nothing.
+    """Select the completed trial with the lowest validation error; test errors are not used.
 
-    A trial that was stopped early stays out, though an audit may have finished it.
+    A trial that was stopped early is excluded, though an audit may have finished it.
     """
     root = study.parent.parent
     metric = StudyFolder(root, study.name).recorded_space().settings.metric
     errors: dict[float, Job] = {}
     for entry in Journal(study / "journal.jsonl", "").entries().values():
-        work = entry.planned.work
+        job = entry.planned.work
         stopped = entry.result is not None and entry.result.status == "stopped"
-        outcome = None if stopped else load_outcome(work.folder(root))
+        outcome = None if stopped else load_outcome(job.folder(root))
         if outcome is not None and outcome.result.status == "completed":
-            chosen = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
-            errors.setdefault(chosen.metrics[metric], work)
+            best = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
+            errors.setdefault(best.metrics[metric], job)
     if not errors:
         raise UserError(f"{study}: no trial has completed yet; run the study to its end first")
     return _with_weights(errors[min(errors)], root)
 
 
-def _works(journal: Path) -> list[Job]:
+def _jobs(journal: Path) -> list[Job]:
     entries = Journal(journal, "").entries().values()
     return [entry.planned.work for entry in entries]
 
 
-def _with_weights(work: Job, root: Path) -> TrainedTrial:
-    outcome = load_outcome(work.folder(root))
+def _with_weights(job: Job, root: Path) -> TrainedTrial:
+    outcome = load_outcome(job.folder(root))
     if outcome is None or outcome.weights is None:
         raise UserError(
-            f"{work.folder(root)}: this trial has no final weights: it is not finished, was "
+            f"{job.folder(root)}: this trial has no final weights: it is not finished, was "
             "stopped, or diverged; name another"
         )
-    return TrainedTrial(work, outcome.weights, root)
+    return TrainedTrial(job, outcome.weights, root)

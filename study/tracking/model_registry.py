@@ -75,7 +75,7 @@ def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> st
 def _log(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
     import mlflow
 
-    client, key = mlflow.MlflowClient(), trained.work.key
+    client, key = mlflow.MlflowClient(), trained.job.key
     experiment = client.get_experiment_by_name(study.name)
     same = f"tags.`{Tag.KEY}` = '{key}' AND tags.`{Tag.KIND}` = 'trial'"
     runs = client.search_runs([experiment.experiment_id], same) if experiment else []
@@ -120,7 +120,7 @@ def _log_anew(trained: TrainedTrial, study: StudyFolder, run_id: str) -> str:
             code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[f"{each}=={version(each)}" for each in NEEDS],
             signature=signature(),
-            input_example=_example(study.frames_of(trained.work.data_hash)),
+            input_example=_example(study.frames_of(trained.job.data_hash)),
         )
     return str(logged.model_uri)
 

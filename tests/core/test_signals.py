@@ -15,9 +15,9 @@ from study.console import run_options
 PROGRAM = """
 import sys, time
 from study.core import signals
-from study.core.signals import Ending, handle_signals
+from study.core.signals import ShutdownRequest, handle_signals
 
-signals.GRACE = GRACE_IS
+signals.GRACE_PERIOD = GRACE_IS
 asked = []
 
 def ask():
@@ -29,7 +29,7 @@ def work():
     while time.monotonic() < deadline and not (asked and OBEYS):
         time.sleep(0.01)
 
-ending = Ending()
+ending = ShutdownRequest()
 try:
     with handle_signals(MOMENT) as ending:
         try:
