@@ -158,6 +158,12 @@ def test_commands_that_take_long_are_understood(
     parse(words[0], [*words[1:]], monkeypatch)
 
 
+@pytest.mark.parametrize("words", [words for words in OURS if words[0] == "study.run"], ids=title)
+def test_a_changed_study_has_a_name_of_its_own(words: tuple[str, ...]) -> None:
+    """Or it is refused where the reader has run the unchanged one."""
+    assert "--name" in words or not {"--set", "--data"} & {*words}
+
+
 def requirements() -> dict[str, list[str]]:
     """Of each extra."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
