@@ -11,7 +11,6 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 
 from study.datasets.frames import Frames
-from study.graphs.edges import OnTheFlyEdges, PrecomputedEdges, RaggedIndex
 from study.graphs.graph_set import GraphSet, edge_vectors
 from study.graphs.neighbor_list import neighbor_list
 from study.models.build import build_model
@@ -34,18 +33,6 @@ def to_data(frames: Frames, index: int) -> Data:
         energy=torch.tensor(frame.energies),
         force=torch.tensor(frame.forces, dtype=torch.float32),
     )
-
-
-def test_rows_of_owners_come_in_the_order_asked_for() -> None:
-    ragged = RaggedIndex(torch.tensor([0, 2, 2, 5]))
-    rows, place = ragged.rows(torch.tensor([2, 0, 1, 2]))
-    assert rows.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
-    assert place.tolist() == [0, 0, 0, 1, 1, 3, 3, 3]
-
-
-def test_no_owners_have_no_rows() -> None:
-    rows, place = RaggedIndex(torch.tensor([0, 2])).rows(torch.tensor([], dtype=torch.long))
-    assert len(rows) == len(place) == 0
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1], [2, 2, 0], [1]])
@@ -110,39 +97,3 @@ def test_energies_keep_double_precision(water: Frames) -> None:
     huge = replace(water, energies=water.energies - 7e5)
     energy = GraphSet.build(huge, CUTOFF).gather(torch.tensor([3])).energy
     assert energy.item() == huge.energies[3]
-
-
-@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
-def test_batches_are_the_same_whether_neighbours_are_held_or_found(
-    name: str, every_water: dict[str, Frames]
-) -> None:
-    frames = every_water[name]
-    held = GraphSet.build(frames, CUTOFF)
-    found = GraphSet.build(frames, CUTOFF, max_edge_bytes=0)
-    assert isinstance(held.edges, PrecomputedEdges)
-    assert isinstance(found.edges, OnTheFlyEdges)
-    for chosen in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
-        ours, theirs = (graphs.gather(torch.tensor(chosen)) for graphs in (held, found))
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118
-
-
-def test_neighbours_are_held_up_to_the_bytes_that_they_take(water: Frames) -> None:
-    everything = torch.arange(len(water))
-    edges = GraphSet.build(water, CUTOFF).edges
-    assert isinstance(edges, PrecomputedEdges)
-    assert edges.nbytes == 14 * edges.count(everything)
-    kinds = [
-        type(GraphSet.build(water, CUTOFF, max_edge_bytes=edges.nbytes + more).edges)
-        for more in (-1, 0)
-    ]
-    assert kinds == [OnTheFlyEdges, PrecomputedEdges]
-
-
-def test_neighbours_that_are_not_held_are_counted_about(mixed_water: Frames) -> None:
-    held, found = (
-        GraphSet.build(mixed_water, CUTOFF, max_edge_bytes=most).edges for most in (None, 0)
-    )
-    everything = torch.arange(4)
-    assert found.count(everything) == held.count(everything)
-    assert found.count(torch.tensor([1])) == pytest.approx(held.count(torch.tensor([1])), rel=0.2)

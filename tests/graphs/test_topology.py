@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+import ase.build
 import numpy as np
 import pytest
 import torch
 
+from study.core.elements import ATOMIC_NUMBERS
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
-from study.graphs.topology import WaterMolecules
+from study.graphs.topology import Neighborhoods, WaterMolecules
 
 
 def find(frames: Frames, cutoff: float = 3.4) -> WaterMolecules:
@@ -116,3 +119,67 @@ def test_a_frame_that_is_not_whole_water_is_refused(
 def test_a_cutoff_shorter_than_the_bonds_is_refused(water: Frames) -> None:
     with pytest.raises(UserError, match="within the cutoff"):
         find(water, cutoff=0.9)
+
+
+EDGE = 12.0
+
+
+def molecules(*names: str) -> Frames:
+    """One molecule a frame, wrapped into a cube about a corner, so that bonds cross its faces."""
+    atoms = [ase.build.molecule(name) for name in names]
+    positions = [(one.positions - one.positions.mean(axis=0)) % EDGE for one in atoms]
+    total = sum(map(len, atoms))
+    return Frames(
+        numbers=np.concatenate([one.numbers for one in atoms]),
+        positions=np.concatenate(positions),
+        forces=np.zeros((total, 3)),
+        offsets=np.cumsum([0, *map(len, atoms)]),
+        cells=np.stack([EDGE * np.eye(3)] * len(atoms)),
+        energies=np.zeros(len(atoms)),
+        groups=np.arange(len(atoms)),
+    )
+
+
+def graphs_of(frames: Frames) -> GraphSet:
+    return GraphSet.build(frames, 3.4, dtype=torch.float64)
+
+
+def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[int, str]]]:
+    """By frame: element of the centre and of its terminal atoms, each with how often."""
+    found = Neighborhoods.find(graphs_of(frames), hidden)
+    result = []
+    for frame in range(len(frames)):
+        rows, _ = found.rows.rows(torch.tensor([frame]))
+        first = frames.offsets[frame]
+        kinds: Counter[tuple[int, str]] = Counter()
+        for row in rows.tolist():
+            members, _ = found.members.rows(torch.tensor([row]))
+            ends = frames.numbers[found.terminals[members].numpy() + first]
+            centre = frames.numbers[int(found.centres[row]) + first]
+            kinds[int(centre), ",".join(map(str, sorted(ends)))] += 1
+        result.append(kinds)
+    return result
+
+
+def test_neighbourhoods_of_molecules_are_their_groups() -> None:
+    found = described(molecules("CH3CH2OH", "C6H6", "CH3COOH", "H2O", "CF4"))
+    assert found == [
+        Counter({(6, "1,1,1"): 1, (6, "1,1"): 1, (8, "1"): 1}),
+        Counter({(6, "1"): 6}),
+        Counter({(6, "1,1,1"): 1, (6, "8"): 1, (8, "1"): 1}),
+        Counter({(8, "1,1"): 1}),
+        Counter({(6, "9,9,9,9"): 1}),
+    ]
+
+
+def test_neighbourhoods_without_the_element_to_hide_are_left_out() -> None:
+    assert described(molecules("CH3COOH"), ATOMIC_NUMBERS["H"]) == [
+        Counter({(6, "1,1,1"): 1, (8, "1"): 1})
+    ]
+
+
+@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
+def test_in_water_they_are_the_molecules(name: str, every_water: dict[str, Frames]) -> None:
+    frames = every_water[name]
+    for kinds, size in zip(described(frames), frames.sizes, strict=True):
+        assert kinds == Counter({(8, "1,1"): size // 3})

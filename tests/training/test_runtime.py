@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor
 
 from study.core.seeding import seeded
-from study.training.runtime import MIN_ONEDNN_WIDTH, configure_performance, enable_onednn_matmul
+from study.training.runtime import (
+    MIN_ONEDNN_WIDTH,
+    configure_performance,
+    configure_process,
+    enable_onednn_matmul,
+)
 
 
 @pytest.fixture
@@ -107,3 +113,19 @@ def test_ever_new_shapes_do_not_fill_the_memory() -> None:
     command = [sys.executable, "-c", SHAPES]
     grown = int(subprocess.run(command, capture_output=True, check=True).stdout)
     assert grown < 250 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "ordered"),
+    [("cpu", True, False), ("cuda", False, False), ("cuda", True, True)],
+)
+def test_only_gpus_for_which_it_is_asked_add_up_in_order(
+    device: str, monkeypatch: pytest.MonkeyPatch, *, asked: bool, ordered: bool
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    try:
+        configure_process(torch.get_num_threads(), device, deterministic=asked)
+        assert torch.are_deterministic_algorithms_enabled() == ordered
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (":4096:8" if ordered else "")
+    finally:
+        torch.use_deterministic_algorithms(mode=False)

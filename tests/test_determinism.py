@@ -1,15 +1,13 @@
-"""Equal bits in fresh processes and after cuts; `python -m tests.determinism` tries all models."""
+"""The comparison of weights in `tests.determinism`, and that it would find a difference."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from study.models.build import MODELS
-from study.training.runtime import configure_process
 from tests import determinism
 from tests.determinism import Way, differences
 
@@ -40,19 +38,3 @@ def one_that_restarts_its_optimizer(*arguments: object) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "load_state_dict", lambda *_: None)
         return determinism.all_models(*arguments)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("device", "asked", "ordered"),
-    [("cpu", True, False), ("cuda", False, False), ("cuda", True, True)],
-)
-def test_only_gpus_for_which_it_is_asked_add_up_in_order(
-    device: str, monkeypatch: pytest.MonkeyPatch, *, asked: bool, ordered: bool
-) -> None:
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    try:
-        configure_process(torch.get_num_threads(), device, deterministic=asked)
-        assert torch.are_deterministic_algorithms_enabled() == ordered
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (":4096:8" if ordered else "")
-    finally:
-        torch.use_deterministic_algorithms(mode=False)

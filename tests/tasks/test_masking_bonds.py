@@ -1,4 +1,4 @@
-"""Bonded neighbourhoods by covalent radii, and what masking makes of them."""
+"""Masking of bonded neighbourhoods."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from study.core.elements import ATOMIC_NUMBERS
 from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
-from study.graphs.topology import Neighborhoods
 from study.tasks.config import Masking as Settings
 from study.tasks.masking import Masking
 
@@ -45,47 +43,6 @@ def graphs_of(frames: Frames) -> GraphSet:
 def masking(frames: Frames, ratio: float = 1.0, **settings: object) -> Masking:
     given = {"name": "masking", "masking_ratio": ratio, "within": "bonds", **settings}
     return Masking(Settings.model_validate(given), graphs_of(frames))
-
-
-def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[int, str]]]:
-    """By frame: element of the centre and of its terminal atoms, each with how often."""
-    found = Neighborhoods.find(graphs_of(frames), hidden)
-    result = []
-    for frame in range(len(frames)):
-        rows, _ = found.rows.rows(torch.tensor([frame]))
-        first = frames.offsets[frame]
-        kinds: Counter[tuple[int, str]] = Counter()
-        for row in rows.tolist():
-            members, _ = found.members.rows(torch.tensor([row]))
-            ends = frames.numbers[found.terminals[members].numpy() + first]
-            centre = frames.numbers[int(found.centres[row]) + first]
-            kinds[int(centre), ",".join(map(str, sorted(ends)))] += 1
-        result.append(kinds)
-    return result
-
-
-def test_neighbourhoods_of_molecules_are_their_groups() -> None:
-    found = described(molecules("CH3CH2OH", "C6H6", "CH3COOH", "H2O", "CF4"))
-    assert found == [
-        Counter({(6, "1,1,1"): 1, (6, "1,1"): 1, (8, "1"): 1}),
-        Counter({(6, "1"): 6}),
-        Counter({(6, "1,1,1"): 1, (6, "8"): 1, (8, "1"): 1}),
-        Counter({(8, "1,1"): 1}),
-        Counter({(6, "9,9,9,9"): 1}),
-    ]
-
-
-def test_neighbourhoods_without_the_element_to_hide_are_left_out() -> None:
-    assert described(molecules("CH3COOH"), ATOMIC_NUMBERS["H"]) == [
-        Counter({(6, "1,1,1"): 1, (8, "1"): 1})
-    ]
-
-
-@pytest.mark.parametrize("name", ["cubic", "triclinic", "shuffled mixed"])
-def test_in_water_they_are_the_molecules(name: str, every_water: dict[str, Frames]) -> None:
-    frames = every_water[name]
-    for kinds, size in zip(described(frames), frames.sizes, strict=True):
-        assert kinds == Counter({(8, "1,1"): size // 3})
 
 
 @pytest.mark.parametrize("atom", ["hydrogen", "any"])
