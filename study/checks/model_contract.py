@@ -270,7 +270,7 @@ def _generator() -> torch.Generator:
 def _difference(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str) -> str:
     for name, one, other in zip(("energy", "forces", "vectors"), got, expected, strict=True):
         size = max(1.0, float(other.abs().max()))
-        apart = float((one - other).abs().max())
-        if not apart <= TOLERANCE * size:
-            return f"{what} changes {name} by {apart:.3g}"
+        difference = float((one - other).abs().max())
+        if not difference <= TOLERANCE * size:
+            return f"{what} changes {name} by {difference:.3g}"
     return ""

@@ -126,7 +126,7 @@ def _database(environment: Environment) -> Finding:
         return Finding(
             "failed",
             f"{path}: {problem}",
-            "move the file away and run each study again: its records are written anew",
+            "move the file away and rerun each study, which writes its records again",
         )
     return ok(f"{count} runs")
 

@@ -1,1 +1,1 @@
-"""What everything else builds on."""
+"""Foundations: errors, files, hashing, provenance, records, units, seeding, signals."""

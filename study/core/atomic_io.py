@@ -191,7 +191,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         try:
             values.append(_verified(line))
         except ValueError:
-            logger.warning("%s:%d: damaged line, left out", path, number)
+            logger.warning("%s:%d: damaged line, skipped", path, number)
     return values
 
 

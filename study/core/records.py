@@ -46,7 +46,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended.
+    """Result of a job.
 
     Args:
         status: completed (all epochs), stopped (early, by the scheduler), diverged or failed.

@@ -36,7 +36,7 @@ class RaggedIndex:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """(owners,) number of rows of each owner, on the CPU, so that reading it does not sync."""
+        """Number of rows (owners,) of each owner, on the CPU, so that reading it does not sync."""
         counts: NDArray[np.int64] = self.offsets.cpu().diff().numpy()
         return counts
 
@@ -45,7 +45,7 @@ class RaggedIndex:
         return int(self.counts[owners.cpu().numpy()].sum())
 
     def sizes(self, owners: Tensor) -> Tensor:
-        """(M,) number of rows of each given owner, on the device of the offsets."""
+        """Number of rows (M,) of each given owner, on the device of the offsets."""
         owners = owners.to(self.offsets.device, non_blocking=True)
         return self.offsets[owners + 1] - self.offsets[owners]
 

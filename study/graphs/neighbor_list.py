@@ -96,27 +96,42 @@ def linked_cells(positions: NDArray[np.float64], cell: NDArray[np.float64], cuto
     fractional = positions @ inverse
     home = np.floor(fractional)
     source, images, places = _images(fractional - home, reach)
+    (inside,) = np.nonzero(~images.any(axis=1))
     bins = np.floor(places / reach).astype(np.int64) + 1
+    center, image = _pairs_of_adjacent_bins(bins, inside)
+    shifts = (home[source[center]] - home[source[image]] + images[image]).astype(np.int64)
+    target, other = source[center], source[image]
+    vectors = positions[other] - positions[target] + shifts @ cell
+    (within_cutoff,) = np.nonzero((np.linalg.norm(vectors, axis=1) < cutoff) & (image != center))
+    within_cutoff = within_cutoff[np.argsort(target[within_cutoff], kind="stable")]
+    return target[within_cutoff], other[within_cutoff], shifts[within_cutoff]
+
+
+def _pairs_of_adjacent_bins(
+    bins: NDArray[np.int64], centers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair each center with all points in its own bin and the 26 around it.
+
+    Args:
+        bins: (M, 3) bin of each point, from 0.
+        centers: (C,) points that are not in an outermost bin.
+
+    Returns:
+        Center (P,) and point (P,) of each pair, a center with itself among them.
+    """
     counts = bins.max(axis=0, initial=0) + 2
     bin_ids = np.ravel_multi_index(tuple(bins.T), tuple(counts))
     order = np.argsort(bin_ids, kind="stable")
     ordered = bin_ids[order]
-    (inside,) = np.nonzero(~images.any(axis=1))
-    targets, sources = [], []
+    pairs, points = [], []
     for step in itertools.product((-1, 0, 1), repeat=3):
-        neighbor_bins = bin_ids[inside] + np.dot(step, (counts[1] * counts[2], counts[2], 1))
+        neighbor_bins = bin_ids[centers] + np.dot(step, (counts[1] * counts[2], counts[2], 1))
         first = np.searchsorted(ordered, neighbor_bins, side="left")
         occupancy = np.searchsorted(ordered, neighbor_bins, side="right") - first
-        targets.append(np.repeat(inside, occupancy))
+        pairs.append(np.repeat(centers, occupancy))
         begin = np.repeat(first - np.cumsum(occupancy) + occupancy, occupancy)
-        sources.append(order[begin + np.arange(len(begin))])
-    image, center = np.concatenate(sources), np.concatenate(targets)
-    shifts = (home[source[center]] - home[source[image]] + images[image]).astype(np.int64)
-    target, other = source[center], source[image]
-    vectors = positions[other] - positions[target] + shifts @ cell
-    (near,) = np.nonzero((np.linalg.norm(vectors, axis=1) < cutoff) & (image != center))
-    near = near[np.argsort(target[near], kind="stable")]
-    return target[near], other[near], shifts[near]
+        points.append(order[begin + np.arange(len(begin))])
+    return np.concatenate(pairs), np.concatenate(points)
 
 
 def _images(
@@ -131,8 +146,8 @@ def _images(
     Returns:
         (M,) atoms, (M, 3) translations, (M, 3) fractional coordinates.
     """
-    most = np.ceil(reach).astype(np.int64)
-    translations = np.array(list(itertools.product(*(range(-n, n + 1) for n in most))))
+    n_images = np.ceil(reach).astype(np.int64)
+    translations = np.array(list(itertools.product(*(range(-n, n + 1) for n in n_images))))
     places = wrapped + translations[:, None]
     image, atom = np.nonzero(((places > -reach) & (places < 1 + reach)).all(axis=-1))
     return atom, translations[image], places[image, atom]
@@ -167,10 +182,10 @@ def dense_neighbors(
     source = torch.arange(len(target), device=ptr.device) - count[target] + ptr[frame[target]]
     owner, cells = frame[target], cells.double()
     places = torch.einsum("ni,nij->nj", positions.double(), inverse[frame])
-    apart = places[target] - places[source]
-    shifts = -apart.round()
-    apart += shifts
-    along = [apart[:, axis, None] * cells[owner, axis] for axis in range(3)]
-    vectors = along[0] + along[1] + along[2]
-    near = (vectors.square().sum(dim=1) < cutoff**2) & (source != target)
-    return torch.stack([source, target])[:, near], shifts[near]
+    separations = places[target] - places[source]
+    shifts = -separations.round()
+    separations += shifts
+    components = [separations[:, axis, None] * cells[owner, axis] for axis in range(3)]
+    vectors = components[0] + components[1] + components[2]
+    within_cutoff = (vectors.square().sum(dim=1) < cutoff**2) & (source != target)
+    return torch.stack([source, target])[:, within_cutoff], shifts[within_cutoff]

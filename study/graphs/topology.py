@@ -40,7 +40,7 @@ class WaterMolecules:
         """Assign each hydrogen to its nearest oxygen.
 
         Raises:
-            UserError: if some frame is not made of whole water molecules.
+            UserError: if some frame does not consist of whole water molecules.
         """
         chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
         atoms, bonds, counts = (

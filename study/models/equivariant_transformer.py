@@ -162,9 +162,9 @@ class EquivariantTransformer(ConservativePotential):
             graph, self.embedding(graph), weight, self._basis(distance)
         )
         vectors = scalars.new_zeros(scalars.shape[0], 3, scalars.shape[1])
-        given = self.force(graph) if self.force else None
-        if given is not None:
-            scalars, vectors = scalars + given[0], vectors + given[1]
+        forces = self.force(graph) if self.force else None
+        if forces is not None:
+            scalars, vectors = scalars + forces[0], vectors + forces[1]
         # Self-attention: a loop of length 0 and without direction at each atom.
         atoms = torch.arange(scalars.shape[0], device=scalars.device)
         edge_index = torch.cat([graph.edge_index, torch.stack([atoms, atoms])], dim=1)

@@ -140,10 +140,10 @@ class Layer(nn.Module):
         keys, values = {}, {}
         for degree in self.outputs:
             messages = [
-                self.kernels[f"{given} to {degree}"](
-                    gather_rows(features[given], source), basis, harmonics
+                self.kernels[f"{source_degree} to {degree}"](
+                    gather_rows(features[source_degree], source), basis, harmonics
                 )
-                for given in self.inputs
+                for source_degree in self.inputs
             ]
             keys[degree], values[degree] = torch.stack(messages).sum(dim=0).chunk(2, dim=1)
         attention = self._attention(features, keys, target, weight)
@@ -207,9 +207,9 @@ class SE3Transformer(ConservativePotential):
         super().__init__()
         self.settings = settings
         hidden, heads, basis = settings.hidden, settings.heads, settings.basis
-        everything = list(range(settings.degrees))
+        all_degrees = list(range(settings.degrees))
         first = [0, 1] if settings.force_input else [0]
-        degrees = [first, *[everything] * (settings.layers - 1), [0]]
+        degrees = [first, *[all_degrees] * (settings.layers - 1), [0]]
         self.embedding = AtomEmbedding(hidden)
         self.layers = nn.ModuleList(
             Layer(inputs, outputs, hidden, heads, basis)
@@ -242,12 +242,12 @@ class SE3Transformer(ConservativePotential):
         scalars = self.embedding(graph)
         if self.force is None:
             return {0: scalars.unsqueeze(-1)}
-        given = self.force(graph)
-        if given is None:
+        forces = self.force(graph)
+        if forces is None:
             return {0: scalars.unsqueeze(-1), 1: scalars.new_zeros(*scalars.shape, 3)}
         # Harmonics of degree 1 are y, z and x, in this order.
-        vectors = given[1].transpose(1, 2)[..., [1, 2, 0]]
-        return {0: (scalars + given[0]).unsqueeze(-1), 1: vectors}
+        vectors = forces[1].transpose(1, 2)[..., [1, 2, 0]]
+        return {0: (scalars + forces[0]).unsqueeze(-1), 1: vectors}
 
 
 def _mix_channels(linear: nn.Module, features: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""A pretraining or a finetuning as a piece of work, named by its hash."""
+"""Jobs: one pretraining or one finetuning, identified by a hash and run to its outcome."""

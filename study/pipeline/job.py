@@ -106,7 +106,7 @@ class Job:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Those settings of the trial on which this job depends."""
+        """The settings of the trial on which this job depends, as JSON values."""
         everything = self.trial.model_dump(mode="json")
         if self.start:
             return {key: everything[key] for key in ("model", "pretrain")}

@@ -32,7 +32,7 @@ class LabelStatistics:
 
     Args:
         energy_per_atom: mean energy per atom, eV. Every atom gets this reference, because the
-            composition of water (two hydrogens per oxygen) cannot tell the elements apart.
+            composition of water, two hydrogens per oxygen, does not determine those of elements.
         energy_std: standard deviation of the frames' energies about the reference, eV.
         energy_std_per_atom: standard deviation of their energies per atom, eV.
         force_rms: root mean square force component, eV/Å.

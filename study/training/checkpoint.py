@@ -141,7 +141,7 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
             state: dict[str, Any] = json.loads(_metadata(content)["state"])
             return state
         if path.exists():
-            logger.warning("%s: damaged, left out", path)
+            logger.warning("%s: damaged, skipped", path)
     return None
 
 

@@ -144,8 +144,8 @@ def _trace(
         loss = functional_call(
             penalty, state | {name: values[name] for name in buffers}, (replaced,)
         )
-        wanted = [state[name] for name in learning]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        weights = [state[name] for name in learning]
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         by_name = dict(zip(learning, gradients, strict=True))
         used[:] = [by_name.get(name) is not None for name in parameters]
         return [loss.detach(), *(gradient for gradient in by_name.values() if gradient is not None)]

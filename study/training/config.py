@@ -11,49 +11,48 @@ from study.datasets.config import DatasetConfig
 from study.tasks.config import EnergyForces, Scalar, TaskConfig
 
 LABELLED = (EnergyForces, Scalar)
-"""Tasks that learn from labels."""
+"""Settings of tasks that learn from labels."""
 
 
 class Stage(Config):
-    """One training of the model on one task; pretraining and finetuning are both a stage."""
+    """Training of the model on one task: pretraining and finetuning are both a stage."""
 
     task: TaskConfig
     epochs: int = Field(ge=1, le=1_000_000)
-    """Passes over the training frames."""
+    """Number of passes over the training frames."""
     schedule_epochs: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Epochs after which the learning rate has fallen to `min_lr`; `epochs` when left out.
-    Pretrainings that differ in `epochs` alone are then the same up to the shorter one's end, and
-    share that."""
+    """Epochs of the whole learning-rate schedule, at whose end it is `min_lr`; default: `epochs`.
+    Pretrainings that differ only in `epochs` share the epochs that they have in common."""
     batch_size: int = Field(ge=1, le=100_000)
-    """Frames per step."""
+    """Frames per training step."""
     frames: int | None = Field(default=None, ge=1)
-    """Training frames this stage sees; all when left out."""
+    """Number of training frames of this stage; all when left out."""
     optimizer: Literal["adamw", "adam"] = "adamw"
-    """AdamW, or Adam with L2 as the released pretraining code."""
+    """AdamW, or Adam with L2 regularization as in the released pretraining code."""
     lr: float = Field(default=1e-4, gt=0, le=10)
-    """Learning rate at the start of the half cosine, the largest."""
+    """Peak learning rate, at the start of the cosine decay."""
     min_lr: float = Field(default=1e-7, ge=0, le=10)
-    """Learning rate at its end, and at the start of the warm-up."""
+    """Learning rate at the end of the cosine decay, and at the start of the warmup."""
     warmup: float = Field(default=0, ge=0)
-    """Epochs, also parts of one, in which the learning rate first rises linearly."""
+    """Epochs of linear learning-rate warmup; fractions are allowed."""
     plateau: float = Field(default=0, ge=0)
-    """Epochs that it then stays at `lr` before it falls."""
+    """Epochs at the peak learning rate between warmup and decay."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """Learning rate of a layer as a share of the next one's; the heads learn with the whole."""
+    """Layer-wise learning-rate decay: factor between a layer and the next; heads have factor 1."""
     weight_decay: float = Field(default=1e-4, ge=0, le=10)
     """Weight decay of the optimizer."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient; unlimited when left out."""
+    """Gradient clipping: largest norm; no clipping when left out."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is then validated,
-    kept and tested in their place; none when left out."""
+    kept and tested in their place; no average when left out."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """What linear layers round their factors to in training steps; sums, weights and validation are
-    float32 in any case. tf32 is for GPUs, bf16 for GPUs and for CPUs that multiply it."""
+    """Precision of matrix products in training steps; sums, weights and validation are always
+    float32. tf32 needs a GPU, bf16 a GPU or a CPU that supports it."""
     compile: bool | None = None
-    """Run code compiled for the model; when left out, from 10,000 steps on."""
+    """Compile the training step; when left out, for stages of 10,000 steps or more."""
     select: Literal["best", "last"] = "best"
-    """Weights to go on with: the epoch best in validation, or the last."""
+    """Weights that the stage ends with: those of the best epoch in validation, or of the last."""
 
     @model_validator(mode="after")
     def _ends_before_its_schedule(self) -> Self:
@@ -81,21 +80,21 @@ class Pretraining(Stage):
     """The first stage, without labels."""
 
     dataset: DatasetConfig | None = None
-    """Frames to pretrain on, split like the others; those of the trial when left out."""
+    """Data set to pretrain on, with the same split; that of the trial when left out."""
 
 
 class Finetuning(Stage):
-    """The second stage, on labels: energies and forces, or another number."""
+    """The second stage, on labels: energies and forces, or a scalar property."""
 
     trainable: Literal["all", "readout"] | Annotated[int, Field(ge=1, le=64)] = "all"
-    """Weights that learn: all, the readout alone on features as pretraining left them, or the
-    readout and so many of the last layers."""
+    """Trainable weights: all; only the readout, on frozen features; or the readout and this many of
+    the last layers."""
     schedule_epochs: None = None
-    """Finetunings share no epochs; early stopping is what shortens them."""
+    """Always left out: finetunings share no epochs and are shortened by early stopping."""
 
     @property
     def trainable_depth(self) -> int | None:
-        """Layers next to the readout that learn with it; none if all weights learn."""
+        """Number of trainable last layers beside the readout; None if all weights are trainable."""
         if isinstance(self.trainable, int):
             return self.trainable
         return 0 if self.trainable == "readout" else None

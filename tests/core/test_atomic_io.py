@@ -158,7 +158,7 @@ def test_a_changed_line_is_left_out_and_the_user_is_told(
         append_json(path, {"value": number})
     path.write_text(path.read_text().replace('"value": 1', '"value": 7'))
     assert read_json_lines(path) == [{"value": 0}, {"value": 2}]
-    assert caplog.messages == [f"{path}:2: damaged line, left out"]
+    assert caplog.messages == [f"{path}:2: damaged line, skipped"]
 
 
 def test_a_line_without_its_hash_is_damaged(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_user_is_told(
         newest.write_bytes(content)
         with listening() as told:
             assert newest_state(tmp_path) == {"history": [1]}
-        assert told == [f"{newest}: damaged, left out"]
+        assert told == [f"{newest}: damaged, skipped"]
         with listening() as told:
             found = newest_checkpoint(tmp_path)
         assert found is not None
