@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from study.core.errors import UserError
@@ -29,23 +27,29 @@ from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
 from study.tasks.task import Task, Term
 from study.training import compiler as training_compiler
-from study.training import fx_passes, program_cache
+from study.training import program_cache
 from study.training.config import Stage
 from study.training.gradients import Engine
 from study.training.loop import COMPILED_FROM, compiles, fit
-
-aten = torch.ops.aten
 
 MODELS: dict[str, ModelConfig] = {
     "egnn": EGNN(name="egnn", hidden=8, layers=2, basis=4),
     "gns": GNS(name="gns", hidden=8, layers=2),
     "forcenet": ForceNet(name="forcenet", hidden=8, layers=1, frequencies=4, max_n=2),
 }
+
+
 MASKING = Masking(name="masking", masking_ratio=0.5)
+
+
 MIXED = Mixed(
     name="mixed", tasks=[{"task": MASKING}, {"task": Denoising(name="denoising"), "weight": 0.3}]
 )
+
+
 FINETUNING = EnergyForcesSettings(name="energy_forces", energy_weight=0.1)
+
+
 CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
 
 
@@ -67,12 +71,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(training_compiler.Program, "__call__", counting)
     return found
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The number of threads is compiled in."""
-    torch.set_num_threads(1)
 
 
 def task_of(settings: EnergyForcesSettings | Masking | Mixed, frames: Frames) -> Task:
@@ -279,50 +277,3 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
     assert not compiles(stage, model_of("egnn"), 100)
     with pytest.raises(UserError, match="g\\+\\+"):
         compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)
-
-
-def test_products_take_their_fastest_form_and_keep_their_values() -> None:
-    shapes = ((7, 4), (4, 3), (3,))
-    inputs = [torch.randn(shape, generator=seeded(0), dtype=torch.float64) for shape in shapes]
-
-    def act(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-        return torch.addmm(bias, rows, weights) @ weights.T + rows @ weights @ weights.T
-
-    mode = FakeTensorMode(shape_env=ShapeEnv())
-    axes = (0, None, None)
-    fakes = [
-        training_compiler._fake(mode, value, axis) for value, axis in zip(inputs, axes, strict=True)
-    ]
-    traced = make_fx(act, tracing_mode="symbolic")(*fakes)
-    fx_passes.MatmulLayoutPass()(traced.graph)
-    traced.recompile()
-    torch.testing.assert_close(traced(*inputs), act(*inputs))
-    assert not traced.graph.find_nodes(op="call_function", target=aten.addmm.default)
-    products = traced.graph.find_nodes(op="call_function", target=aten.mm.default)
-    assert len(products) == 4
-    # Columns of the right factor are contiguous in all of them.
-    assert all(product.args[1].meta["val"].stride()[0] == 1 for product in products)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_several_threads_add_up_rows_in_order_and_to_the_same(threads: int) -> None:
-    places, values = torch.tensor([0, 2, 2, 1, 0]), torch.randn(5, 4, generator=seeded(0))
-    inputs = torch.ones(3, 4), places, values
-
-    def act(sums: Tensor, places: Tensor, values: Tensor) -> Tensor:
-        return sums.index_put((places,), values, accumulate=True)
-
-    mode = FakeTensorMode(shape_env=ShapeEnv())
-    fakes = [training_compiler._fake(mode, each, None) for each in inputs]
-    traced = make_fx(act, tracing_mode="symbolic")(*fakes)
-    torch.set_num_threads(threads)
-    fx_passes.MatmulLayoutPass()(traced.graph)
-    torch.set_num_threads(1)
-    traced.recompile()
-    by_hand = torch.stack([1 + values[places == row].sum(dim=0) for row in range(3)])
-    torch.testing.assert_close(traced(*inputs), by_hand)
-    found = [
-        len(traced.graph.find_nodes(op="call_function", target=target))
-        for target in (aten.index_put.default, aten.index_add.default)
-    ]
-    assert found == ([1, 0] if threads == 1 else [0, 1])

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
@@ -30,7 +29,11 @@ from study.training.config import Stage
 from study.training.loop import DivergenceError, PausedError, fit
 
 ARMS = ["masking", "displacement", "energy_forces"]
+
+
 EPOCHS = 4
+
+
 Metrics = list[dict[str, float]]
 
 
@@ -514,13 +517,6 @@ def test_all_validation_frames_are_evaluated(tiny: Callable[..., Trial]) -> None
     script = Script([1.0])
     play(script, tiny)
     assert script.batches[-1] == [-1, 90, 91, 92, 93, 94]
-
-
-def test_generators_are_a_function_of_their_purpose() -> None:
-    purposes = [(0, "order", 1), (0, "order", 2), (1, "order", 1), (0, "task", 1), (0, "order")]
-    drawn = [torch.rand(3, generator=seeded(*purpose)).tolist() for purpose in purposes]
-    assert len({tuple(numbers) for numbers in drawn}) == len(purposes)
-    assert torch.rand(3, generator=seeded(0, "order", 1)).tolist() == drawn[0]
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 15])
