@@ -17,12 +17,14 @@ from study.planning.study_dir import StudyFolder
 from tests.faults.database import half_written
 
 
-def place(out: Path, tracking_uri: str | None = None, address: str | None = None) -> Environment:
+def environment(
+    out: Path, tracking_uri: str | None = None, address: str | None = None
+) -> Environment:
     return Environment(out, tracking_uri, address)
 
 
-def found(name: str, out: Path, **options: str) -> Finding:
-    return CHECKS[name](place(out, **options))
+def run_named_check(name: str, out: Path, **options: str) -> Finding:
+    return CHECKS[name](environment(out, **options))
 
 
 def closed_port() -> int:
@@ -41,7 +43,7 @@ def closed_port() -> int:
 def test_who_does_not_answer_is_named(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     port = str(closed_port())
     asked = {key: value.replace("PORT", port) for key, value in options.items()}
-    finding = found(name, tmp_path, **asked)
+    finding = run_named_check(name, tmp_path, **asked)
     assert finding.state == "failed"
     assert next(iter(asked.values())) in finding.found
     assert "start" in finding.fix
@@ -50,12 +52,12 @@ def test_who_does_not_answer_is_named(tmp_path: Path, name: str, options: dict[s
 def test_a_cluster_that_answers_is_well(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert found("Ray", tmp_path, address=address).state == "ok"
+        assert run_named_check("Ray", tmp_path, address=address).state == "ok"
 
 
 def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database, but long enough to be looked at" * 100)
-    assert found("MLflow database", tmp_path).state == "failed"
+    assert run_named_check("MLflow database", tmp_path).state == "failed"
 
 
 def test_runs_of_a_database_are_counted(tmp_path: Path) -> None:
@@ -63,43 +65,43 @@ def test_runs_of_a_database_are_counted(tmp_path: Path) -> None:
         database.execute("CREATE TABLE runs (id)")
         database.execute("INSERT INTO runs VALUES (1)")
     database.close()
-    assert found("MLflow database", tmp_path) == Finding("ok", "1 runs")
+    assert run_named_check("MLflow database", tmp_path) == Finding("ok", "1 runs")
 
 
 def test_a_database_whose_writer_was_killed_is_well(tmp_path: Path) -> None:
     left = half_written(tmp_path, "runs", ["whole"])
-    assert found("MLflow database", left) == Finding("ok", "1 runs")
+    assert run_named_check("MLflow database", left) == Finding("ok", "1 runs")
 
 
 def test_locks_that_hold_nobody_off_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert found("file locks", tmp_path).state == "ok"
+    assert run_named_check("file locks", tmp_path).state == "ok"
     monkeypatch.setattr(storage, "is_locked", lambda _path: False)
-    assert found("file locks", tmp_path).state == "failed"
+    assert run_named_check("file locks", tmp_path).state == "failed"
 
 
 def test_a_database_on_a_network_share_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_kind_of_mount", lambda _path: "nfs4")
-    assert found("file system", tmp_path).state == "warning"
-    assert found("file system", tmp_path, tracking_uri="http://server").state == "ok"
+    assert run_named_check("file system", tmp_path).state == "warning"
+    assert run_named_check("file system", tmp_path, tracking_uri="http://server").state == "ok"
 
 
 def test_little_space_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nearly_full = SimpleNamespace(disk_usage=lambda _path: SimpleNamespace(free=10**8))
     monkeypatch.setattr(storage, "shutil", nearly_full)
-    assert found("disk", tmp_path).state == "failed"
+    assert run_named_check("disk", tmp_path).state == "failed"
 
 
 def test_unfinished_studies_are_found(small_study: StudyFolder) -> None:
-    assert found("stale studies", small_study.root) == Finding("ok", "none")
+    assert run_named_check("stale studies", small_study.root) == Finding("ok", "none")
 
 
 def test_what_a_crash_left_is_found(tmp_path: Path) -> None:
     left = tmp_path / "data" / "water.partial"
     left.mkdir(parents=True)
-    assert found("leftovers", tmp_path).state == "ok"
+    assert run_named_check("leftovers", tmp_path).state == "ok"
     os.utime(left, (0, 0))
-    assert found("leftovers", tmp_path).state == "warning"
+    assert run_named_check("leftovers", tmp_path).state == "warning"

@@ -435,8 +435,8 @@ def test_building_a_model_leaves_the_global_random_state_alone(name: str) -> Non
 def test_taking_over_everything_makes_the_same_model(name: str, batch: Batch) -> None:
     donor, heir = lively(name), build_model(VARIANTS[name], seed=9).double().eval()
     heir.load_pretrained(donor.state_dict(), include_heads=True)
-    for taken, given in zip(outputs(heir, batch), outputs(donor, batch), strict=True):
-        assert torch.equal(taken, given)
+    for loaded, given in zip(outputs(heir, batch), outputs(donor, batch), strict=True):
+        assert torch.equal(loaded, given)
 
 
 @every_variant

@@ -116,10 +116,10 @@ def test_it_reads_no_labels_and_leaves_the_frames_alone(
 def test_validation_is_one_finite_number(name: str, graphs: GraphSet, egnn: EGNN) -> None:
     judged, everything = model(egnn).eval(), torch.arange(len(graphs))
     pretext = task(name, graphs)
-    found = pretext.evaluate(judged, list(everything.split(2)), seeded(3))  # type: ignore[arg-type]
-    assert found.keys() == {pretext.criterion}
-    assert 0 < found[pretext.criterion] < 10
-    assert pretext.divergence_reason(found) == ""
+    metrics = pretext.evaluate(judged, list(everything.split(2)), seeded(3))  # type: ignore[arg-type]
+    assert metrics.keys() == {pretext.criterion}
+    assert 0 < metrics[pretext.criterion] < 10
+    assert pretext.divergence_reason(metrics) == ""
 
 
 @every_task

@@ -29,12 +29,12 @@ def test_batches_are_the_same_whether_neighbours_are_held_or_found(
     name: str, every_water: dict[str, Frames]
 ) -> None:
     frames = every_water[name]
-    held = GraphSet.build(frames, CUTOFF)
-    found = GraphSet.build(frames, CUTOFF, max_edge_bytes=0)
-    assert isinstance(held.edges, PrecomputedEdges)
-    assert isinstance(found.edges, OnTheFlyEdges)
-    for chosen in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
-        ours, theirs = (graphs.gather(torch.tensor(chosen)) for graphs in (held, found))
+    precomputed = GraphSet.build(frames, CUTOFF)
+    on_the_fly = GraphSet.build(frames, CUTOFF, max_edge_bytes=0)
+    assert isinstance(precomputed.edges, PrecomputedEdges)
+    assert isinstance(on_the_fly.edges, OnTheFlyEdges)
+    for order in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
+        ours, theirs = (graphs.gather(torch.tensor(order)) for graphs in (precomputed, on_the_fly))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118
 
@@ -52,9 +52,11 @@ def test_neighbours_are_held_up_to_the_bytes_that_they_take(water: Frames) -> No
 
 
 def test_neighbours_that_are_not_held_are_counted_about(mixed_water: Frames) -> None:
-    held, found = (
+    precomputed, on_the_fly = (
         GraphSet.build(mixed_water, CUTOFF, max_edge_bytes=most).edges for most in (None, 0)
     )
     everything = torch.arange(4)
-    assert found.count(everything) == held.count(everything)
-    assert found.count(torch.tensor([1])) == pytest.approx(held.count(torch.tensor([1])), rel=0.2)
+    assert on_the_fly.count(everything) == precomputed.count(everything)
+    assert on_the_fly.count(torch.tensor([1])) == pytest.approx(
+        precomputed.count(torch.tensor([1])), rel=0.2
+    )

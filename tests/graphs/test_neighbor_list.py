@@ -48,10 +48,10 @@ def searched_without_vesin(positions: Array, cell: Array, cutoff: float) -> list
 
 def searched_densely(positions: Array, cell: Array, cutoff: float) -> list[Edge] | None:
     ptr = torch.tensor([0, len(positions)])
-    found = dense_neighbors(torch.tensor(positions), ptr, torch.tensor(cell)[None], cutoff)
-    if found is None:
+    pairs_found = dense_neighbors(torch.tensor(positions), ptr, torch.tensor(cell)[None], cutoff)
+    if pairs_found is None:
         return None
-    edge_index, shifts = found
+    edge_index, shifts = pairs_found
     return [tuple(edge) for edge in torch.cat([edge_index, shifts.T.long()]).T.tolist()]
 
 
@@ -69,12 +69,12 @@ def brute_force(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
     heights = 1 / np.linalg.norm(inverse, axis=0)
     reach = np.ceil(cutoff / heights + np.ptp(positions @ inverse, axis=0)).astype(int)
     images = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach))))
-    found = set()
+    pairs_found = set()
     for source, target in itertools.product(range(len(positions)), repeat=2):
         lengths = np.linalg.norm(positions[target] - positions[source] + images @ cell, axis=1)
         near = (lengths < cutoff) & ((source != target) | images.any(axis=1))
-        found |= {(source, target, *image) for image in images[near].tolist()}
-    return found
+        pairs_found |= {(source, target, *image) for image in images[near].tolist()}
+    return pairs_found
 
 
 def by_ase(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
@@ -108,9 +108,9 @@ def crystals(draw: st.DrawFn) -> tuple[Array, Array, float]:
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(crystals())
 def test_edges_are_those_of_brute_force_and_of_ase(crystal: tuple[Array, Array, float]) -> None:
-    found = edges_of(*crystal)
-    assert len(set(found)) == len(found)
-    assert set(found) == brute_force(*crystal) == by_ase(*crystal)
+    pairs_found = edges_of(*crystal)
+    assert len(set(pairs_found)) == len(pairs_found)
+    assert set(pairs_found) == brute_force(*crystal) == by_ase(*crystal)
 
 
 @pytest.mark.parametrize("fractional", [0.0, 1.0, -1.0, 0.5, 1 - 1e-16])
@@ -159,16 +159,16 @@ def test_a_batch_is_connected_on_its_device_as_frame_by_frame(mixed_water: Frame
     batch = GraphSet.build(mixed_water, cutoff).gather(torch.tensor([3, 0, 2]))
     batch.pos += 3 * torch.randn(batch.pos.shape, generator=seeded(0))
     edge_index, shift = connect(batch, cutoff)
-    found = dense_neighbors(batch.pos, batch.ptr, batch.cell, cutoff)
-    assert found is not None
-    lattice = zip(found[1].float(), batch.cell[batch.batch[found[0][0]]], strict=True)
+    pairs_found = dense_neighbors(batch.pos, batch.ptr, batch.cell, cutoff)
+    assert pairs_found is not None
+    lattice = zip(pairs_found[1].float(), batch.cell[batch.batch[pairs_found[0][0]]], strict=True)
     moved = torch.stack([steps @ cell for steps, cell in lattice])
 
     def in_order(edges: Tensor, shifts: Tensor) -> list[list[float]]:
         return sorted(torch.cat([edges, (1e3 * shifts).round().T]).T.tolist())
 
-    assert in_order(found[0], moved) == in_order(edge_index, shift)
-    assert torch.equal(found[0][1], edge_index[1])  # Both are sorted by target.
+    assert in_order(pairs_found[0], moved) == in_order(edge_index, shift)
+    assert torch.equal(pairs_found[0][1], edge_index[1])  # Both are sorted by target.
 
 
 def test_too_many_pairs_are_left_to_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

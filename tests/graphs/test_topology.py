@@ -48,8 +48,8 @@ def test_molecules_are_found_in_shuffled_and_wrapped_atoms(
 def test_any_cutoff_that_sees_the_bonds_finds_the_same_molecules(
     triclinic_water: Frames, cutoff: float
 ) -> None:
-    found = as_sets(find(triclinic_water, cutoff), triclinic_water)
-    assert found == {(o, frozenset({o + 1, o + 2})) for o in range(0, 96, 3)}
+    neighborhoods = as_sets(find(triclinic_water, cutoff), triclinic_water)
+    assert neighborhoods == {(o, frozenset({o + 1, o + 2})) for o in range(0, 96, 3)}
 
 
 @pytest.mark.parametrize("name", ["cubic", "triclinic", "mixed"])
@@ -146,24 +146,24 @@ def graphs_of(frames: Frames) -> GraphSet:
 
 def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[int, str]]]:
     """By frame: element of the centre and of its terminal atoms, each with how often."""
-    found = Neighborhoods.find(graphs_of(frames), hidden)
+    neighborhoods = Neighborhoods.find(graphs_of(frames), hidden)
     result = []
     for frame in range(len(frames)):
-        rows, _ = found.rows.rows(torch.tensor([frame]))
+        rows, _ = neighborhoods.rows.rows(torch.tensor([frame]))
         first = frames.offsets[frame]
         kinds: Counter[tuple[int, str]] = Counter()
         for row in rows.tolist():
-            members, _ = found.members.rows(torch.tensor([row]))
-            ends = frames.numbers[found.terminals[members].numpy() + first]
-            centre = frames.numbers[int(found.centres[row]) + first]
+            members, _ = neighborhoods.members.rows(torch.tensor([row]))
+            ends = frames.numbers[neighborhoods.terminals[members].numpy() + first]
+            centre = frames.numbers[int(neighborhoods.centres[row]) + first]
             kinds[int(centre), ",".join(map(str, sorted(ends)))] += 1
         result.append(kinds)
     return result
 
 
 def test_neighbourhoods_of_molecules_are_their_groups() -> None:
-    found = described(molecules("CH3CH2OH", "C6H6", "CH3COOH", "H2O", "CF4"))
-    assert found == [
+    neighborhoods = described(molecules("CH3CH2OH", "C6H6", "CH3COOH", "H2O", "CF4"))
+    assert neighborhoods == [
         Counter({(6, "1,1,1"): 1, (6, "1,1"): 1, (8, "1"): 1}),
         Counter({(6, "1"): 6}),
         Counter({(6, "1,1,1"): 1, (6, "8"): 1, (8, "1"): 1}),

@@ -61,19 +61,19 @@ def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
     assert totals[0] == pytest.approx(stretched)
     assert np.ptp(totals) == pytest.approx(expected, rel=0.01)
     assert max(moment.kinetic for moment in moments) == pytest.approx(stretched, rel=0.02)
-    found = fit_energy_drift(moments, 2)
-    assert abs(found.drift) < 1000 * expected
+    fit = fit_energy_drift(moments, 2)
+    assert abs(fit.drift) < 1000 * expected
     # The root mean square of a sine's square about its mean is its range by the root of 8.
-    assert found.fluctuation == pytest.approx(1000 * expected / 2 / np.sqrt(8), rel=0.02)
+    assert fit.fluctuation == pytest.approx(1000 * expected / 2 / np.sqrt(8), rel=0.02)
 
 
 def test_drift_and_fluctuation_are_those_of_a_line_with_ripples() -> None:
     moments = [
         EnergySample(step / 100, 5.0, 0.3 * step / 100 + 0.01 * (-1) ** step) for step in range(800)
     ]
-    found = fit_energy_drift(moments, 3)
-    assert found.drift == pytest.approx(100, rel=1e-3)
-    assert found.fluctuation == pytest.approx(10 / 3, rel=1e-3)
+    fit = fit_energy_drift(moments, 3)
+    assert fit.drift == pytest.approx(100, rel=1e-3)
+    assert fit.fluctuation == pytest.approx(10 / 3, rel=1e-3)
 
 
 def test_velocities_are_those_of_the_temperature_and_of_the_seed() -> None:

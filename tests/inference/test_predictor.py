@@ -42,12 +42,12 @@ def structure(frames: Frames, index: int) -> Atoms:
 
 
 def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
-    found = []
+    trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
         assert outcome is not None
-        found.append((entry.planned.work, outcome))
-    return found
+        trials.append((entry.planned.work, outcome))
+    return trials
 
 
 def rms(values: Any) -> float:

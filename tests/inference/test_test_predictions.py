@@ -21,12 +21,12 @@ from study.scheduling.journal import Journal
 
 
 def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
-    found = []
+    trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
         assert outcome is not None
-        found.append((entry.planned.work, outcome))
-    return found
+        trials.append((entry.planned.work, outcome))
+    return trials
 
 
 def rms(values: Any) -> float:
@@ -44,13 +44,13 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
     copied: StudyFolder, water: Frames, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(copied.path)]) == 0
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("predictions of 4 trials\n", "")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("predictions of 4 trials\n", "")
     for work, outcome in trials_of(copied):
-        found = np.load(work.folder(copied.root) / "predictions.npz")
+        arrays = np.load(work.folder(copied.root) / "predictions.npz")
         test = split(water, work.trial.split, work.trial.seed).test
-        np.testing.assert_array_equal(found["frames"], test)
-        off = found["forces"] - found["predicted_forces"]
+        np.testing.assert_array_equal(arrays["frames"], test)
+        off = arrays["forces"] - arrays["predicted_forces"]
         assert rms(off) == pytest.approx(outcome.result.metrics["test_force_rmse"], rel=1e-6)
 
 
@@ -70,10 +70,10 @@ def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
     for folder in (copied.root / "work").glob("pretrain-*"):
         shutil.rmtree(folder)
     assert main([str(copied.path)]) == 0
-    told = capsys.readouterr()
-    assert told.out == "predictions of 4 trials\n"
-    assert told.err.startswith("warning: code or torch have changed since this study ran")
-    assert told.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert captured.out == "predictions of 4 trials\n"
+    assert captured.err.startswith("warning: code or torch have changed since this study ran")
+    assert captured.err.count("\n") == 1
 
 
 def test_models_that_other_code_makes_worse_are_refused(

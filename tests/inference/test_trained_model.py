@@ -20,12 +20,12 @@ from study.scheduling.journal import Journal
 
 
 def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
-    found = []
+    trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
         assert outcome is not None
-        found.append((entry.planned.work, outcome))
-    return found
+        trials.append((entry.planned.work, outcome))
+    return trials
 
 
 def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolder) -> None:

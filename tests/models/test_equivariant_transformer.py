@@ -98,18 +98,18 @@ def _names_of_torchmd_net(model: OurTransformer) -> dict[str, Tensor]:
         "meet": "neighbor_embedding.combine",
         "norm": "out_norm",
     }
-    found = {}
+    renamed = {}
     for name, value in model.state_dict().items():
         module, _, kind = name.rpartition(".")
         if name in outside:
-            found[outside[name]] = value[:100]
+            renamed[outside[name]] = value[:100]
         elif module in outside:
-            found[f"{outside[module]}.{kind}"] = value
+            renamed[f"{outside[module]}.{kind}"] = value
         elif module.startswith("layers."):
             _, number, part = module.split(".", 2)
             theirs = f"attention_layers.{number}.{kinds[part]}.{kind}"
-            found[theirs] = _for_torchmd_net(part, value, model.settings.heads)
-    return found
+            renamed[theirs] = _for_torchmd_net(part, value, model.settings.heads)
+    return renamed
 
 
 def _for_torchmd_net(part: str, value: Tensor, heads: int) -> Tensor:

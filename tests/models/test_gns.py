@@ -13,27 +13,27 @@ from study.models.layers.radial import bessel_basis
 
 
 def test_gns_edges_are_told_vector_and_distance_in_units_of_the_cutoff(graphs: GraphSet) -> None:
-    batch, told = graphs.gather(torch.tensor([0])), []
+    batch, encoder_inputs = graphs.gather(torch.tensor([0])), []
     model = build_model(GNS(name="gns", hidden=8, layers=1), seed=0).double()
-    model.encode_edge.register_forward_hook(lambda _, inputs, __: told.append(inputs[0]))
+    model.encode_edge.register_forward_hook(lambda _, inputs, __: encoder_inputs.append(inputs[0]))
     model(batch)
     source, target = batch.edge_index
     vectors = batch.pos[target] - batch.pos[source] + batch.shift
     expected = torch.cat([vectors, vectors.norm(dim=1, keepdim=True)], dim=1) / 3.4
-    torch.testing.assert_close(told[0], expected)
+    torch.testing.assert_close(encoder_inputs[0], expected)
 
 
 def test_gns_edges_with_a_bessel_basis_are_told_the_direction_alone(graphs: GraphSet) -> None:
-    settings, told = GNS(name="gns", hidden=8, layers=1, radial="bessel", basis=5), []
+    settings, encoder_inputs = GNS(name="gns", hidden=8, layers=1, radial="bessel", basis=5), []
     batch = graphs.gather(torch.tensor([0]))
     model = build_model(settings, seed=0).double()
-    model.encode_edge.register_forward_hook(lambda _, inputs, __: told.append(inputs[0]))
+    model.encode_edge.register_forward_hook(lambda _, inputs, __: encoder_inputs.append(inputs[0]))
     model(batch)
     source, target = batch.edge_index
     vectors = batch.pos[target] - batch.pos[source] + batch.shift
     distance = vectors.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(told[0][:, :3], 3**0.5 * vectors / distance)
-    torch.testing.assert_close(told[0][:, 3:], bessel_basis(distance, 3.4, 5))
+    torch.testing.assert_close(encoder_inputs[0][:, :3], 3**0.5 * vectors / distance)
+    torch.testing.assert_close(encoder_inputs[0][:, 3:], bessel_basis(distance, 3.4, 5))
 
 
 def edge_states(edge_update: str, batch: Tensor) -> list[Tensor]:

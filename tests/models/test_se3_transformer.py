@@ -29,11 +29,11 @@ def batch(mixed_water: Frames) -> Batch:
 @pytest.mark.parametrize("degrees", [(0, 0, 0), (1, 0, 1), (1, 1, 2), (2, 1, 3), (2, 2, 4)])
 def test_degrees_couple_by_gaunt_coefficients(degrees: tuple[int, int, int]) -> None:
     """Those of sympy, but for the norm and the signs of harmonics."""
-    found = coupling_tensor(*degrees)
+    coupling = coupling_tensor(*degrees)
     orders = [range(-degree, degree + 1) for degree in degrees]
     exact = [float(real_gaunt(*degrees, *m)) for m in itertools.product(*orders)]
-    expected = torch.tensor(exact, dtype=torch.float64).reshape(found.shape)
-    torch.testing.assert_close(found.abs(), (expected / expected.norm()).abs())
+    expected = torch.tensor(exact, dtype=torch.float64).reshape(coupling.shape)
+    torch.testing.assert_close(coupling.abs(), (expected / expected.norm()).abs())
 
 
 def test_attention_to_a_neighbour_fades_out_with_it(batch: Batch) -> None:

@@ -77,6 +77,6 @@ def test_visnet_is_that_of_torch_geometric_but_for_its_messages_at_the_cutoff(
     published.load_state_dict(weights, strict=False)
     # Ours fade out at the cutoff.
     published.vis_mp_layers = ours.layers  # type: ignore[attr-defined]
-    found = ours.features(batch, batch.pos)  # type: ignore[operator]
+    features = ours.features(batch, batch.pos)  # type: ignore[operator]
     expected = published(batch.z, batch.pos, batch.batch)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-9)

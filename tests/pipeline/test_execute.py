@@ -127,12 +127,12 @@ def test_operations_are_counted_anew_for_trials_that_differ_in_them(
         return next(done).metrics["flops"]
 
     def all_counted(folder: str, *, fresh: bool) -> dict[str, float]:
-        found = {}
+        totals = {}
         for name, changes in {"first": {}, **different, **same}.items():
             if fresh:
                 setup._FLOPS.clear()
-            found[name] = counted(f"{folder}/{name}", changes)
-        return found
+            totals[name] = counted(f"{folder}/{name}", changes)
+        return totals
 
     remembered = all_counted("remembered", fresh=False)
     assert remembered == all_counted("fresh", fresh=True)

@@ -83,8 +83,8 @@ def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
     parts = split(water, trial.split, trial.seed)
     absent = all_but_torch()
     assert {"pydantic", "vesin", "ray", "mlflow", "optuna", "safetensors"} <= set(absent)
-    chosen = [parts.train.tolist(), parts.validation.tolist()]
-    given = [absent, trial.model_dump(mode="json"), chosen]
+    frame_indices = [parts.train.tolist(), parts.validation.tolist()]
+    given = [absent, trial.model_dump(mode="json"), frame_indices]
     done = subprocess.run(
         [sys.executable, "-c", BOTH_STAGES, str(water_folder), *map(json.dumps, given)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -99,7 +99,7 @@ def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
         *run_job(work.pretraining, tmp_path, water_folder),
         *run_job(work, tmp_path, water_folder),
     ]
-    for found, record in zip(json.loads(done.stdout), expected, strict=True):
+    for metrics, record in zip(json.loads(done.stdout), expected, strict=True):
         for name in set(record.metrics) - set(COST_METRICS):
             # Neighbours come in another order, so sums are rounded otherwise.
-            assert found[name] == pytest.approx(record.metrics[name], rel=1e-4), name
+            assert metrics[name] == pytest.approx(record.metrics[name], rel=1e-4), name

@@ -175,9 +175,9 @@ def noisy_nodes(graphs: GraphSet, **changes: Any) -> EnergyForces:
 
 
 def test_noisy_nodes_add_a_weighted_term_on_marked_atoms(graphs: GraphSet) -> None:
-    chosen = torch.tensor([3, 1])
-    plain = noisy_nodes(graphs).terms(chosen, seeded(1))
-    errors, noise = noisy_nodes(graphs, auxiliary=AUXILIARY).terms(chosen, seeded(1))
+    indices = torch.tensor([3, 1])
+    plain = noisy_nodes(graphs).terms(indices, seeded(1))
+    errors, noise = noisy_nodes(graphs, auxiliary=AUXILIARY).terms(indices, seeded(1))
     assert [errors.name] == [term.name for term in plain]
     assert torch.equal(errors.batch.pos, plain[0].batch.pos)
     assert noise.weight == 0.25
@@ -230,9 +230,9 @@ def test_pretraining_may_learn_labels_of_another_data_set(
     assert all(epoch.metrics["val_force_rmse"] > 0 for epoch in epochs)
     list(run_job(work, tmp_path, tmp_path / "target"))
     learned = load_tensors(require_weights(work.pretraining, tmp_path))
-    taken = load_tensors(load_outcome(work.folder(tmp_path)).weights)  # type: ignore[union-attr, arg-type]
+    loaded = load_tensors(load_outcome(work.folder(tmp_path)).weights)  # type: ignore[union-attr, arg-type]
     # Energies are about those of the frames to finetune on, not of the first ones.
-    references = [float(weights["reference"].max()) for weights in (learned, taken)]
+    references = [float(weights["reference"].max()) for weights in (learned, loaded)]
     expected = [
         (frames.energies / frames.sizes).mean()
         for frames in (Frames.load(water_folder), triclinic_water)

@@ -261,14 +261,14 @@ def test_pushed_atoms_come_with_the_forces_before_the_push(graphs: GraphSet) -> 
 def test_given_forces_matter_and_turn_with_the_atoms(name: str, graphs: GraphSet) -> None:
     model = build_model(TAKING_FORCES[name], seed=0).double().eval()
     graph = denoising(graphs, given="forces").example(CHOSEN, seeded(1)).graph
-    told = model.vectors(graph).detach()
+    conditioned = model.vectors(graph).detach()
     if model.equivariant:
         turn = random_rotation(seeded(2)).to(graph.pos)
         turned = rotate(graph, turn)
         turned.given_force = graph.given_force @ turn.T
-        torch.testing.assert_close(model.vectors(turned).detach(), told @ turn.T)
+        torch.testing.assert_close(model.vectors(turned).detach(), conditioned @ turn.T)
     del graph.given_force
-    assert (model.vectors(graph).detach() - told).abs().max() > 1e-6
+    assert (model.vectors(graph).detach() - conditioned).abs().max() > 1e-6
 
 
 def test_forces_are_given_to_models_that_take_them_alone(tiny: Callable[..., Trial]) -> None:

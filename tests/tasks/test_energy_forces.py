@@ -173,11 +173,13 @@ def test_the_criterion_is_a_validation_metric(
 def test_statistics_are_those_of_numpy(mixed_water: Frames) -> None:
     graphs = GraphSet.build(mixed_water, 3.4, dtype=torch.float64)
     statistics = LabelStatistics.fit(graphs, torch.tensor([3, 0, 1]))
-    chosen = mixed_water.select(np.array([0, 1, 3]))
-    per_atom = np.mean(chosen.energies / chosen.sizes)
+    selected = mixed_water.select(np.array([0, 1, 3]))
+    per_atom = np.mean(selected.energies / selected.sizes)
     assert statistics.energy_per_atom == pytest.approx(per_atom, rel=1e-12)
-    assert statistics.energy_std == pytest.approx(rms(chosen.energies - per_atom * chosen.sizes))
-    assert statistics.force_rms == pytest.approx(rms(chosen.forces))
+    assert statistics.energy_std == pytest.approx(
+        rms(selected.energies - per_atom * selected.sizes)
+    )
+    assert statistics.force_rms == pytest.approx(rms(selected.forces))
 
 
 def test_statistics_see_only_the_frames_given(water: Frames) -> None:
@@ -204,13 +206,13 @@ def test_a_fitted_model_puts_out_energies_about_the_mean_in_units_of_the_forces(
 
 def errors_and_loss(frames: Frames, settings: EGNN) -> dict[str, float]:
     """Of a model in single precision, fitted to the frames' statistics."""
-    graphs, chosen = GraphSet.build(frames, 3.4), torch.arange(len(frames))
-    statistics, model = LabelStatistics.fit(graphs, chosen), build_model(settings, seed=0).eval()
+    graphs, selected = GraphSet.build(frames, 3.4), torch.arange(len(frames))
+    statistics, model = LabelStatistics.fit(graphs, selected), build_model(settings, seed=0).eval()
     chosen_settings = Settings(name="energy_forces", energy_weight=1.0)
     statistics.apply(model, chosen_settings)
     task = EnergyForces(chosen_settings, graphs, statistics)
-    loss = task.loss(model, chosen, seeded(0)).item()
-    return task.errors(model, [chosen]) | {"loss": loss}
+    loss = task.loss(model, selected, seeded(0)).item()
+    return task.errors(model, [selected]) | {"loss": loss}
 
 
 def test_a_huge_energy_per_atom_costs_no_precision(mixed_water: Frames, egnn: EGNN) -> None:
@@ -243,17 +245,17 @@ def test_reference_and_scale_are_those_asked_for(
 def test_the_released_reference_is_one_mean_per_frame_in_deviations_per_atom(
     water: Frames, egnn: EGNN
 ) -> None:
-    frames, chosen = water.select(np.arange(4)), torch.arange(4)
+    frames, selected = water.select(np.arange(4)), torch.arange(4)
     settings = Settings(name="energy_forces", energy_reference="per_frame", force_weight=0)
     graphs, model = GraphSet.build(frames, 3.4), build_model(egnn, seed=0)
-    statistics = LabelStatistics.fit(graphs, chosen)
+    statistics = LabelStatistics.fit(graphs, selected)
     statistics.apply(model, settings)
     per_atom = frames.energies / frames.sizes
-    assert model.reference_energy(graphs.gather(chosen)).tolist() == [
+    assert model.reference_energy(graphs.gather(selected)).tolist() == [
         pytest.approx(per_atom.mean())
     ] * len(frames)
     model.zero_init_readout()
-    loss = EnergyForces(settings, graphs, statistics).loss(model, chosen, seeded(0))
+    loss = EnergyForces(settings, graphs, statistics).loss(model, selected, seeded(0))
     expected = np.mean(((frames.energies - per_atom.mean()) / per_atom.std()) ** 2)
     assert loss.item() == pytest.approx(0.001 * expected, rel=1e-5)
 
@@ -315,9 +317,9 @@ def test_energies_of_elements_are_fitted_to_frames_of_different_composition(
         rcond=None,
     )[0]
     # Two hydrogens go with each oxygen, so only what keeps their sum is known.
-    found = model.reference[torch.tensor([1, 6, 8])].numpy()
-    assert found[1] == pytest.approx(fitted[1])
-    assert 2 * found[0] + found[2] == pytest.approx(2 * fitted[0] + fitted[2])
+    references = model.reference[torch.tensor([1, 6, 8])].numpy()
+    assert references[1] == pytest.approx(fitted[1])
+    assert 2 * references[0] + references[2] == pytest.approx(2 * fitted[0] + fitted[2])
     assert statistics.energy_unit(settings) < 0.1
     model.zero_init_readout()
     task = EnergyForces(settings, graphs, statistics)

@@ -33,21 +33,21 @@ def masking(frames: Frames, ratio: float, cutoff: float = 3.4) -> Masking:
     return Masking(Settings(name="masking", masking_ratio=ratio), graphs)
 
 
-def rows_left(frames: Frames, chosen: list[int], graph: Batch) -> list[Rows]:
+def rows_left(frames: Frames, indices: list[int], graph: Batch) -> list[Rows]:
     """For every graph, which rows of `frames` its atoms are; found by their exact position."""
     rows = []
-    for frame, positions in zip(chosen, graph.pos.split(graph.ptr.diff().tolist()), strict=True):
+    for frame, positions in zip(indices, graph.pos.split(graph.ptr.diff().tolist()), strict=True):
         first, last = frames.offsets[frame : frame + 2]
         there = {tuple(x): first + i for i, x in enumerate(frames.positions[first:last].tolist())}
         rows.append(np.array([there[tuple(x)] for x in positions.tolist()]))
     return rows
 
 
-def rows_hidden(frames: Frames, chosen: list[int], graph: Batch) -> list[Rows]:
+def rows_hidden(frames: Frames, indices: list[int], graph: Batch) -> list[Rows]:
     """For every graph, which rows of `frames` it lacks."""
     return [
         np.setdiff1d(np.arange(*frames.offsets[frame : frame + 2]), left)
-        for frame, left in zip(chosen, rows_left(frames, chosen, graph), strict=True)
+        for frame, left in zip(indices, rows_left(frames, indices, graph), strict=True)
     ]
 
 
@@ -76,13 +76,13 @@ def expected_directions(frames: Frames, frame: int, hidden: Rows) -> dict[int, l
         return min(oxygens, key=lambda oxygen: np.linalg.norm(towards(oxygen, hydrogen)))
 
     owners = {hydrogen: oxygen_of(hydrogen) for hydrogen in hydrogens}
-    found = {}
+    directions = {}
     for lost in hidden:
         (kept,) = (h for h in hydrogens if h != lost and owners[h] == owners[lost])
         for source in (owners[lost], kept):
             vector = towards(source, lost)
-            found[int(source)] = (vector / np.linalg.norm(vector)).tolist()
-    return found
+            directions[int(source)] = (vector / np.linalg.norm(vector)).tolist()
+    return directions
 
 
 @pytest.mark.parametrize("ratio", [0.13, 0.25, 0.5, 0.6, 0.999, 1.0])
@@ -90,25 +90,25 @@ def expected_directions(frames: Frames, frame: int, hidden: Rows) -> dict[int, l
 def test_a_ratio_of_the_molecules_lose_one_hydrogen_each(
     name: str, ratio: float, every_water: dict[str, Frames]
 ) -> None:
-    frames, chosen = every_water[name], [3, 0, 3]
-    graph = masking(frames, ratio).example(torch.tensor(chosen), seeded(0)).graph
-    for frame, hidden in zip(chosen, rows_hidden(frames, chosen, graph), strict=True):
+    frames, indices = every_water[name], [3, 0, 3]
+    graph = masking(frames, ratio).example(torch.tensor(indices), seeded(0)).graph
+    for frame, hidden in zip(indices, rows_hidden(frames, indices, graph), strict=True):
         assert set(frames.numbers[hidden]) == {1}
         assert len(expected_directions(frames, frame, hidden)) == 2 * len(hidden)
         assert len(hidden) == int(ratio * 8)
 
 
 def test_every_frame_hides_a_ratio_of_its_own_molecules(mixed_water: Frames) -> None:
-    chosen = [0, 1, 2, 3]
-    graph = masking(mixed_water, 0.6).example(torch.tensor(chosen), seeded(0)).graph
+    indices = [0, 1, 2, 3]
+    graph = masking(mixed_water, 0.6).example(torch.tensor(indices), seeded(0)).graph
     # int(0.6 * 8) and int(0.6 * 4).
-    assert [len(rows) for rows in rows_hidden(mixed_water, chosen, graph)] == [4, 2, 4, 2]
+    assert [len(rows) for rows in rows_hidden(mixed_water, indices, graph)] == [4, 2, 4, 2]
 
 
 def test_every_molecule_and_both_its_hydrogens_are_hidden_equally_often(water: Frames) -> None:
-    chosen = [5] * 2000
-    graph = masking(water, 0.5).example(torch.tensor(chosen), seeded("often")).graph
-    hidden = np.concatenate(rows_hidden(water, chosen, graph)) - water.offsets[5]
+    indices = [5] * 2000
+    graph = masking(water, 0.5).example(torch.tensor(indices), seeded("often")).graph
+    hidden = np.concatenate(rows_hidden(water, indices, graph)) - water.offsets[5]
     counts = np.bincount(hidden, minlength=24).reshape(8, 3)
     assert not counts[:, 0].any()
     # Each of a binomial distribution; five standard deviations are passed once in 1.7 million.
@@ -118,10 +118,10 @@ def test_every_molecule_and_both_its_hydrogens_are_hidden_equally_often(water: F
 
 
 def test_molecules_are_hidden_independently_of_each_other(water: Frames) -> None:
-    chosen = [5] * 2000
-    graph = masking(water, 0.25).example(torch.tensor(chosen), seeded("pairs")).graph
+    indices = [5] * 2000
+    graph = masking(water, 0.25).example(torch.tensor(indices), seeded("pairs")).graph
     pairs = Counter(
-        tuple((rows - water.offsets[5]) // 3) for rows in rows_hidden(water, chosen, graph)
+        tuple((rows - water.offsets[5]) // 3) for rows in rows_hidden(water, indices, graph)
     )
     # 28 pairs of 8 molecules.
     deviation = 5 * np.sqrt(2000 / 28 * 27 / 28)
@@ -134,11 +134,11 @@ def test_molecules_are_hidden_independently_of_each_other(water: Frames) -> None
 def test_directions_are_minimum_image_unit_vectors_to_the_hidden_hydrogen(
     name: str, ratio: float, every_water: dict[str, Frames]
 ) -> None:
-    frames, chosen = every_water[name], [2, 1]
-    example = masking(frames, ratio).example(torch.tensor(chosen), seeded(1))
-    rows = np.concatenate(rows_left(frames, chosen, example.graph))[example.atoms]
+    frames, indices = every_water[name], [2, 1]
+    example = masking(frames, ratio).example(torch.tensor(indices), seeded(1))
+    rows = np.concatenate(rows_left(frames, indices, example.graph))[example.atoms]
     expected: dict[int, list[float]] = {}
-    for frame, hidden in zip(chosen, rows_hidden(frames, chosen, example.graph), strict=True):
+    for frame, hidden in zip(indices, rows_hidden(frames, indices, example.graph), strict=True):
         expected |= expected_directions(frames, frame, hidden)
     assert len(set(rows)) == len(rows)
     assert set(rows) == set(expected)
@@ -157,12 +157,12 @@ def test_the_pointing_atoms_and_no_others_are_marked(water: Frames) -> None:
 def test_the_edges_left_are_the_original_ones_between_the_atoms_left(
     name: str, every_water: dict[str, Frames]
 ) -> None:
-    frames, chosen = every_water[name], [3, 1]
+    frames, indices = every_water[name], [3, 1]
     task = masking(frames, 0.5)
-    graph = task.example(torch.tensor(chosen), seeded(3)).graph
-    left = np.concatenate(rows_left(frames, chosen, graph))
-    whole = task.graphs.gather(torch.tensor(chosen))
-    every = np.concatenate([np.arange(*frames.offsets[frame : frame + 2]) for frame in chosen])
+    graph = task.example(torch.tensor(indices), seeded(3)).graph
+    left = np.concatenate(rows_left(frames, indices, graph))
+    whole = task.graphs.gather(torch.tensor(indices))
+    every = np.concatenate([np.arange(*frames.offsets[frame : frame + 2]) for frame in indices])
 
     expected = [edge for edge in edges(every, whole) if set(edge[:2]) <= set(left.tolist())]
     assert edges(left, graph) == expected
@@ -173,14 +173,14 @@ def test_the_edges_left_are_the_original_ones_between_the_atoms_left(
 def test_where_the_hidden_hydrogens_are_does_not_reach_the_model(
     name: str, every_water: dict[str, Frames]
 ) -> None:
-    frames, chosen = every_water[name], torch.arange(4)
-    before = masking(frames, 1.0).example(chosen, seeded(4)).graph
+    frames, indices = every_water[name], torch.arange(4)
+    before = masking(frames, 1.0).example(indices, seeded(4)).graph
     hidden = np.concatenate(rows_hidden(frames, [0, 1, 2, 3], before))
     positions = frames.positions.copy()
     positions[hidden] += np.random.default_rng(0).uniform(-0.15, 0.15, (len(hidden), 3))
     forces, energies = np.zeros_like(frames.forces), np.zeros_like(frames.energies)
     moved = replace(frames, positions=positions, forces=forces, energies=energies)
-    after = masking(moved, 1.0).example(chosen, seeded(4)).graph
+    after = masking(moved, 1.0).example(indices, seeded(4)).graph
     assert set(before.keys()) == set(after.keys()) == {*SEEN, "edge_index", "shift"}
     assert all(torch.equal(before[name], after[name]) for name in SEEN)
     rows = np.arange(before.num_nodes)

@@ -49,13 +49,13 @@ def masking(frames: Frames, ratio: float = 1.0, **settings: object) -> Masking:
 def test_atoms_point_to_the_hidden_one_over_the_faces_of_the_cell(atom: str) -> None:
     frames = molecules("CH3CH2OH", "CH3COOH", "CF4" if atom == "any" else "CH4")
     task = masking(frames, atom=atom)
-    chosen = torch.arange(3)
+    indices = torch.arange(3)
     for seed in range(10):
-        masked = task.example(chosen, seeded(seed))
-        graph, whole = masked.graph, task.graphs.gather(chosen)
+        masked = task.example(indices, seeded(seed))
+        graph, whole = masked.graph, task.graphs.gather(indices)
         there = {tuple(place) for place in graph.pos.tolist()}
         hidden = [place for place in whole.pos.tolist() if tuple(place) not in there]
-        assert len(hidden) == len(whole.z) - len(graph.z) == len(task.units.rows.rows(chosen)[0])
+        assert len(hidden) == len(whole.z) - len(graph.z) == len(task.groups.rows.rows(indices)[0])
         for atom_at, direction in zip(graph.pos[masked.atoms], masked.directions, strict=True):
             back = torch.tensor(hidden, dtype=torch.float64) - atom_at
             back -= EDGE * torch.round(back / EDGE)

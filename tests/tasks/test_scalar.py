@@ -79,8 +79,8 @@ def molecules(count: int = 24, seed: int = 0) -> Frames:
 
 def task_of(frames: Frames, target: str, **settings: Any) -> Scalar:
     graphs = GraphSet.build(frames, cutoff=3.0)
-    chosen = ScalarSettings(name="scalar", target=target, **settings)  # type: ignore[arg-type]
-    return Scalar(chosen, graphs, torch.arange(len(frames)))
+    scalar_settings = ScalarSettings(name="scalar", target=target, **settings)  # type: ignore[arg-type]
+    return Scalar(scalar_settings, graphs, torch.arange(len(frames)))
 
 
 def model_of(task: Scalar) -> Any:
@@ -129,9 +129,9 @@ def test_predictions_pool_atoms_and_scale_by_the_spread_of_the_labels() -> None:
             about = sum(model.reference[z].item() for z in frames.numbers[here])
             expected.append(pooled * task.statistics.std + about + model.frame_reference.item())
         errors = np.array(expected) - frames.properties["gap"]
-        found = task.errors(model, all_of(frames))
-        assert found["gap_mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
-        assert found["gap_rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
+        metrics = task.errors(model, all_of(frames))
+        assert metrics["gap_mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
+        assert metrics["gap_rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
         loss = task.loss(model, torch.arange(6), seeded(0)).item()
         assert loss == pytest.approx((errors**2).mean() / task.statistics.std**2, rel=1e-3)
 
@@ -319,8 +319,8 @@ def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
     place, _, _, given = learned
     monkeypatch.chdir(given.parent)
     assert predict.main([str(place), *options]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert rule in told[-1]
+    messages = capsys.readouterr().err.splitlines()
+    assert rule in messages[-1]
     assert not Path("model.pt2").exists()
     with pytest.raises(UserError, match="learned gap, and predicts no energies"):
         log_model(resolve_trained_model(place), StudyFolder(place.parent.parent, "s"), None)
@@ -334,8 +334,8 @@ def test_the_way_to_predict_test_frames_leads_to_the_errors_of_the_test(
     place, work, _, _ = learned
     with pytest.raises(UserError, match="learned gap, but without a file") as refused:
         test_predictions.predict(work, place.parent.parent, place.parent.parent / "data" / "set")
-    told = str(refused.value).replace("SPLIT", str(tmp_path / "split")).split("`")[1::2]
-    splitting, predicting = (command.split()[3:] for command in told)
+    messages = str(refused.value).replace("SPLIT", str(tmp_path / "split")).split("`")[1::2]
+    splitting, predicting = (command.split()[3:] for command in messages)
     assert data.main(splitting) == 0
     capsys.readouterr()
     assert predict.main(predicting) == 0

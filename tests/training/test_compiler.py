@@ -62,15 +62,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """As many entries as times that compiled code has run."""
-    found: list[int] = []
+    computed: list[int] = []
     run = training_compiler.Program.__call__
 
     def counting(self: training_compiler.Program, *inputs: object) -> object:
-        found.append(1)
+        computed.append(1)
         return run(self, *inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training_compiler.Program, "__call__", counting)
-    return found
+    return computed
 
 
 def task_of(settings: EnergyForcesSettings | Masking | Mixed, frames: Frames) -> Task:
@@ -105,15 +105,15 @@ def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
     task, compiled = task_of(settings, mixed_water), model_of(name)
     reference = copy.deepcopy(compiled)
     for frames in ([0, 1, 2], [3, 1], [3, 0, 2, 1], [2]):
-        chosen = torch.tensor(frames)
+        indices = torch.tensor(frames)
         calls.clear()
-        loss, found = gradients(compiled, task, chosen, compiled=True, store=store)
-        expected_loss, expected = gradients(reference, task, chosen)
+        loss, computed = gradients(compiled, task, indices, compiled=True, store=store)
+        expected_loss, expected = gradients(reference, task, indices)
         torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(computed, expected, rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(compiled.state_dict(), reference.state_dict())
         # A single frame has sizes of 1.
-        assert len(calls) == (len(task.terms(chosen, seeded(3))) if len(chosen) > 1 else 0)
+        assert len(calls) == (len(task.terms(indices, seeded(3))) if len(indices) > 1 else 0)
     assert list(store.glob("*.zip"))
 
 
@@ -249,11 +249,11 @@ def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Pa
     task, model = task_of(FINETUNING, mixed_water), model_of("gns")
     model.freeze_all_but_last(0)
     reference = copy.deepcopy(model)
-    _, found = gradients(model, task, torch.arange(3), compiled=True, store=store)
+    _, computed = gradients(model, task, torch.arange(3), compiled=True, store=store)
     _, expected = gradients(reference, task, torch.arange(3))
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
-    assert any(gradient is None for gradient in found)
-    assert any(gradient is not None for gradient in found)
+    torch.testing.assert_close(computed, expected, rtol=1e-8, atol=1e-10)
+    assert any(gradient is None for gradient in computed)
+    assert any(gradient is not None for gradient in computed)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_several_threads_add_up_rows_in_order_and_to_the_same(threads: int) -> N
     traced.recompile()
     by_hand = torch.stack([1 + values[places == row].sum(dim=0) for row in range(3)])
     torch.testing.assert_close(traced(*inputs), by_hand)
-    found = [
+    counts = [
         len(traced.graph.find_nodes(op="call_function", target=target))
         for target in (aten.index_put.default, aten.index_add.default)
     ]
-    assert found == ([1, 0] if threads == 1 else [0, 1])
+    assert counts == ([1, 0] if threads == 1 else [0, 1])

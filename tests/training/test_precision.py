@@ -48,12 +48,12 @@ def layer() -> tuple[Tensor, Tensor, Tensor]:
 def test_factors_and_products_are_rounded_and_the_bias_is_not() -> None:
     values, weight, bias = layer()
     with matmul_precision("bf16", CPU):
-        found = functional.linear(values, weight, bias)
+        result = functional.linear(values, weight, bias)
     exact = rounded(values) @ rounded(weight).T
-    assert found.dtype == torch.float32
-    torch.testing.assert_close((found - bias).double(), exact, rtol=1.01 * HALF_UNIT, atol=1e-5)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close((result - bias).double(), exact, rtol=1.01 * HALF_UNIT, atol=1e-5)
     # Rounded in any case: no product of these numbers has so few digits by chance.
-    assert (found - functional.linear(values, weight, bias)).abs().max() > 1e-3
+    assert (result - functional.linear(values, weight, bias)).abs().max() > 1e-3
 
 
 def test_nothing_else_is_rounded_and_nothing_outside() -> None:
@@ -74,12 +74,12 @@ def test_tensor_float_needs_a_gpu() -> None:
 
 
 def test_tensor_float_lasts_as_long_as_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    precisions: list[str] = []
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", told.append)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
     with matmul_precision("tf32", torch.device("cuda")):
-        assert told == ["high"]
-    assert told == ["high", "highest"]
+        assert precisions == ["high"]
+    assert precisions == ["high", "highest"]
 
 
 def test_code_of_another_precision_is_other_code(mixed_water: Frames) -> None:

@@ -104,6 +104,6 @@ def test_no_atom_sees_more_neighbours_than_allowed(batch: Batch) -> None:
     ):
         capped = settings.model_copy(update={"max_neighbors": 3})
         expected = build_model(settings, seed=0).double().eval()(fewer)
-        found = build_model(capped, seed=0).double().eval()(batch)
-        torch.testing.assert_close(found.energy, expected.energy)
-        torch.testing.assert_close(found.forces, expected.forces)
+        result = build_model(capped, seed=0).double().eval()(batch)
+        torch.testing.assert_close(result.energy, expected.energy)
+        torch.testing.assert_close(result.forces, expected.forces)

@@ -25,11 +25,11 @@ def test_derivatives_are_those_of_finite_differences() -> None:
 
 def test_values_and_derivatives_are_those_of_torch() -> None:
     """Of a penalty on the gradient, as forces have."""
-    found = []
+    results = []
     for activation in (SiLU(), nn.SiLU()):
         values = VALUES.clone().requires_grad_()
         activated = activation(values)
         (slope,) = grad(activated.square().sum(), values, create_graph=True)
         (curvature,) = grad(slope.square().sum(), values)
-        found.append([activated, slope, curvature])
-    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+        results.append([activated, slope, curvature])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
