@@ -52,7 +52,7 @@ def os_error_message(problem: OSError) -> str:
     return f"{place}{problem.strerror or problem}"
 
 
-def one_line(problem: Exception) -> str:
+def one_line(problem: BaseException) -> str:
     """Describe any exception in one line: type and message."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 

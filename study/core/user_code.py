@@ -15,6 +15,7 @@ from typing import Any, get_args
 from study.core.config import Own, Plugin
 from study.core.errors import UserError, one_line
 from study.core.hashing import OWN_CODE, digest
+from study.core.paths import read_small_file
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -64,13 +65,8 @@ def load(code: str, planned: str = "") -> tuple[ModuleType, str]:
         module, sha256 = _imported(code)
         _require_planned(code, sha256, planned)
         return module, sha256
-    try:
-        content = Path(code).read_bytes()
-    except OSError as problem:
-        raise UserError(
-            f"{code}: cannot be read ({problem.strerror}); name a Python file, relative to the "
-            "current folder, or an installed module"
-        ) from None
+    what = "a Python file, relative to the current folder, or an installed module"
+    content = read_small_file(Path(code), what)
     sha256 = hashlib.sha256(content).hexdigest()
     _require_planned(code, sha256, planned)
     return _run(code, content), sha256
@@ -92,8 +88,8 @@ def is_file(code: str) -> bool:
 def _imported(code: str) -> tuple[ModuleType, str]:
     try:
         module = importlib.import_module(code)
-    # Whatever the user's code raises is the answer.
-    except Exception as problem:
+    # Whatever the user's code raises is the answer, an exit included.
+    except (Exception, SystemExit) as problem:
         raise UserError(
             f"{code}: {one_line(problem)}; name a Python file, *.py, or an installed module"
         ) from None
@@ -129,8 +125,8 @@ def _run(code: str, content: bytes) -> ModuleType:
         exec(compile(parsed, code, "exec"), vars(module))
     except UserError:
         raise
-    # Whatever the user's file raises is the answer.
-    except Exception as problem:
+    # Whatever the user's file raises is the answer, an exit included.
+    except (Exception, SystemExit) as problem:
         sys.modules.pop(name, None)
         raise UserError(f"{code}: {one_line(problem)}") from None
     OWN_CODE[name] = sha256

@@ -129,32 +129,69 @@ def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]]
             f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
             "64, the first a letter or digit; rename the file"
         )
-    profiles = content.get("profiles") or Block({}, {})
-    if not isinstance(profiles, Block):
-        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
+    profiles = _profiles(content, path)
     if profile not in profiles:
         line = content.lines.get("profiles", 1)
         raise UserError(
             f"{path}:{line}: profiles: has no `{profile}`, only {_listed(profiles)}; "
             "choose one of these with --profile"
         )
+    whole = {name: _with_profile(content, profiles, name, path) for name in profiles}
+    try:
+        chosen = changed(whole[profile], changes)
+        if "trial" in chosen:
+            chosen["trial"] = plugin_configs.completed(chosen["trial"], path, ("trial",))
+            chosen["trial"] = with_hashes(chosen["trial"], path)
+        space = parse_space(path, profile, chosen)
+    except UserError as error:
+        raise of_command_line(error.problems, str(path)) from None
+    for other in whole.keys() - {profile}:
+        _check_other(path, other, whole[other])
+    return space
+
+
+def _profiles(content: Block, path: Path) -> Block:
+    profiles = content.get("profiles") or Block({}, {})
+    if not isinstance(profiles, Block):
+        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
+    return profiles
+
+
+def _with_profile(content: Block, profiles: Block, profile: str, path: Path) -> Block:
+    """The space with what a profile says on top."""
     overlay = profiles[profile] or Block({}, {})
     if not isinstance(overlay, Block):
         raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
     if "profiles" in overlay:
         line = overlay.lines["profiles"]
         raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
-    content = overlaid(content, overlay)
-    if "trial" in content:
-        content["trial"] = spread(content["trial"])
-    try:
-        content = changed(content, changes)
-        if "trial" in content:
-            content["trial"] = plugin_configs.completed(content["trial"], path, ("trial",))
-            content["trial"] = with_hashes(content["trial"], path)
-        return parse_space(path, profile, content)
-    except UserError as error:
-        raise of_command_line(error.problems, str(path)) from None
+    merged = overlaid(content, overlay)
+    if "trial" in merged:
+        merged["trial"] = spread(merged["trial"])
+    return merged
+
+
+def _check_other(path: Path, profile: str, content: Block) -> None:
+    """Refuse mistakes in a profile that is not chosen now, which would wait for its cluster.
+
+    Files that it names, such as pretrained weights, need not be there yet.
+    """
+    problems: list[str] = []
+    settings = _parse(Settings, content, path, (), problems)
+    body = content.get("trial")
+    if isinstance(body, Block) and not _names_weights(body):
+        body = plugin_configs.completed(body, path, ("trial",))
+        searched = settings is not None and settings.search is not None
+        problems += _problems_of_trial(body, path, searched=searched)
+    if problems:
+        raise UserError(*(f"{problem} (profile {profile})" for problem in dict.fromkeys(problems)))
+
+
+def _names_weights(value: Any) -> bool:
+    """Whether a block, or an option of a choice in it, starts from weights in a file."""
+    if isinstance(value, Block):
+        return "from" in value or any(map(_names_weights, value.values()))
+    return isinstance(value, list) and any(map(_names_weights, value))
 
 
 def parse_space(path: Path, profile: str, content: Block) -> Space:

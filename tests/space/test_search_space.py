@@ -408,3 +408,18 @@ def test_an_outdated_schema_is_noticed(tmp_path: Path, capsys: pytest.CaptureFix
     out.write_text("{}")
     assert main(["--out", str(out), "--check"]) == 1
     assert "outdated" in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_profile_that_is_not_chosen_is_refused_now(tmp_path: Path) -> None:
+    shipped = (SHIPPED / "masking_ratio.yaml").read_text()
+    path = tmp_path / "ratio.yaml"
+    path.write_text(shipped)
+    load_space(str(path), "quick")
+    mistaken = shipped.replace("  paper:", "  paper:\n    seed: [0]", 1)
+    assert mistaken != shipped
+    path.write_text(mistaken)
+    with pytest.raises(UserError) as refused:
+        load_space(str(path), "quick")
+    (problem,) = refused.value.problems
+    assert "seed: unknown key; did you mean `seeds`?" in problem
+    assert problem.endswith("(profile paper)")
