@@ -32,6 +32,10 @@ def read(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path)
+    except OSError as problem:
+        raise UserError(
+            f"{path}: {problem.strerror}; name a table that `python -m study.dynamics` wrote"
+        ) from None
     except (ValueError, UnicodeDecodeError) as problem:
         what = " ".join(str(problem).split())
         raise UserError(f"{path}: not a table that `study.dynamics` wrote: {what}") from None
@@ -67,26 +71,26 @@ def drawing(table: pd.DataFrame, name: str) -> Drawing:
             axes.plot(thinned.time, thinned[part], color=colour, label=part, linewidth=1.2)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(parts))
         axes.set(xlabel="Time (ps)", ylabel="Change of energy (meV/atom)")
-    told = (
+    summary = (
         f"the total drifts by {number(drift)} meV/atom/ps, while the kinetic energy varies by "
         f"{number(float(np.ptp(shown.kinetic)))} meV/atom"
     )
     return Drawing(
         name=name,
         title="Energy in dynamics at constant energy",
-        caption=f"Changes since the start, {atoms} atoms; {told}.",
-        alt=f"Potential, kinetic and total energy against time: {told}.",
+        caption=f"Changes since the start, {atoms} atoms; {summary}.",
+        alt=f"Potential, kinetic and total energy against time: {summary}.",
         figure=figure,
         shown=shown,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw; 0 is success, 2 something the user can mend."""
+    """Draw; 0 is success, 2 an error that the user can fix."""
     parser = argparse.ArgumentParser(prog="python -m analysis.dynamics", description=__doc__)
     parser.add_argument("table", type=Path, help="*.csv of `python -m study.dynamics`")
-    given = parser.parse_args(arguments)
-    return exit_code(lambda: _draw(given.table))
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _draw(options.table))
 
 
 def _draw(table: Path) -> None:

@@ -1,4 +1,4 @@
-"""How results are put in words: numbers, intervals and the headline."""
+"""Numbers, intervals, durations and lists as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 NONE = "–"
-"""Stands where there is no number."""
+"""Stands for a missing number."""
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
@@ -32,7 +32,7 @@ def spread(mean: float, std: float) -> str:
 
 
 def percent(value: float) -> str:
-    """With its sign; a runaway end of an interval is not spelled out."""
+    """A change with its sign, in %; an unbounded end of an interval is not spelled out."""
     if pd.isna(value):
         return NONE
     return "> +999" if value > 999 else signed(f"{value:+.1f}")

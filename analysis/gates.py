@@ -1,8 +1,8 @@
-"""What must hold of the quick profiles: a test of the machinery, not of the papers.
+"""Rules that the quick profiles must obey: a test of the machinery, not of the papers.
 
 `python -m analysis.gates STUDY...` reads `STUDY/tables/` of `masking_ratio`, `mask_vs_denoise`,
 `extended_epochs`, `forcenet_stability` and `data_efficiency`; 1 is the exit code unless all hold.
-What is asked of RPBE-D3 water, which must be fetched, is asked of studies that have it.
+Rules on RPBE-D3 water, which must be downloaded, apply to studies that use it.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ from study.core.errors import exit_code
 TIP3P_FORCE, RPBE_FORCE = 610.0, 1225.0
 """Root mean square force components of both waters, meV/Å; the paper's of TIP3P is 612."""
 RPBE_SETS = ("rpbe_water", "n2p2_file")
-"""The paper's structures, or in their format what stands in for them."""
+"""The paper's structures, or others in their file format."""
 WEIGHT = "finetune.task.energy_weight"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A rule, and what one study says of it.
+    """A rule and the result of one study.
 
     Args:
         rule: what must hold.
         study: name of the study.
         holds: whether it does.
-        found: the numbers.
+        numbers: the evidence.
     """
 
     rule: str
     study: str
     holds: bool
-    found: str
+    numbers: str
 
 
 def gates(studies: Sequence[Study]) -> list[Gate]:
-    """Every gate with each study that can test it; one that none can test does not hold.
+    """Test every rule on each study that can; a rule that none can test does not hold.
 
-    Left out are those `OF_FETCHED_DATA` that none can test.
+    Rules `OF_FETCHED_DATA` that none can test are omitted.
     """
-    told = []
+    results = []
     for rule, check in RULES.items():
-        found = [
-            Gate(rule, study.name, holds=holds, found=numbers)
+        tested = [
+            Gate(rule, study.name, holds=holds, numbers=numbers)
             for study in studies
             if lead(study) == FORCE
             for holds, numbers in check(study)
         ]
-        if not found and check not in OF_FETCHED_DATA:
-            found = [Gate(rule, "", holds=False, found="no study here tests it")]
-        told += found
-    return told
+        if not tested and check not in OF_FETCHED_DATA:
+            tested = [Gate(rule, "", holds=False, numbers="no study here tests it")]
+        results += tested
+    return results
 
 
 Check = Iterator[tuple[bool, str]]
@@ -79,13 +79,13 @@ def _early_start(study: Study) -> Check:
         return
     rows = _rows(early_errors(study), "masking 0.9")
     for row in rows[rows.arm.isin(_of_table1(study).arm)].to_dict("records"):
-        yield bool(row["high"] < 0), _told(row)
+        yield bool(row["high"] < 0), _row_text(row)
 
 
 def _close_end(study: Study) -> Check:
     change = _paired(study, "masking 0.9", SCRATCH)
     if change is not None and _is_of_tip3p(study):
-        yield abs(change.percent) <= 10, _words(change)
+        yield abs(change.percent) <= 10, _change_text(change)
 
 
 def _longer(study: Study) -> Check:
@@ -96,14 +96,16 @@ def _longer(study: Study) -> Check:
         if len(long):
             bare = by_seed(group[group[EPOCHS] == short], "value")
             change = paired_change(by_seed(long, "value"), bare)
-            told = f"{1.5 * short:g} against {short} epochs: {_words(change)}"
-            yield change.percent < 0, told
+            yield (
+                change.percent < 0,
+                f"{1.5 * short:g} vs. {short} epochs: {_change_text(change)}",
+            )
 
 
 def _denoising(study: Study) -> Check:
     change = _paired(study, "denoising 0.5", "masking 0.9")
     if change is not None:
-        yield abs(change.percent) <= 10, _words(change)
+        yield abs(change.percent) <= 10, _change_text(change)
 
 
 def _pretext_order(study: Study) -> Check:
@@ -119,14 +121,14 @@ def _ratios_start(study: Study) -> Check:
     rows = rows[(rows.quantity == FORCE.name) & rows.task.str.fullmatch(r"masking [\d.]+")]
     if rows.ratio.nunique() >= 3:
         below = int((rows.change < 0).sum())
-        told = ", ".join(
+        changes = ", ".join(
             f"{row['task']} {percent(row['change'])} %" for row in rows.to_dict("records")
         )
-        yield 3 * below >= 2 * len(rows), f"{below} of {len(rows)} below scratch: {told}"
+        yield 3 * below >= 2 * len(rows), f"{below} of {len(rows)} below scratch: {changes}"
 
 
 def _collapse(study: Study) -> Check:
-    """Whether the heavier weight of the energy ends near zero force.
+    """Check that the heavier energy weight ends near the error of zero force.
 
     Where it does depends on the model. EGNN on TIP3P with the paper's hard cutoff and squared
     distances, not clipped, ends at 1.00 of the trivial error at 0.1, three seeds of three. Clipped,
@@ -140,8 +142,8 @@ def _collapse(study: Study) -> Check:
         for _, group in share.groupby(trials["model.name"]):
             heavy, light = (group[weights.loc[group.index] == weight] for weight in (0.1, 0.001))
             if len(heavy) and len(light):
-                told = f"{number(heavy.min())} and {number(light.max())} of the trivial error"
-                yield bool((heavy >= COLLAPSED).all() and (light < COLLAPSED).all()), told
+                shares = f"{number(heavy.min())} and {number(light.max())} of the trivial error"
+                yield bool((heavy >= COLLAPSED).all() and (light < COLLAPSED).all()), shares
 
 
 def _placebo(study: Study) -> Check:
@@ -151,7 +153,7 @@ def _placebo(study: Study) -> Check:
         bare = trials[trials.scratch & (trials.setting == group.setting.iloc[0])]
         if len(bare):
             change = paired_change(by_seed(group, "value"), by_seed(bare, "value"))
-            yield change.low <= 0 <= change.high, f"{arm}: {_words(change)}"
+            yield change.low <= 0 <= change.high, f"{arm}: {_change_text(change)}"
 
 
 def _placebo_loss(study: Study) -> Check:
@@ -170,11 +172,11 @@ def _few_labels(study: Study) -> Check:
     for task, group in rows.groupby("task"):
         some = group.sort_values("labels")
         if some["labels"].nunique() > 1 and "placebo" not in str(task):
-            told = [
+            changes = [
                 f"{percent(row['change'])} % at {row['labels']:g}"
                 for row in some.to_dict("records")
             ]
-            yield bool(some.change.iloc[0] <= some.change.iloc[-1]), f"{task}: {', '.join(told)}"
+            yield bool(some.change.iloc[0] <= some.change.iloc[-1]), f"{task}: {', '.join(changes)}"
 
 
 def _baseline(study: Study) -> Check:
@@ -199,26 +201,26 @@ def _rpbe_forces(study: Study) -> Check:
 
 
 def _force_size(trials: pd.DataFrame, sets: Sequence[str], expected: float) -> Check:
-    """Of test frames, which is the error of predicting no force; a mean over the trials."""
+    """Check the size of test forces, the error of predicting zero; a mean over the trials."""
     of_sets = trials[column(trials, "dataset.name").isin(sets)]
     for data, group in of_sets.groupby("data"):
-        found = MILLI * float(group.trivial_force_rmse.mean())
-        told = f"{data}: {number(found)} of {number(expected)} meV/Å"
-        yield abs(found / expected - 1) <= 0.05, told
+        size = MILLI * float(group.trivial_force_rmse.mean())
+        text = f"{data}: {number(size)} of {number(expected)} meV/Å"
+        yield abs(size / expected - 1) <= 0.05, text
 
 
 RULES: dict[str, Callable[[Study], Check]] = {
-    "EGNN, TIP3P, masking 0.9: the first force error's interval lies below scratch": _early_start,
+    "EGNN, TIP3P, masking 0.9: the interval of the first force error lies below 0": _early_start,
     "TIP3P, masking 0.9: the final force error is within ±10 % of scratch": _close_end,
-    "scratch with 1.5 times the epochs is better than scratch": _longer,
+    "from scratch, 1.5 times the epochs are better": _longer,
     "denoising 0.5: the final force error is within ±10 % of masking 0.9": _denoising,
     "pretext loss of masking: 0.25 < 0.5 < 0.9, at most 0.45": _pretext_order,
     "two of three ratios start below scratch": _ratios_start,
-    "collapse shows at energy weight 0.1, and not at 0.001": _collapse,
+    "training collapses at energy weight 0.1, and not at 0.001": _collapse,
     "placebo: the interval of the final force error includes scratch": _placebo,
     "placebo: the pretext loss stays at chance, at least 0.97": _placebo_loss,
-    "the gain of the start is as large at the fewest labels as at the most": _few_labels,
-    "scratch predicts energies better than their mean": _baseline,
+    "the early gain is as large with the fewest labels as with the most": _few_labels,
+    "training from scratch predicts energies better than their mean": _baseline,
     "the forces of TIP3P water have the size of the paper's, ±5 %": _tip3p_forces,
     "the forces of RPBE-D3 water have the size of the paper's, ±5 %": _rpbe_forces,
 }
@@ -226,7 +228,7 @@ OF_FETCHED_DATA = (_rpbe_forces,)
 
 
 def _is_of_tip3p(study: Study) -> bool:
-    """Whether it is of the water that the numbers of a rule were measured on."""
+    """Check for the water on which the numbers of a rule were measured."""
     return set(column(compared(study), "dataset.name")) == {"tip3p_water"}
 
 
@@ -238,8 +240,8 @@ def _of_table1(study: Study) -> pd.DataFrame:
     trials = compared(study)
     trials = trials[column(trials, "model.name") == "egnn"]
     labels = pd.to_numeric(column(trials, LABELS)).astype(float).fillna(trials.train_frames)
-    found: pd.DataFrame = trials[labels == labels.max()]
-    return found
+    most: pd.DataFrame = trials[labels == labels.max()]
+    return most
 
 
 def _rows(errors: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -256,11 +258,11 @@ def _paired(study: Study, task: str, other: str) -> Change | None:
     return paired_change(by_seed(mine, "value"), by_seed(theirs, "value"))
 
 
-def _words(change: Change) -> str:
+def _change_text(change: Change) -> str:
     return f"{percent(change.percent)} % {interval(change.low, change.high)}, n = {change.n}"
 
 
-def _told(row: dict[Hashable, Any]) -> str:
+def _row_text(row: dict[Hashable, Any]) -> str:
     return f"{percent(row['change'])} % {interval(row['low'], row['high'])}, n = {row['pairs']:g}"
 
 
@@ -268,17 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, print a line per gate."""
     parser = argparse.ArgumentParser(prog="python -m analysis.gates", description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
-    given = parser.parse_args(arguments)
-    return exit_code(lambda: _show(given.studies))
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _show(options.studies))
 
 
 def _show(studies: Sequence[Path]) -> int:
-    found = gates([load(folder / "tables") for folder in studies])
-    for gate in found:
-        said = "holds" if gate.holds else "FAILS" if gate.study else "     "
+    results = gates([load(folder / "tables") for folder in studies])
+    for gate in results:
+        state = "holds" if gate.holds else "FAILS" if gate.study else "     "
         where = f" ({gate.study})" if gate.study else ""
-        sys.stdout.write(f"{said}  {gate.rule}: {gate.found}{where}\n")
-    return 0 if all(gate.holds for gate in found) else 1
+        sys.stdout.write(f"{state}  {gate.rule}: {gate.numbers}{where}\n")
+    return 0 if all(gate.holds for gate in results) else 1
 
 
 if __name__ == "__main__":

@@ -23,21 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--log", action="store_true", help="also log the report to the studies' runs in MLflow"
     )
-    given = parser.parse_args(arguments)
-    return exit_code(lambda: _report(given))
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _report(options))
 
 
-def _report(given: argparse.Namespace) -> None:
+def _report(options: argparse.Namespace) -> None:
     from analysis.html.page import write_report
+    from analysis.records.mlflow_publish import publish
 
-    first, several = given.studies[0], len(given.studies) > 1
-    out = given.out or (first.parent.parent if several else first) / "report"
-    page = write_report(given.studies, out)
+    first, several = options.studies[0], len(options.studies) > 1
+    out = options.out or (first.parent.parent if several else first) / "report"
+    page = write_report(options.studies, out)
     sys.stdout.write(f"{page}\n")
-    if given.log:
-        from analysis.records.mlflow_publish import publish
-
-        for study in given.studies:
+    if options.log:
+        for study in options.studies:
             publish(study, page)
 
 

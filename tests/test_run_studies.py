@@ -171,7 +171,7 @@ def test_a_study_that_is_done_gets_its_report_and_mlflow_that_and_the_best_model
     (artifact,) = (out / "artifacts").glob(f"{study.info.run_id}/artifacts/report/report.html")
     assert artifact.read_bytes() == page.read_bytes()
     uri, note = study.data.tags[Tag.MODEL], study.data.tags["mlflow.note.content"]
-    assert "The whole report is among the artifacts." in note
+    assert "The full report is among the artifacts." in note
     assert f"mlflow.pyfunc.load_model({uri!r})" in note
     mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
     model = mlflow.pyfunc.load_model(uri)

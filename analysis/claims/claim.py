@@ -1,4 +1,4 @@
-"""A claim, and how it is measured: which trials it is about, and what they are set against."""
+"""A claim and its measurement: which trials it is about, and their reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from analysis.comparisons.controls import competitors
+from analysis.comparisons.controls import changes_from_controls
 from analysis.comparisons.error_tables import by_seed, finetuning
 from analysis.comparisons.labels import EPOCHS, LABELS, OTHER_DATA
 from analysis.comparisons.selection import column
@@ -28,7 +28,7 @@ NO_CHANGE = Change(0, math.nan, math.nan, math.nan, math.nan)
 FILE = Path(__file__).parent / "claims.yaml"
 
 ARRIVED = 1.2
-"""Of `TARGETS`: at the final error itself noise decides who gets there."""
+"""The one of `TARGETS` that claims use: at the final error itself noise decides who arrives."""
 
 DIRECTIONS = {"lower": -1, "none": 0, "higher": 1}
 
@@ -52,29 +52,29 @@ class Statement:
     seeds: int = FEWEST
 
     def claim(self, scale: str) -> Claim:
-        """What is claimed at this scale."""
+        """Direction and band at a scale, `full` or `reduced`."""
         return Claim(DIRECTIONS[self.direction], *(self.full if scale == "full" else self.reduced))
 
 
-def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
-    """Trials of the arms that a claim is about."""
+def select(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
+    """Select the trials of the arms that a claim is about."""
     conditions = [
         trials.placebo == selector.get("placebo", False),
         (trials.auxiliary != "") == selector.get("auxiliary", False),
         _pretrained_on(trials, selector.get("pretrained_on", [None])),
     ]
     if "task" in selector:
-        conditions.append(_does(trials, selector["task"]))
+        conditions.append(_has_task(trials, selector["task"]))
     for name, (setting, usual) in USUAL.items():
         unset = column(trials, setting).isna()
-        conditions.append(unset | _have(trials, setting, selector.get(name, usual)))
+        conditions.append(unset | _equals(trials, setting, selector.get(name, usual)))
     for name, setting in SETTINGS.items():
         if name in selector:
-            conditions.append(_have(trials, setting, selector[name]))
+            conditions.append(_equals(trials, setting, selector[name]))
     if "dataset" in selector:
         conditions.append(column(trials, "dataset.name").isin(readers(selector["dataset"])))
         # The papers' water is rigid.
-        conditions.append(~_have(trials, "dataset.flexible", wanted=True))
+        conditions.append(~_equals(trials, "dataset.flexible", wanted=True))
     if "file" in selector:
         paths = column(trials, "dataset.path").astype(str).str.lower()
         conditions.append(paths.str.contains(selector["file"], regex=False))
@@ -86,43 +86,46 @@ def chosen(trials: pd.DataFrame, selector: dict[str, Any]) -> pd.DataFrame:
     return kept
 
 
-def _does(trials: pd.DataFrame, task: str) -> NDArray[np.bool_]:
-    """Whether trials were pretrained by a task, alone; or by none, for `scratch`."""
+def _has_task(trials: pd.DataFrame, task: str) -> NDArray[np.bool_]:
+    """Per trial: was it pretrained on this task alone, or on none for `scratch`?"""
     if task == "scratch":
         return np.asarray(trials.pretext == "", dtype=bool)
-    alone = [" + " not in told and told.split()[:1] == [task] for told in trials.pretext]
+    alone = [" + " not in name and name.split()[:1] == [task] for name in trials.pretext]
     return np.array(alone, dtype=bool)
 
 
 def _pretrained_on(trials: pd.DataFrame, wanted: Sequence[str | None] | str) -> NDArray[np.bool_]:
-    """Whether the data of pretraining are one of these; none is the trial's own.
+    """Per trial: was it pretrained on one of these data sets?
 
-    Or `any` of all, or any `other` than the trial's own.
+    Args:
+        trials: a study's.
+        wanted: names of data sets, None for the trial's own; or `any`, or `other` for any but the
+            trial's own.
     """
     names = column(trials, f"{OTHER_DATA}name")
     if wanted == "any":
         return np.ones(len(trials), dtype=bool)
     if wanted == "other":
         return np.asarray(names.notna(), dtype=bool)
-    known = [reader for name in wanted if name is not None for reader in readers(name)]
-    found = names.isin(known) | (names.isna() if None in wanted else False)
-    return np.asarray(found, dtype=bool)
+    accepted = [reader for name in wanted if name is not None for reader in readers(name)]
+    fits = names.isin(accepted) | (names.isna() if None in wanted else False)
+    return np.asarray(fits, dtype=bool)
 
 
 def readers(name: str) -> list[str]:
-    """Data sets of a study that are the one that a claim names."""
-    known: dict[str, list[str]] = content()["readers"]
-    return known.get(name, [name])
+    """Names that studies give to the data set that a claim names."""
+    aliases: dict[str, list[str]] = content()["readers"]
+    return aliases.get(name, [name])
 
 
 @cache
 def content() -> dict[str, Any]:
-    """`claims.yaml`."""
+    """Load `claims.yaml`."""
     read: dict[str, Any] = yaml.safe_load(FILE.read_text())
     return read
 
 
-def _have(trials: pd.DataFrame, setting: str, wanted: Any) -> NDArray[np.bool_]:
+def _equals(trials: pd.DataFrame, setting: str, wanted: Any) -> NDArray[np.bool_]:
     return np.array([equal(value, wanted) for value in column(trials, setting)], dtype=bool)
 
 
@@ -144,7 +147,7 @@ USUAL = {
 
 
 def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.DataFrame:
-    """Trials with what is compared as `value`."""
+    """Add the compared quantity as column `value`."""
     if statement.measure == "final" or statement.measure in GAINS:
         return trials.assign(value=trials[f"test_{statement.quantity}"])
     if statement.measure == "early":
@@ -154,8 +157,8 @@ def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.Dat
     elif statement.measure == "learning":
         first = np.exp(learning_area(study).set_index("run_id")["log"])
     elif statement.measure == "arrival":
-        told = arrivals(study)
-        first = told[told.target == ARRIVED].set_index("run_id").epochs.replace(math.inf, math.nan)
+        reached = arrivals(study).query("target == @ARRIVED").set_index("run_id").epochs
+        first = reached.replace(math.inf, math.nan)
     else:
         first = steadiness(study).set_index("run_id").roughness
     return trials.assign(value=trials.run_id.map(first).astype(float))
@@ -164,12 +167,12 @@ def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.Dat
 def compared_as(
     statement: Statement, mine: pd.DataFrame, values: pd.DataFrame
 ) -> tuple[Change | None, pd.DataFrame]:
-    """The change that a statement is about, if the study has it, and all trials behind it.
+    """Compute the change that a statement is about, if the study has it, and the trials behind it.
 
     Args:
         statement: the claim.
         mine: trials that it is about.
-        values: all trials, with `value` as of `measured`.
+        values: all trials, with the column `value` that `measured` adds.
     """
     if statement.measure in GAINS:
         return _gain(statement.measure, mine, values)
@@ -179,16 +182,16 @@ def compared_as(
 def _against(
     statement: Statement, mine: pd.DataFrame, values: pd.DataFrame
 ) -> tuple[Change | None, pd.DataFrame]:
-    """The arm with most pairs against what the statement names, and all trials of both."""
+    """Compare the arm with most pairs with the statement's reference; also return both's trials."""
     best: tuple[Change | None, pd.DataFrame] = None, values[:0]
     for arm, group in mine.groupby("arm", sort=False):
-        change, others = _competitor(statement, str(arm), group, values)
+        change, others = _reference(statement, str(arm), group, values)
         if change is not None and (best[0] is None or change.n > best[0].n):
             best = change, pd.concat([group, others])
     return best
 
 
-def _competitor(
+def _reference(
     statement: Statement, arm: str, group: pd.DataFrame, values: pd.DataFrame
 ) -> tuple[Change | None, pd.DataFrame]:
     other = statement.against
@@ -197,12 +200,13 @@ def _competitor(
         others = same[same[EPOCHS] == same[EPOCHS].min()]
     elif isinstance(other, dict) or other == "others":
         same = values[(values.setting == group.setting.iloc[0]) & (values.arm != arm)]
-        others = chosen(same, other if isinstance(other, dict) else {"task": "masking"})
+        others = select(same, other if isinstance(other, dict) else {"task": "masking"})
     else:
-        found = competitors(arm, values).get(other)
-        if found is None:
+        comparison = changes_from_controls(arm, values).get(other)
+        if comparison is None:
             return None, values[:0]
-        return found[2], values[values.arm.isin(found[0].split(" … "))]
+        reference_arms, _, change = comparison
+        return change, values[values.arm.isin(reference_arms.split(" … "))]
     if others.empty:
         return None, others
     reference = np.exp(np.log(others.value).groupby(others.seed).mean())
@@ -213,13 +217,13 @@ GAINS: dict[str, tuple[str, Callable[[Iterable[Any]], Any], Callable[[Iterable[A
     "labels": (LABELS, min, max),
     "size": ("parameters", max, min),
 }
-"""Measures of how the gain depends on a count: at which of its values against which."""
+"""Measures of how the gain depends on a count: the column, its value and that compared with."""
 
 
 def _gain(
     measure: str, mine: pd.DataFrame, values: pd.DataFrame
 ) -> tuple[Change | None, pd.DataFrame]:
-    """Gain at one value of a count against the gain at another, of one kind of model, by seed."""
+    """Compare gains at two values of a count by seed, within one kind of model."""
     name, here, there = GAINS[measure]
     counts = pd.to_numeric(column(mine, name)).astype(float)
     kinds = column(mine, "model.name").astype(str)
@@ -238,7 +242,7 @@ def _gain(
 
 
 def equal(value: Any, wanted: Any) -> bool:
-    """Whether a setting has a value that `claims.yaml` names."""
+    """Compare a setting with a value of `claims.yaml`; missing values equal nothing."""
     if isinstance(wanted, float) and not isinstance(value, str):
         return not pd.isna(value) and math.isclose(float(value), wanted, rel_tol=1e-9)
     return not pd.isna(value) and bool(value == wanted)
@@ -246,18 +250,18 @@ def equal(value: Any, wanted: Any) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one study says of a statement.
+    """The result of one study on a statement.
 
     Args:
         statement: the claim.
-        verdict: in the words of `judge`, or not run, or different data.
-        reason: why there is no verdict, or what else it rests on.
+        verdict: one of `judge`, or not run, or different data.
+        reason: why there is no verdict, or what limits it.
         study: name of the study.
         scale: full (the paper's profile) or reduced.
-        change: of the arm against what it is claimed to beat.
-        told: the finding where it is no change.
-        reading: which of the paper's readings the trials used.
-        needed: seeds that the claim would need, at the spread that was found.
+        change: of the arm relative to its reference.
+        measured: the result where it is not a change.
+        reading: which reading of the paper the trials follow.
+        needed: seeds that the claim needs at the observed spread.
         run_ids: MLflow runs behind the numbers.
         keys: hashes of that work, or of the data; studies that share it share the finding.
     """
@@ -268,7 +272,7 @@ class Finding:
     study: str = ""
     scale: str = ""
     change: Change = NO_CHANGE
-    told: str = ""
+    measured: str = ""
     reading: str = ""
     needed: int | None = None
     run_ids: tuple[str, ...] = ()

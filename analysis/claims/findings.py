@@ -1,4 +1,4 @@
-"""The papers' claims, `claims.yaml`, and what studies say of each."""
+"""The papers' claims, `claims.yaml`, and the result of each study on them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.claim import Finding, Statement, chosen, compared_as, content, equal, measured
-from analysis.claims.measures import LEVELS, OF_DATA, OTHERWISE, resting_on
+from analysis.claims.claim import Finding, Statement, compared_as, content, equal, measured, select
+from analysis.claims.measures import LEVELS, OF_DATA, WITHOUT_CHANGE, with_runs
 from analysis.comparisons.arms import arms, compared
 from analysis.comparisons.labels import data_label
 from analysis.comparisons.quantities import quantities
@@ -25,35 +25,35 @@ WATERS = ("tip3p_water", "rpbe_water")
 
 
 def statements() -> list[Statement]:
-    """All claims, in the order of the papers."""
+    """Return all claims, in the order of the papers."""
     return [Statement(**entry) for entry in content()["claims"]]
 
 
 def findings(studies: Sequence[Study]) -> list[Finding]:
-    """What the studies say of each statement; several rows where several studies do.
+    """Return the findings on each statement; one per study that tests it, or one "not run".
 
     Holm's correction is over the statements of one place of a paper that one study tests. Studies
-    that rest on the very same work are told together, with the verdict of the first.
+    that share the same runs are listed together, with the verdict of the first.
     """
     by_study = {id(study): _findings(study) for study in studies}
     rows = []
     for statement in statements():
-        told = [found[statement.id] for found in by_study.values() if statement.id in found]
-        rows += _shared(told) or [Finding(statement, NOT_RUN, _missing(statement))]
+        of_statement = [each[statement.id] for each in by_study.values() if statement.id in each]
+        rows += _merge_shared(of_statement) or [Finding(statement, NOT_RUN, _missing(statement))]
     return rows
 
 
-def _shared(told: Sequence[Finding]) -> list[Finding]:
+def _merge_shared(of_statement: Sequence[Finding]) -> list[Finding]:
     first: dict[frozenset[str], Finding] = {}
-    for finding in told:
-        known = first.get(finding.keys)
-        names = finding.study if known is None else f"{known.study}, {finding.study}"
-        first[finding.keys] = replace(known or finding, study=names)
+    for finding in of_statement:
+        same = first.get(finding.keys)
+        names = finding.study if same is None else f"{same.study}, {finding.study}"
+        first[finding.keys] = replace(same or finding, study=names)
     return list(first.values())
 
 
-def findings_table(found: Iterable[Finding]) -> pd.DataFrame:
-    """The findings as a table, one row each, in %."""
+def findings_table(rows: Iterable[Finding]) -> pd.DataFrame:
+    """Return the findings as a table, changes in %."""
     return pd.DataFrame(
         [
             {
@@ -67,20 +67,20 @@ def findings_table(found: Iterable[Finding]) -> pd.DataFrame:
                 "low": f.change.low,
                 "high": f.change.high,
                 "n": f.change.n,
-                "told": f.told,
+                "told": f.measured,
                 "verdict": f.verdict,
                 "reason": f.reason,
                 "reading": f.reading,
                 "seeds_needed": f.needed,
                 "run_ids": " ".join(f.run_ids),
             }
-            for f in found
+            for f in rows
         ]
     )
 
 
 def reading(trials: pd.DataFrame) -> str:
-    """Which side trials took where the paper's text, its released code and sense disagree."""
+    """Name the reading that trials follow where the paper's text and its released code disagree."""
     others = []
     for rule in content()["readings"]:
         names = column(trials, "model.name")
@@ -92,8 +92,8 @@ def reading(trials: pd.DataFrame) -> str:
     return f"corrected, but {', '.join(others)}" if others else "corrected"
 
 
-def unlike_paper(study: Study) -> pd.DataFrame:
-    """Settings that trials on the main paper's data have otherwise.
+def differences_from_paper(study: Study) -> pd.DataFrame:
+    """List settings in which trials on the main paper's data differ from the paper.
 
     Returns:
         A row per setting: setting, for (which model or data), unit, paper and here (all values).
@@ -109,18 +109,18 @@ def unlike_paper(study: Study) -> pd.DataFrame:
         used = column(trials, rule["setting"])[fits].dropna().unique()
         here = [value for value in used if not any(equal(value, one) for one in wanted)]
         if here:
-            told = {"setting": rule["setting"], "unit": rule.get("unit", ""), "paper": wanted[0]}
-            rows.append(told | {"for": listed(of.values()), "here": here})
+            row = {"setting": rule["setting"], "unit": rule.get("unit", ""), "paper": wanted[0]}
+            rows.append(row | {"for": listed(of.values()), "here": here})
     return pd.DataFrame(rows, columns=["setting", "for", "unit", "paper", "here"])
 
 
 def _findings(study: Study) -> dict[str, Finding]:
     trials = compared(study)
-    found = {s.id: _finding(s, study, trials) for s in statements() if s.arm is not None}
-    told = {name: finding for name, finding in found.items() if finding is not None}
+    every = {s.id: _finding(s, study, trials) for s in statements() if s.arm is not None}
+    tested = {name: finding for name, finding in every.items() if finding is not None}
     judged = {}
-    for place in dict.fromkeys(finding.statement.place for finding in told.values()):
-        family = {name: f for name, f in told.items() if f.statement.place == place}
+    for place in dict.fromkeys(finding.statement.place for finding in tested.values()):
+        family = {name: f for name, f in tested.items() if f.statement.place == place}
         p_values = [finding.change.p for finding in family.values()]
         tests = sum(map(math.isfinite, p_values))
         for (name, finding), p in zip(family.items(), holm(p_values), strict=True):
@@ -129,7 +129,7 @@ def _findings(study: Study) -> dict[str, Finding]:
 
 
 def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
-    """The verdict, unless the finding has one already."""
+    """Add the verdict, unless the finding has one already."""
     statement, change = finding.statement, finding.change
     claim = statement.claim(finding.scale)
     expected = (claim.direction or -1) * claim.smallest
@@ -145,12 +145,12 @@ def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
 
 
 def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Finding | None:
-    """The change without its verdict; none if the study has no such arms."""
+    """Return the change without its verdict; None if the study has no such arms."""
     assert statement.arm is not None
     if statement.quantity not in {q.name for q in quantities(study)}:
         return None
     reason = ""
-    mine = chosen(trials, statement.arm)
+    mine = select(trials, statement.arm)
     if mine.empty and statement.measure not in OF_DATA:
         mine = _elsewhere(statement.arm, trials)
         reason = f"{listed(mine.data.unique())} in place of {_wanted(statement.arm)}"
@@ -164,21 +164,21 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
         "full" if study.facts["profile"] == "paper" else "reduced",
         reading=reading(mine),
     )
-    if statement.measure in OTHERWISE:
-        return OTHERWISE[statement.measure](base, study, mine)
+    if statement.measure in WITHOUT_CHANGE:
+        return WITHOUT_CHANGE[statement.measure](base, study, mine)
     values = measured(study, trials, statement)
     change, behind = compared_as(statement, values[values.arm.isin(mine.arm)], values)
     if change is None:
         return None
     if statement.measure == "arrival":
         never = int(behind.value.isna().sum())
-        late = f"{never} of {len(behind)} trials never get there" if never else ""
+        late = f"{never} of {len(behind)} trials never reach it" if never else ""
         base = replace(base, reason=", ".join(filter(None, (reason, late))))
-    return resting_on(replace(base, change=change), behind)
+    return with_runs(replace(base, change=change), behind)
 
 
 def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
-    """Such arms on other data, where any may stand in; data of another claim may not."""
+    """Select such arms on other data that may stand in; data of another claim may not."""
     excluded = content()["stand_ins"].get(arm.get("dataset"))
     if excluded is None:
         return trials[:0]
@@ -186,7 +186,7 @@ def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     elsewhere = {name: value for name, value in arm.items() if name not in ("dataset", "file")}
     if "pretrained_on" in arm:
         elsewhere["pretrained_on"] = "any" if None in arm["pretrained_on"] else "other"
-    return chosen(others, elsewhere)
+    return select(others, elsewhere)
 
 
 def _wanted(arm: dict[str, Any]) -> str:
@@ -197,8 +197,8 @@ def _missing(statement: Statement) -> str:
     if statement.needs:
         return f"needs {statement.needs}"
     arm = statement.arm or {}
-    told = [f"{name} {value}" for name, value in arm.items() if name != "pretrained_on"]
-    against = f", against {statement.against}" if statement.against != "scratch" else ""
+    settings = [f"{name} {value}" for name, value in arm.items() if name != "pretrained_on"]
+    against = f", compared with {statement.against}" if statement.against != "scratch" else ""
     only_full = statement.measure in LEVELS and math.isnan(statement.reduced[0])
     where = "no study here at the paper's size" if only_full else "no study here"
-    return f"{where} has {', '.join(told)}{against}"
+    return f"{where} has {', '.join(settings)}{against}"

@@ -1,4 +1,4 @@
-"""What a study measures of each claim."""
+"""Measures of claims that are not the change of an error: rates, levels, sizes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _divergence(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | No
         return None
     bad, reference = int(_failed(arms).sum()), int(_failed(other).sum())
     p = fisher(bad, len(arms), reference, len(other))
-    told = f"{bad} of {len(arms)} against {reference} of {len(other)}"
+    text = f"{bad} of {len(arms)} vs. {reference} of {len(other)}"
     few = min(len(arms), len(other)) < base.statement.seeds
-    said = TOO_FEW if few else REPRODUCED if p < 1 - LEVEL else INCONCLUSIVE
-    told_of = replace(base, verdict=base.verdict or said, told=told)
-    return resting_on(told_of, pd.concat([arms, other]))
+    verdict = TOO_FEW if few else REPRODUCED if p < 1 - LEVEL else INCONCLUSIVE
+    finding = replace(base, verdict=base.verdict or verdict, measured=text)
+    return with_runs(finding, pd.concat([arms, other]))
 
 
 def _failure(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
@@ -46,14 +46,14 @@ def _failure(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     arms = trials[trials.arm.isin(mine.arm)]
     bad = int(_failed(arms).sum())
     low, high = proportion_interval(bad, len(arms))
-    said = REPRODUCED if low > 0.5 else CONTRADICTED if high < 0.5 else INCONCLUSIVE
-    said = TOO_FEW if len(arms) < base.statement.seeds else said
-    told = f"{bad} of {len(arms)} diverged or collapsed"
-    return resting_on(replace(base, verdict=base.verdict or said, told=told), arms)
+    verdict = REPRODUCED if low > 0.5 else CONTRADICTED if high < 0.5 else INCONCLUSIVE
+    verdict = TOO_FEW if len(arms) < base.statement.seeds else verdict
+    text = f"{bad} of {len(arms)} diverged or collapsed"
+    return with_runs(replace(base, verdict=base.verdict or verdict, measured=text), arms)
 
 
 def _level(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
-    """The test error itself, by the t interval of its mean."""
+    """Judge the test error itself, by the t interval of its mean."""
     del study
     errors = MILLI * mine[f"test_{base.statement.quantity}"].astype(float)
     low, high = t_interval(errors.tolist())
@@ -61,21 +61,21 @@ def _level(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     if math.isnan(claim.low):
         return None
     inside, outside = claim.low <= low and high <= claim.high, claim.excludes(low, high)
-    said = REPRODUCED if inside else CONTRADICTED if outside else INCONCLUSIVE
-    said = TOO_FEW if len(errors) < base.statement.seeds else said
-    told = f"{number(errors.mean())} [{number(low)}, {number(high)}] meV/Å, n = {len(errors)}"
-    return resting_on(replace(base, verdict=base.verdict or said, told=told), mine)
+    verdict = REPRODUCED if inside else CONTRADICTED if outside else INCONCLUSIVE
+    verdict = TOO_FEW if len(errors) < base.statement.seeds else verdict
+    text = f"{number(errors.mean())} [{number(low)}, {number(high)}] meV/Å, n = {len(errors)}"
+    return with_runs(replace(base, verdict=base.verdict or verdict, measured=text), mine)
 
 
 def _forces(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
-    """Size of the test frames' forces, which is the error of predicting none."""
+    """Judge the size of the test frames' forces, which is the error of predicting zero."""
     del study
     size = MILLI * float(mine.trivial_force_rmse.mean())
     return _measured(base, mine, size, f"{number(size)} meV/Å")
 
 
 def _frames(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
-    """Frames of the whole data set, as far as trials finetune on all of their share."""
+    """Judge the number of frames, from trials that finetune on all their training frames."""
     del study
     whole = mine[pd.to_numeric(column(mine, LABELS)).isna()]
     parts = whole[["train_frames", "validation_frames", "test_frames"]].dropna()
@@ -85,36 +85,36 @@ def _frames(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     return _measured(base, whole, frames, f"{frames} frames")
 
 
-def _measured(base: Finding, trials: pd.DataFrame, value: float, told: str) -> Finding | None:
-    """A number without an interval: in its band or not; no finding where there is no band."""
+def _measured(base: Finding, trials: pd.DataFrame, value: float, text: str) -> Finding | None:
+    """Judge a number without an interval: is it in its band? None where there is no band."""
     claim = base.statement.claim(base.scale)
     if math.isnan(claim.low):
         return None
-    said = REPRODUCED if claim.holds(value) else CONTRADICTED
-    found = resting_on(replace(base, verdict=base.verdict or said, told=told), trials)
-    return replace(found, keys=frozenset(trials.data_hash))
+    verdict = REPRODUCED if claim.holds(value) else CONTRADICTED
+    finding = replace(base, verdict=base.verdict or verdict, measured=text)
+    return replace(with_runs(finding, trials), keys=frozenset(trials.data_hash))
 
 
-def resting_on(finding: Finding, trials: pd.DataFrame) -> Finding:
-    """The finding with the runs that it rests on."""
+def with_runs(finding: Finding, trials: pd.DataFrame) -> Finding:
+    """Add the runs that a finding is based on."""
     runs = tuple(sorted(trials.run_id))
     return replace(finding, run_ids=runs, keys=frozenset(trials.key))
 
 
-OTHERWISE = {
+WITHOUT_CHANGE = {
     "divergence": _divergence,
     "failure": _failure,
     "level": _level,
     "forces": _forces,
     "frames": _frames,
 }
-"""Measures that are no change against something."""
+"""Measures that are not a change relative to a reference."""
 
 OF_DATA = ("forces", "frames")
-"""Those that no other data can stand in for."""
+"""Measures of the data set itself, for which no other data can stand in."""
 
 LEVELS = ("level", *OF_DATA)
-"""Those whose band is of what they tell itself."""
+"""Measures whose band is of the measured number, not of a change."""
 
 
 def _failed(trials: pd.DataFrame) -> pd.Series[bool]:

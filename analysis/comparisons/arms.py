@@ -35,10 +35,10 @@ from analysis.comparisons.selection import column, only
 from analysis.records.study_tables import Study, remembered
 
 KIND = ("model.name", "dataset.name", "dataset.path")
-"""What decides which other settings there are."""
+"""Settings that determine which other settings exist."""
 
 OF_TREATMENT = ("pretrain", "transfer")
-"""Beginnings of settings that only pretrained trials have."""
+"""Prefixes of settings that only pretrained trials have."""
 
 NAMED = {
     "pretrain",
@@ -50,18 +50,18 @@ NAMED = {
     START,
     CONTENT,
 }
-"""Settings that an arm's name tells anyway."""
+"""Settings that are part of the task's name."""
 
 REFERRED = ("arm", "number", "family", "setting", "scratch", EPOCHS, *KIND)
-"""Columns that decide what an arm is compared with."""
+"""Columns that determine the reference of an arm."""
 
 MANY = 3
-"""More settings than this in an arm's name are hard to read."""
+"""With more settings than this, an arm's name lists only differences from the first trial."""
 
 
 @remembered
 def arms(study: Study) -> pd.DataFrame:
-    """Trials with these columns more.
+    """Add the columns that comparisons need to the trials.
 
     - arm: its name; trials of one arm differ by their seed alone
     - pretext, ratio, noise: of pretraining; auxiliary: of a pretext task beside finetuning
@@ -75,7 +75,13 @@ def arms(study: Study) -> pd.DataFrame:
     - total_seconds, steps: of both stages
     - compute: of both stages, s, at the study's median pace; pretrain_compute: of the first
     """
-    trials = study.trials.copy()
+    trials = _with_names(_with_tasks(study.trials), study.settings)
+    return with_totals(trials, study.pretrainings)
+
+
+def _with_tasks(trials: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns on pretraining and on auxiliary tasks."""
+    trials = trials.copy()
     rows = trials.to_dict("records")
     for name, label in LABELLED.items():
         trials[name] = _texts([label(row) for row in rows], trials)
@@ -87,21 +93,26 @@ def arms(study: Study) -> pd.DataFrame:
     trials["placebo"] = trials.task.str.contains(" placebo")
     trials["ratio"] = pd.to_numeric(column(trials, RATIO)).astype(float)
     trials["noise"] = pd.to_numeric(column(trials, NOISE)).astype(float)
-    words = short_words(study.settings)
-    shared = [name for name in study.settings if _is_shared(name)]
-    told = _without_lengths(trials, varying(trials, shared))
-    own = [name for name in study.settings if _is_own(name)]
+    return trials
+
+
+def _with_names(trials: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """Add family, setting, variant and arm: names made of the settings that vary."""
+    words = short_words(settings)
+    shared = [name for name in settings if _is_shared(name)]
+    named = _without_lengths(trials, varying(trials, shared))
+    own = [name for name in settings if _is_own(name)]
     pretrained = trials[trials.pretext != ""]
     extra = _without_lengths(pretrained, varying(pretrained, own, (*KIND, TASK)))
-    many = len({*told, *extra} - {*KIND}) > MANY
-    lengthless = [name for name in told if name != EPOCHS]
+    many = len({*named, *extra} - {*KIND}) > MANY
+    lengthless = [name for name in named if name != EPOCHS]
     trials["family"] = _spelled(trials, lengthless, words, briefly=many)
-    trials["setting"] = _spelled(trials, told, words, briefly=many)
+    trials["setting"] = _spelled(trials, named, words, briefly=many)
     variants = _spelled(trials, extra, words, briefly=many).mask(trials.pretext == "", "")
-    data = [other_data_label(row) for row in rows]
+    data = [other_data_label(row) for row in trials.to_dict("records")]
     trials["variant"] = _joined(trials, _texts(data, trials), variants)
     trials["arm"] = _joined(trials, trials.task, trials.variant, trials.setting)
-    return with_totals(trials, study.pretrainings)
+    return trials
 
 
 LABELLED = {
@@ -110,35 +121,35 @@ LABELLED = {
     "model": model_label,
     "data": data_label,
 }
-"""Columns of `arms` that say how something is called."""
+"""Columns of `arms` that are labels of one trial."""
 
 
 def _is_own(name: str) -> bool:
-    """Whether only pretrained trials have a setting, and their names do not tell it anyway."""
+    """Check for a setting of pretrained trials alone that their task's name does not contain."""
     return name.startswith(OF_TREATMENT) and name not in NAMED and not name.startswith(OTHER_DATA)
 
 
 def _is_shared(name: str) -> bool:
-    """Whether trials from scratch have a setting as well."""
+    """Check for a setting that trials from scratch have as well."""
     auxiliary = name == AUXILIARY[:-1] or name.startswith(AUXILIARY)
     return name != "seed" and not auxiliary and not name.startswith(OF_TREATMENT)
 
 
 def varying(trials: pd.DataFrame, names: Sequence[str], within: Sequence[str] = KIND) -> list[str]:
-    """Those columns whose value does not follow from model and data set, or from `within`."""
+    """Select the columns whose value does not follow from model and data set, or from `within`."""
     kinds = [name for name in within if name in trials]
-    found = [name for name in kinds if name in names and trials[name].nunique(dropna=False) > 1]
+    kinds_varying = [n for n in kinds if n in names and trials[n].nunique(dropna=False) > 1]
     rest = [name for name in names if name not in KIND]
     if trials.empty or not rest:
-        return found
+        return kinds_varying
     if not kinds:
-        return found + [name for name in rest if trials[name].nunique(dropna=False) > 1]
+        return kinds_varying + [name for name in rest if trials[name].nunique(dropna=False) > 1]
     counts = trials.groupby(kinds, dropna=False)[rest].nunique(dropna=False).max()
-    return found + [name for name in rest if counts[name] > 1]
+    return kinds_varying + [name for name in rest if counts[name] > 1]
 
 
 def _without_lengths(trials: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Without epochs that follow from the number of frames, as for equally many steps."""
+    """Drop epochs that follow from the number of frames, as in trainings of equal steps."""
     following = [
         f"{stage}.epochs"
         for stage in ("pretrain", "finetune")
@@ -149,7 +160,7 @@ def _without_lengths(trials: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def excluded(study: Study) -> pd.DataFrame:
-    """Work that enters no mean: kind, number, key, arm, seed, status, reason."""
+    """List runs that enter no mean: kind, number, key, arm, seed, status, reason."""
     unfinished = study.pretrainings[study.pretrainings.status != "completed"]
     work = pd.concat([unfinished, arms(study)], ignore_index=True)
     errors = _errors(study)
@@ -160,7 +171,7 @@ def excluded(study: Study) -> pd.DataFrame:
 
 @remembered
 def included(study: Study) -> pd.DataFrame:
-    """Trials that enter the means, from scratch first, then by size of task, plan and seed."""
+    """Select trials that enter the means: scratch first, then by size of task, plan and seed."""
     trials = arms(study)
     errors = _errors(study)
     good = [_why(row, errors) == "" for row in trials.to_dict("records")]
@@ -178,15 +189,15 @@ def included(study: Study) -> pd.DataFrame:
 
 
 def is_search(study: Study) -> bool:
-    """Whether Optuna chose the settings; then only what it repeated can be compared."""
+    """Check whether Optuna sampled the settings; then only repeated trials can be compared."""
     return bool(study.facts["space"].get("search"))
 
 
 def proposed(study: Study) -> pd.DataFrame:
     """Trials of a search that Optuna proposed, in that order; without its repeats."""
     trials = arms(study)
-    found: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
-    return found
+    proposals: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
+    return proposals
 
 
 @remembered
@@ -205,7 +216,7 @@ def references(trials: pd.DataFrame) -> dict[str, str]:
     the shortest; without scratch, the first arm of the same model and data set.
     """
     first = only(trials, REFERRED).drop_duplicates("arm").sort_values("number")
-    found = {}
+    reference_of = {}
     for arm in first.to_dict("records"):
         scratch = first[first.scratch & (first.family == arm["family"])]
         same = scratch[scratch.setting == arm["setting"]]
@@ -214,8 +225,8 @@ def references(trials: pd.DataFrame) -> dict[str, str]:
         elif not first.scratch.any():
             same = first[[_kind(other) == _kind(arm) for other in first.to_dict("records")]]
         if len(same) and same.arm.iloc[0] != arm["arm"]:
-            found[str(arm["arm"])] = str(same.arm.iloc[0])
-    return found
+            reference_of[str(arm["arm"])] = str(same.arm.iloc[0])
+    return reference_of
 
 
 def _kind(arm: Row) -> tuple[str, ...]:
@@ -231,7 +242,7 @@ def _spelled(
         frame: trials.
         names: of the settings.
         words: what settings are called.
-        briefly: tell only what differs from the first trial of the same model and data.
+        briefly: include only differences from the first trial of the same model and data.
     """
     rows = frame.to_dict("records")
     first: dict[tuple[str, ...], Row] = {}
@@ -239,13 +250,13 @@ def _spelled(
         first.setdefault(_kind(row), row)
     texts = []
     for row in rows:
-        told = [name for name in names if not missing(row[name])]
+        kept = [name for name in names if not missing(row[name])]
         if briefly:
-            usual = first[_kind(row)]
-            told = [name for name in told if name in KIND or row[name] != usual[name]]
-        if "dataset.path" in told and "dataset.name" in told:
-            told.remove("dataset.name")  # Both are called by the file.
-        texts.append(", ".join(spelled(row, name, words) for name in told))
+            default = first[_kind(row)]
+            kept = [name for name in kept if name in KIND or row[name] != default[name]]
+        if "dataset.path" in kept and "dataset.name" in kept:
+            kept.remove("dataset.name")  # Both are called by the file.
+        texts.append(", ".join(spelled(row, name, words) for name in kept))
     return _texts(texts, frame)
 
 
@@ -265,13 +276,13 @@ def _errors(study: Study) -> list[str]:
 
 
 def _why(trial: dict[Any, Any], errors: Sequence[str]) -> str:
-    """Why a trial enters no mean; empty if it does."""
+    """State why a trial enters no mean; empty if it does."""
     if trial["status"] == "completed":
         bad = [name for name in errors if not np.isfinite(trial[name])]
         what = bad[0].removeprefix("test_") if bad else ""
         return f"completed, but without a finite test {what}" if bad else ""
-    given = trial["reason"] if isinstance(trial["reason"], str) else ""
-    return given or REASONS.get(trial["status"], "no reason was recorded")
+    recorded = trial["reason"] if isinstance(trial["reason"], str) else ""
+    return recorded or REASONS.get(trial["status"], "no reason was recorded")
 
 
 REASONS = {

@@ -1,4 +1,4 @@
-"""What the trials of a study have cost, with their pretrainings."""
+"""Compute of trials, including their pretraining."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from analysis.comparisons.selection import column
 
 
 def with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFrame:
-    """Trials with what they cost together with their pretrainings."""
+    """Add seconds, compute and steps of both stages to the trials."""
     clock = _clock(pd.concat([trials, pretrainings]))
     before = pretrainings.assign(
         seconds=pretrainings.seconds.astype(float),
         compute=_compute(pretrainings, "pretrain", clock),
         steps=_steps(pretrainings, "pretrain"),
     )
-    known = before.drop_duplicates("key").set_index("key")
+    by_key = before.drop_duplicates("key").set_index("key")
     own = {
         "seconds": trials.seconds.astype(float),
         "compute": _compute(trials, "finetune", clock),
         "steps": _steps(trials, "finetune"),
     }
     spent = {
-        name: trials.pretraining.map(known[name]).astype(float).mask(trials.pretext == "", 0)
+        name: trials.pretraining.map(by_key[name]).astype(float).mask(trials.pretext == "", 0)
         for name in own
     }
     return trials.assign(
@@ -35,16 +35,16 @@ def with_totals(trials: pd.DataFrame, pretrainings: pd.DataFrame) -> pd.DataFram
 
 
 def _clock(work: pd.DataFrame) -> str:
-    """What compute is measured by: processor time if all was done on CPUs, else wall time."""
+    """Column that measures compute: CPU time if everything ran on CPUs, else wall time."""
     done = work[work.status == "completed"]
     on_cpu = len(done) and (done.device == "cpu").all() and done.cpu_seconds.notna().all()
     return "cpu_seconds" if on_cpu else "seconds"
 
 
 def _compute(work: pd.DataFrame, stage: str, clock: str) -> pd.Series[float]:
-    """Compute of a stage at the median pace of all work that does the same in an epoch.
+    """Compute of a stage at the median pace of all runs that do the same in an epoch.
 
-    So one's share of a busy machine does not decide which arm is cheap.
+    The load of the machine at the time of one run then does not decide which arm is cheap.
     """
     own = (f"{stage}.task.", f"{stage}.batch_size", f"{stage}.frames", "model.", "dataset.")
     alike = [name for name in work if str(name).startswith(own)]
@@ -58,7 +58,7 @@ def _compute(work: pd.DataFrame, stage: str, clock: str) -> pd.Series[float]:
 
 
 def _steps(work: pd.DataFrame, stage: str) -> pd.Series[float]:
-    """Optimizer steps of a stage; missing where the study did not tell them."""
+    """Optimizer steps of a stage; missing where the study has not recorded them."""
     names = (f"{stage}.epochs", f"{stage}.batch_size", f"{stage}.frames", "train_frames")
     epochs, batch, frames, available = (
         pd.to_numeric(column(work, name)).astype(float) for name in names

@@ -1,4 +1,4 @@
-"""Every pretrained arm beside all that it must beat.
+"""Each pretrained arm compared with its controls.
 
 - scratch: the same finetuning without pretraining
 - equal steps: scratch with as many optimizer steps as both stages have together
@@ -29,7 +29,7 @@ NEEDED = (
 """Columns of trials that comparisons look at."""
 
 
-def beside(values: pd.DataFrame) -> pd.DataFrame:
+def compare_with_controls(values: pd.DataFrame) -> pd.DataFrame:
     """Change of each pretrained arm against each of `KINDS`; Holm over the arms, kind by kind.
 
     Args:
@@ -44,7 +44,7 @@ def beside(values: pd.DataFrame) -> pd.DataFrame:
     values = only(values, NEEDED)
     for arm, group in values[~values.scratch & ~values.placebo].groupby("arm", sort=False):
         first = group.iloc[0]
-        for kind, (reference, share, change) in competitors(str(arm), values).items():
+        for kind, (reference, share, change) in changes_from_controls(str(arm), values).items():
             row = {"arm": arm, "task": first.task, "family": first.family, "kind": kind}
             rows.append(row | {"reference": reference, "share": share})
             changes.append(change)
@@ -65,12 +65,12 @@ def final(trials: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     return trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
 
 
-def competitors(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, Change]]:
-    """For an arm, each of `KINDS` there is: reference, its share of the arm's compute, change."""
+def changes_from_controls(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, Change]]:
+    """Per control of an arm: reference, its share of the arm's compute, and the change."""
     values = only(values, NEEDED)
     group = values[values.arm == arm]
     scratch = values[values.scratch & (values.family == group.family.iloc[0])]
-    found = {}
+    comparisons = {}
     for kind, other in {
         "scratch": scratch[scratch.setting == group.setting.iloc[0]],
         "equal steps": _equal_steps(group, scratch),
@@ -78,11 +78,11 @@ def competitors(arm: str, values: pd.DataFrame) -> dict[str, tuple[str, float, C
     }.items():
         if len(other):
             change = paired_change(by_seed(group, "value"), by_seed(other, "value"))
-            found[kind] = str(other.arm.iloc[0]), _share(other, group), change
+            comparisons[kind] = str(other.arm.iloc[0]), _share(other, group), change
     same = _equal_compute(group, scratch)
     if same is not None:
-        found["equal compute"] = same
-    return {kind: found[kind] for kind in KINDS if kind in found}
+        comparisons["equal compute"] = same
+    return {kind: comparisons[kind] for kind in KINDS if kind in comparisons}
 
 
 def _equal_steps(group: pd.DataFrame, scratch: pd.DataFrame) -> pd.DataFrame:
@@ -97,17 +97,17 @@ def _placebo(group: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     placebos = values[values.placebo & alike]
     task = str(group.task.iloc[0])
     exact, near = (placebos.task.map(like) == like(task) for like in (_real, _kind_of_task))
-    found: pd.DataFrame = placebos[exact if exact.any() else near]
-    return found[found.arm.isin(found.arm[:1])]
+    candidates: pd.DataFrame = placebos[exact if exact.any() else near]
+    return candidates[candidates.arm.isin(candidates.arm[:1])]
 
 
 def _real(task: str) -> str:
-    """The task that a placebo stands for."""
+    """The task whose targets a placebo replaces by random ones."""
     return task.replace(" placebo", "")
 
 
 def _kind_of_task(task: str) -> str:
-    """The same whatever its size; of several together the first."""
+    """Name of a task without its size; of combined tasks the first."""
     return re.sub(r" [\d.]+", "", _real(task).partition(" + ")[0])
 
 

@@ -1,4 +1,4 @@
-"""What a study has cost, and what sharing pretrainings and stopping early have saved."""
+"""Cost of a study, and savings by shared pretraining runs and early stopping."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from study.core.records import COST_METRICS
 
 
 def cost(study: Study) -> pd.DataFrame:
-    """What each stage took: stage, pieces of work, median seconds, and the sums of `COST_METRICS`.
+    """Cost per stage: stage, number of runs, median seconds, and the sums of `COST_METRICS`.
 
-    A sum is not a number where some work that has begun does not tell it. Work that went on from
-    other work of the study counts what it added: a pretraining that went on where a shorter one
-    ended, and the audit of a stopped trial.
+    A sum is NaN where a run that has started does not record it. A run that continues another one
+    of the study counts what it added: a pretraining that continues a shorter one, and the audit of
+    a stopped trial.
     """
     stages = {"pretraining": _pretrainings(study), "finetuning": study.trials}
     stages |= {"audit": _audits(study)} if len(study.audits) else {}
@@ -23,10 +23,10 @@ def cost(study: Study) -> pd.DataFrame:
 
 
 def reuse(study: Study) -> pd.DataFrame:
-    """Per pretraining: task, trials that started from it, and what they took and saved.
+    """Per pretraining run: task, number of trials that use it, cost and savings.
 
-    Columns `COST_METRICS` are of the work itself, after that which it went on from; `saved_` with
-    these names what as many separate pretrainings would have cost more.
+    Columns `COST_METRICS` are the cost of the run itself, without that of a run that it continues;
+    `saved_` with these names is the additional cost of as many separate pretraining runs.
     """
     uses = study.trials.pretraining.value_counts()
     names = arms(study).drop_duplicates("pretraining").set_index("pretraining").pretext
@@ -42,13 +42,13 @@ def reuse(study: Study) -> pd.DataFrame:
 
 
 def saved_by_sharing(study: Study) -> dict[str, float]:
-    """What separate pretrainings would have cost more, by the names of `COST_METRICS`."""
+    """Additional cost of separate pretraining runs, by `COST_METRICS`."""
     table = reuse(study)
     return {name: _sum(table, f"saved_{name}") for name in COST_METRICS}
 
 
 def saved_by_stopping(study: Study) -> dict[str, float]:
-    """What stopped trials would still have cost, at their own pace, by `COST_METRICS`."""
+    """Remaining cost of stopped trials at their own pace, by `COST_METRICS`."""
     stopped = study.trials[study.trials.status == "stopped"]
     if stopped.empty or not is_search(study):
         return dict.fromkeys(COST_METRICS, 0.0)
@@ -60,7 +60,7 @@ def saved_by_stopping(study: Study) -> dict[str, float]:
 
 
 def _pretrainings(study: Study) -> pd.DataFrame:
-    """Without what was shared with a shorter one that they went on from."""
+    """Pretraining runs with their own cost, without that of a shorter run that they continue."""
     table = study.pretrainings
     shared = table.key.where(table.whole.isna(), table.whole)
     added = {}
@@ -71,9 +71,9 @@ def _pretrainings(study: Study) -> pd.DataFrame:
 
 
 def _audits(study: Study) -> pd.DataFrame:
-    """Without what the trials took until they were stopped.
+    """Audits with their own cost, without that of the trial until it was stopped.
 
-    One whose checkpoint was lost began anew, and took all that it says.
+    An audit whose checkpoint was lost started again, so that all its cost counts.
     """
     stopped = study.trials.drop_duplicates("key").set_index("key")
     added = {}
@@ -91,5 +91,5 @@ def _summed(stage: str, work: pd.DataFrame) -> dict[str, object]:
 
 
 def _sum(work: pd.DataFrame, name: str) -> float:
-    """Over all work that has begun; not a number if some of it does not tell."""
+    """Sum over all runs that have started; NaN if one of them has no value."""
     return float(work.loc[work.seconds.notna(), name].astype(float).sum(skipna=False))

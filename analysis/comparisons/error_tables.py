@@ -1,4 +1,4 @@
-"""Tables of a study, as pandas frames.
+"""Errors of arms and their changes, as pandas frames.
 
 Only completed trials with finite test errors enter a mean; the rest is listed, never imputed.
 """
@@ -23,7 +23,7 @@ CHANGE = ["pairs", "change", "low", "high", "p", "adjusted", "spread", "effect",
 
 
 def is_ablation(study: Study) -> bool:
-    """Whether there are arms to compare with each other."""
+    """Check whether there are arms to compare with each other."""
     return compared(study).arm.nunique() > 1
 
 
@@ -35,28 +35,28 @@ def final_errors(study: Study) -> pd.DataFrame:
     reference, pairs, change in % with its 95 % interval, p, effect size and verdict.
     """
     trials = compared(study)
-    told = quantities(study)
+    reported = quantities(study)
     values = {
         f"{part}{q.name}": trials[f"{of}_{q.name}"] * q.scale
-        for q in told
+        for q in reported
         for part, of in (("", "test"), ("trivial_", "trivial"))
     }
-    return compare(trials.assign(**values), told)
+    return compare(trials.assign(**values), reported)
 
 
 @remembered
 def early_errors(study: Study) -> pd.DataFrame:
-    """The same at the first evaluation in finetuning, on validation data."""
+    """Validation errors at the first evaluation in finetuning; columns as in `final_errors`."""
     trials = compared(study)
     curves = finetuning(study)
-    told = quantities(study)
-    names = [f"val_{q.name}" for q in told]
+    reported = quantities(study)
+    names = [f"val_{q.name}" for q in reported]
     first = curves[curves.epoch == curves[curves.metric.isin(names)].epoch.min()]
     wide = first.pivot(index="run_id", columns="metric", values="value").reindex(columns=names)
     values = wide.reindex(trials.run_id).reset_index(drop=True)
-    named = {q.name: values[f"val_{q.name}"] * q.scale for q in told}
-    unknown = {f"trivial_{q.name}": np.nan for q in told}  # Known of the test data only.
-    return compare(trials.assign(**named, **unknown), told)
+    named = {q.name: values[f"val_{q.name}"] * q.scale for q in reported}
+    trivial = {f"trivial_{q.name}": np.nan for q in reported}  # Recorded on test data only.
+    return compare(trials.assign(**named, **trivial), reported)
 
 
 def compare(trials: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
@@ -83,18 +83,18 @@ def compare(trials: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFram
 
 
 def is_control(group: pd.DataFrame) -> bool:
-    """Whether an arm is a longer scratch or a placebo: not what a study asks for."""
+    """Check whether an arm is a control: from scratch, or a placebo."""
     return bool(group.scratch.iloc[0] or group.placebo.iloc[0])
 
 
 def judged(changes: Sequence[Change]) -> list[dict[str, object]]:
     """Columns of `CHANGE` for a family of comparisons."""
     adjusted = holm([change.p for change in changes])
-    told = [
+    rows = [
         (c.n, c.percent, c.low, c.high, c.p, p, c.spread, c.effect, verdict(c, p))
         for c, p in zip(changes, adjusted, strict=True)
     ]
-    return [dict(zip(CHANGE, values, strict=True)) for values in told]
+    return [dict(zip(CHANGE, values, strict=True)) for values in rows]
 
 
 def by_seed(trials: pd.DataFrame, name: str) -> pd.Series[float]:
@@ -121,15 +121,15 @@ def pretraining(study: Study) -> pd.DataFrame:
     for name in ("ratio", "noise", "placebo", "family"):
         works[name] = works.key.map(served[name])
     works["task"] = works.key.map(_named(served))
-    chosen = (study.curves.stage == "pretrain") & (study.curves.metric == "val_loss")
-    curves = study.curves[chosen].drop(columns="key").merge(works, on="run_id", how="inner")
+    of_loss = (study.curves.stage == "pretrain") & (study.curves.metric == "val_loss")
+    curves = study.curves[of_loss].drop(columns="key").merge(works, on="run_id", how="inner")
     finite: pd.DataFrame = curves[np.isfinite(curves.value)]
     order = ["family", "placebo", "ratio", "noise", "task", "run_id", "epoch"]
     return finite.sort_values(order).reset_index(drop=True)
 
 
 def _named(trials: pd.DataFrame) -> pd.Series[str]:
-    """Pretext tasks, with the data that they are of if these are other ones."""
+    """Names of pretext tasks, with their data set if it differs from that of finetuning."""
     return trials.pretext.str.cat(trials.variant, sep=", ").str.removesuffix(", ")
 
 
@@ -142,7 +142,7 @@ def pretext(study: Study) -> pd.DataFrame:
 
 
 def results(study: Study) -> pd.DataFrame:
-    """Every trial of any study: the settings that vary, status, final errors, seconds."""
+    """Every trial: the settings that vary, status, final errors, seconds."""
     trials = study.trials
     table = trials[["number", *differing(study), "status"]].copy()
     for q in quantities(study):
@@ -152,7 +152,7 @@ def results(study: Study) -> pd.DataFrame:
 
 
 def differing(study: Study) -> list[str]:
-    """Settings that tell trials apart; those of pretraining only if pretrained trials differ."""
+    """Settings that differ between trials; those of pretraining only if pretrained ones differ."""
     trials = study.trials
     pretrained = trials[column(trials, TASK).notna()]
     own = [name for name in study.settings if name.startswith("pretrain.") and name != RATIO]
@@ -174,16 +174,16 @@ def _rows(q: Quantity, trials: pd.DataFrame) -> list[dict[str, object]]:
     finite = trials[np.isfinite(trials[q.name].astype(float))]
     groups = {str(name): group for name, group in finite.groupby("arm", sort=False)}
     pairs = {a: r for a, r in references(finite).items() if r in groups}
-    told: dict[str, dict[str, object]] = {}
+    judgements: dict[str, dict[str, object]] = {}
     for control in (False, True):
         family = [arm for arm in pairs if is_control(groups[arm]) == control]
         changes = [
             paired_change(by_seed(groups[arm], q.name), by_seed(groups[pairs[arm]], q.name))
             for arm in family
         ]
-        told |= dict(zip(family, judged(changes), strict=True))
+        judgements |= dict(zip(family, judged(changes), strict=True))
     return [
-        _summary(q, group) | {"reference": pairs.get(arm)} | told.get(arm, {})
+        _summary(q, group) | {"reference": pairs.get(arm)} | judgements.get(arm, {})
         for arm, group in groups.items()
     ]
 

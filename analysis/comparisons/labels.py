@@ -1,4 +1,4 @@
-"""What models, data sets, tasks and settings are called in tables and figures."""
+"""Names of models, data sets, tasks and settings in tables and figures."""
 
 from __future__ import annotations
 
@@ -38,46 +38,46 @@ NAMES = {
     "qm9": "QM9",
     "ani1x": "ANI-1x",
 }
-"""What has a name of its own in the papers; all else is called as the space calls it."""
+"""Names as the papers write them; everything else is called as in the space."""
 TAILORED = "GNS-TAT"
 """GNS with tailored activations (arXiv:2206.00133)."""
 SHORTEST = 3
-"""A setting's last word of so few letters says nothing without the one before."""
+"""A setting's last word of at most so many letters needs the word before it."""
 
 Row = Mapping[Any, Any]
 
 
 def model_label(row: Row) -> str:
-    """Of the model of a trial."""
+    """Name of the model of a trial."""
     tailored = row.get("model.name") == "gns" and row.get("model.activation") == "tailored"
     return TAILORED if tailored else _name(row.get("model.name"))
 
 
 def data_label(row: Row, prefix: str = "dataset.") -> str:
-    """Of a data set: of a file its name, because how it is read says little."""
+    """Name of a data set: the file's name, else that of the data set."""
     path = row.get(f"{prefix}path")
     return _name(row.get(f"{prefix}name")) if missing(path) else PurePath(str(path)).name
 
 
 def task_label(row: Row, prefix: str = PRETEXT) -> str:
-    """Of a pretext task, with its size; empty if there is none."""
+    """Name of a pretext task with its ratio or noise scale; empty if there is none."""
     name = row.get(f"{prefix}name")
     if missing(name):
         return ""
     if name == "mixed":
         return _mixed(str(row.get(f"{prefix}tasks")))
-    told = _name(name)
+    label = _name(name)
     for size in ("masking_ratio", "noise_scale"):
         value: Any = row.get(prefix + size)
-        told += "" if missing(value) else f" {float(value):g}"
-    told += " bonds" * (row.get(f"{prefix}within") == "bonds")
+        label += "" if missing(value) else f" {float(value):g}"
+    label += " bonds" * (row.get(f"{prefix}within") == "bonds")
     atom = row.get(f"{prefix}atom")
-    told += "" if missing(atom) or atom == "hydrogen" else f" {atom}"
-    return told + " placebo" * truth(row.get(f"{prefix}placebo"))
+    label += "" if missing(atom) or atom == "hydrogen" else f" {atom}"
+    return label + " placebo" * truth(row.get(f"{prefix}placebo"))
 
 
 def pretext_label(row: Row) -> str:
-    """Of how a trial was pretrained, or of the work that it starts from; empty if neither."""
+    """Name of a trial's pretraining, or of the weights that it starts from; empty if neither."""
     start = row.get(START)
     if missing(start):
         return task_label(row)
@@ -86,24 +86,24 @@ def pretext_label(row: Row) -> str:
 
 
 def auxiliary_label(row: Row) -> str:
-    """Of a pretext task beside finetuning; empty if there is none."""
-    told = task_label(row, f"{AUXILIARY}task.")
+    """Name of an auxiliary task beside finetuning; empty if there is none."""
+    task = task_label(row, f"{AUXILIARY}task.")
     weight: Any = row.get(f"{AUXILIARY}weight")
-    return f"auxiliary {told} at weight {float(weight):g}" if told else ""
+    return f"auxiliary {task} at weight {float(weight):g}" if task else ""
 
 
 def other_data_label(row: Row) -> str:
-    """Of the data set to pretrain on, if it is another one: what tells it from the trial's."""
+    """Name of the pretraining data where it differs from the trial's, with its settings."""
     if missing(row.get(f"{OTHER_DATA}name")):
         return ""
-    told = f"pretrained on {data_label(row, OTHER_DATA)}"
+    label = f"pretrained on {data_label(row, OTHER_DATA)}"
     if row[f"{OTHER_DATA}name"] != row.get("dataset.name"):
-        return told
+        return label
     own = {str(key).removeprefix(OTHER_DATA): key for key in row if str(key).startswith(OTHER_DATA)}
     own.pop("path", None)
     unlike = [name for name, key in own.items() if _differ(row[key], row.get(f"dataset.{name}"))]
     listed = ", ".join(setting_label(words_of(name), row[own[name]]) for name in unlike)
-    return f"{told} ({listed})" if listed else told
+    return f"{label} ({listed})" if listed else label
 
 
 def setting_label(words: str, value: Any) -> str:
@@ -114,7 +114,7 @@ def setting_label(words: str, value: Any) -> str:
 
 
 def spelled(row: Row, name: str, words: Mapping[str, str]) -> str:
-    """A setting of a trial as the name of its arm tells it."""
+    """Setting of a trial as part of its arm's name."""
     if name == "model.name":
         return model_label(row)
     if name in {"dataset.name", "dataset.path"}:
@@ -127,16 +127,16 @@ def spelled(row: Row, name: str, words: Mapping[str, str]) -> str:
 
 
 def short_words(names: Iterable[str]) -> dict[str, str]:
-    """Dotted name → as few of its words as tell it from all others."""
+    """Dotted name → as few of its last words as identify it."""
     names = list(names)
-    found = {}
+    short = {}
     for name in names:
         parts = name.split(".")
         kept = 1 if len(parts[-1]) > SHORTEST else 2
         while kept < len(parts) and _ambiguous(parts[-kept:], names):
             kept += 1
-        found[name] = words_of(" ".join(parts[-kept:]))
-    return found
+        short[name] = words_of(" ".join(parts[-kept:]))
+    return short
 
 
 def words_of(name: str) -> str:
@@ -145,12 +145,12 @@ def words_of(name: str) -> str:
 
 
 def missing(value: Any) -> bool:
-    """Whether a cell of a table is empty."""
+    """Check whether a cell of a table is empty."""
     return value is None or bool(pd.isna(value))
 
 
 def truth(value: Any) -> bool:
-    """Whether a cell of a table holds true."""
+    """Check whether a cell of a table is true."""
     return not missing(value) and str(value) == "True"
 
 
@@ -161,10 +161,10 @@ def _name(value: Any) -> str:
 def _mixed(tasks: str) -> str:
     try:
         parts = [part["task"] for part in ast.literal_eval(tasks)]
-        told = [task_label({f"{PRETEXT}{key}": part[key] for key in part}) for part in parts]
+        labels = [task_label({f"{PRETEXT}{key}": part[key] for key in part}) for part in parts]
     except (ValueError, SyntaxError, KeyError, TypeError):
         return "mixed"
-    return " + ".join(told)
+    return " + ".join(labels)
 
 
 def _ambiguous(parts: Sequence[str], names: Iterable[str]) -> bool:

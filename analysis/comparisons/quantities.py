@@ -1,4 +1,4 @@
-"""What a study's errors are of: forces and energies, energies alone, or a property."""
+"""The error metrics of a study: of forces and energies, energies alone, or a property."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class Quantity:
 
     @property
     def error(self) -> str:
-        """What it is an error of, in a sentence."""
+        """`force error`, for sentences."""
         return f"{_lowered(self.label.rpartition(' ')[0])} error"
 
     @property
     def in_sentence(self) -> str:
-        """What it is called in a sentence."""
+        """`force RMSE`, for sentences."""
         return _lowered(self.label)
 
     @property
     def in_words(self) -> str:
-        """As an axis names it."""
+        """`force RMSE (meV/Å)`, for axes."""
         return f"{self.in_sentence} ({self.unit})"
 
     @property
     def per_frame(self) -> bool:
-        """Whether it says of another quantity's atoms the same of whole frames."""
+        """Check for the error of a whole frame, which repeats another quantity's per atom."""
         return self.name.startswith("frame_")
 
 
@@ -55,46 +55,48 @@ ENERGY = Quantity("energy_rmse", "Energy RMSE", "meV/atom")
 FRAME_ENERGY = Quantity("frame_energy_rmse", "Energy RMSE", "meV/frame")
 QUANTITIES = (FORCE, ENERGY, FRAME_ENERGY)
 NAMES = {"homo": "HOMO", "lumo": "LUMO", "zpve": "ZPVE", "r2": "R²"}
-"""Properties that are written otherwise than they are called."""
+"""Properties with another spelling in text."""
 
 
 @remembered
 def quantities(study: Study) -> tuple[Quantity, ...]:
-    """What the study's tables report: first what it is judged by, then those like it.
+    """Error metrics in the order of the tables; the study is judged by the first.
 
-    Of forces and energies the root mean squares; of what is learned in their place all errors that
-    a completed trial tells, in the unit that the table's schema names.
+    For forces and energies these are the RMSEs; for other properties all errors that a completed
+    trial has recorded, in the unit of the table's schema.
     """
     forces = study.curves.metric.isin([f"val_{FORCE.name}"]).any()
-    told = [
+    recorded = [
         name.removeprefix("test_")
         for name in map(str, study.trials)
         if re.fullmatch("test_.+_(rmse|mae)", name)
         and np.isfinite(study.trials[name].astype(float)).any()
     ]
-    if forces or FORCE.name in told or not told:
+    if forces or FORCE.name in recorded or not recorded:
         return QUANTITIES
     metric = str(study.facts["space"].get("metric", "")).removeprefix("val_")
-    first = metric if metric in told else min(told, key=lambda name: not name.endswith("_mae"))
-    order = [first, *(name for name in told if name != first)]
+    first = (
+        metric if metric in recorded else min(recorded, key=lambda name: not name.endswith("_mae"))
+    )
+    order = [first, *(name for name in recorded if name != first)]
     return tuple(_quantity(name, study.units.get(f"test_{name}", "1")) for name in order)
 
 
 def lead(study: Study) -> Quantity:
-    """What the study is judged by."""
+    """The error by which the study is judged."""
     return quantities(study)[0]
 
 
 def charted(study: Study) -> tuple[Quantity, ...]:
-    """What figures show, and what is also told of the first evaluation."""
+    """The errors of figures and of the table of the first evaluation."""
     return tuple(q for q in quantities(study) if not q.per_frame)[:2]
 
 
 def quantity_of(study: Study, metric: str) -> Quantity:
-    """What a validation metric is an error of."""
+    """The quantity of a validation metric."""
     name = metric.removeprefix("val_")
-    known = {q.name: q for q in quantities(study)}
-    return known.get(name) or _quantity(name, study.units.get(f"test_{name}", "eV"))
+    by_name = {q.name: q for q in quantities(study)}
+    return by_name.get(name) or _quantity(name, study.units.get(f"test_{name}", "eV"))
 
 
 def _quantity(name: str, unit: str) -> Quantity:

@@ -1,7 +1,6 @@
-"""What Optuna and ASHA did: proposals in time, what mattered, what it cost, what was missed.
+"""A hyperparameter search: its history, importances, Pareto front and audit.
 
-A stopped trial keeps the error it had when it was stopped; nothing is put in for the epochs that
-it did not do.
+A stopped trial keeps the error at which it was stopped; nothing is imputed for later epochs.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from analysis.comparisons.statistics import proportion_interval
 from analysis.records.study_tables import Study
 
 FEWEST_TRIALS = 8
-"""Below this many proposals in a branch nothing is said of what mattered."""
+"""Fewest proposals per pretraining task from which importances are computed."""
 RESAMPLES = 60
 MOST_TRIALS = 200
-"""Proposals that an importance is computed from; more take long and tell no more."""
+"""Most proposals from which importances are computed; more take long and change little."""
 
 
 def timeline(study: Study) -> pd.DataFrame:
     """Every trial: number, arm, task, status, begin and end in minutes, epochs, value.
 
-    `value` is the best of the study's metric so far, in the unit of `quantity_of`; `proposed` tells
-    Optuna's proposals from what was repeated afterwards.
+    `value` is the lowest value of the study's metric, in the unit of `quantity_of`; `proposed`
+    marks Optuna's proposals, not their later repeats.
     """
     trials = arms(study)
     curves = study.curves[study.curves.stage == "finetune"]
@@ -58,7 +57,7 @@ def timeline(study: Study) -> pd.DataFrame:
 
 
 def importances(study: Study) -> pd.DataFrame:
-    """Share of the spread of the error that each setting explains, branch by branch (fANOVA).
+    """Share of the error variance that each setting explains, per pretraining task (fANOVA).
 
     A branch is the proposals with the same pretraining task, so that settings that only one task
     has are not dropped. The error is that at the last epoch which all proposals reached: final
@@ -67,17 +66,17 @@ def importances(study: Study) -> pd.DataFrame:
     Returns:
         branch, setting, importance, low, high, n.
     """
-    trials = _told(study)
+    trials = _with_errors(study)
     curves = study.curves[(study.curves.stage == "finetune")]
     curves = curves[curves.metric == metric_of(study)]
     epochs = trials.run_id.map(curves.groupby("run_id").epoch.max())
     if epochs.empty or epochs.isna().all():
         return pd.DataFrame()
     common = curves[curves.epoch == epochs.min()].set_index("run_id").value
-    known = trials.assign(value=np.log(trials.run_id.map(common).astype(float)))
-    known = known[np.isfinite(known.value)].head(MOST_TRIALS)
+    valued = trials.assign(value=np.log(trials.run_id.map(common).astype(float)))
+    valued = valued[np.isfinite(valued.value)].head(MOST_TRIALS)
     rows = []
-    for branch, group in known.groupby(_branch(known), sort=False):
+    for branch, group in valued.groupby(_branch(valued), sort=False):
         names = [name for name in varying(group, study.settings) if name != "seed"]
         if len(group) >= FEWEST_TRIALS and names:
             rows += _importances(str(branch), group, names)
@@ -85,19 +84,19 @@ def importances(study: Study) -> pd.DataFrame:
 
 
 def most_in_a_branch(study: Study) -> int:
-    """Proposals with the same pretraining task; below `FEWEST_TRIALS` none tells what mattered."""
-    trials = _told(study)
+    """Most proposals of any pretraining task; importances need `FEWEST_TRIALS`."""
+    trials = _with_errors(study)
     return int(trials.groupby(_branch(trials)).size().max()) if len(trials) else 0
 
 
-def _told(study: Study) -> pd.DataFrame:
+def _with_errors(study: Study) -> pd.DataFrame:
     """Proposals that have an error."""
     trials = proposed(study)
     return trials[trials.status.isin(["completed", "stopped"])]
 
 
 def _branch(trials: pd.DataFrame) -> pd.Series[str]:
-    """Pretraining task without its settings, by trial."""
+    """Pretraining task of each trial, without its settings."""
     return trials.task.str.split().str[0]
 
 
@@ -112,9 +111,9 @@ def pareto(study: Study) -> pd.DataFrame:
 
 
 def audit(study: Study) -> dict[str, float]:
-    """Whether stopping early lost winners: a random sample of the stopped was run to its end.
+    """Audit early stopping: a random sample of stopped trials was trained to the end.
 
-    One that diverged when it went on is no winner; one that failed tells nothing.
+    One that diverged afterwards counts as worse; one that failed does not count.
 
     Returns:
         stopped, sampled; better: sampled that end below the best completed proposal, with
@@ -122,7 +121,7 @@ def audit(study: Study) -> dict[str, float]:
     """
     trials = proposed(study)
     stopped = trials[trials.status == "stopped"]
-    told: dict[str, float] = {"stopped": len(stopped), "sampled": 0}
+    counts: dict[str, float] = {"stopped": len(stopped), "sampled": 0}
     sampled = study.audits[study.audits.status.isin(["completed", "diverged"])]
     curves = study.curves[
         (study.curves.stage == "finetune") & (study.curves.metric == metric_of(study))
@@ -131,11 +130,11 @@ def audit(study: Study) -> dict[str, float]:
     done = trials[trials.status == "completed"].run_id.map(lowest).dropna()
     ends = sampled.run_id.map(lowest).mask(sampled.status == "diverged", np.inf).dropna()
     if ends.empty or done.empty:
-        return told
+        return counts
     better = int((ends < done.min()).sum())
     low, high = proportion_interval(better, len(ends))
     rank = 1 + int((done < ends.min()).sum())
-    return told | {
+    return counts | {
         "sampled": len(ends),
         "better": better,
         "low": 100 * low,
@@ -145,7 +144,7 @@ def audit(study: Study) -> dict[str, float]:
 
 
 def metric_of(study: Study) -> str:
-    """What the search minimised."""
+    """The metric that the search minimized."""
     return str(study.facts["space"].get("metric", "val_force_rmse"))
 
 
@@ -155,14 +154,14 @@ def _importances(
     whole = _fanova(group, names)
     random = np.random.default_rng(0)
     draws = [group.iloc[random.integers(len(group), size=len(group))] for _ in range(RESAMPLES)]
-    found = pd.DataFrame([_fanova(draw, names) for draw in draws])
+    resampled = pd.DataFrame([_fanova(draw, names) for draw in draws])
     return [
         {
             "branch": branch,
             "setting": name,
             "importance": 100 * whole[name],
-            "low": 100 * float(found[name].quantile(0.025)),
-            "high": 100 * float(found[name].quantile(0.975)),
+            "low": 100 * float(resampled[name].quantile(0.025)),
+            "high": 100 * float(resampled[name].quantile(0.975)),
             "n": len(group),
         }
         for name in sorted(names, key=lambda name: -whole[name])
@@ -170,7 +169,7 @@ def _importances(
 
 
 def _fanova(group: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """Optuna's fANOVA of ln error; settings of words count as their place."""
+    """Optuna's fANOVA of ln error; categorical settings count as their index."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -193,12 +192,12 @@ def _fanova(group: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=8, max_depth=8, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        found = evaluator.evaluate(study)
-    return dict.fromkeys(names, 0.0) | found
+        importance = evaluator.evaluate(study)
+    return dict.fromkeys(names, 0.0) | importance
 
 
 def _as_numbers(values: pd.Series) -> np.ndarray:
-    """Logarithms of positive numbers that span a decade, numbers, or places of words."""
+    """Logarithms of positive numbers that span a decade, numbers, or indices of categories."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.isna().any():
         return values.astype(str).astype("category").cat.codes.to_numpy(dtype=float)

@@ -9,10 +9,10 @@ import pandas as pd
 
 
 def only(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Those of the columns that there are; selecting rows is slow with a hundred others."""
+    """Select the columns that exist; selecting rows is slow beside a hundred others."""
     return frame[[name for name in names if name in frame]]
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """A column, or missing values where there is none."""
+    """Return a column, or missing values if it does not exist."""
     return frame[name] if name in frame else pd.Series(None, frame.index, dtype="str")

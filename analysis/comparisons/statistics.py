@@ -1,4 +1,4 @@
-"""How much two arms differ, how sure that is, and what it says of a claim.
+"""Paired changes with intervals, their correction, verdicts on claims, and power.
 
 One seed fixes split, initial weights and order of batches for all arms, so arms are compared
 seed by seed: the unit is the log-ratio of their errors. A t interval is used because a
@@ -22,7 +22,7 @@ LEVEL = 0.95
 FEWEST = 3
 """Below this many pairs nothing is concluded."""
 NEGLIGIBLE = 5.0
-"""An interval within ± this many percent is a finding: there is no difference that matters."""
+"""Equivalence margin, %: an interval within it means that there is no relevant difference."""
 POWER = 0.8
 """Chance of finding an effect, by which the number of seeds is planned."""
 MOST_SEEDS = 1000
@@ -67,16 +67,16 @@ class Change:
         return percent(middle - float(half)), percent(middle + float(half))
 
     def within(self, limit: float) -> bool:
-        """Whether the interval lies within ± `limit` %."""
+        """Check whether the interval lies within ± `limit` %."""
         return max(abs(self.low), abs(self.high)) <= limit
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is said of a change, in % of the reference.
+    """A claim about a change, in % of the reference.
 
     Args:
-        direction: −1 if the arm is said to have the lower error, 1 the higher, 0 no difference.
+        direction: −1 if the claim is a lower error of the arm, 1 a higher, 0 no difference.
         low: lower end of the band in which the claim counts as reproduced; without a band, as
             where only the direction is claimed, nan.
         high: its upper end.
@@ -87,11 +87,11 @@ class Claim:
     high: float = math.nan
 
     def holds(self, percent: float) -> bool:
-        """Whether a change lies in the band."""
+        """Check whether a change lies in the band."""
         return self.low <= percent <= self.high
 
     def excludes(self, low: float, high: float) -> bool:
-        """Whether a whole interval lies outside the band."""
+        """Check whether a whole interval lies outside the band."""
         return high < self.low or low > self.high
 
     @property
@@ -139,46 +139,46 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def verdict(change: Change, adjusted_p: float) -> str:
-    """Lower, higher, no difference, cannot tell, or too few seeds."""
+    """Lower, higher, no difference, inconclusive, or too few seeds."""
     if change.n < FEWEST:
         return TOO_FEW
     if adjusted_p < 1 - LEVEL:
         return "lower" if change.percent < 0 else "higher"
-    return "no difference" if change.within(NEGLIGIBLE) else "cannot tell"
+    return "no difference" if change.within(NEGLIGIBLE) else INCONCLUSIVE
 
 
 def judge(claim: Claim, change: Change, adjusted_p: float, tests: int = 1) -> str:
-    """What a change says of a claim.
+    """Judge a claim by a change.
 
-    - reproduced: it is there (Holm over the family of claims) and inside the band; a claim of no
+    - reproduced: it is significant (Holm over the family of claims) and in the band; a claim of no
       difference is reproduced by an interval inside the band
     - null result: the interval lies within ± `NEGLIGIBLE` %
-    - direction only: it is there, as claimed, but outside the band
-    - contradicted: it is there in the other direction, or its interval (Bonferroni over the family)
-      is all outside the band
+    - direction only: it is significant, as claimed, but outside the band
+    - contradicted: it is significant in the other direction, or its whole interval (Bonferroni
+      over the family) is outside the band
     - inconclusive: anything else
 
     Args:
-        claim: what is said.
-        change: what was found.
+        claim: the claim.
+        change: the observed change.
         adjusted_p: its p after Holm's correction.
         tests: claims in the family.
     """
     if change.n < FEWEST:
         return TOO_FEW
     excluded = claim.excludes(*change.interval(1 - (1 - LEVEL) / tests))
-    found = adjusted_p < 1 - LEVEL
-    as_said = found and math.copysign(1, change.percent) == claim.direction
+    significant = adjusted_p < 1 - LEVEL
+    as_claimed = significant and math.copysign(1, change.percent) == claim.direction
     if claim.direction == 0:
         held = claim.holds(change.low) and claim.holds(change.high)
         return REPRODUCED if held else CONTRADICTED if excluded else INCONCLUSIVE
-    if as_said and claim.holds(change.percent):
+    if as_claimed and claim.holds(change.percent):
         return REPRODUCED
     if change.within(NEGLIGIBLE):
         return NULL
-    if as_said:
+    if as_claimed:
         return DIRECTION
-    return CONTRADICTED if found or excluded else INCONCLUSIVE
+    return CONTRADICTED if significant or excluded else INCONCLUSIVE
 
 
 @cache

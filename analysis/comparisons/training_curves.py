@@ -1,4 +1,4 @@
-"""What the curves of finetuning tell: how fast an arm learns, and how steadily."""
+"""Convergence and stability of finetuning, from its curves."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TARGETS = (2.0, 1.5, 1.2, 1.0)
 """Errors to be reached, in final medians of the reference."""
 RACED = ("arm", "task", "family", "run_id", "seed")
 CLOCKED = ("compute", "pretrain_compute", EPOCHS)
-"""What `arrivals` tells of a trial, and what it counts compute by."""
+"""Columns from which `arrivals` computes time and compute."""
 SHARES = (0.3, 1.0)
-"""Of finetuning, over whose beginning errors are averaged."""
+"""First parts of finetuning over which errors are averaged."""
 COLLAPSED = 0.95
-"""A final error above this share of the trivial one is a collapse: nothing was learnt."""
+"""A final error above this share of the trivial predictor's is a collapse."""
 
 
 @remembered
@@ -70,11 +70,11 @@ def convergence(study: Study) -> pd.DataFrame:
     rows = pd.DataFrame(
         [_speed(group, groups[group.reference.iloc[0], key[1]]) for key, group in groups.items()]
     )
-    told = [
+    families = [
         pd.DataFrame(judged(list(some.change_)), some.index)
         for _, some in rows[rows.arm != rows.reference].groupby("target")
     ]
-    judgements = pd.concat(told) if told else pd.DataFrame(columns=CHANGE)
+    judgements = pd.concat(families) if families else pd.DataFrame(columns=CHANGE)
     return rows.drop(columns="change_").join(judgements)
 
 
@@ -101,15 +101,16 @@ def while_learning(study: Study) -> pd.DataFrame:
     for share in SHARES:
         areas = learning_area(study, share)
         means = {arm: np.exp(rows.set_index("seed")["log"]) for arm, rows in areas.groupby("arm")}
-        known = {arm: other for arm, other in pairs.items() if {arm, other} <= set(means)}
-        told = judged([paired_change(means[arm], means[other]) for arm, other in known.items()])
-        tables.append(pd.DataFrame(told, columns=CHANGE).assign(arm=[*known], share=share))
+        both = {arm: other for arm, other in pairs.items() if {arm, other} <= set(means)}
+        changes = [paired_change(means[arm], means[other]) for arm, other in both.items()]
+        table = pd.DataFrame(judged(changes), columns=CHANGE)
+        tables.append(table.assign(arm=[*both], share=share))
     return pd.concat(tables, ignore_index=True)
 
 
 @remembered
 def stability(study: Study) -> pd.DataFrame:
-    """How steadily each arm trains, all trials that began included.
+    """Training stability of each arm, over all trials that were started.
 
     Returns:
         A row per arm: arm, n, diverged and collapsed (counts with Clopper–Pearson ends in %),
@@ -203,7 +204,7 @@ def _ratio(mine: pd.DataFrame, theirs: pd.DataFrame, name: str) -> Change:
 
 
 def _median(values: pd.Series[float]) -> float:
-    """As `numpy`'s, which knows infinity."""
+    """Median by numpy, which handles infinity."""
     return float(np.median(values.to_numpy(dtype=float)))
 
 
@@ -250,7 +251,7 @@ def _spread(values: NDArray[np.float64]) -> float:
 
 
 def _about_trend(logs: NDArray[np.float64]) -> float:
-    """S.d. about a straight line, so that learning itself is no fluctuation."""
+    """Standard deviation about a linear trend, so that learning itself is no fluctuation."""
     if len(logs) < 3:
         return math.nan
     at = np.arange(len(logs))

@@ -1,8 +1,9 @@
-"""Final errors against what a study varies: masking ratio, noise scale, labels, compute."""
+"""Final errors against the settings that a study varies, and against compute."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,14 +35,14 @@ SCALES = {
 COUNTS = {
     LABELS: ("Labelled frames in finetuning", "labels"),
     "pretrain.frames": ("Frames in pretraining", "frames to pretrain on"),
-    "model.hidden": ("Width of the model", "width"),
-    "model.layers": ("Layers of the model", "depth"),
+    "model.hidden": ("Model width", "width"),
+    "model.layers": ("Model layers", "depth"),
 }
 """Settings against which errors may follow a power law."""
 
 
 def drawings(study: Study) -> list[Drawing]:
-    """Those for which the study has two values or more."""
+    """Errors against each setting of which the study has two values or more."""
     trials = compared(study)
     made = []
     for family, group in trials.groupby("family", sort=False):
@@ -52,8 +53,8 @@ def drawings(study: Study) -> list[Drawing]:
             for auxiliary, some in swept.groupby("auxiliary", sort=False):
                 if some[scale].nunique() > 1:
                     rows = pd.concat([bare, some])
-                    told = ", ".join(filter(None, (str(family), str(auxiliary))))
-                    made += [_scale(rows, q, scale, told) for q in charted(study)]
+                    name = ", ".join(filter(None, (str(family), str(auxiliary))))
+                    made += [_scale(rows, q, scale, name) for q in charted(study)]
     models = column(trials, "model.name").fillna("").astype(str)
     for model, group in trials.groupby(models, sort=False):
         name = str(model) if models.nunique() > 1 else ""
@@ -70,7 +71,7 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
     rows = trials.assign(value=trials[f"test_{quantity.name}"] * quantity.scale)
     label, words = SCALES[scale]
     look = looks(list(rows.arm.unique()), scratch=set(rows[rows.scratch].arm))
-    alone = rows.groupby(scale).arm.nunique().max() == 1  # Then the axis tells arms apart.
+    alone = rows.groupby(scale).arm.nunique().max() == 1  # Then the axis identifies arms.
     with styled() as (figure, axes):
         for arm, group in rows.groupby("arm", sort=False):
             if group.scratch.iloc[0]:
@@ -88,9 +89,9 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
     return Drawing(
         name="_".join(filter(None, (quantity.name, "against", scale, slug(family)))),
         title=f"{quantity.label} against {words}" + (f", {family}" if family else ""),
-        caption="On test data, after finetuning. Large markers are means, open circles seeds; line"
-        " and band are training from scratch, mean ± standard deviation, its seeds drawn at 0."
-        f" The trivial predictor has {trivial} {quantity.unit}. {counts(rows)}",
+        caption="Test error after finetuning. Large markers: means; open circles: seeds; dashed"
+        " line and band: training from scratch, mean ± standard deviation, its seeds at 0."
+        f" Trivial predictor: {trivial} {quantity.unit}. {counts(rows)}",
         alt=f"Mean test {quantity.in_words}: {described}; trivial predictor {trivial}.",
         figure=figure,
         shown=rows[["arm", scale, "seed", "value"]],
@@ -107,10 +108,10 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
         value=trials[f"test_{quantity.name}"] * quantity.scale,
         task=trials.task + _others(trials, setting),
     )
-    # What has a single value stands beside the lines of no other.
-    places = rows.groupby("task")["at"].transform("nunique")
+    # A task with a single value is not drawn beside the lines of others.
+    values = rows.groupby("task")["at"].transform("nunique")
     bare = rows[rows["at"].isna() & rows.scratch]
-    rows = rows[(places > 1) | ((places == 1) & (places.max() == 1))]
+    rows = rows[(values > 1) | ((values == 1) & (values.max() == 1))]
     drawn = pd.concat([bare, rows])
     look = looks(list(drawn.task.unique()), scratch=set(drawn[drawn.scratch].task))
     with styled() as (figure, axes):
@@ -118,47 +119,53 @@ def _count(trials: pd.DataFrame, quantity: Quantity, setting: str, model: str) -
             mean = group.value.mean()
             axes.axhline(mean, color=INK, linestyle=look[str(task)].dash, lw=1.4, label=str(task))
         for task, group in rows.groupby("task", sort=False):
-            arm = look[str(task)]
-            mean = group.groupby("at").value.mean()
-            places = mean.index.to_numpy(dtype=float)
-            axes.plot(
-                places, mean.to_numpy(), arm.dash, color=arm.colour, marker=arm.marker, label=task
-            )
-            axes.plot(group["at"], group.value, "o", color=arm.colour, mfc="none", ms=4)
+            _line(axes, group, str(task), look[str(task)])
         axes.set(xscale="log", yscale="log")
         logarithmic(axes.xaxis, rows["at"])
         axes.set_xticks(sorted(rows["at"].unique()))
         logarithmic(axes.yaxis, drawn.value)
         axes.set(xlabel=label, ylabel=f"Test {quantity.in_words}")
         legend(axes)
-    means = rows.groupby(["task", "at"], sort=False).value.mean()
-    described = "; ".join(
-        [f"{task} {number(mean)}" for task, mean in bare.groupby("task").value.mean().items()]
-        + [
-            f"{row['task']} at {row['at']:g} {number(row['value'])}"
-            for row in means.reset_index().to_dict("records")
-        ]
-    )
     return Drawing(
         name="_".join(filter(None, (quantity.name, "against", slug(words), slug(model)))),
         title=f"{quantity.label} against {words}" + (f", {model}" if model else ""),
-        caption="On test data, both axes logarithmic. Lines join means, open circles are seeds."
-        + " Lines across are means from scratch." * (len(bare) > 0)
+        caption="Test error, both axes logarithmic. Lines join means; open circles: seeds."
+        + " Horizontal lines: means from scratch." * (len(bare) > 0)
         + f" {counts(rows)}",
-        alt=f"Mean test {quantity.in_words}: {described}.",
+        alt=f"Mean test {quantity.in_words}: {_means(bare, rows)}.",
         figure=figure,
         shown=drawn[["task", "at", "seed", "value"]],
     )
 
 
+def _line(axes: Axes, group: pd.DataFrame, task: str, look: Look) -> None:
+    """Draw the means of a task as a line, and its seeds."""
+    mean = group.groupby("at").value.mean()
+    at = mean.index.to_numpy(dtype=float)
+    axes.plot(at, mean.to_numpy(), look.dash, color=look.colour, marker=look.marker, label=task)
+    axes.plot(group["at"], group.value, "o", color=look.colour, mfc="none", ms=4)
+
+
+def _means(bare: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Means in words, of tasks without a value and of each task at each value."""
+    means = rows.groupby(["task", "at"], sort=False).value.mean().reset_index()
+    return "; ".join(
+        [f"{task} {number(mean)}" for task, mean in bare.groupby("task").value.mean().items()]
+        + [
+            f"{row['task']} at {row['at']:g} {number(row['value'])}"
+            for row in means.to_dict("records")
+        ]
+    )
+
+
 def _others(trials: pd.DataFrame, setting: str) -> pd.Series[str]:
-    """What else varies of the counts, so that a line joins like with like."""
-    told = pd.Series("", trials.index)
+    """Other counts that vary, by trial, so that a line joins trials equal in all else."""
+    texts = pd.Series("", trials.index)
     for other, (_, words) in COUNTS.items():
         values = pd.to_numeric(column(trials, other)).astype(float)
         if other != setting and values.nunique() > 1:
-            told += [f", {words} {value:g}" if value == value else "" for value in values]
-    return told
+            texts += [f", {words} {value:g}" if value == value else "" for value in values]
+    return texts
 
 
 def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
@@ -176,17 +183,7 @@ def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
         bare = means[means.scratch].sort_values("minutes")
         axes.plot(bare.minutes, bare.value, "--", color=INK, linewidth=1.2)
         for name, mean in means.iterrows():
-            arm = look[str(name)]
-            axes.errorbar(
-                mean.minutes,
-                mean.value,
-                yerr=mean["std"] if math.isfinite(mean["std"]) else 0,
-                fmt=arm.marker,
-                color=arm.colour,
-                markersize=8,
-                elinewidth=1,
-                label=str(name).removesuffix(f", {family}"),
-            )
+            _errorbar(axes, mean, str(name).removesuffix(f", {family}"), look[str(name)])
         axes.set(xlabel="Compute of both stages (min)", ylabel=f"Test {quantity.in_words}")
         axes.set_xlim(left=0)
         axes.margins(0.08, 0.12)
@@ -198,13 +195,27 @@ def _compute(trials: pd.DataFrame, quantity: Quantity, family: str) -> Drawing:
     return Drawing(
         name="_".join(filter(None, ("compute", slug(family)))),
         title="Error against compute" + (f", {family}" if family else ""),
-        caption="Compute of pretraining and finetuning, measured as epochs times the study's median"
-        " time of such an epoch; mean ± standard deviation of the test error."
-        " What lies below the dashed line of training from scratch is worth its compute."
+        caption="Compute of pretraining and finetuning, as epochs times the study's median time of"
+        " such an epoch; mean ± standard deviation of the test error. Arms below the dashed line"
+        " (training from scratch) are worth their compute."
         f" {counts(rows)}",
         alt=f"Mean test {quantity.in_words}: {described}.",
         figure=figure,
         shown=rows[["arm", "seed", "minutes", "value"]],
+    )
+
+
+def _errorbar(axes: Axes, mean: pd.Series[Any], label: str, look: Look) -> None:
+    """Draw the mean and standard deviation of an arm against its compute."""
+    axes.errorbar(
+        mean.minutes,
+        mean.value,
+        yerr=mean["std"] if math.isfinite(mean["std"]) else 0,
+        fmt=look.marker,
+        color=look.colour,
+        markersize=8,
+        elinewidth=1,
+        label=label,
     )
 
 

@@ -1,4 +1,4 @@
-"""Changes with their intervals, arm by arm: against each competitor, and in learning."""
+"""Forest plots: change of each arm from its controls, at the first evaluation and the end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.comparisons.arms import compared
-from analysis.comparisons.controls import KINDS, beside, final
+from analysis.comparisons.controls import KINDS, compare_with_controls, final
 from analysis.comparisons.error_tables import early_errors, final_errors
 from analysis.comparisons.quantities import Quantity, lead
 from analysis.comparisons.statistics import NEGLIGIBLE
@@ -21,24 +22,24 @@ MOST_ROWS = 40
 WIDTH = 26
 """Letters of an arm's name on a line."""
 LIMIT = 100.0
-"""Intervals are cut at ± this many %."""
+"""Intervals are clipped at ± this many %."""
 
 
 def drawings(study: Study) -> list[Drawing]:
-    """Every arm against its competitors; the start against the end of finetuning."""
+    """Changes from each control; changes at the first evaluation and at the end."""
     main = lead(study)
-    against = beside(final(compared(study), main))
+    changes = compare_with_controls(final(compared(study), main))
     made = []
-    if len(against):
+    if len(changes):
         made.append(
             _forest(
                 main,
-                against,
+                changes,
                 "kind",
                 KINDS,
                 name="changes",
-                title=f"Change of the final {main.error}, arm by arm",
-                caption="Against each of what pretraining has to beat",
+                title=f"Change of the final {main.error} by arm",
+                caption="Relative to each control",
             )
         )
     ends = {"first evaluation": early_errors(study), "final": final_errors(study)}
@@ -52,9 +53,9 @@ def drawings(study: Study) -> list[Drawing]:
                 "when",
                 list(ends),
                 name="start_and_end",
-                title=f"First and final {main.error}",
-                caption="Against each arm's reference, on validation data at first and test data"
-                " at the end",
+                title=f"{_capitalized(main.error)} at the first evaluation and at the end",
+                caption="Relative to each arm's reference, on validation data at the first"
+                " evaluation and on test data at the end",
             )
         )
     return made
@@ -78,17 +79,7 @@ def _forest(
         axes.axvspan(-NEGLIGIBLE, NEGLIGIBLE, color=INK, alpha=0.07, linewidth=0)
         axes.axvline(0, color=INK, linewidth=0.8)
         for place, kind in enumerate(shown):
-            some = rows[(rows[by] == kind) & rows.arm.isin(arms)]
-            at = np.array([arms.index(arm) for arm in some.arm], dtype=float)
-            at += 0.68 * ((place + 0.5) / len(shown) - 0.5)
-            low, high = (
-                some[end].clip(-LIMIT, LIMIT).fillna(some.change) for end in ("low", "high")
-            )
-            middle = some.change.clip(-LIMIT, LIMIT)
-            axes.hlines(at, low, high, color=COLOURS[place], linewidth=1.4)
-            axes.plot(
-                middle, at, MARKERS[place], color=COLOURS[place], label=kind, linestyle="none"
-            )
+            _intervals(axes, rows[rows[by] == kind], arms, kind, (place, len(shown)))
         axes.set_yticks(range(len(arms)), names)
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
@@ -96,18 +87,35 @@ def _forest(
         axes.set_xlabel(f"Change of the {quantity.in_sentence} (%)", loc="right")
         figure.legend(loc="outside upper left", ncols=2)
     n = sorted(rows.pairs.dropna().astype(int).unique())
-    told = "; ".join(
-        f"{row['arm']} against {row[by]} {percent(row['change'])} %"
-        f" {interval(row['low'], row['high'])}"
+    described = "; ".join(
+        f"{row['arm']}, {row[by]}: {percent(row['change'])} % {interval(row['low'], row['high'])}"
         for row in rows.to_dict("records")
     )
     return Drawing(
         name=name,
         title=title,
-        caption=f"{caption}: mean and 95 % t interval of the paired log-ratio, in %, cut at ±"
-        f" {LIMIT:g} %; below 0 is better. The band is ± {NEGLIGIBLE:g} %, what does not matter."
+        caption=f"{caption}: mean and 95 % t interval of the paired log-ratio, in %, clipped at ±"
+        f" {LIMIT:g} %; below 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
         f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs.",
-        alt=f"{title}: {told}.",
+        alt=f"{title}: {described}.",
         figure=figure,
         shown=rows[["arm", by, "reference", "pairs", "change", "low", "high", "verdict"]],
     )
+
+
+def _intervals(
+    axes: Axes, rows: pd.DataFrame, arms: list[str], kind: str, place: tuple[int, int]
+) -> None:
+    """Draw the changes of one kind, whose place among the kinds is `place`."""
+    index, count = place
+    some = rows[rows.arm.isin(arms)]
+    at = np.array([arms.index(arm) for arm in some.arm], dtype=float)
+    at += 0.68 * ((index + 0.5) / count - 0.5)
+    low, high = (some[end].clip(-LIMIT, LIMIT).fillna(some.change) for end in ("low", "high"))
+    middle = some.change.clip(-LIMIT, LIMIT)
+    axes.hlines(at, low, high, color=COLOURS[index], linewidth=1.4)
+    axes.plot(middle, at, MARKERS[index], color=COLOURS[index], label=kind, linestyle="none")
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Curves of both stages: validation errors in finetuning, and the loss of pretraining."""
+"""Curves of both stages: validation errors in finetuning, and the pretext loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from analysis.records.study_tables import Study
 MOST_EPOCHS = 400
 """More points than this along a line cannot be seen."""
 MOST_ARMS = 9
-"""As many as colours and markers tell apart; a family with more shows the first ones."""
+"""The number that colours and markers distinguish; a larger family shows the first ones."""
 
 
 def drawings(study: Study) -> list[Drawing]:
@@ -71,8 +71,8 @@ def _errors(
     return Drawing(
         name="_".join(filter(None, (quantity.name, "curves", slug(family)))),
         title=title,
-        caption="On validation data, logarithmic axis. Thick lines are means over seeds, thin lines"
-        f" the seeds. {counts(rows)}",
+        caption="Validation error, logarithmic axis. Thick lines: means over seeds; thin lines:"
+        f" seeds. {counts(rows)}",
         alt=f"{title} in {quantity.unit}, mean at first and last epoch: {_ends(rows)}.",
         figure=figure,
         shown=rows[["arm", "seed", "epoch", "value"]],
@@ -84,14 +84,14 @@ def _pretext(rows: pd.DataFrame, look: dict[str, Look], family: str) -> Drawing 
         return None
     rows = _thinned(rows)
     # Arms look the same in all figures, also where one pretraining serves several families.
-    known = {arm.removesuffix(f", {family}"): of_arm for arm, of_arm in look.items()}
+    by_task = {arm.removesuffix(f", {family}"): of_arm for arm, of_arm in look.items()}
     tasks = list(rows.arm.unique()[:MOST_ARMS])
     with styled() as (figure, axes):
         axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
             "chance", (1, 1), (0, 3), ("axes fraction", "data"), "offset points", ha="right"
         )
-        _lines(axes, rows, known if known.keys() >= {*tasks} else looks(tasks, scratch=set()))
+        _lines(axes, rows, by_task if by_task.keys() >= {*tasks} else looks(tasks, scratch=set()))
         legend(axes)
         axes.set(xlabel="Pretraining epoch", ylabel="Validation loss (1 is chance)")
         axes.set_ylim(0, 1.12 * max(1, rows.value.max()))
@@ -99,9 +99,8 @@ def _pretext(rows: pd.DataFrame, look: dict[str, Look], family: str) -> Drawing 
     return Drawing(
         name="_".join(filter(None, ("pretext_curves", slug(family)))),
         title=title,
-        caption="How well the pretraining task is done on validation data: 1 is chance, 0 perfect;"
-        " of tasks together the sum."
-        f" {counts(rows)}",
+        caption="Validation loss of the pretext task: 1 is chance, 0 is perfect; the sum where"
+        f" tasks are combined. {counts(rows)}",
         alt=f"{title}, mean at first and last epoch: {_ends(rows)}.",
         figure=figure,
         shown=rows[["arm", "seed", "epoch", "value"]],
@@ -134,9 +133,9 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
     """Every k-th epoch and the last."""
     epochs = np.unique(rows.epoch.to_numpy(dtype=int))
     kept = {*epochs[:: math.ceil(len(epochs) / MOST_EPOCHS)], *rows.groupby("run_id").epoch.max()}
-    chosen = rows[rows.epoch.isin(kept)]
+    thinned = rows[rows.epoch.isin(kept)]
     order = pd.Series(range(rows.arm.nunique()), rows.arm.unique())
-    placed = chosen.assign(place=chosen.arm.map(order))
+    placed = thinned.assign(place=thinned.arm.map(order))
     return placed.sort_values(["place", "run_id", "epoch"]).reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""How fast arms learn, and how steadily."""
+"""Convergence and training stability of arms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from analysis.figures.style import (
     COLOURS,
     MARKERS,
     Drawing,
+    Look,
     counts,
     legend,
     logarithmic,
@@ -26,19 +27,19 @@ from analysis.formatting import number
 from analysis.records.study_tables import Study
 
 MOST_ARMS = 9
-"""As many as colours and markers tell apart."""
+"""The number that colours and markers distinguish."""
 MOST_ROWS = 30
 WIDTH = 26
 """Letters of an arm's name on a line."""
 STEADINESS = {
-    "roughness": "roughness: s.d. of its steps, last half",
-    "fluctuation": "fluctuation: s.d. about a line, after the first third",
+    "roughness": "roughness: s.d. of steps, last half",
+    "fluctuation": "fluctuation: s.d. about trend, after first third",
 }
 RATES = {"diverged": "diverged", "collapsed": "collapsed"}
 
 
 def drawings(study: Study) -> list[Drawing]:
-    """Speed for each family of arms; steadiness of all arms."""
+    """Convergence of each family of arms; stability of all arms."""
     if not is_ablation(study):
         return []
     rows = arrivals(study)
@@ -54,50 +55,54 @@ def drawings(study: Study) -> list[Drawing]:
 
 
 def _speed(rows: pd.DataFrame, family: str, name: str, label: str) -> Drawing:
-    """Epochs or compute against the error to be reached."""
+    """Epochs or compute until each target error is reached."""
     rows = rows.assign(minutes=rows.seconds / 60)
     rows = rows[rows.arm.isin(rows.arm.unique()[:MOST_ARMS])]
     targets = sorted(rows.target.unique(), reverse=True)
     look = looks(list(rows.arm.unique()), scratch=set(rows[rows.task == "from scratch"].arm))
     never = int((~np.isfinite(rows.epochs.astype(float))).sum())
-    told = []
+    described = []
     with styled() as (figure, axes):
         for arm, group in rows.groupby("arm", sort=False):
-            shown = look[str(arm)]
-            medians = group.groupby("target")[name].median().reindex(targets)
-            drawn = medians.where(np.isfinite(medians))
-            at = np.arange(len(targets), dtype=float)
-            axes.plot(
-                at,
-                drawn.to_numpy(dtype=float),
-                shown.dash,
-                color=shown.colour,
-                marker=shown.marker,
-                label=str(arm).removesuffix(f", {family}"),
-            )
-            places = group.target.map({target: place for place, target in enumerate(targets)})
-            finite = np.isfinite(group[name].astype(float))
-            axes.plot(
-                places[finite], group[name][finite], "o", color=shown.colour, mfc="none", ms=4
-            )
-            told.append(f"{arm} {', '.join(number(value) for value in medians)}")
+            label_of_arm = str(arm).removesuffix(f", {family}")
+            medians = _times(axes, group, name, targets, label_of_arm, look[str(arm)])
+            described.append(f"{arm} {', '.join(number(value) for value in medians)}")
         axes.set_xticks(range(len(targets)), [f"{target:g} ×" for target in targets])
-        axes.set(xlabel="Error to reach, in final errors of the reference", ylabel=label)
+        axes.set(xlabel="Target, in final errors of the reference", ylabel=label)
         axes.set_ylim(bottom=0)
         legend(axes)
     what = label[:1].lower() + label[1:]
     names = ", ".join(f"{target:g} ×" for target in targets)
     return Drawing(
         name="_".join(filter(None, (f"speed_{name}", slug(family)))),
-        title=f"{label.partition(' (')[0]} to an error" + (f", {family}" if family else ""),
-        caption="Until the validation error first is so many times the median final one of"
-        " the reference. Markers are medians over seeds, those that never get there counted as"
-        f" infinite; open circles are seeds. {never} of {len(rows)} crossings never came."
+        title=f"{label.partition(' (')[0]} to target error" + (f", {family}" if family else ""),
+        caption="Until the validation error first reaches a multiple of the reference's median"
+        " final error. Markers: medians over seeds, where seeds that never reach it count as"
+        f" infinite; open circles: seeds. {never} of {len(rows)} targets were never reached."
         f" {counts(rows)}",
-        alt=f"Median {what} to {names}: {'; '.join(told)} (∞: never).",
+        alt=f"Median {what} to {names}: {'; '.join(described)} (∞: never).",
         figure=figure,
         shown=rows[["arm", "seed", "target", name]],
     )
+
+
+def _times(
+    axes: Axes, group: pd.DataFrame, name: str, targets: list[float], label: str, look: Look
+) -> pd.Series[float]:
+    """Draw one arm's epochs or compute to each target; return the medians over seeds."""
+    medians = group.groupby("target")[name].median().reindex(targets)
+    axes.plot(
+        np.arange(len(targets), dtype=float),
+        medians.where(np.isfinite(medians)).to_numpy(dtype=float),
+        look.dash,
+        color=look.colour,
+        marker=look.marker,
+        label=label,
+    )
+    places = group.target.map({target: place for place, target in enumerate(targets)})
+    finite = np.isfinite(group[name].astype(float))
+    axes.plot(places[finite], group[name][finite], "o", color=look.colour, mfc="none", ms=4)
+    return medians
 
 
 def _steadiness(study: Study) -> Drawing | None:
@@ -105,10 +110,10 @@ def _steadiness(study: Study) -> Drawing | None:
         steadiness(study),
         STEADINESS,
         name="steadiness",
-        title="How smooth validation curves are",
+        title="Smoothness of validation curves",
         label="Standard deviation of ln(validation error)",
-        caption="Roughness is that of the curve's steps over the last half of finetuning,"
-        " fluctuation that about a straight line after the first third",
+        caption="Roughness: over the curve's steps in the last half of finetuning; fluctuation:"
+        " about a linear trend after the first third",
     )
 
 
@@ -117,9 +122,9 @@ def _spikes(study: Study) -> Drawing | None:
         steadiness(study),
         {"spikes": "spikes"},
         name="gradient_spikes",
-        title="Spikes of the gradient",
-        label="99th percentile of the gradient's norm over its median",
-        caption="Of the norms of all epochs, each the mean over its steps; 1 is no spike at all",
+        title="Gradient spikes",
+        label="Gradient norm: 99th percentile over median",
+        caption="Over the norms of all epochs, each a mean over steps; 1 means no spikes",
     )
 
 
@@ -148,22 +153,22 @@ def _by_arm(
         if len(kinds) > 1:
             figure.legend(loc="outside upper left")
     table = rows.groupby("arm", sort=False)[[*kinds]].median().reset_index()
-    told = "; ".join(
+    described = "; ".join(
         f"{row['arm']} {', '.join(f'{kind} {number(row[kind])}' for kind in kinds)}"
         for row in table.to_dict("records")
     )
     return Drawing(
         name=name,
         title=title,
-        caption=f"{caption}. Markers are medians over seeds, open circles seeds. {counts(rows)}",
-        alt=f"{title}, medians: {told}.",
+        caption=f"{caption}. Markers: medians over seeds; open circles: seeds. {counts(rows)}",
+        alt=f"{title}, medians: {described}.",
         figure=figure,
         shown=rows[["arm", "seed", *kinds]],
     )
 
 
 def _rates(study: Study) -> Drawing | None:
-    """Left out where nothing went wrong."""
+    """Shares of diverged and collapsed trials; None if there are none."""
     rows = stability(study).head(MOST_ROWS)
     if not rows[[*RATES]].to_numpy().any():
         return None
@@ -180,17 +185,17 @@ def _rates(study: Study) -> Drawing | None:
         _name_rows(axes, arms)
         axes.set_xlabel("Share of trials (%)", loc="right")
         figure.legend(loc="outside upper left", ncols=2)
-    told = "; ".join(
+    described = "; ".join(
         f"{row['arm']} {row['diverged']} diverged and {row['collapsed']} collapsed of {row['n']}"
         for row in rows.to_dict("records")
     )
     return Drawing(
         name="failures",
         title="Trials that diverged or collapsed",
-        caption="Collapsed are those whose test error is above 95 % of the trivial predictor's."
-        " Lines are Clopper and Pearson's 95 % intervals."
+        caption="Collapsed: test error above 95 % of the trivial predictor's."
+        " Lines: 95 % Clopper–Pearson intervals."
         f" n = {rows.n.min()} to {rows.n.max()} trials per arm.",
-        alt=f"{told}.",
+        alt=f"{described}.",
         figure=figure,
         shown=shown,
     )

@@ -14,7 +14,7 @@ from analysis.records.study_tables import Study
 
 BINS = 60
 MANY = 20
-"""From here on counts are told apart by their logarithm."""
+"""From this count on the colour scale is logarithmic."""
 
 
 def drawings(study: Study) -> list[Drawing]:
@@ -44,22 +44,22 @@ def _parity(rows: pd.DataFrame, arm: str, what: str, unit: str) -> Drawing | Non
         shown = np.ma.masked_equal(counts.T, 0)
         norm = LogNorm(1, counts.max()) if counts.max() > MANY else Normalize(0, counts.max())
         mesh = axes.pcolormesh(x, y, shown, norm=norm, cmap="cividis", linewidth=0)
-        bar = figure.colorbar(mesh, ax=axes, label="Number", format="%g")
+        bar = figure.colorbar(mesh, ax=axes, label="Count", format="%g")
         if bar.solids is not None:
             bar.solids.set_rasterized(False)  # The page shows no images.
-        about = ", about its mean" if what == "energy" else " component"
-        axes.set(xlabel=f"Label: {what}{about} ({unit})", ylabel=f"Predicted {what} ({unit})")
+        labelled = "energy minus mean" if what == "energy" else "force component"
+        axes.set(xlabel=f"Labelled {labelled} ({unit})", ylabel=f"Predicted {labelled} ({unit})")
         axes.grid(visible=False)
     rmse = float(np.sqrt(((rows.predicted - rows.label) ** 2).mean()))
     scale = 1000 if what == "force" else 1
-    told = f"RMSE {number(scale * rmse)} {'meV/Å' if what == 'force' else unit}"
+    error = f"RMSE {number(scale * rmse)} {'meV/Å' if what == 'force' else unit}"
     filled = np.argwhere(counts > 0)
     return Drawing(
         name=f"parity_{what}_{slug(arm)}",
         title=f"Predicted against labelled {what}, {arm}",
-        caption=f"All test frames of all seeds, n = {len(rows)}; {told}. On the line predictions"
-        " are exact; colours count.",
-        alt=f"Parity of {what} after training {arm}: {told}.",
+        caption=f"All test frames of all seeds, n = {len(rows)}; {error}. Predictions on the line"
+        " are exact; colour: number of points.",
+        alt=f"Parity plot of the {what} after training {arm}: {error}.",
         figure=figure,
         shown=pd.DataFrame(
             [

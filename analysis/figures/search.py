@@ -1,4 +1,4 @@
-"""What Optuna and ASHA did: trials in time, what mattered, cost against error."""
+"""A hyperparameter search: optimization history, Pareto front and importances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK = dict(zip(STATES, zip(("o", "x", "v", "P", ".", "."), COLOURS, strict=Fals
 
 
 def drawings(study: Study) -> list[Drawing]:
-    """None for a study without a search."""
+    """Figures of a search; empty for a study without one."""
     if not is_search(study):
         return []
     made = [_timeline(study), _pareto(study), _importances(study)]
@@ -38,16 +38,16 @@ def _timeline(study: Study) -> Drawing | None:
         _states(axes, rows, "end")
         axes.set_yscale("log")
         logarithmic(axes.yaxis, rows.value)
-        axes.set(xlabel="Time since the study began (min)", ylabel=_label(study))
+        axes.set(xlabel="Time since study start (min)", ylabel=_label(study))
         legend(axes)
     counts = rows.status.value_counts()
-    told = ", ".join(f"{n} {status}" for status, n in counts.items())
+    states = ", ".join(f"{n} {status}" for status, n in counts.items())
     return Drawing(
         name="timeline",
-        title="The search in time",
-        caption="Each trial where it ended: the lowest validation error that it reached. Stopped"
-        f" trials are crosses, at the error they had then. n = {len(rows)} trials: {told}.",
-        alt=f"{told}; lowest validation error {number(rows.value.min())}.",
+        title="Optimization history",
+        caption="Lowest validation error of each trial, at the time it ended; crosses: stopped"
+        f" early. n = {len(rows)} trials: {states}.",
+        alt=f"{states}; lowest validation error {number(rows.value.min())}.",
         figure=figure,
         shown=rows,
     )
@@ -72,16 +72,16 @@ def _pareto(study: Study) -> Drawing | None:
         logarithmic(axes.yaxis, rows.value)
         axes.set(xlabel="Compute of both stages (min)", ylabel=_label(study), xlim=(0, None))
         legend(axes)
-    told = "; ".join(
+    described = "; ".join(
         f"{row['arm']}: {number(row['value'])} after {number(row['seconds'] / 60)} min"
         for row in front.to_dict("records")
     )
     return Drawing(
         name="pareto",
-        title="Cost against error",
+        title="Error against compute: Pareto front",
         caption="Completed trials; no other trial is both cheaper and better than those on the"
         f" line. n = {len(rows)}.",
-        alt=f"On the front: {told}.",
+        alt=f"On the front: {described}.",
         figure=figure,
         shown=rows,
     )
@@ -100,17 +100,19 @@ def _importances(study: Study) -> Drawing | None:
             range(len(rows)), [fill(name, 22, break_long_words=False) for name in names]
         )
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set(xlabel="Share of the spread of the error (%)", xlim=(0, 100))
+        axes.set(xlabel="Share of error variance (%)", xlim=(0, 100))
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
-    told = "; ".join(f"{n} {percent(v)} %" for n, v in zip(names, rows.importance, strict=True))
+    described = "; ".join(
+        f"{n} {percent(v)} %" for n, v in zip(names, rows.importance, strict=True)
+    )
     return Drawing(
         name="importances",
-        title="What mattered",
-        caption="fANOVA within each branch, of the error at the last epoch that all proposals"
-        " reached; lines are 95 % of bootstrap resamples."
+        title="Hyperparameter importance",
+        caption="fANOVA per pretraining task, of the error at the last epoch that all trials"
+        " reached; lines: 95 % bootstrap intervals."
         f" n = {', '.join(f'{n} ({b})' for b, n in rows.groupby('branch').n.first().items())}.",
-        alt=f"Share of the spread explained: {told}.",
+        alt=f"Share of error variance explained: {described}.",
         figure=figure,
         shown=rows,
     )

@@ -1,4 +1,4 @@
-"""What all figures share: colours, saving, and SVG that fits into the report."""
+"""Style shared by all figures: colours, legends, and SVG that fits into the report."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from analysis.formatting import listed
 INK = "#010203"
 """Stands for the colour of the text around the figure, so that it follows a dark page."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
-"""Okabe and Ito's, told apart by colour-blind readers; yellow would vanish on a white page."""
+"""Okabe and Ito's colour-blind-safe palette, without the yellow, too pale on white."""
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
 SIZE = (4.7, 3.5)
 """Inches; small enough that its text can be read on a phone."""
 LONGEST = 60
-"""Letters that a text gives to a file's name."""
+"""Characters that a text contributes to a file name."""
 SHORT, FEW = 32, 6
-"""Letters of the longest name, and names, for which there is room within the axes."""
+"""Longest name (characters) and number of names for which a legend fits inside the axes."""
 LETTERS, NARROW = 60, 26
-"""Of a legend's name on a line above the axes, alone and beside another."""
+"""Characters per line of a legend above the axes, in one column and in two."""
 LINE = 0.19
-"""Inches that a line of the legend takes."""
+"""Height of a line of the legend, inches."""
 MOST_LINES = 8
 """Thin lines per arm, one for each seed; more hide each other and make the page heavy."""
 
@@ -52,7 +52,7 @@ class Drawing:
         name: of its files, without ending.
         title: what is shown.
         caption: how to read it, and how many seeds it rests on.
-        alt: what a reader who cannot see it should know.
+        alt: description for readers who cannot see it.
         figure: the drawing.
         shown: the plotted values.
     """
@@ -67,7 +67,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm is drawn everywhere."""
+    """Colour, marker and dash of an arm in all figures."""
 
     colour: str
     marker: str
@@ -91,7 +91,7 @@ def logarithmic(axis: Axis, values: pd.Series[float]) -> None:
 
 
 def counts(rows: pd.DataFrame) -> str:
-    """How many runs each arm of a figure rests on."""
+    """Number of runs per arm of a figure, in words."""
     of_arm = rows.groupby("arm", sort=False).run_id.nunique()
     if of_arm.nunique() == 1:
         return f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{of_arm.iloc[0]} per arm."

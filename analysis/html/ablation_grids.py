@@ -1,4 +1,4 @@
-"""The papers' claims and ablations as tables that the report prints."""
+"""Tables of the report: the papers' claims, controls, convergence, stability, labels."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from analysis.comparisons.quantities import Quantity
 from analysis.formatting import NONE, interval, listed, number, percent, spread
 from analysis.html.grids import Cell, Column, Grid, change_cell
 
+NO_BREAK_PERCENT = "\N{NO-BREAK SPACE}%"
 DIRECTION_WORDS = {-1: "lower", 0: "no difference", 1: "higher"}
 
 
-def claim_grid(found: Sequence[Finding]) -> Grid:
+def claim_grid(findings: Sequence[Finding]) -> Grid:
     """Claims with the paper's number, ours and the verdict."""
     columns = [Column("Verdict", numeric=False), Column("Claim", numeric=False)]
     columns += [Column("Ours", "95 % interval"), Column("n"), Column("Seeds", "needed")]
     columns += [Column("Paper", numeric=False)]
-    return Grid(columns, [_claim(f) for f in found])
+    return Grid(columns, [_claim(finding) for finding in findings])
 
 
-def beside_grid(table: pd.DataFrame) -> Grid:
-    """Pretrained arms down, what they must beat across."""
+def controls_grid(table: pd.DataFrame) -> Grid:
+    """Pretrained arms down, their controls across."""
     kinds = [kind for kind in KINDS if kind in set(table.kind)]
-    columns = [Column("Trained", numeric=False)]
-    columns += [Column(f"against {kind}", "95 % interval") for kind in kinds]
+    columns = [Column("Arm", numeric=False)]
+    columns += [Column(f"vs. {kind}", "95 % interval") for kind in kinds]
     rows = []
     for arm, group in table.groupby("arm", sort=False):
         by_kind = {row.kind: row for _, row in group.iterrows()}
@@ -42,10 +43,10 @@ def beside_grid(table: pd.DataFrame) -> Grid:
 def table1_grid(table: pd.DataFrame) -> Grid:
     """The layout of Table 1 of arXiv:2402.15921."""
     columns = [Column("Data", numeric=False), Column("Model", numeric=False)]
-    columns += [Column("Pretrained", numeric=False), Column("n")]
+    columns += [Column("Pretext task", numeric=False), Column("n")]
     for label, unit in (("Force RMSE", "meV/Å"), ("Energy RMSE", "meV/frame")):
         columns += [Column(f"{label}", f"scratch, {unit}"), Column("", f"pretrained, {unit}")]
-        columns += [Column("change", "95 % interval")]
+        columns += [Column("Change", "95 % interval")]
     rows = []
     for row in table.to_dict("records"):
         cells = [Cell(str(row[name])) for name in ("dataset", "model", "task")]
@@ -68,7 +69,7 @@ def convergence_grid(learning: pd.DataFrame, table: pd.DataFrame) -> Grid:
         learning: of `while_learning`.
         table: of `convergence`.
     """
-    columns = [Column("Trained", numeric=False)]
+    columns = [Column("Arm", numeric=False)]
     columns += [Column(f"to {target:g} ×", "epochs") for target in table.target.unique()]
     shares = list(learning.share.unique())
     columns += [Column(_part(share), "mean error, 95 % interval") for share in shares]
@@ -83,14 +84,18 @@ def convergence_grid(learning: pd.DataFrame, table: pd.DataFrame) -> Grid:
 
 
 def _part(share: float) -> str:
-    return "all" if share == 1 else f"first {100 * share:g} %"
+    return "all epochs" if share == 1 else f"first {100 * share:g} %"
 
 
 def stability_grid(table: pd.DataFrame) -> Grid:
-    """How steadily each arm trains."""
-    columns = [Column("Trained", numeric=False), Column("Diverged", "95 % interval")]
-    columns += [Column("Collapsed", "95 % interval"), Column("Roughness"), Column("change")]
-    columns += [Column("Fluctuation"), Column("Gradient", "99 % / median")]
+    """Divergence, collapse, roughness, fluctuation and gradient spikes of each arm."""
+    columns = [Column("Arm", numeric=False), Column("Diverged", "95 % interval")]
+    columns += [
+        Column("Collapsed", "95 % interval"),
+        Column("Roughness"),
+        Column("Change", "95 % interval"),
+    ]
+    columns += [Column("Fluctuation"), Column("Gradient norm", "99 % / median")]
     rows = []
     for _, row in table.iterrows():
         rates = [
@@ -107,9 +112,9 @@ def stability_grid(table: pd.DataFrame) -> Grid:
 
 
 def label_grid(quantity: Quantity, table: pd.DataFrame) -> Grid:
-    """Error against the number of labels."""
-    columns = [Column("Trained", numeric=False), Column("Labels"), Column("n")]
-    columns += [Column(quantity.label, quantity.unit), Column("change", "95 % interval")]
+    """Error by number of labelled frames."""
+    columns = [Column("Arm", numeric=False), Column("Labels"), Column("n")]
+    columns += [Column(quantity.label, quantity.unit), Column("Change", "95 % interval")]
     columns += [Column("Slope", "ln error / ln labels")]
     rows = [
         [
@@ -127,7 +132,7 @@ def label_grid(quantity: Quantity, table: pd.DataFrame) -> Grid:
 
 def element_grid(table: pd.DataFrame) -> Grid:
     """Force error of each element."""
-    columns = [Column("Trained", numeric=False), Column("Element", numeric=False), Column("n")]
+    columns = [Column("Arm", numeric=False), Column("Element", numeric=False), Column("n")]
     columns += [Column("Force RMSE", "meV/Å"), Column("Force MAE", "meV/Å")]
     rows = [
         [
@@ -143,7 +148,7 @@ def element_grid(table: pd.DataFrame) -> Grid:
 
 
 def setting_grid(table: pd.DataFrame) -> Grid:
-    """Settings that are not the main paper's."""
+    """Settings that differ from the main paper."""
     columns = [Column(label, numeric=False) for label in ("Setting", "For", "Paper", "Here")]
     rows = []
     for row in table.to_dict("records"):
@@ -157,40 +162,41 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _claim(found: Finding) -> list[Cell]:
-    change, statement = found.change, found.statement
+def _claim(finding: Finding) -> list[Cell]:
+    change, statement = finding.change, finding.statement
     ours = Cell(NONE)
-    if found.told:
-        ours = Cell("", (found.told,))
+    if finding.measured:
+        ours = Cell("", (finding.measured,))
     elif change.n:
         ends = interval(change.low, change.high)
         ours = Cell(f"{percent(change.percent)} %", tuple(filter(None, [ends])))
-    where = ", ".join(filter(None, (found.study, found.scale and f"{found.scale} scale")))
-    notes = (statement.place, where, found.reason, found.reading and f"reading: {found.reading}")
+    where = ", ".join(filter(None, (finding.study, finding.scale and f"{finding.scale} scale")))
+    reading = finding.reading and f"reading: {finding.reading}"
+    notes = (statement.place, where, finding.reason, reading)
     return [
-        Cell(found.verdict),
+        Cell(finding.verdict),
         Cell(statement.text, tuple(filter(None, notes))),
         ours,
         Cell(str(change.n) if change.n else ""),
-        Cell(str(found.needed) if found.needed else ""),
-        Cell(statement.printed.replace(" %", "\N{NO-BREAK SPACE}%") or NONE, _asked(found)),
+        Cell(str(finding.needed) if finding.needed else ""),
+        Cell(statement.printed.replace(" %", NO_BREAK_PERCENT) or NONE, _expected(finding)),
     ]
 
 
-def _asked(found: Finding) -> tuple[str, ...]:
-    """What counts as reproduced: the direction, and the band at this scale."""
-    statement = found.statement
+def _expected(finding: Finding) -> tuple[str, ...]:
+    """Direction, and band at this scale, that count as reproduced."""
+    statement = finding.statement
     if statement.arm is None:
         return ()
-    claim, levels = statement.claim(found.scale or "full"), statement.measure in LEVELS
-    told = [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
+    claim, levels = statement.claim(finding.scale or "full"), statement.measure in LEVELS
+    texts = [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
     if math.isfinite(claim.low):
         ends = (
             (number if levels else percent)(claim.low),
             (number if levels else percent)(claim.high),
         )
-        told.append(f"band {' to '.join(ends)}{'' if levels else ' %'}")
-    return (", ".join(told),) if told else ()
+        texts.append(f"band {' to '.join(ends)}{'' if levels else NO_BREAK_PERCENT}")
+    return (f"expected: {', '.join(texts)}",) if texts else ()
 
 
 def _against(row: pd.Series[Any]) -> Cell:
@@ -203,6 +209,6 @@ def _epochs(row: pd.Series[Any]) -> Cell:
         return Cell("never", (f"0 of {row.n:g} seeds",))
     notes = [] if row.reached == row.n else [f"{row.reached:g} of {row.n:g} seeds"]
     if row.arm != row.reference and math.isfinite(row.speedup):
-        notes.append(f"{number(row.speedup)} × faster")
+        notes.append(f"speed-up {number(row.speedup)} ×")
         notes += [f"{number(1 / row.total)} × the compute"] if row.total > 0 else []
     return Cell(number(row.epochs), tuple(notes))

@@ -1,4 +1,4 @@
-"""The tables of a study as the report prints them: every cell a text, perhaps with a note."""
+"""Tables of the report: errors, trials, cost; every cell is a text, perhaps with notes."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Grid:
 
 
 def error_grid(errors: pd.DataFrame, quantities: Sequence[Quantity]) -> Grid:
-    """Arms down; errors and their change against scratch across; trivial predictor last."""
-    columns = [Column("Trained", numeric=False), Column("n")]
+    """Arms down; errors and their change from the reference across; trivial predictor last."""
+    columns = [Column("Arm", numeric=False), Column("n")]
     for q in quantities:
         columns += [Column(q.label, q.unit)]
-        columns += [Column("change", "95 % interval")] if not q.per_frame else []
+        columns += [Column("Change", "95 % interval")] if not q.per_frame else []
     rows = [_arm(group, quantities) for _, group in errors.groupby("arm", sort=False)]
     trivial = [_trivial(errors, q) for q in quantities]
     foot = [cell for cells in trivial for cell in cells]
@@ -86,7 +86,7 @@ def pretext_grid(study: Study) -> Grid:
         for _, row in table.iterrows()
     ]
     return Grid(
-        [Column("Pretrained", numeric=False), Column("n"), Column("Loss", "1 is chance")], rows
+        [Column("Pretext task", numeric=False), Column("n"), Column("Loss", "1 is chance")], rows
     )
 
 
@@ -97,7 +97,7 @@ def result_grid(study: Study) -> Grid:
     columns = [Column("Trial")]
     columns += [Column(short(n), numeric=_is_number(table[n])) for n in settings]
     columns += [Column("Status", numeric=False)]
-    columns += [Column(q.label, q.unit) for q in charted(study)] + [Column("Compute")]
+    columns += [Column(q.label, q.unit) for q in charted(study)] + [Column("Wall time")]
     rows = []
     for _, row in table.iterrows():
         cells = [_plain(row[name]) for name in ("number", *settings, "status")]
@@ -107,7 +107,7 @@ def result_grid(study: Study) -> Grid:
 
 
 def excluded_grid(study: Study) -> Grid:
-    """Work that enters no mean, and why."""
+    """Runs that enter no mean, and why."""
     rows = [
         [
             Cell("pretraining" if row.kind == "pretrain" else f"trial {_plain(row.number)}"),
@@ -118,37 +118,37 @@ def excluded_grid(study: Study) -> Grid:
         ]
         for _, row in excluded(study).iterrows()
     ]
-    labels = ("Work", "Trained", "Seed", "Status", "Reason")
+    labels = ("Run", "Arm", "Seed", "Status", "Reason")
     return Grid([Column(label, numeric=label == "Seed") for label in labels], rows)
 
 
 def cost_grid(study: Study) -> Grid:
-    """What each stage took, the whole study, and what was saved; a column only if it is known."""
+    """Cost of each stage and of the study, and what was saved; only columns with values."""
     table = cost(study)
-    known = [name for name in COST_METRICS if table[name].notna().any()]
+    names = [name for name in COST_METRICS if table[name].notna().any()]
     columns = [Column("Stage", numeric=False), Column("Runs"), Column("Median")]
-    columns += [Column(SPENT_WORDS[name]) for name in known]
+    columns += [Column(COST_LABELS[name]) for name in names]
     rows = [
-        [Cell(row.stage), Cell(str(row.pieces)), Cell(duration(row["median"])), *_spent(row, known)]
+        [Cell(row.stage), Cell(str(row.pieces)), Cell(duration(row["median"])), *_spent(row, names)]
         for _, row in table.iterrows()
     ]
-    total = table[known].sum(skipna=False)
-    rows.append([Cell("total"), Cell(str(table.pieces.sum())), Cell(""), *_spent(total, known)])
+    total = table[names].sum(skipna=False)
+    rows.append([Cell("total"), Cell(str(table.pieces.sum())), Cell(""), *_spent(total, names)])
     foot = 1
     for what, saved in (
-        ("saved by sharing pretrainings", saved_by_sharing(study)),
-        ("saved by stopping early", saved_by_stopping(study)),
+        ("saved by sharing pretraining runs", saved_by_sharing(study)),
+        ("saved by early stopping", saved_by_stopping(study)),
     ):
         if saved["seconds"] > 0:
-            rows.append([Cell(what), Cell(""), Cell(""), *_spent(pd.Series(saved), known)])
+            rows.append([Cell(what), Cell(""), Cell(""), *_spent(pd.Series(saved), names)])
             foot += 1
     return Grid(columns, rows, foot=foot)
 
 
-SPENT_WORDS = {
+COST_LABELS = {
     "seconds": "Wall time",
-    "cpu_seconds": "Processor time",
-    "flops": "Operations",
+    "cpu_seconds": "CPU time",
+    "flops": "FLOPs",
     "energy_joule": "Energy",
 }
 
@@ -159,7 +159,7 @@ def _spent(row: pd.Series[Any], names: Sequence[str]) -> list[Cell]:
 
 
 def reuse_grid(study: Study) -> Grid | None:
-    """Pretrainings that served several trials or went on from others; None if none did."""
+    """Pretraining runs shared by several trials or continued by others; None if none is."""
     table = reuse(study)
     shared = table[table.saved_seconds > 0]
     if shared.empty:
@@ -175,15 +175,15 @@ def reuse_grid(study: Study) -> Grid | None:
         ]
         for _, row in shared.iterrows()
     ]
-    labels = ("Task", "Seed", "Trials", "Compute", "Saved")
+    labels = ("Task", "Seed", "Trials", "Wall time", "Saved")
     return Grid([Column("Pretraining", numeric=False), *map(Column, labels)], rows)
 
 
 def short(name: str) -> str:
     """The last part of a dotted name, with its stage where that matters."""
-    named = {"pretrain.task.masking_ratio": "masking ratio", "pretrain.task.name": "pretraining"}
+    special = {"pretrain.task.masking_ratio": "masking ratio", "pretrain.task.name": "pretraining"}
     stage, _, rest = name.rpartition(".")
-    words = named.get(name) or (f"{stage} {rest}" if stage else name).replace("_", " ")
+    words = special.get(name) or (f"{stage} {rest}" if stage else name).replace("_", " ")
     return words[:1].upper() + words[1:]
 
 
@@ -199,11 +199,11 @@ def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
 
 
 def change_cell(row: pd.Series[Any]) -> Cell:
-    """Change with its interval and what is said of it."""
+    """Change with its interval and verdict."""
     if pd.isna(row.pairs):
         return Cell("reference")
     if row.pairs == 0:
-        return Cell(NONE, ("no pairs",))
+        return Cell(NONE, ("no paired seeds",))
     ends = interval(row.low, row.high)
     return Cell(f"{percent(row.change)} %", (*filter(None, [ends]), str(row.verdict)))
 

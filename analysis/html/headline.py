@@ -1,4 +1,4 @@
-"""The answer of a study in a sentence."""
+"""The result of a study in one sentence, with its numbers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.comparisons.arms import compared, included, is_search
-from analysis.comparisons.controls import beside
+from analysis.comparisons.controls import compare_with_controls
 from analysis.comparisons.controls import final as final_values
 from analysis.comparisons.error_tables import early_errors, final_errors, finetuning
 from analysis.comparisons.labels import SCRATCH
 from analysis.comparisons.quantities import FORCE, Quantity, charted, lead
-from analysis.comparisons.statistics import FEWEST, NEGLIGIBLE, TOO_FEW, seeds_needed
+from analysis.comparisons.statistics import (
+    FEWEST,
+    INCONCLUSIVE,
+    NEGLIGIBLE,
+    POWER,
+    TOO_FEW,
+    seeds_needed,
+)
 from analysis.formatting import interval, listed, number, percent, spread
 from analysis.records.study_tables import Study
 
@@ -22,12 +29,12 @@ MOST_ARMS = 8
 
 @dataclass(frozen=True)
 class Headline:
-    """What was found, in one sentence.
+    """The result of a study in one sentence.
 
     Args:
         sentence: the answer.
-        remark: what casts doubt on it, and what would make it surer.
-        details: per error that it rests on, a title, and per arm what is said and the numbers.
+        remark: warnings, controls, and the seeds that a firmer answer needs.
+        details: per error, a title, and per arm the verdict and the numbers.
     """
 
     sentence: str
@@ -36,15 +43,15 @@ class Headline:
 
 
 def headline(study: Study) -> Headline:
-    """The answer in plain words, as sure as the seeds and the start of training allow."""
-    said, warning = _headline(study), study.facts["warning"]
+    """The answer in plain words, no more certain than the seeds allow."""
+    answer, warning = _headline(study), study.facts["warning"]
     warned = f"Warning: {warning}." if warning else ""
-    return replace(said, remark=" ".join(filter(None, (warned, said.remark))))
+    return replace(answer, remark=" ".join(filter(None, (warned, answer.remark))))
 
 
 def _headline(study: Study) -> Headline:
     if included(study).empty:
-        return Headline("No trial has completed yet, so there is nothing to report.")
+        return Headline("No trial has completed yet.")
     if is_search(study):
         return _best(study)
     final, early, main = final_errors(study), early_errors(study), lead(study)
@@ -56,69 +63,86 @@ def _headline(study: Study) -> Headline:
         *((f"Final {_error(q, study)}", _changes(final, q)) for q in charted(study)),
         (f"{_capital(_error(main, study))} at the first evaluation", _changes(early, main)),
     )
-    told = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
-    remarks = (_competitors(study), _seeds_wanted(final, main))
-    return Headline(_answer(study, final, main), " ".join(filter(None, remarks)), told)
+    shown = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
+    remarks = (_against_controls(study), _seeds_for_power(final, main))
+    return Headline(_answer(study, final, main), " ".join(filter(None, remarks)), shown)
 
 
 def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
-    """What the arms that were pretrained, or else all arms with a reference, show."""
+    """Effect on the pretrained arms or, without any, on all arms that have a reference."""
     rows = final[(final.quantity == main.name) & final.verdict.notna()]
-    asked = ~rows.control.astype(bool)
-    rows = rows[asked] if asked.any() else rows
+    treated = ~rows.control.astype(bool)
+    rows = rows[treated] if treated.any() else rows
     pretrained = ~rows.scratch.astype(bool)
     subject = "Pretraining" if pretrained.any() else "Longer training"
     trials = compared(study)
     if rows.arm.isin(trials[trials.auxiliary != ""].arm).any():
         subject = "Pretraining or an auxiliary task"
     if not final.scratch.any():
-        subject = "Another setting"
-    lower, higher = (listed(rows[rows.verdict == said].arm) for said in ("lower", "higher"))
+        subject = "Changing the settings"
+    lower, higher = (listed(rows[rows.verdict == verdict].arm) for verdict in ("lower", "higher"))
     if lower or higher:
-        told = [f"lowered the final {main.error}: {lower}"] if lower else []
-        told += (
+        effects = [f"lowered the final {main.error}: {lower}"] if lower else []
+        effects += (
             [f"raised {'it' if lower else f'the final {main.error}'}: {higher}"] if higher else []
         )
-        return f"{subject} {listed(told)}."
+        return f"{subject} {listed(effects)}."
     if set(rows.verdict) == {"no difference"}:
         return f"{subject} changed the final {main.error} by less than {NEGLIGIBLE:g} %."
     if set(rows.verdict) == {TOO_FEW}:
         return (
-            f"Too few seeds to tell whether {subject.lower()} changes the final {main.error}:"
-            f" at most {rows.pairs.max():g} per arm, and at least {FEWEST} are needed."
+            f"Too few seeds for a verdict on {subject.lower()}: {rows.pairs.max():g} per arm at"
+            f" most, at least {FEWEST} needed."
         )
-    return f"These seeds cannot tell whether {subject.lower()} changes the final {main.error}."
+    return (
+        f"Inconclusive: no significant effect of {subject.lower()} on the final {main.error}"
+        f" ({_seeds(rows)})."
+    )
 
 
-def _competitors(study: Study) -> str:
-    """How arms that beat scratch stand against what else they have to beat."""
-    table = beside(final_values(compared(study), lead(study)))
+def _seeds(rows: pd.DataFrame) -> str:
+    """`n = 3 seeds`, or the fewest and the most of all arms."""
+    fewest, most = (f"{count:g}" for count in (rows.pairs.min(), rows.pairs.max()))
+    return f"n = {fewest if fewest == most else f'{fewest} to {most}'} seeds"
+
+
+def _against_controls(study: Study) -> str:
+    """Changes of the arms that beat scratch relative to their other controls."""
+    table = compare_with_controls(final_values(compared(study), lead(study)))
     better = table[(table.kind == "scratch") & (table.verdict == "lower")].arm
     rows = table[table.arm.isin(better) & (table.kind != "scratch")]
-    told = [
-        f"{row['kind']}{'' if row['kind'] == 'placebo' else ' from scratch'}"
-        f" {percent(row['change'])} % {interval(row['low'], row['high'])} ({row['verdict']})"
+    changes = [
+        f"{CONTROLS[row['kind']]} {percent(row['change'])} %"
+        f" {interval(row['low'], row['high'])} ({row['verdict']})"
         for row in rows.to_dict("records")
     ]
-    return f"Against {listed(told)}." if told else ""
+    return f"Relative to {listed(changes)}." if changes else ""
 
 
-def _seeds_wanted(final: pd.DataFrame, main: Quantity) -> str:
-    """How many seeds would tell of a small change."""
-    rows = final[(final.quantity == main.name) & final.verdict.isin(["cannot tell", TOO_FEW])]
-    wanted = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
-    known = [n for n in wanted if n is not None]
-    if not known:
+CONTROLS = {
+    "equal steps": "training from scratch for equal steps",
+    "equal compute": "training from scratch at equal compute",
+    "placebo": "the placebo",
+}
+"""Controls besides scratch, in a sentence."""
+
+
+def _seeds_for_power(final: pd.DataFrame, main: Quantity) -> str:
+    """Number of seeds that would detect a small change."""
+    rows = final[(final.quantity == main.name) & final.verdict.isin([INCONCLUSIVE, TOO_FEW])]
+    counts = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
+    finite = [n for n in counts if n is not None]
+    if not finite:
         return ""
-    few = (rows.verdict == TOO_FEW).any()
-    where = ", as far as so few show how they scatter," if few else " where these cannot tell"
-    low, high = min(known), max(known)
-    seeds = f"{high} seeds" if low == high else f"{low} to {high} seeds, depending on the arm"
-    return f"To find a change of {NEGLIGIBLE:g} %{where} takes {seeds}."
+    rough = " (a rough estimate from so few seeds)" if (rows.verdict == TOO_FEW).any() else ""
+    low, high = min(finite), max(finite)
+    seeds = f"{high} seeds" if low == high else f"{low}–{high} seeds, depending on the arm"
+    power = f"{100 * POWER:.0f} % power"
+    return f"Detecting a {NEGLIGIBLE:g} % change with {power} needs {seeds}{rough}."
 
 
 def _error(quantity: Quantity, study: Study) -> str:
-    """What it is an error of, and which one where the study tells several of it."""
+    """`force error`, or its full name where the study reports several errors of the quantity."""
     alike = [q for q in charted(study) if q.error == quantity.error]
     return quantity.error if len(alike) < 2 else quantity.in_sentence
 
@@ -140,16 +164,16 @@ def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
 
 
 def _best(study: Study) -> Headline:
-    """Of a search or a baseline: best in validation among the settings with most seeds."""
+    """Lowest validation error of a search or baseline, among the settings with most seeds."""
     main = lead(study)
     metric = study.facts["space"].get("metric", f"val_{main.name}")
     curves = _curves(study)
     lowest = curves[curves.metric == metric].groupby(["arm", "run_id"]).value.min()
     arms = lowest.groupby("arm").agg(["mean", "count"])
-    chosen = arms[arms["count"] == arms["count"].max()]["mean"]
-    if chosen.empty:
-        return Headline("The completed trials have no validation errors to choose between them.")
-    best = str(chosen.idxmin())
+    candidates = arms[arms["count"] == arms["count"].max()]["mean"]
+    if candidates.empty:
+        return Headline("The completed trials have no validation errors by which to rank them.")
+    best = str(candidates.idxmin())
     trials = included(study).query("arm == @best")
     trivial = main.scale * trials[f"trivial_{main.name}"].mean()
     errors = main.scale * trials[f"test_{main.name}"]
@@ -160,12 +184,12 @@ def _best(study: Study) -> Headline:
     return Headline(
         f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit};"
         f" predicting {trivially} gives {number(trivial)}.",
-        details=(("Best in validation", [(best, f"n = {len(errors)}")]),),
+        details=(("Lowest validation error", [(best, f"n = {len(errors)}")]),),
     )
 
 
 def _curves(study: Study) -> pd.DataFrame:
-    """Of all included trials; of a search also of those with one seed."""
+    """Finetuning curves of all included trials, also those of a search with a single seed."""
     if len(compared(study)) == len(included(study)):
         return finetuning(study)
     names = included(study)[["run_id", "arm"]]

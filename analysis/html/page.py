@@ -55,7 +55,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     studies = [load(folder / "tables") for folder in folders]
     several = len(studies) > 1
     with _drawn(folders, studies) as drawn:
-        found = findings(studies)
+        all_findings = findings(studies)
         parts = [
             study_section(study, folder) for study, folder in zip(studies, folders, strict=True)
         ]
@@ -68,9 +68,9 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         title=f"{len(studies)} studies" if several else studies[0].name,
         parts=[part | {"figures": of} for part, of in zip(parts, figures, strict=True)],
         several=several,
-        **_claims(found),
+        **_claims(all_findings),
     )
-    report.write("claims.csv", findings_table(found).to_csv(index=False).encode())
+    report.write("claims.csv", findings_table(all_findings).to_csv(index=False).encode())
     path = report.write("report.html", page.encode())
     report.close()
     return path
@@ -124,13 +124,13 @@ def _figures(study: Study, prefix: str) -> list[Figure]:
     return [Figure(d.name, d.title, d.caption, files(d)) for d in named]
 
 
-def _claims(found: Sequence[Finding]) -> dict[str, Any]:
-    tested = [finding for finding in found if finding.verdict != NOT_RUN]
-    told = [f"on {f.verdict}" if f.verdict == OTHER_DATA else f.verdict for f in tested]
-    verdicts = pd.Series(told, dtype="str").value_counts()
+def _claims(all_findings: Sequence[Finding]) -> dict[str, Any]:
+    tested = [finding for finding in all_findings if finding.verdict != NOT_RUN]
+    words = [f"on {f.verdict}" if f.verdict == OTHER_DATA else f.verdict for f in tested]
+    verdicts = pd.Series(words, dtype="str").value_counts()
     return {
         "claims": ablation_grids.claim_grid(tested) if tested else None,
-        "not_run": ablation_grids.claim_grid([f for f in found if f.verdict == NOT_RUN]),
+        "not_run": ablation_grids.claim_grid([f for f in all_findings if f.verdict == NOT_RUN]),
         "verdicts": listed(f"{n} {verdict}" for verdict, n in verdicts.items()),
         "runs": {f"{f.statement.id}, {f.study}": f.run_ids for f in tested if f.run_ids},
     }

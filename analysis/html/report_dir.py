@@ -13,7 +13,7 @@ MANIFEST = "files.json"
 
 
 class ReportFolder:
-    """Writes files, and knows which ones.
+    """Writes the files of a report and records which ones it has written.
 
     Args:
         path: of the folder.
@@ -44,9 +44,9 @@ class ReportFolder:
 
 def _earlier(manifest: Path) -> dict[str, str]:
     try:
-        found = json.loads(manifest.read_bytes())
+        content = json.loads(manifest.read_bytes())
     except (OSError, ValueError):
         return {}
-    return (
-        {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
-    )
+    if not isinstance(content, dict):
+        return {}
+    return {str(name): str(value) for name, value in content.items()}

@@ -1,4 +1,4 @@
-"""The part of the page that is about one study."""
+"""The section of the page about one study."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.findings import unlike_paper
+from analysis.claims.findings import differences_from_paper
 from analysis.comparisons.arms import compared, excluded, is_search
-from analysis.comparisons.controls import beside, final
+from analysis.comparisons.controls import compare_with_controls, final
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.comparisons.error_tables import early_errors, final_errors, is_ablation
 from analysis.comparisons.labels import START
@@ -32,7 +32,7 @@ MOST_TRIALS = 200
 
 
 def study_section(study: Study, folder: Path) -> dict[str, Any]:
-    """What the page shows of one study besides its figures."""
+    """Everything on one study except its figures, by the names that the template uses."""
     return _results(study) | {
         "study": study,
         "error": lead(study).error,
@@ -46,7 +46,7 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
         "sharing": _sharing(study),
         "reuse": grids.reuse_grid(study),
         "provenance": _provenance(study),
-        "unlike": ablation_grids.setting_grid(unlike_paper(study)),
+        "differences": ablation_grids.setting_grid(differences_from_paper(study)),
         "packages": study.facts["packages"],
         "space": json.dumps(study.facts["space"], indent=2, ensure_ascii=False),
         "commands": _commands(study, folder),
@@ -54,37 +54,50 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """Tables of the ablations; left out where there is nothing to compare."""
+    """Tables of the ablations; None where there is nothing to compare."""
     trials = compared(study)
-    names = ("final", "beside", "table1", "early", "pretext", "speed", "steady", "labels")
+    names = (
+        "final",
+        "controls",
+        "table1",
+        "early",
+        "pretext",
+        "convergence",
+        "stability",
+        "labels",
+    )
     empty: dict[str, Any] = dict.fromkeys(names) | {"elements": None, "compared": False}
     empty["search"] = _search(study) if is_search(study) else ""
     if trials.empty:
         return empty
     many = is_ablation(study)
     tables: dict[str, tuple[Callable[[Any], grids.Grid], Sized]] = {
-        "beside": (ablation_grids.beside_grid, beside(final(trials, lead(study)))),
+        "controls": (
+            ablation_grids.controls_grid,
+            compare_with_controls(final(trials, lead(study))),
+        ),
         "table1": (ablation_grids.table1_grid, table1(study)),
-        "speed": (
+        "convergence": (
             partial(ablation_grids.convergence_grid, while_learning(study)),
             convergence(study) if many else [],
         ),
-        "steady": (ablation_grids.stability_grid, stability(study)),
+        "stability": (ablation_grids.stability_grid, stability(study)),
         "labels": (partial(ablation_grids.label_grid, lead(study)), data_efficiency(study)),
         "elements": (ablation_grids.element_grid, by_element(study)),
     }
     made = {name: grid(table) if len(table) else None for name, (grid, table) in tables.items()}
+    return empty | made | _errors(study, many=many)
+
+
+def _errors(study: Study, *, many: bool) -> dict[str, Any]:
+    """Tables of errors and of the pretext loss; `many` if the study has several arms."""
     pretext, early = grids.pretext_grid(study), early_errors(study)
-    return (
-        empty
-        | made
-        | {
-            "compared": many,
-            "final": grids.error_grid(final_errors(study), quantities(study)),
-            "early": grids.error_grid(early, charted(study)) if many and len(early) else None,
-            "pretext": pretext if pretext.rows else None,
-        }
-    )
+    return {
+        "compared": many,
+        "final": grids.error_grid(final_errors(study), quantities(study)),
+        "early": grids.error_grid(early, charted(study)) if many and len(early) else None,
+        "pretext": pretext if pretext.rows else None,
+    }
 
 
 def _trials(study: Study) -> grids.Grid | None:
@@ -95,7 +108,7 @@ def _trials(study: Study) -> grids.Grid | None:
 
 
 def _search(study: Study) -> str:
-    """What ASHA did, what an audit says of it, and why nothing is said of what mattered."""
+    """Early stopping, its audit, and why importances may be missing."""
     return " ".join(filter(None, (_stopping(study), _too_few(study))))
 
 
@@ -104,20 +117,21 @@ def _too_few(study: Study) -> str:
     if most >= FEWEST_TRIALS:
         return ""
     return (
-        f"What mattered is told from {FEWEST_TRIALS} proposals with the same pretraining on; here"
-        f" there are at most {most}."
+        f"Hyperparameter importances need at least {FEWEST_TRIALS} trials per pretraining task;"
+        f" here there are at most {most}."
     )
 
 
 def _stopping(study: Study) -> str:
-    found = audit(study)
-    told = f"ASHA stopped {found['stopped']:g} proposals early."
-    if "better" not in found:
-        return f"{told} None of them was finished to see what they would have become."
+    counts = audit(study)
+    stopped = f"ASHA stopped {counts['stopped']:g} trials early."
+    if "better" not in counts:
+        return f"{stopped} None of them was trained to the end to audit the stopping."
+    low, high = (number(counts[end]) for end in ("low", "high"))
     return (
-        f"{told} {found['sampled']:g} of them, drawn at random, were finished: {found['better']:g}"
-        f" ended below the best proposal, {number(found['low'])} to {number(found['high'])} % of"
-        f" all stopped ones (95 % interval); the best would have been number {found['rank']:g}."
+        f"{stopped} Audit: of {counts['sampled']:g} sampled at random and trained to the end,"
+        f" {counts['better']:g} beat the best completed trial (95 % interval of the rate: {low} to"
+        f" {high} %); the best of them would have ranked number {counts['rank']:g}."
     )
 
 
@@ -125,30 +139,31 @@ def _progress(study: Study) -> str:
     counts = study.trials.status.value_counts()
     if counts.empty:
         return "No trial has started yet."
-    told = listed(f"{n} {status}" for status, n in counts.items())
-    spent = cost(study).seconds.sum(skipna=False)
-    took = "" if pd.isna(spent) else f", {duration(spent)} of training with all pretrainings"
-    return f"{len(study.trials)} trials: {told}{took}."
+    others = [f", {n} {status}" for status, n in counts.items() if status != "completed"]
+    done = f"{counts.get('completed', 0)} of {len(study.trials)} trials completed{''.join(others)}"
+    seconds = cost(study).seconds.sum(skipna=False)
+    took = "" if pd.isna(seconds) else f"; {duration(seconds)} of training including pretraining"
+    return f"{done}{took}."
 
 
 def _sharing(study: Study) -> str:
-    """How many trials pretrainings served, and what sharing them and stopping early saved."""
+    """Trials per pretraining run, and the time saved by sharing them and by early stopping."""
     table = reuse(study)
     stopping = saved_by_stopping(study)["seconds"]
-    told = f" Stopping early saved {duration(stopping)} of finetuning." if stopping else ""
-    before = column(study.pretrainings, START).notna().sum()
-    if before:
-        told += f" What was done before, {before} of the pretrainings, is not counted."
+    notes = f" Early stopping saved {duration(stopping)} of finetuning." if stopping else ""
+    earlier = column(study.pretrainings, START).notna().sum()
+    if earlier:
+        notes += f" Not counted: {earlier} pretraining runs of earlier studies."
     if table.empty:
-        return told.strip()
+        return notes.strip()
     saved = saved_by_sharing(study)["seconds"]
     spent = study.trials.seconds.sum() + table.seconds.sum()
-    uses = f"{len(table)} pretrainings served {table.trials.sum()} trials"
+    uses = f"{len(table)} pretraining runs were used by {table.trials.sum()} trials"
     if not saved > 0:
-        return f"{uses}; none was shared, so sharing saved nothing here.{told}"
+        return f"{uses}; none was shared.{notes}"
     return (
-        f"{uses}. Sharing them saved {duration(saved)}:"
-        f" {100 * saved / (saved + spent):.0f} % of what separate trainings would have cost.{told}"
+        f"{uses}. Sharing saved {duration(saved)},"
+        f" {100 * saved / (saved + spent):.0f} % of the cost of separate training.{notes}"
     )
 
 
@@ -158,7 +173,7 @@ def _provenance(study: Study) -> dict[str, list[str]]:
     work = pd.concat([study.trials, study.pretrainings])
     times = [f"{facts[name]:%Y-%m-%d %H:%M} UTC" for name in TIMES if facts[name] is not None]
     hashes = {label: _few(sorted(work[name].dropna().unique())) for name, label in HASHES.items()}
-    told = {
+    entries = {
         "Experiment": [facts["experiment"]],
         "Study": [facts["key"]],
         "Started, ended": [" – ".join(times)],
@@ -167,7 +182,7 @@ def _provenance(study: Study) -> dict[str, list[str]]:
         "Hardware": [_machine(name, value) for name, value in facts["hardware"].items()],
         "Schema": [str(facts["schema"])],
     }
-    return {label: values for label, values in told.items() if any(values)}
+    return {label: values for label, values in entries.items() if any(values)}
 
 
 def _few(values: list[str], most: int = 8) -> list[str]:
@@ -176,12 +191,12 @@ def _few(values: list[str], most: int = 8) -> list[str]:
 
 
 def _machine(name: str, value: object) -> str:
-    told = listed(map(str, value)) or "none" if isinstance(value, list) else value
-    return f"{name.replace('_', ' ')}: {told}"
+    text = listed(map(str, value)) or "none" if isinstance(value, list) else value
+    return f"{name.replace('_', ' ')}: {text}"
 
 
 def _commands(study: Study, folder: Path) -> list[str]:
-    """From the space to this page; a machine's own paths stay out."""
+    """Commands from the space to this page, without the paths of one machine."""
     place = folder.name if folder.is_absolute() else folder
     return [
         f"python -m study.run --space SPACE.yaml --profile {study.facts['profile']}",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from analysis.export import study_json
+from analysis.records.export import study_json
 from study.core.errors import UserError
 from study.core.records import Tag
 
 
 def publish(study: Path, page: Path) -> str:
-    """Log a report to the study's run, and what it says of each claim to the run's description.
+    """Log a report to the study's run, and its verdicts to the run's description.
 
     Args:
         study: folder of a study.
@@ -42,7 +42,7 @@ def publish(study: Path, page: Path) -> str:
         client.set_tag(run.info.run_id, Tag.NOTE, _note(run.data.tags, claims, facts["experiment"]))
     except MlflowException as problem:
         reason = str(problem).splitlines()[0]
-        raise UserError(f"{uri}: does not take the report ({reason})") from None
+        raise UserError(f"{uri}: rejected the report ({reason})") from None
     return str(run.info.run_id)
 
 
@@ -51,7 +51,7 @@ def _note(tags: dict[str, str], claims: Path, study: str) -> str:
     with claims.open(newline="") as opened:
         verdicts = [row for row in csv.DictReader(opened) if row["study"] == study]
     lines = [f"- {row['claim']}: **{row['verdict']}**" for row in verdicts]
-    told = ["", "The whole report is among the artifacts."]
+    links = ["", "The full report is among the artifacts."]
     if Tag.MODEL in tags:
-        told += ["", f"The best model: `mlflow.pyfunc.load_model({tags[Tag.MODEL]!r})`"]
-    return "\n".join([tags[Tag.QUESTION], "", *lines, *told])
+        links += ["", f"Best model: `mlflow.pyfunc.load_model({tags[Tag.MODEL]!r})`"]
+    return "\n".join([tags[Tag.QUESTION], "", *lines, *links])

@@ -1,4 +1,4 @@
-"""The three tables of a study: their columns, and how MLflow's runs fill them."""
+"""The Parquet tables of a study: their columns, filled from MLflow's runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FINAL = [
     and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *COST_METRICS})
 ]
 COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
-"""Whole numbers that the study tells of a finished piece of work, as tags."""
+"""Whole numbers that the study records of a finished job, as tags."""
 STUDY_TAGS = {
     "key": Tag.KEY,
     "question": Tag.QUESTION,
@@ -96,7 +96,7 @@ def write_tables(
 
 
 def sha256(content: bytes) -> str:
-    """Hash of a file's content."""
+    """SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -162,8 +162,8 @@ def _trials(work: Sequence[Run]) -> pa.Table:
         "exempt": ("fact", _flags([run.tags.get(Tag.EXEMPT) for run in work])),
     }
     for name in COUNTS:
-        told = [run.tags.get(f"study.{name}") for run in work]
-        columns[name] = ("fact", pa.array([int(n) if n else None for n in told], pa.int64()))
+        texts = [run.tags.get(f"study.{name}") for run in work]
+        columns[name] = ("fact", pa.array([int(n) if n else None for n in texts], pa.int64()))
     for name in sorted({name for run in work for name in run.params} - set(columns)):
         columns[name] = ("setting", _setting([run.params.get(name) for run in work]))
     finals = [_finals(run) for run in work]
@@ -184,7 +184,7 @@ def _field(name: str, role: str, kind: pa.DataType) -> pa.Field:
 
 
 def _status(run: Run) -> str:
-    """What the study said of it; else what MLflow says: running, failed, killed, finished."""
+    """Status that the study recorded; else MLflow's: running, failed, killed, finished."""
     return run.tags.get(Tag.STATUS) or run.status.lower()
 
 
@@ -205,12 +205,12 @@ def _flags(texts: Sequence[str | None]) -> pa.Array:
 
 def _setting(texts: Sequence[str | None]) -> pa.Array:
     """A column of parameters as the narrowest type that holds them all."""
-    known = [None if text in {None, "None"} else text for text in texts]
-    present = [text for text in known if text is not None]
+    values = [None if text in {None, "None"} else text for text in texts]
+    present = [text for text in values if text is not None]
     for kind, pattern, parse in TYPES:
         if present and all(re.fullmatch(pattern, text) for text in present):
-            return pa.array([None if text is None else parse(text) for text in known], kind)
-    return pa.array(known, pa.string())
+            return pa.array([None if text is None else parse(text) for text in values], kind)
+    return pa.array(values, pa.string())
 
 
 TYPES: list[tuple[pa.DataType, str, Callable[[str], object]]] = [

@@ -1,4 +1,4 @@
-"""What finished trials predict for their test frames: one row per atom.
+"""Predictions of finished trials for their test frames: one row per atom.
 
 `python -m study.predict` lets the final weights predict, and leaves a file beside them; here these
 files become the table `predictions`.

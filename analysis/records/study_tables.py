@@ -22,7 +22,7 @@ DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All that analysis knows of a study.
+    """The records of a study.
 
     Args:
         name: as the user calls it.
@@ -48,7 +48,7 @@ class Study:
 
 
 remembered = lru_cache(maxsize=64)
-"""For a frame that many tables derive from a study; its readers must not change it."""
+"""Cache for a frame that many tables derive from; its readers must not change it."""
 
 
 def load(folder: Path) -> Study:
@@ -117,7 +117,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_of_another(content: bytes, manifest: dict[str, Any]) -> bool:
-    """Whether a table is whole, but of another export than the manifest."""
+    """Check for an intact table of another export than the manifest."""
     try:
         table = _parquet(content).read()
     except (OSError, pa.ArrowException):

@@ -18,7 +18,7 @@ from study.core.errors import UserError
 
 
 def is_local(uri: str) -> bool:
-    """Whether MLflow's records are in a local database file, without a server."""
+    """Check for records in a local database file, without a server."""
     return uri.startswith("sqlite:")
 
 

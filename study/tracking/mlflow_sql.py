@@ -1,4 +1,4 @@
-"""All SQL on MLflow's own tables, the only place that knows their names.
+"""SQL on MLflow's own tables; no other module contains their names.
 
 SQL reads a million points in seconds, where MLflow's client takes minutes, and it does not need
 MLflow, which takes seconds to import.

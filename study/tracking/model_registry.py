@@ -35,7 +35,7 @@ NEEDS = (
     "ase",
     "vesin",
 )
-"""Packages that a model needs beside its own copy of ours."""
+"""Packages that a model needs besides its own copy of this one."""
 
 
 def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
@@ -69,7 +69,7 @@ def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> st
             return _log(trained, study, name)
     except mlflow.MlflowException as problem:
         reason = str(problem).splitlines()[0]
-        raise UserError(f"{uri}: does not take the model ({reason})") from None
+        raise UserError(f"{uri}: rejected the model ({reason})") from None
 
 
 def _log(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
@@ -91,16 +91,16 @@ def _log(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
 
 
 def _logged(run: Run) -> str:
-    """URI of the model that the run of a finished trial has already; empty if it has none."""
+    """URI of the model already logged to the run of a finished trial; empty if there is none."""
     import mlflow
 
-    found = mlflow.search_logged_models(
+    models = mlflow.search_logged_models(
         experiment_ids=[run.info.experiment_id],
         filter_string=f"source_run_id = '{run.info.run_id}'",
         output_format="list",
     )
-    whole = [model for model in found if model.status == "READY"]
-    return str(whole[0].model_uri) if whole else ""
+    ready = [model for model in models if model.status == "READY"]
+    return str(ready[0].model_uri) if ready else ""
 
 
 def _log_anew(trained: TrainedTrial, study: StudyFolder, run_id: str) -> str:
@@ -126,7 +126,7 @@ def _log_anew(trained: TrainedTrial, study: StudyFolder, run_id: str) -> str:
 
 
 def signature() -> ModelSignature:
-    """What goes in and what comes out; see `study.tracking.pyfunc_model`."""
+    """Input and output columns; see `study.tracking.pyfunc_model`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array

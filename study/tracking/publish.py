@@ -1,7 +1,7 @@
-"""What a study that is done gets by itself: a report, and that and its best model in MLflow.
+"""Publishing a finished study: its report, and the report and best model in MLflow.
 
-Another process does what the user could do by commands, after Ray is gone; all of it is one
-process, which imports MLflow once.
+A separate process runs the commands that the user could run, after Ray has shut down; it is one
+process for all of them, which imports MLflow once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from study.core.atomic_io import write_json
 from study.core.signals import EXIT_INTERRUPTED
 
 STATE = "reported.json"
-"""In the folder of a study: which records its report is of."""
+"""File in the folder of a study that identifies the records of its report."""
 GRACE = 10.0
-"""Seconds that the other process has to tidy up when it is told to end."""
+"""Seconds that the other process has to clean up when it is asked to end."""
 
 
 class PublishingError(Exception):
-    """The report could not be made or logged, and why, in a line."""
+    """The report could not be made or logged; the message is the reason in one line."""
 
 
 def commands(study: str, *, model: bool) -> list[list[str]]:
@@ -44,7 +44,7 @@ def commands(study: str, *, model: bool) -> list[list[str]]:
 
 
 def by_hand(study: str, *, model: bool) -> str:
-    """What does the same in a shell."""
+    """Shell command that does the same."""
     return " && ".join(f"python -m {shlex.join(each)}" for each in commands(study, model=model))
 
 
@@ -58,13 +58,13 @@ def is_current(study: Path, state: dict[str, Any]) -> bool:
 
     Args:
         study: its folder.
-        state: of its records in MLflow, see `StudyRuns.state`.
+        state: of its records in MLflow, see `StudyRun.state`.
     """
     try:
-        known = json.loads((study / STATE).read_bytes())
+        published = json.loads((study / STATE).read_bytes())
     except (OSError, ValueError):
         return False
-    return bool(known == state) and page_of(study).is_file()
+    return bool(published == state) and page_of(study).is_file()
 
 
 def publish(
@@ -75,12 +75,12 @@ def publish(
     Args:
         study: its folder.
         tracking_uri: of MLflow, with user and password if it needs them.
-        state: of its records in MLflow, see `StudyRuns.state`.
+        state: of its records in MLflow, see `StudyRun.state`.
         model: see `commands`.
-        patience: seconds that it may take.
+        patience: time limit, s.
 
     Raises:
-        PublishingError: if something of it failed.
+        PublishingError: if one of the commands failed.
     """
     process = subprocess.Popen(
         command(study, model=model),
@@ -93,23 +93,23 @@ def publish(
     )
     with _ended(process):
         try:
-            _, told = process.communicate(timeout=patience)
+            _, errors = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
-            raise PublishingError(f"no end after {patience:g} s") from None
+            raise PublishingError(f"timed out after {patience:g} s") from None
     if process.returncode:
-        lines = told.strip().splitlines() or [f"exit code {process.returncode}"]
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
         raise PublishingError(lines[-1].strip())
     write_json(study / STATE, state)
 
 
 def command(study: Path, *, model: bool) -> list[str]:
-    """Of the other process."""
+    """Command line of the other process."""
     return [sys.executable, "-m", "study.tracking.publish", str(study), *["--model"] * model]
 
 
 @contextmanager
 def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
-    """However this is left, the process is gone."""
+    """End the process, however the block is left."""
     try:
         yield
     finally:
@@ -123,19 +123,19 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def _credentials(uri: str) -> dict[str, str]:
-    """User and password of a tracking URI, which `study.json` does not have, for MLflow."""
+    """User and password of a tracking URI for MLflow; `study.json` does not contain them."""
     parts = urlsplit(uri)
-    found = {
+    variables = {
         "MLFLOW_TRACKING_USERNAME": parts.username,
         "MLFLOW_TRACKING_PASSWORD": parts.password,
     }
-    return {name: unquote(value) for name, value in found.items() if value}
+    return {name: unquote(value) for name, value in variables.items() if value}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do all of a study's `commands`, also after one that failed; the largest exit code."""
-    (study, *chosen), code = arguments, 0
-    for name, *options in commands(study, model="--model" in chosen):
+    """Run all of a study's `commands`, even after one failed; return the largest exit code."""
+    (study, *flags), code = arguments, 0
+    for name, *options in commands(study, model="--model" in flags):
         code = max(code, importlib.import_module(name).main(options))
         if code == EXIT_INTERRUPTED:
             break

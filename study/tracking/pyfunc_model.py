@@ -19,7 +19,7 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
     """Predicts with the weights of one trial."""
 
     def load_context(self, context: Any) -> None:
-        """Read weights and settings, and the user's own code if the model is of that."""
+        """Read weights and settings, and the user's plugin if the model is defined in one."""
         from study.inference.predictor import TrainedPotential
         from study.inference.trained_model import resolve_trained_model
 
@@ -38,11 +38,11 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
             Atoms(row["numbers"], list(row["positions"]), cell=list(row["cell"]), pbc=True)
             for row in rows
         ]
-        found = list(self.potential.predict(structures))
+        predictions = list(self.potential.predict(structures))
         return pd.DataFrame(
             {
-                "energy": [energy for energy, _ in found],
-                "forces": [forces.tolist() for _, forces in found],
+                "energy": [energy for energy, _ in predictions],
+                "forces": [forces.tolist() for _, forces in predictions],
             }
         )
 

@@ -11,7 +11,7 @@ from study.pipeline.job import Job
 
 
 def common_tags(kind: str) -> dict[str, str]:
-    """What every run of a study is tagged with."""
+    """Tags of every run of a study."""
     return {
         Tag.KIND: kind,
         "mlflow.source.name": "python -m study.run",
@@ -26,14 +26,14 @@ def common_tags(kind: str) -> dict[str, str]:
 def tags_of_work(
     work: Job, kind: str, parent: str, number: int | None, *, exempt: bool | None
 ) -> dict[str, str]:
-    """What the run of a piece of work is tagged with.
+    """Tags of the run of a job.
 
     Args:
-        work: the work.
-        kind: that it is recorded as.
+        work: the job.
+        kind: as which it is recorded.
         parent: the study's run.
         number: of a trial, its place in the plan.
-        exempt: whether a trial is never stopped early; unknown of pretrainings.
+        exempt: whether a trial is never stopped early; None for a pretraining.
     """
     tags = common_tags(kind) | {
         Tag.KEY: work.key,
@@ -54,9 +54,9 @@ def tags_of_work(
 
 
 def _description(work: Job, number: int | None) -> str:
-    """What a run is, in a few words."""
+    """Short description of a job."""
     if work.start:
-        return f"**{work.label}**: done before; what it cost is not counted here."
+        return f"**{work.label}**: done earlier; its cost is not counted here."
     trial, stage = work.trial, work.training
     data = trial.dataset_of(stage).label
     what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."

@@ -1,8 +1,8 @@
-"""The study's records on their way to MLflow, through one background thread of the driver.
+"""Forwards a study's events to MLflow from a background thread of the driver.
 
-Training never waits for MLflow: news queue up here, and what the server did not take is tried
-again. Whatever is still missing at the end is completed by running the study again, because runs
-are found by the key of their work and steps that MLflow already has are left out.
+Training never waits for MLflow: events are queued here, and calls that fail are repeated. Records
+that are still missing at the end are completed by running the study again, because runs are
+identified by the key of their job and steps that MLflow already has are skipped.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
 
 PATIENCE = 150.0
-"""Seconds that a study waits at its beginning for a locked database, at its end for MLflow."""
+"""Seconds to wait for a locked database at the start, and for MLflow at the end."""
 HURRY = 25.0
-"""The same at the end of a study that was interrupted."""
-UNANSWERED = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
-"""What requests says of a server that is not there, and why."""
+"""Seconds to wait for MLflow at the end of an interrupted study."""
+NO_RESPONSE = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
+"""Message of requests about an unreachable server, with the reason."""
 
 
 def require_reachable(uri: str) -> None:
-    """Ask a server for its first experiment; a local database is made when it is first used.
+    """Ask a server for its first experiment; a local database is created when first used.
 
     Raises:
-        UserError: if it does not answer, or the file is no database.
+        UserError: if it does not respond, or the file is not a database.
     """
     if is_local(uri):
         require_usable(path_of(uri))
@@ -50,17 +50,17 @@ def require_reachable(uri: str) -> None:
 
 
 class Tracker:
-    """Passes news on to `StudyRuns` without delay for who brings them.
+    """Forwards events to `StudyRuns` from a background thread, without delay for the caller.
 
-    MLflow takes seconds to import. A study whose records are all in a database file does without,
-    until there is something new.
+    MLflow takes seconds to import, so a study whose records are all in a database file does not
+    use it until there is something new.
 
     Args:
         uri: MLflow tracking URI.
         experiment: name of the study.
         root: folder of all work.
         tags: of the parent run.
-        trials: what trials are recorded as; see `StudyRuns`.
+        trials: kind under which trials are recorded; see `StudyRuns`.
     """
 
     runs: StudyRuns
@@ -78,18 +78,18 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
 
     def open(self) -> None:
-        """Begin in the background if MLflow is needed already; `wait` tells how it went."""
+        """Start the background thread if MLflow is needed already; `wait` raises its failure."""
         self.finished = find_finished_study(self.uri, self.experiment, self.tags[Tag.KEY])
         if self.finished is None:
             self._thread.start()
 
     def connect(self) -> None:
-        """Begin in the background, if that has not begun, because something new will come."""
+        """Start the background thread if it has not started, before new events."""
         if self._idle:
             self._thread.start()
 
     def wait(self) -> None:
-        """Return when MLflow is ready, or not needed.
+        """Wait until MLflow is ready, or return at once if it is not needed.
 
         Raises:
             UserError: if it cannot be reached.
@@ -101,31 +101,31 @@ class Tracker:
             raise _unreachable(self.uri, self.problem)
 
     def planned(self, planned: Planned) -> None:
-        """Remember it; runs begin when work begins."""
+        """Remember a planned trial; its run is created when the job starts."""
         self._tasks.put(lambda: self.runs.plan(planned))
 
     def started(self, work: Job, number: int | None) -> None:
         """Create or reopen the run."""
-        self._tell(work, lambda: self.runs.start(work, number))
+        self._enqueue(work, lambda: self.runs.start(work, number))
 
     def recorded(self, work: Job, record: EpochRecord) -> None:
         """Log an epoch."""
         now = _milliseconds()
-        self._tell(work, lambda: self.runs.record(work.key, record, now))
+        self._enqueue(work, lambda: self.runs.record(work.key, record, now))
 
     def ended(self, work: Job, result: JobResult) -> None:
         """Log final metrics and the weights, and end the run."""
         now = _milliseconds()
-        self._tell(work, lambda: self.runs.end(work, result, now))
+        self._enqueue(work, lambda: self.runs.end(work, result, now))
 
     def close(self, status: str) -> bool:
-        """Write what is queued and end the parent run.
+        """Write the queued events and end the parent run.
 
         Args:
             status: FINISHED, or KILLED if the study was interrupted.
 
         Returns:
-            Whether MLflow has got everything.
+            True if MLflow has all records.
         """
         if self._idle:
             return True
@@ -138,25 +138,25 @@ class Tracker:
 
     @property
     def whole(self) -> bool:
-        """Whether it is closed and MLflow has got everything."""
+        """True if the tracker is closed and MLflow has all records."""
         return not self._thread.is_alive() and not self.problem
 
     @property
     def experiment_id(self) -> str:
-        """Of the study."""
+        """MLflow's id of the study's experiment."""
         return (self.finished or self.runs).experiment_id
 
     def state(self) -> dict[str, Any]:
-        """Of the study's records, once it is closed; see `StudyRuns.state`."""
+        """Identify the study's records, once the tracker is closed; see `StudyRun.state`."""
         return self.finished.state() if self.finished and self._idle else self.runs.state()
 
     @property
     def _idle(self) -> bool:
-        """Whether MLflow was not needed so far."""
+        """True if MLflow has not been needed so far."""
         return self._thread.ident is None
 
-    def _tell(self, work: Job, task: Callable[[], None]) -> None:
-        """Queue up news of work, unless its records are complete."""
+    def _enqueue(self, work: Job, task: Callable[[], None]) -> None:
+        """Queue an event of a job, unless its records are complete."""
         if self.finished is not None:
             kind = self.trials if work.kind == "trial" else work.kind
             if (kind, work.key) in self.finished.complete:
@@ -172,15 +172,15 @@ class Tracker:
             return
         finally:
             self._opened.set()
-        # After a task that could not be done nothing else is: a later run of the study finds the
-        # last step of each run, and must not find gaps before it.
+        # After a task that failed for good nothing else is written: a later session continues after
+        # the last step of each run, so that there must not be gaps before it.
         while (task := self._tasks.get()) is not None and self._done(task):
-            # Epochs that came while MLflow was slow go to it together.
+            # Epochs that arrived while MLflow was slow are written together.
             if self._tasks.empty() and not self._done(self.runs.flush):
                 break
 
     def _connect(self) -> None:
-        """A database that another program has locked is waited for."""
+        """Open the runs; wait while another program has locked the database."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -196,7 +196,7 @@ class Tracker:
                 return
 
     def _done(self, task: Callable[[], None]) -> bool:
-        """Repeat until it works, or the study has ended and patience with it."""
+        """Repeat a task until it succeeds or the deadline has passed; tell if it succeeded."""
         pause = 0.5
         while True:
             try:
@@ -217,8 +217,8 @@ def _milliseconds() -> int:
 
 def _one_line(problem: Exception, uri: str) -> str:
     text = str(problem).split("\n", 1)[0] or type(problem).__name__
-    if unanswered := UNANSWERED.search(text):
-        return f"nobody answers ({unanswered[1]})"
+    if match := NO_RESPONSE.search(text):
+        return f"no response ({match[1]})"
     return text.replace(uri, without_password(uri))[:200]
 
 

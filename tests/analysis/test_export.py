@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.export import export, main
+from analysis.export import main
+from analysis.records.export import export
 from analysis.records.mlflow_reader import Run, read_runs, read_with_client
 from analysis.records.parquet_tables import TABLES_VERSION, write_tables
 from analysis.records.study_tables import Study, load

@@ -71,22 +71,22 @@ def test_a_report_has_every_section(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert path == tmp_path / "report" / "report.html"
     assert outline.headings == [
         "The papers’ claims",
-        "Beside what it must beat",
+        "Comparison with controls",
         "Final errors",
         "Errors at the first evaluation",
-        "How fast",
-        "How steadily",
-        "What pretraining learnt",
+        "Convergence",
+        "Training stability",
+        "Pretext-task loss",
         "Figures",
-        "Every trial",
-        "Left out",
+        "All trials",
+        "Excluded runs",
         "Cost",
         "Provenance",
     ]
     assert not outline.open
     assert len(set(outline.ids)) == len(outline.ids)
     # 30 s a trial and 10 s a pretraining.
-    assert "10 trials: 9 completed and 1 diverged, 6 min of training" in page
+    assert "9 of 10 trials completed, 1 diverged; 6 min of training including pretraining" in page
     assert "it diverged in epoch 2" in page
     assert "trivial predictor" in page
     assert path.stat().st_size < 5_000_000
@@ -227,8 +227,8 @@ def test_a_study_from_scratch_alone_reports(
     tabulate(*(scratch(seed, seed, 0.1) for seed in range(3)))
     page = write_report([tmp_path], tmp_path / "report").read_text()
     assert "The test force RMSE is 100 ± 0 meV/" in page
-    assert "3 trials: 3 completed, 90.0 s of training" in page
-    assert "What pretraining learnt" not in page
+    assert "3 of 3 trials completed; 90.0 s of training including pretraining" in page
+    assert "Pretext-task loss" not in page
 
 
 def test_what_may_make_errors_too_low_stands_at_the_top(

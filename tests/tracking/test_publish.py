@@ -66,7 +66,7 @@ def test_a_servers_password_is_not_lost_on_the_way(
         ("sys.stderr.write('warning: x\\nhost: does not answer\\n'); sys.exit(2)", 60, "host: do"),
         ("1 / 0", 60, "ZeroDivisionError: division by zero"),
         ("os.kill(os.getpid(), 9)", 60, "exit code -9"),
-        ("time.sleep(60)", 0.5, "no end after 0.5 s"),
+        ("time.sleep(60)", 0.5, "timed out after 0.5 s"),
     ],
 )
 def test_what_fails_says_why_and_counts_as_not_made(

@@ -95,7 +95,7 @@ def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path) 
             ask()
         (problem,) = refused.value.problems
         assert problem.startswith(
-            "--tracking-uri http://127.0.0.1:9: nobody answers (Connection refused); start"
+            "--tracking-uri http://127.0.0.1:9: no response (Connection refused); start"
         )
         assert "secret" not in problem
 

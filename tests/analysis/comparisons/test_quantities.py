@@ -96,4 +96,4 @@ def test_a_property_makes_a_whole_report(study: Tabulate, tmp_path: Path) -> Non
     assert "validation HOMO MAE (meV)" in page or "Validation HOMO MAE (meV)" in page
     assert "force" not in page.partition("The papers’ claims")[0].lower().partition("<body>")[2]
     assert all(finding.verdict == NOT_RUN for finding in findings([orbital]))
-    assert all(gate.found == "no study here tests it" for gate in gates([orbital]))
+    assert all(gate.numbers == "no study here tests it" for gate in gates([orbital]))

@@ -130,7 +130,7 @@ def test_holm_agrees_with_a_hand_calculation() -> None:
         (Change(2, -50, -51, -49, 0.001), 0.001, "too few seeds"),
         (Change(4, -10, -15, -5, 0.01), 0.01, "lower"),
         (Change(4, 10, 5, 15, 0.01), 0.01, "higher"),
-        (Change(4, -10, -15, -5, 0.01), 0.06, "cannot tell"),
+        (Change(4, -10, -15, -5, 0.01), 0.06, "inconclusive"),
         (Change(4, 1, -3, 4, 0.5), 0.5, "no difference"),
     ],
 )

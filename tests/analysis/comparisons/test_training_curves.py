@@ -13,6 +13,7 @@ import pytest
 from analysis.comparisons.training_curves import (
     arrivals,
     convergence,
+    first_below,
     learning_area,
     stability,
     steadiness,
@@ -24,6 +25,8 @@ from analysis.records.study_tables import Study
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
 SEEDS = range(3)
+
+
 FLAT = [1.0] * 8
 
 
@@ -196,3 +199,47 @@ def test_rates_have_exact_intervals_and_an_exact_test(
     # All failures in one of two groups of three: one of the (6 choose 3) ways.
     assert mine.fisher == pytest.approx(1 / 20)
     assert pd.isna(bare.fisher)
+
+
+def curve(*errors: float) -> pd.Series:
+    """Errors after the first epoch, the second and so on."""
+    return pd.Series(errors, range(1, len(errors) + 1))
+
+
+def test_the_crossing_is_interpolated_in_the_logarithm() -> None:
+    assert first_below(curve(4.0, 1.0), 2.0) == pytest.approx(1.5)
+    assert first_below(curve(1.0), 2.0) == 1.0
+    assert math.isinf(first_below(curve(4.0), 2.0))
+    # Where an evaluation is missing the line goes on to the next one.
+    assert first_below(curve(4.0, 3.0, 1.0).drop(2), 2.0) == pytest.approx(2.0)
+
+
+def test_convergence_counts_those_that_never_get_there(extended: Study) -> None:
+    table = convergence(extended).set_index(["arm", "target"])
+    half = table.loc[("masking 0.9, 4 epochs", 2.0)]
+    # Errors fall as 4^(1 - epoch/4): scratch is at twice its end after 2 epochs.
+    assert table.epochs["from scratch, 4 epochs", 2.0] == pytest.approx(2.0, abs=0.01)
+    assert half.epochs == pytest.approx(2 + 4 * math.log(0.9) / math.log(4), abs=0.02)
+    assert half.reached == half.n == 3
+    assert half.total < 1  # Pretraining costs more than it saves.
+    never = table.loc[("masking 0.5 placebo, 4 epochs", 1.0)]
+    assert never.reached < never.n
+
+
+def test_the_learning_area_is_a_geometric_mean(extended: Study) -> None:
+    area = learning_area(extended).set_index(["arm", "seed"])["log"]
+    expected = math.log(0.1) + math.log(4) * np.mean([0.75, 0.5, 0.25, 0])
+    assert area["from scratch, 4 epochs", 0] == pytest.approx(expected)
+
+
+def test_divergence_and_collapse_are_counted_with_their_intervals(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.59) for seed in SEEDS]
+    runs += [masked(3 + seed, seed, 0.5, 0.1) for seed in SEEDS]
+    runs += [masked(9, 3, 0.5, 9.0, status="diverged")]
+    table = stability(tabulate(*runs)).set_index("arm")
+    assert table.collapsed.to_dict() == {"from scratch": 3, "masking 0.5": 0}
+    assert table.diverged.to_dict() == {"from scratch": 0, "masking 0.5": 1}
+    assert table.diverged_high["masking 0.5"] == pytest.approx(80.6, abs=0.1)
+    assert table.fluctuation["from scratch"] == pytest.approx(0, abs=1e-9)
