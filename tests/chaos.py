@@ -62,7 +62,7 @@ TARGETS = ("driver", "worker", "node", *HEEDED)
 
 
 @dataclass(frozen=True)
-class EnergySample:
+class Moment:
     """When to hit: some seconds after the start, or after an epoch of a kind of work.
 
     Args:
@@ -76,7 +76,7 @@ class EnergySample:
     epoch: int = 0
 
     @classmethod
-    def drawn(cls, rng: random.Random, longest: float) -> EnergySample:
+    def drawn(cls, rng: random.Random, longest: float) -> Moment:
         """Half of them anywhere, half of them while something trains."""
         if rng.random() < 0.5:
             return cls(rng.uniform(0, longest))
@@ -147,7 +147,7 @@ class Study:
         return problems + (["a traceback: " + log[-3000:]] if "Traceback" in log else [])
 
 
-def hit(study: Study, target: str, moment: EnergySample) -> list[str] | None:
+def hit(study: Study, target: str, moment: Moment) -> list[str] | None:
     """Start the study, wait for the moment, hit; none if the study has ended before."""
     driver = study.start()
     deadline = time.monotonic() + LONGEST
@@ -271,7 +271,7 @@ def _hit_all(
         data = usual.root / "data" if studies % 5 else None
         study, found = Study(folder / str(studies), data, cluster), list[str]()
         for _ in range(rng.randint(1, MOST)):
-            target, moment = rng.choice(chosen.targets), EnergySample.drawn(rng, longest)
+            target, moment = rng.choice(chosen.targets), Moment.drawn(rng, longest)
             seen = hit(study, target, moment)
             hits[target] += seen is not None
             found += seen or []

@@ -16,7 +16,7 @@ BATCHES = (2, 16)
 """Frames of 81 atoms: a step of the quick profiles' finetuning, and of the paper's."""
 ON_GPU = (1, 2, 4, 8)
 """Processes on one GPU."""
-DISTANCE_EPSILON = 2.0
+SHORTEST = 2.0
 """Seconds of a turn, long beside the time by which the processes begin one after another."""
 
 
@@ -95,7 +95,7 @@ def _rows(case: Case, variant: str, rounds: int) -> Iterator[dict[str, Any]]:
 def _together(workers: Sequence[Worker]) -> list[Timing]:
     """A turn of each, all at the same time."""
     for worker in workers:
-        worker.begin_turn(DISTANCE_EPSILON)
+        worker.begin_turn(SHORTEST)
     return [worker.end_turn() for worker in workers]
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from study.training.runtime import configure_performance
 from tests.benchmarks.variants import VARIANTS, Case, Step, Unavailable
 
-DISTANCE_EPSILON = 0.5
+SHORTEST = 0.5
 """Seconds of a turn; a turn has one step at least."""
 PATIENCE = 3.0
 """Seconds that the end of a process is waited for."""
@@ -71,12 +71,12 @@ class Worker:
         """Build the case's step and warm up; the seconds that took, compilation included."""
         return float(self._ask(_prepare, case, threads))
 
-    def turn(self, shortest: float = DISTANCE_EPSILON) -> Timing:
+    def turn(self, shortest: float = SHORTEST) -> Timing:
         """Do steps for at least so many seconds."""
         self.begin_turn(shortest)
         return self.end_turn()
 
-    def begin_turn(self, shortest: float = DISTANCE_EPSILON) -> None:
+    def begin_turn(self, shortest: float = SHORTEST) -> None:
         """Let it do steps meanwhile."""
         self._tell(_turn, shortest)
 

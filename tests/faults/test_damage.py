@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_user_is_told(
             found = newest_checkpoint(tmp_path)
         assert found is not None
         assert (found.epoch, found.state) == (1, {"history": [1]})
-        assert told == [f"{newest}: damaged; training goes on from an earlier checkpoint"]
+        assert told == [f"{newest}: damaged; training resumes from an earlier checkpoint"]
         assert not newest.exists()
 
 

@@ -22,7 +22,7 @@ from study.inference.nve import (
 )
 from study.planning.study_dir import StudyFolder
 
-STIFFNESS, LENGTH, BOND_TOLERANCE = 30.0, 1.2, 0.1
+STIFFNESS, LENGTH, STRETCH = 30.0, 1.2, 0.1
 """eV/Å², Å and Å of a diatomic molecule."""
 
 
@@ -49,14 +49,14 @@ class Bond(Calculator):
 @pytest.mark.parametrize("timestep", [0.5, 1.0])
 def test_a_harmonic_bond_moves_as_velocity_verlet_says(timestep: float) -> None:
     """It conserves p²/2m + k x² (1 - (ω dt/2)²)/2, so that E varies by k x² (ω dt)²/8."""
-    atoms = Atoms("N2", [[0, 0, 0], [LENGTH + BOND_TOLERANCE, 0, 0]])
+    atoms = Atoms("N2", [[0, 0, 0], [LENGTH + STRETCH, 0, 0]])
     atoms.calc = Bond()
     frequency = np.sqrt(STIFFNESS / (atoms.get_masses()[0] / 2))
     moments = list(run_nve(atoms, timestep, 500))
     assert [moment.time for moment in moments[:3]] == [0, timestep / 1000, 2 * timestep / 1000]
     assert len(moments) == 501
     totals = [moment.total for moment in moments]
-    stretched = STIFFNESS * BOND_TOLERANCE**2 / 2
+    stretched = STIFFNESS * STRETCH**2 / 2
     expected = stretched * (frequency * timestep * units.fs) ** 2 / 4
     assert totals[0] == pytest.approx(stretched)
     assert np.ptp(totals) == pytest.approx(expected, rel=0.01)

@@ -554,14 +554,14 @@ import json, resource, sys
 from pathlib import Path
 import psutil, torch
 from study.pipeline.execute import run_job_safely
-from study.pipeline.job import Work
+from study.pipeline.job import Job
 
 root, frames, *texts = sys.argv[1:]
 limit = psutil.Process().memory_info().vms + 500 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 torch.set_num_threads(1)
 for text in texts:
-    *_, result = run_job_safely(Work.from_json(json.loads(text)), Path(root), Path(frames))
+    *_, result = run_job_safely(Job.from_json(json.loads(text)), Path(root), Path(frames))
     print(json.dumps([result.status, result.reason, result.facts.get("peak_memory_mb", 0)]))
 """
 

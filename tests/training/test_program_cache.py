@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 from torch._inductor import config, standalone_compile
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.standalone_compile import CompiledArtifact
 from torch._inductor.utils import fresh_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-from study.training.gradients import can_compile
 
 PARAMETERS = [
     (standalone_compile, ["gm", "example_inputs", "dynamic_shapes"]),
@@ -64,37 +59,3 @@ def test_a_fresh_cache_is_an_empty_folder_of_its_own() -> None:
         inside = Path(cache_dir())
         assert not list(inside.rglob("*.so"))
     assert Path(cache_dir()) != inside
-
-
-class _Recorder(CustomGraphPass):
-    """A pass that changes nothing and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, graph: Graph) -> None:
-        assert graph.find_nodes(op="output")
-        self.calls += 1
-
-    def uuid(self) -> str:
-        return "recorder"
-
-
-@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
-def test_inductor_compiles_a_traced_graph_and_gives_it_back_from_disk(tmp_path: Path) -> None:
-    def double(values: Tensor) -> list[Tensor]:
-        return [2 * values]
-
-    recorder, values = _Recorder(), torch.arange(3.0)
-    traced = make_fx(double, tracing_mode="symbolic")(values)
-    with (
-        fresh_cache(),
-        config.patch({"post_grad_custom_post_pass": recorder, "compile_threads": 1}),
-    ):
-        artifact = standalone_compile(traced, [values], dynamic_shapes="from_example_inputs")
-        artifact.save(path=str(tmp_path / "code"), format="binary")
-    with fresh_cache():
-        again = CompiledArtifact.load(path=str(tmp_path / "code"), format="binary")
-        (doubled,) = again(values)
-    assert recorder.calls == 1
-    assert torch.equal(doubled, torch.tensor([0.0, 2.0, 4.0]))
