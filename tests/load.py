@@ -37,7 +37,7 @@ from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 from study.space.settings import Resources
 from study.space.trial import Trial
 from study.tracking.tracker import Tracker
@@ -75,11 +75,11 @@ def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
     work = Job.from_json(config["work"])
     history = [record(epoch) for epoch in range(1, EPOCHS + 1)]
     for each in history:
-        report({"record": json.dumps(asdict(each)), "told": []})
+        report({"record": json.dumps(asdict(each)), "warnings": []})
     folder, result = work.folder(Path(root)), JobResult("completed", metrics={"test": 1.0})
     weights = write_hashed(folder, "weights", ".safetensors", bytes(1000))
     save_outcome(folder, Outcome(result, history, weights))
-    report({"result": json.dumps(asdict(result)), "told": []})
+    report({"result": json.dumps(asdict(result)), "warnings": []})
 
 
 class Times:
@@ -115,10 +115,10 @@ def trials(root: Path, count: int) -> list[Figure]:
     journal = Journal(root / "journal.jsonl", METRIC)
     tracker = _tracker(root)
     observers = [journal, tracker, times]
-    conductor = Conductor(Grid(works, {}, exempt=True), METRIC, root, observers)
-    ray_runner.perform = idle
+    scheduler = Scheduler(Grid(works, {}, exempt=True), METRIC, root, observers)
+    ray_runner.run_work = idle
     ray_runner.run(
-        conductor, Resources(gpus=0), root, FRAMES, root / "ray", ShutdownRequest(), 3600.0
+        scheduler, Resources(gpus=0), root, FRAMES, root / "ray", ShutdownRequest(), 3600.0
     )
     ray_cluster.disconnect()
     behind = time.monotonic()

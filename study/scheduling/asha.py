@@ -1,10 +1,10 @@
-"""ASHA (arXiv:1810.05934) as Ray Tune implements it, over epochs of finetuning."""
+"""Asynchronous successive halving, ASHA (arXiv:1810.05934), over epochs of finetuning."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from types import SimpleNamespace
-from typing import Any
+import math
+
+import numpy as np
 
 from study.space.settings import EarlyStopping
 
@@ -12,8 +12,8 @@ from study.space.settings import EarlyStopping
 class Asha:
     """Lets only the best 1/reduction_factor of the trials pass each rung.
 
-    Ray's scheduler knows a trial by its id alone; ours is the trial's number, so that what earlier
-    runs of the study reported can be told to it again.
+    A trial is compared with those that reached its rung before it, whatever becomes of later ones;
+    nobody waits. The cutoff is interpolated between ranks, as in Ray Tune's ASHAScheduler.
 
     Args:
         settings: grace and reduction.
@@ -21,44 +21,37 @@ class Asha:
     """
 
     def __init__(self, settings: EarlyStopping, epochs: int) -> None:
-        self.settings, self.epochs = settings, epochs
-        self.known: dict[int, SimpleNamespace] = {}
-        self.earlier: list[tuple[int, list[float]]] = []
-        """What an earlier run of the study reported, until the scheduler is needed."""
-
-    @cached_property
-    def scheduler(self) -> Any:
-        """Ray's, which takes seconds to import."""
-        from study.scheduling import ray_env  # noqa: F401, I001
-        from ray.tune.schedulers import ASHAScheduler
-
-        return ASHAScheduler(
-            time_attr="epoch",
-            metric="value",
-            mode="min",
-            max_t=self.epochs,
-            grace_period=min(self.settings.grace_epochs, self.epochs),
-            reduction_factor=self.settings.reduction_factor,
-            # A trial at its last epoch must still be tested.
-            stop_last_trials=False,
-        )
+        self.epochs = epochs
+        self.percentile = (1 - 1 / settings.reduction_factor) * 100
+        grace = min(settings.grace_epochs, epochs)
+        count = int(np.log(epochs / grace) / np.log(settings.reduction_factor) + 1)
+        milestones = [grace * settings.reduction_factor**k for k in range(count)]
+        self.rungs: dict[float, dict[int, float]] = {epoch: {} for epoch in reversed(milestones)}
+        """Values of the trials that have reached each rung, by epoch, the last rung first."""
 
     def remember(self, number: int, values: list[float]) -> None:
-        """What a trial reported in an earlier run of the study, epoch by epoch."""
-        self.earlier.append((number, values))
+        """Enter what a trial reported in an earlier run of the study, epoch by epoch."""
+        for epoch, value in enumerate(values, start=1):
+            self._enter(number, epoch, value)
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         """Whether the trial failed the rung that it has reached; known rungs decide nothing."""
-        while self.earlier:
-            before, values = self.earlier.pop(0)
-            for past, known in enumerate(values, start=1):
-                self._report(before, past, known)
-        return self._report(number, epoch, value) and epoch < self.epochs
+        failed = self._enter(number, epoch, value)
+        # A trial at its last epoch must still be tested.
+        return failed and epoch < self.epochs
 
-    def _report(self, number: int, epoch: int, value: float) -> bool:
-        if number not in self.known:
-            self.known[number] = SimpleNamespace(trial_id=str(number))
-            self.scheduler.on_trial_add(None, self.known[number])
-        report = {"epoch": epoch, "value": value}
-        decision = self.scheduler.on_trial_result(None, self.known[number], report)
-        return bool(decision == self.scheduler.STOP)
+    def _enter(self, number: int, epoch: int, value: float) -> bool:
+        """Enter a value at the highest rung reached; whether it is worse than the cutoff there."""
+        reached = (values for milestone, values in self.rungs.items() if epoch >= milestone)
+        values = next(reached, None)
+        if values is None or number in values:
+            return False
+        cutoff = self._cutoff(list(values.values()))
+        values[number] = value
+        return -value < cutoff
+
+    def _cutoff(self, values: list[float]) -> float:
+        """The least that a trial's negative value may be; the first one at a rung passes."""
+        # Negative values, so that every rounding is Ray's, which maximizes.
+        counted = [-value for value in values if not math.isnan(value)]
+        return float(np.percentile(counted, self.percentile)) if counted else -math.inf

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
-from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
-
-SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds_in(text: str, option: str) -> float:
-    """Seconds in a duration such as 30min, 8h or 1.5d.
-
-    Raises:
-        UserError: if it is none.
-    """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(s|min|m|h|d)", text.strip())
-    if not found or float(found[1]) == 0:
-        raise UserError(f"{option} {text}: must be a duration such as 30min, 8h or 1.5d")
-    return float(found[1]) * SECONDS[found[2]]
 
 
 class Budget:
@@ -44,8 +27,8 @@ class Budget:
         return self.share * sum(self._seconds.values())
 
     @property
-    def spent(self) -> bool:
-        """Nothing is left of it."""
+    def exhausted(self) -> bool:
+        """Whether nothing is left of it."""
         return self.total >= self.limit
 
     def planned(self, planned: Planned) -> None:

@@ -43,7 +43,7 @@ class Audit:
         return any(status == "failed" for status, _ in self.ends.values())
 
     @property
-    def found(self) -> str:
+    def summary(self) -> str:
         """What became of the sample, in words."""
         over = [(status, value) for status, value in self.ends.values() if status != "failed"]
         better = sum(status == "completed" and value < self.best for status, value in over)

@@ -1,4 +1,4 @@
-"""What the scheduler asks of those it works with."""
+"""What the scheduler needs of its sources of trials, stopping rules and observers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Proposals(Protocol):
 class EarlyStop(Protocol):
     """Decides after each epoch of finetuning whether a trial goes on."""
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         """Whether to stop the trial; repeated reports change nothing."""
 
 
@@ -57,12 +57,12 @@ class Allowance(Protocol):
     """How much compute the study may use."""
 
     @property
-    def spent(self) -> bool:
-        """No work may begin or go on; what a later run of the study may spend, it does."""
+    def exhausted(self) -> bool:
+        """Whether no work may begin or go on in this run of the study."""
 
 
 class Observer(Protocol):
-    """Someone who is told what happens, once per run of the study."""
+    """Someone who is informed of every event, once per run of the study."""
 
     def planned(self, planned: Planned) -> None:
         """A trial has got its place in the plan."""

@@ -51,9 +51,9 @@ class SharedPretrainings:
             have waited.
         """
         self.results[pretraining.key] = result
-        return self._next(pretraining), self.waiting.pop(pretraining.key, [])
+        return self._start_next_shared(pretraining), self.waiting.pop(pretraining.key, [])
 
-    def _next(self, done: Job) -> list[Job]:
+    def _start_next_shared(self, done: Job) -> list[Job]:
         """The next of the pretrainings that share epochs, the shortest first."""
         sharing = self._sharing.get(done.full_schedule.key, [])
         if done not in sharing:

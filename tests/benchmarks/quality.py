@@ -1,7 +1,7 @@
 """Compute until a search has the best configuration's error within 2 %, on recorded curves.
 
 `record` trains every configuration of `search.yaml` once and keeps the curves; `measure` lets each
-search loose on them, with as many simulated workers, as if it trained. Our conductor, proposals
+search loose on them, with as many simulated workers, as if it trained. Our scheduler, proposals
 and early stopping are the real ones. Replaying takes seconds, so searches are repeated often.
 """
 
@@ -29,7 +29,7 @@ from study.models.potential import Potential
 from study.pipeline.job import Job
 from study.scheduling.asha import Asha
 from study.scheduling.optuna_search import OptunaProposals
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
@@ -161,8 +161,8 @@ def replay(curves: Curves, target: float, sampler: str, stopping: bool, seed: in
     early_stop = Asha(settings.early_stopping, epochs) if settings.early_stopping else None
     with tempfile.TemporaryDirectory(prefix="bench-") as root:
         proposals = OptunaProposals(searched, lambda trial: Job("trial", trial, ""), WORKERS, {})
-        conductor = Conductor(proposals, settings.metric, Path(root), [], early_stop)
-        return _simulate(conductor, curves, target)
+        scheduler = Scheduler(proposals, settings.metric, Path(root), [], early_stop)
+        return _simulate(scheduler, curves, target)
 
 
 def shuffled(curves: Curves, target: float, seed: int) -> float:
@@ -182,7 +182,7 @@ def shuffled(curves: Curves, target: float, seed: int) -> float:
     return float("inf")
 
 
-def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
+def _simulate(scheduler: Scheduler, curves: Curves, target: float) -> float:
     """Workers take work, and report when its recorded time has passed."""
     now, spent = 0.0, 0.0
     events: list[tuple[float, int, Job, Iterator[float]]] = []
@@ -194,7 +194,7 @@ def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
         heapq.heappush(events, (now + next(epochs), serial, work, epochs))
 
     while True:
-        while len(events) < WORKERS and (work := conductor.next()) is not None:
+        while len(events) < WORKERS and (work := scheduler.next()) is not None:
             proceed(work, iter(_durations(work, curves)))
         if not events:
             return float("inf")
@@ -203,18 +203,18 @@ def _simulate(conductor: Conductor, curves: Curves, target: float) -> float:
         now, _, work, epochs = heapq.heappop(events)
         spent += (len(events) + 1) * (now - before)
         if work.kind == "pretrain":
-            conductor.end(work.key, JobResult("completed"))
+            scheduler.end(work.key, JobResult("completed"))
             continue
         curve = _curve(curves, names(work.trial)[1])
         left = epochs.__length_hint__()  # type: ignore[attr-defined]
         epoch = len(curve) - left
         value = curve[epoch - 1]
-        if conductor.report(work.key, EpochRecord("finetune", epoch, {conductor.metric: value})):
+        if scheduler.report(work.key, EpochRecord("finetune", epoch, {scheduler.metric: value})):
             continue
         if left:
             proceed(work, epochs)
             continue
-        conductor.end(work.key, JobResult("completed"))
+        scheduler.end(work.key, JobResult("completed"))
         if min(curve) <= target:
             return spent
 

@@ -31,10 +31,10 @@ from study.pipeline import execute
 from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.tracker import Tracker
@@ -110,8 +110,8 @@ class Mini:
         return journal
 
     @property
-    def folder(self) -> StudyFolder:
-        return StudyFolder(self.root, NAME)
+    def folder(self) -> StudyDir:
+        return StudyDir(self.root, NAME)
 
     def _work_off(self, tracker: Tracker) -> Journal:
         (recipe,) = {trial.dataset for trial in self.space.grid()}
@@ -121,7 +121,7 @@ class Mini:
         self.folder.write(self.space, "sqlite:///nowhere.db", {frames.name: data})
         journal = Journal(self.folder.journal, self.space.settings.metric)
         trials = [Job("trial", trial, data) for trial in self.space.grid()]
-        conductor = Conductor(
+        scheduler = Scheduler(
             Grid(trials, journal.entries(), exempt=False),
             self.space.settings.metric,
             self.root,
@@ -129,7 +129,7 @@ class Mini:
             Hopeless(journal),
             journal.stopped(),
         )
-        run(conductor, self.root, frames)
+        run(scheduler, self.root, frames)
         return journal
 
     @contextmanager
@@ -209,7 +209,7 @@ class Hopeless:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del value
         trial = self.journal.entries()[number].planned.work.trial
         return trial.finetune.lr == HOPELESS and epoch == 2
@@ -245,28 +245,28 @@ class Inline(Tracker):
             self.late.popleft()
 
 
-def run(conductor: Conductor, root: Path, frames: Path) -> None:
+def run(scheduler: Scheduler, root: Path, frames: Path) -> None:
     """What `study.driver.ray_runner.run` does, without Ray: workers take turns, an epoch each."""
     workers: deque[tuple[Job, Iterator[EpochRecord | JobResult]]] = deque()
     try:
         while True:
-            while len(workers) < SLOTS and (work := conductor.next()) is not None:
-                conductor.began(work.key)
+            while len(workers) < SLOTS and (work := scheduler.next()) is not None:
+                scheduler.began(work.key)
                 workers.append((work, run_job_safely(work, root, frames)))
             if not workers:
                 break
             work, worker = workers.popleft()
             news = next(worker)
             if isinstance(news, JobResult):
-                conductor.end(work.key, news)
-            elif conductor.report(work.key, news):
+                scheduler.end(work.key, news)
+            elif scheduler.report(work.key, news):
                 worker.close()  # type: ignore[attr-defined]
             else:
                 workers.append((work, worker))
     finally:
         for _, worker in workers:
             worker.close()  # type: ignore[attr-defined]
-    assert conductor.finished
+    assert scheduler.finished
 
 
 def simulated(recipe: TIP3PWater, trajectory: int, number: int, state: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from study.core.errors import UserError
 from study.core.records import RESULT, EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.pipeline.outcome import Outcome, load_outcome, save_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.training import program_cache
 from study.training.checkpoint import Checkpoint, newest_checkpoint, newest_state, save_checkpoint
@@ -175,7 +175,7 @@ def test_a_damaged_line_of_the_journal_changes_no_other(usual: Undisturbed, tmp_
 
 def test_a_damaged_description_of_a_study_is_refused(usual: Undisturbed, tmp_path: Path) -> None:
     whole = usual.folder / "undisturbed" / "studies" / "mini" / "study.json"
-    folder = StudyFolder(tmp_path, "mini")
+    folder = StudyDir(tmp_path, "mini")
     path = folder.path / "study.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(whole.read_bytes())

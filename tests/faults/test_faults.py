@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from study.core import atomic_io
-from study.scheduling import scheduler
+from study.scheduling import known_outcomes
 from tests.faults import mini
 from tests.faults.cases import Undisturbed, disk_fault, server_fault, undisturbed
 from tests.faults.disk import KINDS, FaultyDisk, Killed, Kind
@@ -78,11 +78,11 @@ def folder_alone(disk: FaultyDisk, path: Path) -> None:
 FORCE = FaultyDisk.sync
 MISTAKES: dict[str, tuple[Kind, Any, str, Any]] = {
     "temporary files stay": ("killed", atomic_io, "_remove_abandoned", nothing),
-    "checkpoints stay": ("killed", scheduler, "delete_checkpoints", nothing),
+    "checkpoints stay": ("killed", known_outcomes, "delete_checkpoints", nothing),
     "files are written in place": ("torn", atomic_io, "write_with", in_place),
     "names are not forced to disk": ("power cut", FaultyDisk, "sync", file_alone),
     "contents are not forced to disk": ("power cut", FaultyDisk, "sync", folder_alone),
-    "every trial is exempt": ("killed", mini.Hopeless, "hopeless", lambda *_: False),
+    "every trial is exempt": ("killed", mini.Hopeless, "should_prune", lambda *_: False),
 }
 
 

@@ -18,7 +18,7 @@ from study.scheduling.early_stopping_audit import Audit
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Entry, Journal
 from study.scheduling.protocols import Planned
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial
 
 METRIC = "val_force_rmse"
@@ -80,17 +80,17 @@ def test_an_audit_counts_those_that_end_below_the_best(tiny: Tiny) -> None:
         (2, "diverged", [0.1]),
     ):
         audit.ended(number, JobResult(status), values)  # type: ignore[arg-type]
-    assert audit.found == "1 of 3 stopped trials end below the best that was not stopped"
+    assert audit.summary == "1 of 3 stopped trials end below the best that was not stopped"
     assert not audit.failed
     audit.ended(3, JobResult("failed"), [])
     assert audit.failed
-    assert " of 3 " in audit.found
+    assert " of 3 " in audit.summary
 
 
 class FirstEpoch:
     """Stops every trial after its first epoch."""
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number, value
         return epoch == 1
 
@@ -128,28 +128,28 @@ class Study:
         observers = [self.journal, log]
         earlier = self.journal.stopped()
         self._work_off(
-            Conductor(grid, METRIC, self.root, observers, FirstEpoch(), earlier), epochs=99
+            Scheduler(grid, METRIC, self.root, observers, FirstEpoch(), earlier), epochs=99
         )
         return log.news
 
     def audit(self, epochs: int = 99) -> list[str]:
         """Finish it; a crash ends that after so many epochs."""
         log, audit = Log(), Audit("study", 0, self.journal.entries(), 1)
-        self._work_off(Conductor(audit, METRIC, self.root, [log]), epochs)
+        self._work_off(Scheduler(audit, METRIC, self.root, [log]), epochs)
         return log.news
 
-    def _work_off(self, conductor: Conductor, epochs: int) -> None:
-        while (work := conductor.next()) is not None:
-            conductor.began(work.key)
+    def _work_off(self, scheduler: Scheduler, epochs: int) -> None:
+        while (work := scheduler.next()) is not None:
+            scheduler.began(work.key)
             records = run_job(work, self.root, self.frames)
             if any(
-                conductor.report(work.key, record) for record in itertools.islice(records, epochs)
+                scheduler.report(work.key, record) for record in itertools.islice(records, epochs)
             ):
                 continue
             outcome = load_outcome(work.folder(self.root))
             if outcome is None:
                 return
-            conductor.end(work.key, outcome.result)
+            scheduler.end(work.key, outcome.result)
 
 
 def outcome_of(study: Study) -> Outcome:

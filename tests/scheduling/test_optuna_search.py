@@ -6,12 +6,10 @@ import pytest
 
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
-from study.scheduling.asha import Asha
 from study.scheduling.journal import Journal
 from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space, load_space
-from study.space.settings import EarlyStopping
 from study.space.trial import Trial
 
 METRIC = "val_force_rmse"
@@ -180,42 +178,13 @@ def test_optuna_learns_how_trials_ended(space: Space, journal: Journal) -> None:
         journal.ended(planned.work, result)
         source.ended(number, result, [0.5])
     expected = [(state, {1: 0.5}) for _, state in ends.values()]
-    told = [(t.state.name, t.intermediate_values) for t in source.study.trials]
+    told = [(t.state.name, t.intermediate_values) for t in source.study.study.trials]
     assert told == expected
     restarted = proposals(space, journal)
     for _ in ends:
         restarted.next()
-    known = [(t.state.name, t.intermediate_values) for t in restarted.study.trials]
+    known = [(t.state.name, t.intermediate_values) for t in restarted.known_study().study.trials]
     assert known == expected
-    assert [t.params for t in restarted.study.trials] == [t.params for t in source.study.trials]
-
-
-def asha(epochs: int = 9) -> Asha:
-    return Asha(EarlyStopping(grace_epochs=1, reduction_factor=3), epochs)
-
-
-def test_asha_stops_who_is_not_among_the_best_third_at_a_rung() -> None:
-    stopper = asha()
-    for number, value in enumerate((0.1, 0.2, 0.3)):
-        stopper.hopeless(number, 1, value)
-    assert stopper.hopeless(3, 1, 0.4)
-    assert not stopper.hopeless(4, 1, 0.05)
-
-
-def test_between_rungs_nobody_is_stopped() -> None:
-    stopper = asha()
-    for number in range(3):
-        stopper.hopeless(number, 1, 0.1)
-        stopper.hopeless(number, 3, 0.1)
-    assert not stopper.hopeless(0, 2, 9.0)
-
-
-def test_asha_decides_once_per_rung_and_never_at_the_last_epoch() -> None:
-    stopper = asha()
-    assert not stopper.hopeless(0, 1, 0.4)
-    for number, value in enumerate((0.1, 0.2, 0.3), start=1):
-        stopper.remember(number, [value])
-    assert not stopper.hopeless(0, 1, 0.4)
-    for number in range(1, 4):
-        stopper.remember(number, [0.1] * 9)
-    assert not stopper.hopeless(0, 9, 0.4)
+    assert [t.params for t in restarted.known_study().study.trials] == [
+        t.params for t in source.study.study.trials
+    ]

@@ -13,7 +13,7 @@ from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Later, Planned
-from study.scheduling.scheduler import RETRIES, Conductor
+from study.scheduling.scheduler import RETRIES, Scheduler
 from study.space.trial import Trial
 
 METRIC = "val_force_rmse"
@@ -61,7 +61,7 @@ class Log:
 
 
 class Never:
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number, epoch, value
         return False
 
@@ -72,52 +72,52 @@ class From(Never):
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number, value
         return epoch >= self.epoch
 
 
-def conduct(tmp_path: Path, trials: Iterable[Job], log: Log, **options: Any) -> Conductor:
+def conduct(tmp_path: Path, trials: Iterable[Job], log: Log, **options: Any) -> Scheduler:
     grid = Grid(list(trials), {}, exempt=options.pop("exempt", True))
-    return Conductor(grid, METRIC, tmp_path, [log], **options)
+    return Scheduler(grid, METRIC, tmp_path, [log], **options)
 
 
-def start(conductor: Conductor) -> Job:
-    work = conductor.next()
+def start(scheduler: Scheduler) -> Job:
+    work = scheduler.next()
     assert work is not None
-    conductor.began(work.key)
+    scheduler.began(work.key)
     return work
 
 
 def test_trials_with_the_same_pretraining_wait_for_it_and_share_it(tmp_path: Path) -> None:
     log, arms = Log(), [trial(0.5, lr=1e-3), trial(0.5, lr=2e-3)]
-    conductor = conduct(tmp_path, arms, log)
-    pretraining = start(conductor)
+    scheduler = conduct(tmp_path, arms, log)
+    pretraining = start(scheduler)
     assert [arm.pretraining and arm.pretraining.key for arm in arms] == 2 * [pretraining.key]
-    assert conductor.next() is None
-    assert not conductor.finished
-    conductor.end(pretraining.key, DONE)
-    assert [start(conductor), start(conductor)] == arms
-    assert not conductor.finished
+    assert scheduler.next() is None
+    assert not scheduler.finished
+    scheduler.end(pretraining.key, DONE)
+    assert [start(scheduler), start(scheduler)] == arms
+    assert not scheduler.finished
     for arm in arms:
-        conductor.end(arm.key, DONE)
-    assert conductor.finished
+        scheduler.end(arm.key, DONE)
+    assert scheduler.finished
 
 
 def test_work_that_needs_no_pretraining_runs_meanwhile(tmp_path: Path) -> None:
     pretrained, scratch = trial(0.5), trial()
-    conductor = conduct(tmp_path, [pretrained, scratch], Log())
-    assert start(conductor).kind == "pretrain"
-    assert start(conductor) == scratch
+    scheduler = conduct(tmp_path, [pretrained, scratch], Log())
+    assert start(scheduler).kind == "pretrain"
+    assert start(scheduler) == scratch
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_a_trial_fails_with_its_pretraining(tmp_path: Path, status: Any) -> None:
     log, work = Log(), trial(0.5)
-    conductor = conduct(tmp_path, [work], log)
-    conductor.end(start(conductor).key, JobResult(status, "loss is nan"))
-    assert conductor.next() is None
-    assert conductor.finished
+    scheduler = conduct(tmp_path, [work], log)
+    scheduler.end(start(scheduler).key, JobResult(status, "loss is nan"))
+    assert scheduler.next() is None
+    assert scheduler.finished
     assert log.of(work.label) == ["started", "failed"]
 
 
@@ -128,9 +128,9 @@ def test_finished_work_is_taken_over_and_not_handed_out(tmp_path: Path) -> None:
         folder = piece.folder(tmp_path)
         weights = write_hashed(folder, "weights", ".safetensors", b"")
         save_outcome(folder, Outcome(DONE, [record(1, 0.2), record(2, 0.1)], weights))
-    conductor = conduct(tmp_path, [work], log)
-    assert not conductor.has_work()
-    assert conductor.finished
+    scheduler = conduct(tmp_path, [work], log)
+    assert not scheduler.has_work()
+    assert scheduler.finished
     assert log.of(work.label) == ["started", "epoch 1", "epoch 2", "completed"]
     # The pretraining too, so that records which were lost elsewhere are complete again.
     assert log.of(work.pretraining.label) == ["started", "epoch 1", "epoch 2", "completed"]
@@ -138,34 +138,34 @@ def test_finished_work_is_taken_over_and_not_handed_out(tmp_path: Path) -> None:
 
 def test_looking_for_work_loses_none(tmp_path: Path) -> None:
     work = trial()
-    conductor = conduct(tmp_path, [work], Log())
-    assert conductor.has_work()
-    assert conductor.has_work()
-    assert start(conductor) == work
+    scheduler = conduct(tmp_path, [work], Log())
+    assert scheduler.has_work()
+    assert scheduler.has_work()
+    assert start(scheduler) == work
 
 
 def test_a_trial_that_early_stopping_gives_up_ends_as_stopped(tmp_path: Path) -> None:
     log, work = Log(), trial()
-    conductor = conduct(tmp_path, [work], log, early_stop=From(2), exempt=False)
-    start(conductor)
-    assert not conductor.report(work.key, record(1, 0.3))
-    assert conductor.report(work.key, record(2, 0.2))
+    scheduler = conduct(tmp_path, [work], log, early_stop=From(2), exempt=False)
+    start(scheduler)
+    assert not scheduler.report(work.key, record(1, 0.3))
+    assert scheduler.report(work.key, record(2, 0.2))
     assert log.of(work.label) == ["started", "epoch 1", "epoch 2", "stopped"]
 
 
 def test_an_exempt_trial_is_never_stopped(tmp_path: Path) -> None:
     work = trial()
-    conductor = conduct(tmp_path, [work], Log(), early_stop=From(1), exempt=True)
-    start(conductor)
-    assert not conductor.report(work.key, record(1, 0.3))
+    scheduler = conduct(tmp_path, [work], Log(), early_stop=From(1), exempt=True)
+    start(scheduler)
+    assert not scheduler.report(work.key, record(1, 0.3))
 
 
 def test_a_trial_stopped_in_an_earlier_run_stays_stopped(tmp_path: Path) -> None:
     log, work = Log(), trial()
-    conductor = conduct(
+    scheduler = conduct(
         tmp_path, [work], log, earlier={work.key: (JobResult("stopped", "early"), 2)}
     )
-    assert not conductor.has_work()
+    assert not scheduler.has_work()
     assert log.of(work.label) == ["started", "stopped"]
 
 
@@ -188,12 +188,12 @@ class Twins:
 
 def test_a_trial_proposed_twice_runs_once_and_both_learn_its_end(tmp_path: Path) -> None:
     twins = Twins(trial())
-    conductor = Conductor(twins, METRIC, tmp_path, [Log()])
-    work = start(conductor)
-    assert conductor.next() is None
-    conductor.report(work.key, record(1, 0.3))
-    conductor.report(work.key, record(1, 0.3))
-    conductor.end(work.key, DONE)
+    scheduler = Scheduler(twins, METRIC, tmp_path, [Log()])
+    work = start(scheduler)
+    assert scheduler.next() is None
+    scheduler.report(work.key, record(1, 0.3))
+    scheduler.report(work.key, record(1, 0.3))
+    scheduler.end(work.key, DONE)
     assert twins.told == [(0, "completed", [0.3]), (1, "completed", [0.3])]
 
 
@@ -252,39 +252,39 @@ def test_work_whose_worker_dies_goes_to_another_up_to_three_times(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log, arm = Log(), trial()
-    conductor = conduct(tmp_path, [arm], log)
+    scheduler = conduct(tmp_path, [arm], log)
     for _ in range(RETRIES + 1):
-        assert start(conductor) == arm
-        conductor.lost(arm.key, "no power")
-    assert conductor.next() is None
-    assert conductor.finished
+        assert start(scheduler) == arm
+        scheduler.worker_died(arm.key, "no power")
+    assert scheduler.next() is None
+    assert scheduler.finished
     assert log.of(arm.label) == ["started"] * (RETRIES + 1) + ["failed"]
-    assert caplog.text.count("died (no power); another goes on") == RETRIES
+    assert caplog.text.count("died (no power); another one resumes") == RETRIES
 
 
 def test_work_whose_worker_dies_before_it_is_up_has_begun_and_ended(tmp_path: Path) -> None:
     """An observer that is not told so knows nothing of what ends."""
     log, arms = Log(), [trial(), trial(seed=1)]
-    conductor = conduct(tmp_path, arms, log)
+    scheduler = conduct(tmp_path, arms, log)
     for _ in arms:
-        assert conductor.next() in arms
-    conductor.end(arms[0].key, JobResult("failed", "out of memory"))
+        assert scheduler.next() in arms
+    scheduler.end(arms[0].key, JobResult("failed", "out of memory"))
     for _ in range(RETRIES + 1):
-        conductor.lost(arms[1].key, "no power")
-        conductor.next()
+        scheduler.worker_died(arms[1].key, "no power")
+        scheduler.next()
     for arm in arms:
         assert log.of(arm.label) == ["started", "failed"]
 
 
 def test_work_that_was_lost_waits_for_a_later_run_once_nothing_may_begin(tmp_path: Path) -> None:
     log, arm = Log(), trial()
-    conductor = conduct(tmp_path, [arm], log)
-    start(conductor)
-    conductor.put_off_all()
-    assert not conductor.idle
-    conductor.lost(arm.key, "no power")
-    assert conductor.idle
-    assert conductor.finished
+    scheduler = conduct(tmp_path, [arm], log)
+    start(scheduler)
+    scheduler.stop_scheduling()
+    assert not scheduler.idle
+    scheduler.worker_died(arm.key, "no power")
+    assert scheduler.idle
+    assert scheduler.finished
     assert log.of(arm.label) == ["started"]
 
 
@@ -295,15 +295,15 @@ def test_work_too_large_for_its_memory_is_not_tried_again_with_as_much(
     arms = [trial(0.5) if pretrained else trial(), trial(seed=1)]
     small, large = {"memory_gb": 16}, {"memory_gb": 32}
     log = Log()
-    conductor = conduct(tmp_path, arms, log, size=small)
-    too_large = start(conductor)
-    assert start(conductor) == arms[1]
+    scheduler = conduct(tmp_path, arms, log, room=small)
+    too_large = start(scheduler)
+    assert start(scheduler) == arms[1]
     failure = JobResult("failed", "out of memory", facts={OUT_OF_MEMORY: True})
-    conductor.end(too_large.key, failure)
-    conductor.end(arms[1].key, JobResult("failed", "a bug"))
+    scheduler.end(too_large.key, failure)
+    scheduler.end(arms[1].key, JobResult("failed", "a bug"))
     assert log.of(arms[0].label)[-1] == "failed"
 
     again = Log()
-    assert start(conduct(tmp_path, arms, again, size=small)) == arms[1]
+    assert start(conduct(tmp_path, arms, again, room=small)) == arms[1]
     assert again.of(arms[0].label) == ["started", "failed"]
-    assert start(conduct(tmp_path, arms, Log(), size=large)) == too_large
+    assert start(conduct(tmp_path, arms, Log(), room=large)) == too_large

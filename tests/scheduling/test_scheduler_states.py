@@ -1,4 +1,4 @@
-"""Conductor, journal, MLflow and tables under any order of what happens to a study."""
+"""Scheduler, journal, MLflow and tables under any order of what happens to a study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
-from study.scheduling.scheduler import RETRIES, Conductor
+from study.scheduling.scheduler import RETRIES, Scheduler
 from study.space.trial import Trial
 from study.training.checkpoint import Checkpoint, newest_state, save_checkpoint
 from tests.faults.disk import FaultyDisk
@@ -74,7 +74,7 @@ def record(work: Job, epoch: int) -> EpochRecord:
 class Strict:
     """Stops two arms of three at their second epoch."""
 
-    def hopeless(self, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number
         return epoch == 2 and value > 1.0
 
@@ -112,7 +112,7 @@ class Studies(RuleBasedStateMachine):
         with patch("mlflow.MlflowClient", self.server.client):
             self.tracker.open()
         observers = [self.journal, self.tracker]
-        self.conductor = Conductor(
+        self.scheduler = Scheduler(
             grid, METRIC, self.root, observers, Strict(), self.journal.stopped()
         )
         self.working: dict[str, tuple[Job, int]] = {}
@@ -120,14 +120,14 @@ class Studies(RuleBasedStateMachine):
 
     @rule()
     def start(self) -> None:
-        work = self.conductor.next()
+        work = self.scheduler.next()
         if work is None:
             return
         assert work.key not in self.working, "handed out twice"
         assert self.ends.get(work.key, "failed") == "failed", "done already"
         if work.pretraining is not None:
             assert self.ends[work.pretraining.key] == "completed"
-        self.conductor.began(work.key)
+        self.scheduler.began(work.key)
         self.working[work.key] = work, 0
 
     @precondition(lambda self: self.working)
@@ -144,7 +144,7 @@ class Studies(RuleBasedStateMachine):
         if len((newest_state(folder) or {"history": []})["history"]) < epoch:
             history = [record(work, number).metrics for number in range(1, epoch + 1)]
             save_checkpoint(folder, Checkpoint(epoch, {"w": torch.ones(1)}, {"history": history}))
-        stop = self.conductor.report(work.key, record(work, epoch))
+        stop = self.scheduler.report(work.key, record(work, epoch))
         self.told[work.key] = max(self.told.get(work.key, 0), epoch)
         hopeless = work.kind == "trial" and epoch == 2 and value(work.key, epoch) > 1.0
         assert stop == hopeless
@@ -169,7 +169,7 @@ class Studies(RuleBasedStateMachine):
         save_outcome(folder, Outcome(result, history, weights))
         self.ends[work.key] = status
         if heard:
-            self.conductor.end(work.key, result)
+            self.scheduler.end(work.key, result)
             del self.working[work.key]
         else:
             self.told[work.key] = max(self.told.get(work.key, 0), epoch)
@@ -180,7 +180,7 @@ class Studies(RuleBasedStateMachine):
     def fail(self, data: st.DataObject) -> None:
         work, _ = self.working.pop(data.draw(st.sampled_from(sorted(self.working))))
         self.ends[work.key] = "failed"
-        self.conductor.end(work.key, JobResult("failed", REASON))
+        self.scheduler.end(work.key, JobResult("failed", REASON))
 
     @precondition(lambda self: self.working)
     @rule(data=st.data())
@@ -192,10 +192,10 @@ class Studies(RuleBasedStateMachine):
     @rule(gives_up=st.booleans())
     def lose_early(self, *, gives_up: bool) -> None:
         """A worker dies before it is up; for lack of memory nobody tries again."""
-        work = self.conductor.next()
+        work = self.scheduler.next()
         if work is not None and gives_up:
             self.ends[work.key] = "failed"
-            self.conductor.end(work.key, JobResult("failed", REASON))
+            self.scheduler.end(work.key, JobResult("failed", REASON))
         elif work is not None:
             self.lose_worker_of(work)
 
@@ -204,16 +204,16 @@ class Studies(RuleBasedStateMachine):
         self.losses[work.key] = losses
         if losses > RETRIES:
             self.ends[work.key] = "failed"
-        self.conductor.lost(work.key, REASON)
+        self.scheduler.worker_died(work.key, REASON)
 
     @rule()
     def interrupt(self) -> None:
         """All work under way ends with its checkpoints, and nothing new begins until later."""
-        self.conductor.put_off_all()
+        self.scheduler.stop_scheduling()
         for key in self.working:
-            self.conductor.paused(key)
-        assert self.conductor.finished
-        assert self.conductor.next() is None
+            self.scheduler.paused(key)
+        assert self.scheduler.finished
+        assert self.scheduler.next() is None
         self.tracker.close("KILLED")
         assert "RUNNING" not in {run.info.status for run in self.server.runs.values()}
         self.open()
@@ -290,17 +290,17 @@ class Studies(RuleBasedStateMachine):
     def finish_everything(self) -> None:
         """Run again until nothing is left to do; then each trial has ended, and only once."""
         self.open()
-        while (work := self.conductor.next()) is not None:
-            self.conductor.began(work.key)
+        while (work := self.scheduler.next()) is not None:
+            self.scheduler.began(work.key)
             for epoch in range(1, EPOCHS + 1):
                 self.told[work.key] = max(self.told.get(work.key, 0), epoch)
-                if self.conductor.report(work.key, record(work, epoch)):
+                if self.scheduler.report(work.key, record(work, epoch)):
                     self.ends[work.key] = "stopped"
                     break
             else:
                 self.ends[work.key] = "completed"
-                self.conductor.end(work.key, JobResult("completed"))
-        assert self.conductor.finished
+                self.scheduler.end(work.key, JobResult("completed"))
+        assert self.scheduler.finished
         entries = self.journal.entries()
         planned = {work.key for work in PLAN[: self.seeds * len(ARMS)]}
         assert {entry.planned.work.key for entry in entries.values()} == planned

@@ -17,7 +17,7 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.scheduling.budget import Budget
 from study.scheduling.grid import Grid
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial
 
 Build = Callable[..., Job]
@@ -179,18 +179,18 @@ def test_those_that_share_epochs_run_one_after_the_other_and_cost_them_once(
         for epochs in (2, 4, 3)
     ]
     budget = Budget(share=1, limit=1e9)
-    conductor = Conductor(Grid(trials, {}, exempt=True), "val_force_rmse", tmp_path, [budget])
+    scheduler = Scheduler(Grid(trials, {}, exempt=True), "val_force_rmse", tmp_path, [budget])
     begun = []
-    while (work := conductor.next()) is not None:
+    while (work := scheduler.next()) is not None:
         if work.kind == "pretrain":
-            while (other := conductor.next()) is not None:
+            while (other := scheduler.next()) is not None:
                 assert other.kind == "trial"
-                conductor.end(other.key, JobResult("completed"))
+                scheduler.end(other.key, JobResult("completed"))
             begun.append(work.training.epochs)
             for epoch in range(1, begun[-1] + 1):
                 metrics = {"seconds": 10.0 * epoch, "val_loss": 1.0}
-                conductor.report(work.key, EpochRecord("pretrain", epoch, metrics))
-        conductor.end(work.key, JobResult("completed"))
+                scheduler.report(work.key, EpochRecord("pretrain", epoch, metrics))
+        scheduler.end(work.key, JobResult("completed"))
     assert begun == [2, 3, 4]
-    assert conductor.finished
+    assert scheduler.finished
     assert budget.total == 40
