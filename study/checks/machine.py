@@ -154,9 +154,9 @@ def _open_files(_environment: Environment) -> Finding:
 
 
 def _temporary(_environment: Environment) -> Finding:
-    from study.scheduling.ray_places import places
+    from study.core.paths import socket_dirs
 
-    folder, short = tempfile.gettempdir(), places()
+    folder, short = tempfile.gettempdir(), socket_dirs()
     if not short:
         return Finding("failed", f"{folder} is too long for Ray's sockets", "export TMPDIR=/tmp")
     free = shutil.disk_usage(short[0]).free / GIB

@@ -1,16 +1,26 @@
-"""Paths and small files that a user names."""
+"""Paths and small files that a user names, and folders for sockets."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import sys
+import tempfile
 from pathlib import Path
 
 from study.core.errors import UserError, os_error_message
 
 LARGEST_TEXT = 10 * 2**20
 """Bytes of a space or of a user's code; whatever is larger was named by mistake."""
+
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+"""Bytes of a Unix socket's path."""
+
+SOCKET = "/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store"
+"""What Ray adds to the path of its folder."""
+
+PREFIX = "study-ray-"
 
 
 def real_path(path: Path) -> Path:
@@ -59,3 +69,14 @@ def read_small_file(path: Path, what: str) -> bytes:
         raise UserError(f"{os_error_message(problem)}; name {what}") from None
     except ValueError as problem:
         raise UserError(f"{path}: is no path of a file ({problem}); name {what}") from None
+
+
+def socket_dirs() -> list[Path]:
+    """Folders in which Ray's own may lie: as short as its sockets need, and writable."""
+    candidates = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"])
+    return [
+        Path(place)
+        for place in candidates
+        if len(os.fsencode(f"{place}/{PREFIX}12345678{SOCKET}")) <= LONGEST_SOCKET
+        and os.access(place, os.W_OK)
+    ]

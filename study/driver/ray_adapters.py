@@ -1,14 +1,15 @@
-"""Ray Tune's interfaces, behind which the conductor decides."""
+"""Ray Tune's interfaces, behind which the scheduler decides."""
 
 from __future__ import annotations
 
-from study.scheduling import ray_env  # noqa: F401
+from study.driver import ray_env  # noqa: F401
 
 # isort: split
 import json
 import logging
 import re
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,74 +23,107 @@ from study.core.records import EpochRecord, JobResult
 from study.core.signals import ShutdownRequest
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
-
 CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
+ERROR, RUNNING, TERMINATED = "ERROR", "RUNNING", "TERMINATED"
+"""States of Tune's trials."""
 
 
 class _Unsaved:
     """Tune pickles its set-up for a resume of its own; the journal serves for that here."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing to pickle."""
+        """Leave nothing to pickle."""
         return {}
 
 
 class Workers(_Unsaved, tune.Callback):
-    """Tells the conductor which work has got a worker, or has lost it."""
+    """Reports to the scheduler which work has got a worker, or has lost it.
+
+    Args:
+        scheduler: what to report to.
+        root: folder of all work.
+        scratch: folder of the workers' diagnoses.
+        stop: whether a signal has come.
+    """
 
     def __init__(
-        self, conductor: Conductor, root: Path, scratch: Path, ending: ShutdownRequest
+        self, scheduler: Scheduler, root: Path, scratch: Path, stop: ShutdownRequest
     ) -> None:
-        self.conductor, self.root, self.scratch = conductor, root, scratch
-        self.ending = ending
+        self.scheduler, self.root, self.scratch, self.stop = scheduler, root, scratch, stop
+        self.open: list[Any] = []
+        """Tune's trials that had not ended after the last step."""
+        self.seen = 0
+        self.reported: set[str] = set()
+        """Ids of trials whose error was reported during this step."""
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """The trial's worker is up."""
         del iteration, trials
-        self.conductor.began(trial.config["key"])
+        self.scheduler.began(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """Its worker died."""
         del iteration, trials
+        self.reported.add(trial.trial_id)
         work = Job.from_json(trial.config["work"])
-        hung = _content(self.scratch / f"{work.key}.txt")
+        diagnosis = _content(self.scratch / f"{work.key}.txt")
         why = _content(Path(trial.error_file)) if trial.error_file else ""
-        if hung:
+        if diagnosis:
             log = work.folder(self.root) / LOG
             with suppress(OSError):
-                write_bytes(log, hung.encode())
-            reason = f"it hung: no step was done in the time of --patience; {log} shows where"
-            self.conductor.end(work.key, JobResult("failed", reason))
+                write_bytes(log, diagnosis.encode())
+            reason = f"it hung: no step was completed within --patience; {log} shows where"
+            self.scheduler.end(work.key, JobResult("failed", reason))
         elif "OutOfMemoryError" in why or "low on memory" in why:
-            reason = f"out of memory: Ray ended its process{_shortage(why)}"
-            self.conductor.end(work.key, JobResult("failed", reason, facts={OUT_OF_MEMORY: True}))
+            reason = f"out of memory: Ray killed its process{_shortage(why)}"
+            self.scheduler.end(work.key, JobResult("failed", reason, facts={OUT_OF_MEMORY: True}))
         else:
-            self.conductor.lost(work.key, _cause(why))
+            self.scheduler.worker_died(work.key, _cause(why))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_info: Any) -> None:
         """Tune takes SIGUSR1 for itself, and would end as if everything were done."""
         del iteration, trials
-        signal.signal(signal.SIGUSR1, self.ending.on_signal)
+        signal.signal(signal.SIGUSR1, self.stop.on_signal)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_info: Any) -> None:
         """After a signal nothing is left to wait for once no worker is at work."""
-        del iteration, trials
-        if self.ending.number is not None and self.conductor.idle:
+        del iteration
+        self._hand_on_aborted(trials)
+        if self.stop.number is not None and not self._is_busy():
             raise KeyboardInterrupt
+
+    def _hand_on_aborted(self, trials: Sequence[Any]) -> None:
+        """Give work to another worker that Tune dropped without a word.
+
+        It does so if a process that should be reused does not end its last function in time.
+        """
+        self.open += trials[self.seen :]
+        self.seen = len(trials)
+        for trial in self.open:
+            if trial.status == ERROR and trial.trial_id not in self.reported:
+                self.scheduler.worker_died(trial.config["key"], "it could not be reused")
+        self.open = [trial for trial in self.open if trial.status not in (ERROR, TERMINATED)]
+        self.reported.clear()
+
+    def _is_busy(self) -> bool:
+        """Whether some worker is at work, by the scheduler's books and by Tune's."""
+        running = self.scheduler.running
+        keys = {trial.config["key"] for trial in self.open if trial.status == RUNNING}
+        return any(running[key].began for key in keys if key in running)
 
 
 def _shortage(why: str) -> str:
-    """How much memory the machine had left, as far as Ray tells."""
-    told = re.search(r"was ([\d.]+) ?GB used / ([\d.]+) ?GB limit", why)
-    return f" when {told[1]} of {told[2]} GB of the machine were in use" if told else ""
+    """How much memory the machine had left, as far as Ray says."""
+    match = re.search(r"was ([\d.]+) ?GB used / ([\d.]+) ?GB limit", why)
+    return f" when {match[1]} of {match[2]} GB of the machine were in use" if match else ""
 
 
 def _cause(why: str) -> str:
-    """Of the death of a worker process, in a few words of Ray's many."""
+    """Why a worker process died, in a few words of Ray's many."""
     if "Worker unexpectedly exits" in why:
         return "killed, crashed, or short of memory"
     lines = [line.strip() for line in why.splitlines() if line.strip()]
@@ -103,20 +137,24 @@ def _content(path: Path) -> str:
         return ""
 
 
-class ConductorSearcher(_Unsaved, Searcher):
-    """Asks the conductor what to run next."""
+class SchedulerSearcher(_Unsaved, Searcher):
+    """Asks the scheduler what to run next.
 
-    def __init__(self, conductor: Conductor) -> None:
+    Args:
+        scheduler: what to ask.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
         super().__init__(metric="epoch", mode="max")
-        self.conductor = conductor
+        self.scheduler = scheduler
 
     def suggest(self, trial_id: str) -> Any:
-        """The next work as a Tune configuration."""
+        """Return the next work as a Tune configuration."""
         del trial_id
-        work = self.conductor.next()
+        work = self.scheduler.next()
         if work is not None:
             return {"key": work.key, "work": work.to_json()}
-        return Searcher.FINISHED if self.conductor.finished else None
+        return Searcher.FINISHED if self.scheduler.finished else None
 
     def on_trial_complete(
         self,
@@ -124,35 +162,39 @@ class ConductorSearcher(_Unsaved, Searcher):
         result: dict[str, Any] | None = None,
         error: bool = False,  # noqa: FBT001, FBT002 - Ray's interface
     ) -> None:
-        """The scheduler has told the conductor."""
+        """Do nothing: `ReportHandler` and `Workers` have informed the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the truth."""
+        """Do nothing: the journal is the truth."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the truth."""
+        """Do nothing: the journal is the truth."""
 
 
-class ConductorScheduler(_Unsaved, FIFOScheduler):
-    """Takes reports to the conductor and stops what it gives up."""
+class ReportHandler(_Unsaved, FIFOScheduler):
+    """Passes reports of workers to the scheduler, and stops what it stops.
 
-    def __init__(self, conductor: Conductor) -> None:
+    Args:
+        scheduler: what decides.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
         super().__init__()
-        self.conductor = conductor
+        self.scheduler = scheduler
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """An epoch, or the end; Tune repeats the last report when a trial ends."""
+        """Handle an epoch, or the end; Tune repeats the last report when a trial ends."""
         del tune_controller
         key = trial.config["key"]
-        if key not in self.conductor.running:
+        if key not in self.scheduler.running:
             return CONTINUE
-        for line in result.get("told", []):
+        for line in result.get("warnings", []):
             logger.warning(line)
         if "paused" in result:
-            self.conductor.paused(key)
+            self.scheduler.paused(key)
             return CONTINUE
         if "result" in result:
-            self.conductor.end(key, JobResult(**json.loads(result["result"])))
+            self.scheduler.end(key, JobResult(**json.loads(result["result"])))
             return CONTINUE
-        stop = self.conductor.report(key, EpochRecord(**json.loads(result["record"])))
+        stop = self.scheduler.report(key, EpochRecord(**json.loads(result["record"])))
         return STOP if stop else CONTINUE

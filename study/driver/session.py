@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
 
 from rich.console import Console
 
-from study.console import run_options
-from study.console.json_lines import JsonLines, say
-from study.console.progress_table import Display
+from study.console.json_lines import JsonLines, print_json_event
+from study.console.progress_table import ProgressTable
+from study.console.run_options import RunOptions
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus, hardware
 from study.core.signals import ShutdownRequest
-from study.driver import ray_cluster
-from study.driver.search_factory import build_audit, build_search
+from study.driver import ray_cluster, ray_env
 from study.pipeline.job import Job
 from study.planning.arms import names_of
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
-from study.scheduling import ray_env
+from study.scheduling.asha import Asha
 from study.scheduling.budget import Budget
-from study.scheduling.early_stopping_audit import Audit
+from study.scheduling.early_stopping_audit import Audit, audit_of
+from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
+from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
+from study.space.trial import Trial
 from study.tracking.tracker import Tracker
 
 
@@ -39,34 +40,28 @@ class Session:
     Args:
         plan: of the study.
         console: where to show what happens.
-        chosen: the command line.
-        limit: budget, GPU or core seconds.
-        ending: what a signal asks of workers.
+        options: the command line.
+        stop: what a signal does.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        console: Console,
-        chosen: argparse.Namespace,
-        limit: float | None,
-        ending: ShutdownRequest,
+        self, plan: Plan, console: Console, options: RunOptions, stop: ShutdownRequest
     ) -> None:
-        self.plan, self.console, self.chosen, self.ending = plan, console, chosen, ending
-        self.settings, self.resources = plan.space.settings, plan.space.settings.resources
+        self.plan, self.console, self.options, self.stop = plan, console, options, stop
+        self.resources = plan.space.settings.resources
         on_gpus = gpus() and self.resources.gpus
         share = self.resources.gpus if on_gpus else self.resources.cpus
-        self.budget = Budget(share, math.inf if limit is None else limit)
+        self.budget = Budget(share, math.inf if options.budget is None else options.budget)
         self.connected, self.failed = False, False
-        if chosen.address:
+        if options.address:
             ray_env.use_cluster()
         else:
             ray_env.use_private_cluster()
-        self.whole = True
-        """Nothing was put off for lack of budget."""
+        self.complete = True
+        """Nothing was left to a later run for lack of budget."""
 
     def __enter__(self) -> Self:
-        """Nothing starts yet."""
+        """Start nothing yet."""
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -77,69 +72,88 @@ class Session:
     @cached_property
     def slots(self) -> int:
         """Trials at once."""
-        address = self.chosen.address
+        address = self.options.address
         if not address:
             return self.plan.slots
         self.connected = True
         return ray_cluster.connect(self.resources, address=address)
 
-    def do_plan(self, data: DataSets, journal: Journal, tracker: Tracker) -> None:
+    def run_plan(self, data: DataSets, journal: Journal, tracker: Tracker) -> None:
         """Run all trials of the plan."""
-        found, early_stop = build_search(self.plan, journal, data.work, self.slots)
+        proposals = build_proposals(self.plan, journal, data.work, self.slots)
+        early_stop = build_early_stop(self.plan, journal)
         planned = [data.work(trial) for trial in self.plan.grid]
-        display = self._display(self.plan.seconds, self.plan.trials, planned)
-        self._work_off(data, found, tracker, display, journal, early_stop)
+        view = self._view(self.plan.seconds, self.plan.trials, planned)
+        observers: list[Observer] = [journal, tracker, self.budget, view]
+        scheduler = Scheduler(
+            proposals,
+            self.plan.space.settings.metric,
+            self.plan.root,
+            observers,
+            early_stop,
+            journal.stopped(),
+            self.budget,
+            self._room(),
+        )
+        self._run(scheduler, data, tracker, view)
 
     def audit(self, journal: Journal) -> Audit:
-        """Which of the stopped trials to finish."""
-        return build_audit(self.plan, journal)
+        """Draw the stopped trials that will be finished."""
+        settings = self.plan.space.settings
+        return audit_of(self.plan.name, settings, journal.entries(), self.plan.audit)
 
-    def do_audit(self, audit: Audit, data: DataSets, tracker: Tracker) -> None:
+    def run_audit(self, audit: Audit, data: DataSets, tracker: Tracker) -> None:
         """Finish stopped trials; in the journal they stay stopped."""
         numbers = [planned.number for planned in audit.sample]
-        self.console.print(f"\naudit of early stopping: {len(numbers)} of {audit.stopped} stopped")
-        if self.chosen.json:
-            say("audit", stopped=audit.stopped, numbers=numbers)
-        works = [planned.work for planned in audit.sample]
-        display = self._display(self._seconds(works), len(numbers), works)
-        self._work_off(data, audit, tracker, display)
-        self.console.print(audit.found)
+        self.console.print(
+            f"\nearly-stopping audit: finishing {len(numbers)} of {audit.stopped} stopped trials"
+        )
+        if self.options.json:
+            print_json_event("audit", stopped=audit.stopped, numbers=numbers)
+        jobs = [planned.work for planned in audit.sample]
+        view = self._view(expected_seconds(self.plan, jobs), len(numbers), jobs)
+        scheduler = Scheduler(
+            audit,
+            self.plan.space.settings.metric,
+            self.plan.root,
+            [tracker, self.budget, view],
+            allowance=self.budget,
+            room=self._room(),
+        )
+        self._run(scheduler, data, tracker, view)
+        self.console.print(audit.summary)
         self.failed = audit.failed
 
-    def _work_off(
+    def _run(
         self,
+        scheduler: Scheduler,
         data: DataSets,
-        proposals: Proposals,
         tracker: Tracker,
-        display: Display | JsonLines,
-        journal: Journal | None = None,
-        early_stop: EarlyStop | None = None,
+        view: ProgressTable | JsonLines,
     ) -> None:
-        metric, root = self.settings.metric, self.plan.root
-        records: list[Observer] = [tracker, self.budget, display]
-        observers = [journal, *records] if journal else records
-        earlier, size = journal.stopped() if journal else None, self._size()
-        conductor = Conductor(
-            proposals, metric, root, observers, early_stop, earlier, self.budget, size
-        )
-        if conductor.has_work():
+        if scheduler.has_work():
             tracker.connect()
             tracker.wait()
             self._connect()
             from study.driver import ray_runner  # Ray takes long to import.
 
-            scratch, quiet = self.plan.folder.path / "ray", self.chosen.quiet
-            with display if isinstance(display, Display) and not quiet else nullcontext():
-                patience = run_options.patience(self.chosen)
+            quiet = self.options.quiet
+            with view if isinstance(view, ProgressTable) and not quiet else nullcontext():
                 ray_runner.run(
-                    conductor, self.resources, root, data.folders, scratch, self.ending, patience
+                    scheduler,
+                    self.resources,
+                    self.plan.root,
+                    data.folders,
+                    self.plan.folder.path / "ray",
+                    self.stop,
+                    self.options.patience,
                 )
-        self.whole = self.whole and not conductor.put_off
+        self.complete = self.complete and not scheduler.stopping
 
-    def _size(self) -> dict[str, Any]:
-        """Of the room that a trial has."""
-        room = {name: hardware()[name] for name in ("memory_gb", "gpus")}
-        return {"trials": self.slots, "resources": self.resources.model_dump(), "machine": room}
+    def _room(self) -> dict[str, Any]:
+        """Memory and cores that a trial has."""
+        machine = {name: hardware()[name] for name in ("memory_gb", "gpus")}
+        return {"trials": self.slots, "resources": self.resources.model_dump(), "machine": machine}
 
     def _connect(self) -> None:
         if not self.connected:
@@ -147,36 +161,69 @@ class Session:
             cpus = min(cores(), self.slots * self.resources.cpus)
             ray_cluster.connect(self.resources, cpus=cpus)
 
-    def _display(self, expected: float, trials: int, planned: Sequence[Job]) -> Display | JsonLines:
-        if self.chosen.json:
+    def _view(
+        self, expected: float, trials: int, planned: Sequence[Job]
+    ) -> ProgressTable | JsonLines:
+        if self.options.json:
             return JsonLines()
-        pretrainings = [work.pretraining for work in planned if work.pretraining]
-        return Display(
+        pretrainings = [job.pretraining for job in planned if job.pretraining]
+        return ProgressTable(
             self.console,
-            self.settings.metric,
+            self.plan.space.settings.metric,
             expected,
             self.slots,
             trials,
             self.plan.seconds_of,
             names_of(planned) | names_of(pretrainings),
-            every_epoch=self.chosen.verbose,
+            every_epoch=self.options.verbose,
         )
 
-    def _seconds(self, trials: Iterable[Job]) -> float:
-        """Expected compute of trials and their pretrainings, as if nothing of it was done."""
-        pieces: dict[str, float] = {}
-        stages = (piece for trial in trials for piece in (trial, trial.pretraining) if piece)
-        for piece in (piece for piece in stages if not piece.start):
-            seconds = self.plan.seconds_of(piece.trial, piece.training)
-            pieces[piece.full_schedule.key] = max(pieces.get(piece.full_schedule.key, 0.0), seconds)
-        return sum(pieces.values())
+
+def build_proposals(
+    plan: Plan, journal: Journal, work: Callable[[Trial], Job], slots: int
+) -> Proposals:
+    """Build the plan's source of trials, which knows what the journal knows.
+
+    Args:
+        plan: what to do.
+        journal: what was done.
+        work: makes a job of a trial.
+        slots: trials at once.
+    """
+    settings, entries = plan.space.settings, journal.entries()
+    if settings.search is not None:
+        return OptunaProposals(plan.space, work, slots, entries)
+    jobs = [work(trial) for trial in plan.grid]
+    return Grid(jobs, entries, exempt=settings.early_stopping is None)
+
+
+def build_early_stop(plan: Plan, journal: Journal) -> EarlyStop | None:
+    """Build what stops trials early, which knows what the journal knows; none if nothing does."""
+    settings = plan.space.settings.early_stopping
+    if settings is None:
+        return None
+    asha = Asha(settings, plan.longest_finetuning)
+    for number, entry in journal.entries().items():
+        if not entry.planned.exempt:
+            asha.remember(number, entry.values)
+    return asha
+
+
+def expected_seconds(plan: Plan, trials: Iterable[Job]) -> float:
+    """Estimate the compute of trials and their pretrainings, as if nothing of it was done."""
+    seconds: dict[str, float] = {}
+    jobs = (job for trial in trials for job in (trial, trial.pretraining) if job)
+    for job in (job for job in jobs if not job.start):
+        name, own = job.full_schedule.key, plan.seconds_of(job.trial, job.training)
+        seconds[name] = max(seconds.get(name, 0.0), own)
+    return sum(seconds.values())
 
 
 def require_cluster(address: str) -> None:
-    """Knock at a cluster's port, because Ray would knock for minutes.
+    """Probe the port of a cluster first: Ray retries for minutes.
 
     Raises:
-        UserError: if nobody opens.
+        UserError: if there is no response.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
@@ -185,6 +232,6 @@ def require_cluster(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as problem:
         raise UserError(
-            f"--address {address}: nobody answers ({problem.strerror or problem}); start Ray there "
+            f"--address {address}: no response ({problem.strerror or problem}); start Ray there "
             "with `ray start --head`, or leave the option out to run on this machine"
         ) from None

@@ -16,17 +16,21 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from study.core.errors import UserError
-
-if TYPE_CHECKING:
-    from study.pipeline.job import Job
-    from study.planning.plan import Plan
-    from study.space.settings import Resources
-    from study.space.trial import Trial
-
-# Torch is imported only where it is needed, so that the processes start at once.
+from study.datasets.frames import Frames
+from study.datasets.split_config import Split
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
+from study.pipeline.outcome import require_weights
+from study.planning.plan import Plan
+from study.planning.step_timer import Probe
+from study.space.settings import Resources
+from study.space.trial import Trial
+from study.training import loop
+from study.training.checkpoint import load_tensors
+from study.training.runtime import configure_process
 
 FRAMES, EPOCHS, BATCH = 12, 2, 2
 KILLS = 4
@@ -74,10 +78,6 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
     Raises:
         UserError: if it does not even run without being killed.
     """
-    from study.datasets.frames import Frames
-    from study.pipeline.job import Job
-    from study.planning.step_timer import Probe
-
     trial = _short(plan.typical)
     frames = Probe(plan, device).frames(trial.dataset, FRAMES)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,8 +96,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
 
 
 def _short(trial: Trial) -> Trial:
-    """The same models and tasks on few frames, for few steps."""
-    from study.datasets.split_config import Split
+    """Shorten a trial: its models and tasks on few frames, for few steps."""
 
     def short(stage: Any) -> Any:
         cut = {"epochs": EPOCHS, "batch_size": BATCH, "frames": None}
@@ -150,9 +149,6 @@ def _run(
 
 def _apart(piece: Job, roots: list[Path]) -> float:
     """Largest difference of the weights of two folders; 0 if all bits agree."""
-    from study.pipeline.outcome import require_weights
-    from study.training.checkpoint import load_tensors
-
     here, there = (require_weights(piece, root) for root in roots)
     if here.name == there.name:
         return 0.0
@@ -163,11 +159,6 @@ def _apart(piece: Job, roots: list[Path]) -> float:
 def main() -> None:
     """Do the work of an order, or part of it."""
     order = json.load(sys.stdin)
-    from study.pipeline.execute import run_job
-    from study.pipeline.job import Job
-    from study.training import loop
-    from study.training.runtime import configure_process
-
     configure_process(order["threads"], order["device"], deterministic=order["deterministic"])
     loop.CHECKPOINT_EVERY = 0.0
     left = order["die_at"] or -1

@@ -1,28 +1,25 @@
-"""What a worker of Ray does with a piece of work."""
+"""What a worker process of Ray does with a piece of work."""
 
 from __future__ import annotations
 
-from study.scheduling import ray_env  # noqa: F401
+from study.driver import ray_env  # noqa: F401
 
 # isort: split
-import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from study.core.records import JobResult
-from study.driver.watchdog import Watch
+from study.driver.watchdog import Watchdog
 from study.pipeline.job import Job
 
-REQUEST = "end"
-"""File whose existence asks all workers to end."""
+STOP_FILE = "stop"
+"""File whose existence asks all workers to stop."""
 
 
-def perform(
+def run_work(
     config: dict[str, Any],
     root: str,
     frames: dict[str, str],
@@ -33,52 +30,56 @@ def perform(
     *,
     deterministic: bool,
 ) -> None:
-    """Do one piece of work in a worker process; report every epoch, and what the user is told."""
-    work, told = Job.from_json(config["work"]), _Told()
-    diagnosis = Path(scratch) / f"{work.key}.txt"
-    logging.getLogger("study").addHandler(told)
+    """Do one job in a worker process; report every epoch, with warnings."""
+    job, warnings = Job.from_json(config["work"]), _WarningBuffer()
+    diagnosis = Path(scratch) / f"{job.key}.txt"
+    data = Path(frames[job.data_hash])
+    logging.getLogger("study").addHandler(warnings)
     try:
-        with Watch(Path(scratch) / REQUEST, diagnosis, patience) as watch:
-            if not watch.asked:
-                from study.training.runtime import configure_process  # Torch takes long to import.
-
-                configure_process(threads, device, deterministic=deterministic)
-            for kind, news in _news(work, root, frames, device, watch):
-                tune.report({kind: news, "told": told.take()})
+        with Watchdog(Path(scratch) / STOP_FILE, diagnosis, patience) as watchdog:
+            reports = _reports(
+                job, Path(root), data, device, watchdog, threads, deterministic=deterministic
+            )
+            for kind, content in reports:
+                tune.report({kind: content, "warnings": warnings.take()})
     finally:
-        logging.getLogger("study").removeHandler(told)
+        logging.getLogger("study").removeHandler(warnings)
 
 
-def _news(
-    work: Job, root: str, frames: dict[str, str], device: str, watch: Watch
+def _reports(
+    job: Job,
+    root: Path,
+    frames: Path,
+    device: str,
+    watchdog: Watchdog,
+    threads: int,
+    *,
+    deterministic: bool,
 ) -> Iterator[tuple[str, str]]:
-    """What a worker reports, and its kind."""
-    if watch.asked:
+    """Do the job, unless work has been asked to stop meanwhile."""
+    if watchdog.stop_requested:
         yield "paused", ""
         return
-    from study.pipeline.execute import run_job_safely
-    from study.training.loop import PausedError
+    # Torch takes long to import.
+    from study.pipeline.job_reports import run_and_report
 
-    try:
-        for news in run_job_safely(work, Path(root), Path(frames[work.data_hash]), device, watch):
-            kind = "result" if isinstance(news, JobResult) else "record"
-            yield kind, json.dumps(asdict(news))
-    except PausedError:
-        yield "paused", ""
+    yield from run_and_report(
+        job, root, frames, device, watchdog, threads, deterministic=deterministic
+    )
 
 
-class _Told(logging.Handler):
-    """Keeps what a worker tells the user, who does not see its output."""
+class _WarningBuffer(logging.Handler):
+    """Keeps a worker's warnings for the next report: the user does not see its output."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line more."""
+        """Keep a line."""
         self.lines.append(record.getMessage())
 
     def take(self) -> list[str]:
-        """The lines since the last call."""
-        taken, self.lines = self.lines, []
-        return taken
+        """Return the lines since the last call."""
+        lines, self.lines = self.lines, []
+        return lines

@@ -22,7 +22,7 @@ from study.core.hashing import code_version
 from study.core.paths import real_path
 from study.pipeline.outcome import load_outcome, require_weights
 from study.pipeline.setup import set_up
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.training.checkpoint import load_tensors
 
@@ -141,7 +141,7 @@ def predict_study(place: Path, device: str = "cpu") -> list[Path]:
             its models are no longer those that were tested.
     """
     folder = real_path(place)
-    study = StudyFolder(folder.parent.parent, folder.name)
+    study = StudyDir(folder.parent.parent, folder.name)
     if not study.journal.exists():
         raise UserError(f"{place}: no study here; name a study's folder, such as runs/studies/NAME")
     entries = Journal(study.journal, "").entries().values()

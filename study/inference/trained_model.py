@@ -17,7 +17,7 @@ from study.core.paths import real_path
 from study.datasets.frames import read_header
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.space import plugin_configs
 
@@ -135,7 +135,7 @@ def _best_of(study: Path) -> TrainedTrial:
     A trial that was stopped early is excluded, though an audit may have finished it.
     """
     root = study.parent.parent
-    metric = StudyFolder(root, study.name).recorded_space().settings.metric
+    metric = StudyDir(root, study.name).recorded_space().settings.metric
     errors: dict[float, Job] = {}
     for entry in Journal(study / "journal.jsonl", "").entries().values():
         job = entry.planned.work

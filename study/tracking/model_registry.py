@@ -15,7 +15,7 @@ from study.core.records import Tag
 from study.datasets.frames import Frames
 from study.inference.predictor import require_potential
 from study.inference.trained_model import TrainedTrial, save_portable
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.tracking.mlflow_db import is_local, path_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ NEEDS = (
 """Packages that a model needs besides its own copy of this one."""
 
 
-def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
+def log_model(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
     """Log a model to the run of its trial, unless it has it, and name it in the study's run.
 
     Args:
@@ -72,7 +72,7 @@ def log_model(trained: TrainedTrial, study: StudyFolder, name: str | None) -> st
         raise UserError(f"{uri}: rejected the model ({reason})") from None
 
 
-def _log(trained: TrainedTrial, study: StudyFolder, name: str | None) -> str:
+def _log(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
     import mlflow
 
     client, key = mlflow.MlflowClient(), trained.job.key
@@ -103,7 +103,7 @@ def _logged(run: Run) -> str:
     return str(ready[0].model_uri) if ready else ""
 
 
-def _log_anew(trained: TrainedTrial, study: StudyFolder, run_id: str) -> str:
+def _log_anew(trained: TrainedTrial, study: StudyDir, run_id: str) -> str:
     import mlflow.pyfunc
     from mlflow.models import Model
 

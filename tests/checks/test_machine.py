@@ -8,9 +8,8 @@ import pytest
 
 from study.checks import machine
 from study.checks.finding import Environment, Finding
-from study.core import provenance
+from study.core import paths, provenance
 from study.doctor import CHECKS
-from study.scheduling import ray_places
 
 
 def environment(
@@ -60,5 +59,5 @@ def test_a_broken_package_is_named_with_its_reason(
 
 
 def test_a_long_temporary_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_places, "LONGEST_SOCKET", 40)
+    monkeypatch.setattr(paths, "LONGEST_SOCKET", 40)
     assert run_named_check("temporary folder", tmp_path).fix == "export TMPDIR=/tmp"

@@ -13,7 +13,7 @@ import pytest
 from study.checks import storage
 from study.checks.finding import Environment, Finding
 from study.doctor import CHECKS
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from tests.faults.database import half_written
 
 
@@ -95,7 +95,7 @@ def test_little_space_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run_named_check("disk", tmp_path).state == "failed"
 
 
-def test_unfinished_studies_are_found(small_study: StudyFolder) -> None:
+def test_unfinished_studies_are_found(small_study: StudyDir) -> None:
     assert run_named_check("stale studies", small_study.root) == Finding("ok", "none")
 
 

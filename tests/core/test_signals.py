@@ -127,7 +127,7 @@ def test_a_study_ends_in_time_for_slurm(
     for name, value in environment.items():
         moment = str(int(time.time()) + int(value)) if value[0] == "+" else value
         monkeypatch.setenv(name, moment)
-    left = run_options.seconds_left(run_options.parser().parse_args(["--space", "x", *arguments]))
+    left = run_options.parse_options(["--space", "x", *arguments]).seconds_left
     if least is None or most is None:
         assert left is None
     else:

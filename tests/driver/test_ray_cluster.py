@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from study.core import paths
 from study.core.errors import MachineError, UserError
-from study.driver import ray_cluster, ray_supervisor
-from study.driver.ray_cluster import PrivateHead
+from study.core.paths import PREFIX
+from study.driver import private_head, ray_cluster, ray_env, ray_supervisor
+from study.driver.private_head import PrivateHead
 from study.driver.session import require_cluster
-from study.scheduling import ray_env, ray_places
-from study.scheduling.ray_places import PREFIX
 
 START = """
 import os, sys
@@ -45,7 +45,7 @@ ray_cluster.disconnect()
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place for Ray's folders."""
-    monkeypatch.setattr(ray_cluster, "places", lambda: [tmp_path])
+    monkeypatch.setattr(private_head, "socket_dirs", lambda: [tmp_path])
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateHead]:
     """One that tries twice without a pause."""
     del place
-    monkeypatch.setattr(ray_cluster, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(private_head, "PAUSES", (0.0, 0.0))
     made = PrivateHead()
     yield made
     made.stop()
@@ -61,7 +61,7 @@ def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateHead]:
 
 def command(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let a shell script stand for `ray start`."""
-    monkeypatch.setattr(ray_cluster, "_command", lambda *_: ["/bin/sh", "-c", script])
+    monkeypatch.setattr(private_head, "_command", lambda *_: ["/bin/sh", "-c", script])
 
 
 def started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -137,7 +137,7 @@ def named(folder: str) -> list[str]:
 
 
 def test_a_token_that_comes_after_rays_import_is_refused() -> None:
-    late = "import ray\nfrom study import ray_settings\nray_settings.use_private_cluster()\n"
+    late = "import ray\nfrom study.driver import ray_env\nray_env.use_private_cluster()\n"
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", late], env=environment, capture_output=True, text=True, check=False
@@ -228,7 +228,7 @@ def test_processes_of_a_start_that_fails_are_ended(
 def test_a_start_takes_no_longer_than_its_limit(
     head: PrivateHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "LIMIT", 0.3)
+    monkeypatch.setattr(private_head, "LIMIT", 0.3)
     command(monkeypatch, "sleep 600")
     began = time.monotonic()
     with pytest.raises(MachineError):
@@ -252,16 +252,25 @@ def test_folders_of_killed_studies_are_removed_and_no_others(place: Path) -> Non
     for folder in (abandoned, foreign, fresh):
         folder.mkdir()
     (abandoned / "lock").touch()
-    used, lock = ray_cluster._private_folder()
-    left = subprocess.Popen(["/bin/sh", "-c", "sleep 600; exit", f"{abandoned}/socket"])
-    ray_cluster.remove_abandoned()
-    assert left.wait(10) == -signal.SIGKILL
+    used, lock = private_head._private_folder()
+    # It says when the system knows it by this command line, which a fork does not have at once.
+    left = subprocess.Popen(
+        ["/bin/sh", "-c", "echo up; read line", f"{abandoned}/socket"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert left.stdout is not None
+    assert left.stdout.readline() == "up\n"
+    private_head.remove_abandoned()
+    left.communicate(timeout=10)
+    assert left.returncode == -signal.SIGKILL
     assert not abandoned.exists()
     # Another process may have made it just now, and lock it next.
     assert fresh.exists()
     assert used.exists()
     os.close(lock)
-    ray_cluster.remove_abandoned()
+    private_head.remove_abandoned()
     assert not used.exists()
 
 
@@ -271,10 +280,10 @@ def test_a_folder_that_is_too_long_for_sockets_is_not_used(
     long = tmp_path / ("x" * 150)
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
-    assert long not in ray_places.places()
-    monkeypatch.setattr(ray_places, "LONGEST_SOCKET", 10)
+    assert long not in paths.socket_dirs()
+    monkeypatch.setattr(paths, "LONGEST_SOCKET", 10)
     with pytest.raises(MachineError, match="set TMPDIR to one"):
-        ray_cluster._private_folder()
+        private_head._private_folder()
 
 
 def test_a_cluster_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,5 +300,5 @@ def test_a_cluster_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_cluster_that_is_not_there_is_noticed_without_ray() -> None:
-    with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:9: nobody answers"):
+    with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:9: no response"):
         require_cluster("127.0.0.1:9")

@@ -11,9 +11,9 @@ import pytest
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from study.driver import watchdog as watch
+from study.driver import watchdog
 
-watch.SOONEST = 0.0
+watchdog.RESET_EVERY = 0.0
 folder = Path(sys.argv[1])
 
 def stand_still():
@@ -21,7 +21,7 @@ def stand_still():
         time.sleep(60)
     time.sleep(0.5)
 
-with watch.Watch(folder / "end", folder / "diagnosis.txt", 2.0) as alarm:
+with watchdog.Watchdog(folder / "stop", folder / "diagnosis.txt", 2.0) as alarm:
     if sys.argv[2] == "waits":
         time.sleep(2.5)
     time.time = lambda: 1e12

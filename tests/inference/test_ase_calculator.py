@@ -10,7 +10,7 @@ from ase.md.verlet import VelocityVerlet
 
 from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 
 
 def structure(frames: Frames, index: int) -> Atoms:
@@ -24,7 +24,7 @@ def structure(frames: Frames, index: int) -> Atoms:
 
 
 def test_forces_are_the_slope_of_the_energy_in_a_skewed_cell(
-    small_study: StudyFolder, triclinic_water: Frames
+    small_study: StudyDir, triclinic_water: Frames
 ) -> None:
     atoms = structure(triclinic_water, 1)
     atoms.calc = StudyCalculator(small_study.path)
@@ -44,7 +44,7 @@ def _slope(atoms: Atoms, index: int, axis: int, h: float = 1e-4) -> float:
 
 
 def test_a_box_smaller_than_the_cutoff_is_the_same_as_its_supercell(
-    small_study: StudyFolder, water: Frames
+    small_study: StudyDir, water: Frames
 ) -> None:
     cell = np.array([[3.1, 0, 0], [0.9, 3.2, 0], [-0.4, 0.7, 3.3]])
     small = Atoms("OH2", water.positions[:3], cell=cell, pbc=True)
@@ -55,7 +55,7 @@ def test_a_box_smaller_than_the_cutoff_is_the_same_as_its_supercell(
 
 
 def test_atoms_outside_the_cell_are_the_same_as_inside(
-    small_study: StudyFolder, water: Frames
+    small_study: StudyDir, water: Frames
 ) -> None:
     inside = structure(water, 0)
     outside = inside.copy()
@@ -76,7 +76,7 @@ def drift_and_exchange(atoms: Atoms, femtoseconds: float, steps: int) -> tuple[f
     return float(np.ptp(totals)), float(np.ptp(kinetics))
 
 
-def test_dynamics_conserve_energy(small_study: StudyFolder, water: Frames) -> None:
+def test_dynamics_conserve_energy(small_study: StudyDir, water: Frames) -> None:
     atoms = structure(water, 0)
     atoms.calc = StudyCalculator(small_study.path)
     drift, exchanged = drift_and_exchange(atoms, 0.1, 200)

@@ -20,7 +20,7 @@ from study.inference.nve import (
     temperature_of,
     thermalize,
 )
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 
 STIFFNESS, LENGTH, STRETCH = 30.0, 1.2, 0.1
 """eV/Å², Å and Å of a diatomic molecule."""
@@ -102,7 +102,7 @@ def structure(water: Frames, tmp_path: Path) -> Path:
 
 
 def test_half_the_timestep_gives_a_quarter_of_the_fluctuation(
-    small_study: StudyFolder, structure: Path
+    small_study: StudyDir, structure: Path
 ) -> None:
     fluctuations = []
     for timestep in (0.2, 0.1):

@@ -24,7 +24,7 @@ from study.inference.trained_model import resolve_trained_model
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.predict import main
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
@@ -41,7 +41,7 @@ def structure(frames: Frames, index: int) -> Atoms:
     return made
 
 
-def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
+def trials_of(study: StudyDir) -> list[tuple[Job, Outcome]]:
     trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
@@ -56,7 +56,7 @@ def rms(values: Any) -> float:
 
 @pytest.mark.parametrize("number", range(4))
 def test_predictions_have_the_test_errors_that_training_found(
-    small_study: StudyFolder, water: Frames, number: int
+    small_study: StudyDir, water: Frames, number: int
 ) -> None:
     work, outcome = trials_of(small_study)[number]
     potential = TrainedPotential(resolve_trained_model(work.folder(small_study.root)))
@@ -83,7 +83,7 @@ def _slope(atoms: Atoms, index: int, axis: int, h: float = 1e-4) -> float:
     return (energies[1] - energies[0]) / (2 * h)
 
 
-def refusal(small_study: StudyFolder, atoms: Atoms) -> str:
+def refusal(small_study: StudyDir, atoms: Atoms) -> str:
     potential = TrainedPotential(resolve_trained_model(small_study.path))
     with pytest.raises(UserError) as refused:
         list(potential.predict([atoms]))
@@ -91,7 +91,7 @@ def refusal(small_study: StudyFolder, atoms: Atoms) -> str:
 
 
 def test_structures_unlike_the_training_frames_are_refused(
-    small_study: StudyFolder, water: Frames
+    small_study: StudyDir, water: Frames
 ) -> None:
     molecule = Atoms("OH2", water.positions[:3])
     assert "must have a periodic cell" in refusal(small_study, molecule)
@@ -100,7 +100,7 @@ def test_structures_unlike_the_training_frames_are_refused(
     assert "has Na, which no frame had" in refusal(small_study, other)
 
 
-def test_damaged_weights_are_not_used(small_study: StudyFolder, tmp_path: Path) -> None:
+def test_damaged_weights_are_not_used(small_study: StudyDir, tmp_path: Path) -> None:
     trained = resolve_trained_model(small_study.path)
     content = bytearray(trained.weights.read_bytes())
     content[-1] ^= 1

@@ -15,12 +15,12 @@ from study.datasets.frames import Frames
 from study.datasets.splits import split
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.predict import main
 from study.scheduling.journal import Journal
 
 
-def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
+def trials_of(study: StudyDir) -> list[tuple[Job, Outcome]]:
     trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
@@ -34,14 +34,14 @@ def rms(values: Any) -> float:
 
 
 @pytest.fixture
-def copied(small_study: StudyFolder, tmp_path: Path) -> StudyFolder:
+def copied(small_study: StudyDir, tmp_path: Path) -> StudyDir:
     """A study that may be changed."""
     shutil.copytree(small_study.root, tmp_path / "runs")
-    return StudyFolder(tmp_path / "runs", small_study.name)
+    return StudyDir(tmp_path / "runs", small_study.name)
 
 
 def test_a_study_predicts_the_test_frames_of_all_completed_trials(
-    copied: StudyFolder, water: Frames, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, water: Frames, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(copied.path)]) == 0
     captured = capsys.readouterr()
@@ -54,7 +54,7 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
         assert rms(off) == pytest.approx(outcome.result.metrics["test_force_rmse"], rel=1e-6)
 
 
-def change_journal(study: StudyFolder, old: str, new: str) -> None:
+def change_journal(study: StudyDir, old: str, new: str) -> None:
     """As another version of the code would have written it."""
     events = [json.dumps(event) for event in read_json_lines(study.journal)]
     assert any(old in event for event in events)
@@ -64,7 +64,7 @@ def change_journal(study: StudyFolder, old: str, new: str) -> None:
 
 
 def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
-    copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("study.inference.test_predictions.code_version", lambda: "other")
     for folder in (copied.root / "work").glob("pretrain-*"):
@@ -77,7 +77,7 @@ def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
 
 
 def test_models_that_other_code_makes_worse_are_refused(
-    copied: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("study.inference.test_predictions.TOLERANCE", -1.0)
     assert main([str(copied.path)]) == 2
@@ -96,7 +96,7 @@ def test_models_that_other_code_makes_worse_are_refused(
     ],
 )
 def test_a_study_that_cannot_predict_says_why_and_how_to_go_on(
-    copied: StudyFolder, capsys: pytest.CaptureFixture[str], old: str, new: str, rule: str
+    copied: StudyDir, capsys: pytest.CaptureFixture[str], old: str, new: str, rule: str
 ) -> None:
     change_journal(copied, old, new)
     assert main([str(copied.path)]) == 2

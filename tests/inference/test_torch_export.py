@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from study.datasets.frames import Frames
 from study.inference.predictor import TrainedPotential
 from study.inference.trained_model import resolve_trained_model
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.predict import main
 
 
@@ -29,7 +29,7 @@ def structure(frames: Frames, index: int) -> Atoms:
 
 
 def test_an_exported_model_predicts_the_same_without_its_class(
-    small_study: StudyFolder, water: Frames, triclinic_water: Frames, tmp_path: Path
+    small_study: StudyDir, water: Frames, triclinic_water: Frames, tmp_path: Path
 ) -> None:
     given, out = tmp_path / "water.extxyz", tmp_path / "model.pt2"
     ase.io.write(given, structure(water, 0))

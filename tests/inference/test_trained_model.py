@@ -14,12 +14,12 @@ from study.core.records import JobResult
 from study.inference.trained_model import resolve_trained_model
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.predict import main
 from study.scheduling.journal import Journal
 
 
-def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
+def trials_of(study: StudyDir) -> list[tuple[Job, Outcome]]:
     trials = []
     for entry in Journal(study.journal, "val_force_rmse").entries().values():
         outcome = load_outcome(entry.planned.work.folder(study.root))
@@ -28,7 +28,7 @@ def trials_of(study: StudyFolder) -> list[tuple[Job, Outcome]]:
     return trials
 
 
-def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolder) -> None:
+def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyDir) -> None:
     trials = trials_of(small_study)
     errors = [min(r.metrics["val_force_rmse"] for r in end.history) for _, end in trials]
     best, _ = trials[int(np.argmin(errors))]
@@ -36,7 +36,7 @@ def test_a_study_stands_for_its_best_trial_in_validation(small_study: StudyFolde
 
 
 def test_a_path_without_a_model_is_answered_in_a_line(
-    small_study: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = tmp_path / "one.extxyz"
     ase.io.write(given, Atoms("O", cell=[4, 4, 4], pbc=True))
@@ -55,13 +55,13 @@ def test_a_path_without_a_model_is_answered_in_a_line(
 
 
 @pytest.fixture
-def copied(small_study: StudyFolder, tmp_path: Path) -> StudyFolder:
+def copied(small_study: StudyDir, tmp_path: Path) -> StudyDir:
     """A study that may be changed."""
     shutil.copytree(small_study.root, tmp_path / "runs")
-    return StudyFolder(tmp_path / "runs", small_study.name)
+    return StudyDir(tmp_path / "runs", small_study.name)
 
 
-def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: StudyFolder) -> None:
+def test_a_trial_that_was_stopped_early_does_not_stand_for_its_study(copied: StudyDir) -> None:
     best = resolve_trained_model(copied.path).job
     # An audit has finished it, so its folder has an outcome.
     Journal(copied.journal, "val_force_rmse").ended(best, JobResult("stopped"))

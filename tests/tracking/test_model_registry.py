@@ -23,7 +23,7 @@ from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
 from study.pipeline.outcome import load_outcome
 from study.planning.plan import Plan
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
 from study.tracking.tracker import Tracker
@@ -32,11 +32,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 
 @pytest.fixture(scope="module")
-def recorded(small_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+def recorded(small_study: StudyDir, tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
     """The small study with its records in MLflow."""
     root = tmp_path_factory.mktemp("recorded") / "runs"
     shutil.copytree(small_study.root, root)
-    study, uri = StudyFolder(root, small_study.name), f"sqlite:///{root}/mlflow.db"
+    study, uri = StudyDir(root, small_study.name), f"sqlite:///{root}/mlflow.db"
     space = study.recorded_space()
     plan = Plan(space, root, study.name, uri)
     tracker = Tracker(uri, study.name, root, plan.tags(study.write(space, uri, {})))
@@ -55,7 +55,7 @@ def recorded(small_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory)
     return study
 
 
-def page_of(study: StudyFolder) -> tuple[MlflowClient, Run]:
+def page_of(study: StudyDir) -> tuple[MlflowClient, Run]:
     """The study's own run."""
     client = MlflowClient(study.tracking_uri())
     experiment = client.get_experiment_by_name(study.name)
@@ -64,7 +64,7 @@ def page_of(study: StudyFolder) -> tuple[MlflowClient, Run]:
     return client, run
 
 
-def test_the_study_page_has_space_verdict_and_report(recorded: StudyFolder, tmp_path: Path) -> None:
+def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_path: Path) -> None:
     assert export.main([str(recorded.path)]) == 0
     assert report.main([str(recorded.path), "--log"]) == 0
     client, run = page_of(recorded)
@@ -87,7 +87,7 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyFolder, tmp_
         assert f"- {row.claim}: **{row.verdict}**" in note
 
 
-def test_search_gives_one_tidy_row_per_trial(recorded: StudyFolder) -> None:
+def test_search_gives_one_tidy_row_per_trial(recorded: StudyDir) -> None:
     mlflow.set_tracking_uri(recorded.tracking_uri())
     rows = mlflow.search_runs(
         experiment_names=[recorded.name], filter_string=f"tags.`{Tag.KIND}` = 'trial'"
@@ -114,7 +114,7 @@ print(table.to_json(orient="records"))
 
 
 def test_the_registered_model_predicts_what_the_calculator_predicts(
-    recorded: StudyFolder, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recorded: StudyDir, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict.main([str(recorded.path), "--log"]) == 0
     logged = capsys.readouterr().out
@@ -148,7 +148,7 @@ def test_the_registered_model_predicts_what_the_calculator_predicts(
 
 
 def test_a_model_without_records_is_answered_in_a_line(
-    small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict.main([str(small_study.path), "--log"]) == 2
     error = capsys.readouterr().err

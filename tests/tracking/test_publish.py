@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from study.console.study_summary import Conclusion
+from study.console.study_summary import StudySummary
 from study.core.records import JobResult
 from study.pipeline.job import Job
 from study.scheduling.journal import Entry
@@ -105,7 +105,7 @@ def entry(tiny: Any) -> Entry:
     return Entry(Planned(0, work), [0.1], result)
 
 
-def ending(folder: Path, *, whole: bool = True) -> Conclusion:
+def ending(folder: Path, *, whole: bool = True) -> StudySummary:
     """Of a study, `sh ow/studies/s`."""
     study = folder / "sh ow" / "studies" / "s"
     study.mkdir(parents=True)
@@ -113,7 +113,7 @@ def ending(folder: Path, *, whole: bool = True) -> Conclusion:
         folder=SimpleNamespace(path=study), root=study.parent.parent, tracking_uri="http://host"
     )
     tracker: Any = SimpleNamespace(state=lambda: RECORDS, experiment_id="7", whole=whole)
-    return Conclusion(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
+    return StudySummary(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
 
 
 def concluded(
@@ -166,7 +166,7 @@ def test_a_report_that_fails_is_one_line_with_the_command_to_repeat_it(
     instead(monkeypatch, "sys.exit('no space left')")
     monkeypatch.chdir(tmp_path)
     told, event, *lines = concluded(tmp_path, entry, capsys).splitlines()
-    start = "Report or logged model are not complete (no space left); again: "
+    start = "Report or model upload failed (no space left); retry with "
     assert told.startswith(f"{start}python -m analysis.export ")
     assert told.endswith(" && python -m analysis.report 'sh ow/studies/s' --log")
     assert event == '{"event": "report", "page": null, "reason": "no space left"}'

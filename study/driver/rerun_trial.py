@@ -1,0 +1,65 @@
+"""Runs one trial of a study in this process, without Ray and MLflow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from study.core.errors import UserError
+from study.core.paths import real_path
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
+from study.pipeline.outcome import load_outcome
+from study.planning.study_dir import StudyDir
+from study.scheduling.journal import Journal
+from study.training.runtime import configure_process
+
+
+def rerun_trial(place: Path, number: int, device: str) -> int:
+    """Run a trial, or show its result if it is finished.
+
+    Args:
+        place: folder of the study.
+        number: of the trial.
+        device: torch device.
+
+    Returns:
+        0; 1 if it diverged.
+
+    Raises:
+        UserError: if there is no such study or trial.
+    """
+    folder = real_path(place)
+    study = StudyDir(folder.parent.parent, folder.name)
+    resources = study.recorded_space().settings.resources
+    job = _job(study, number)
+    if load_outcome(job.folder(study.root)) is None:
+        frames = study.frames_of(job.data_hash)
+        configure_process(resources.cpus, device, deterministic=resources.deterministic)
+        _run(job, study.root, frames, device)
+    outcome = load_outcome(job.folder(study.root))
+    assert outcome is not None
+    result = outcome.result
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+    sys.stdout.write(f"{job.label}: {result.status}: {result.reason or metrics}\n")
+    return 0 if result.status == "completed" else 1
+
+
+def _run(job: Job, root: Path, frames: Path, device: str) -> None:
+    """Run the trial and, before it, its pretraining."""
+    for part in filter(None, (job.pretraining, job)):
+        sys.stdout.write(f"{part.label}\n  {part.folder(root)}\n")
+        for record in run_job(part, root, frames, device):
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
+            sys.stdout.write(f"  epoch {record.epoch}/{part.epochs}: {values}\n")
+            sys.stdout.flush()
+
+
+def _job(study: StudyDir, number: int) -> Job:
+    entries = Journal(study.journal, "").entries()
+    if number not in entries:
+        raise UserError(
+            f"{study.path}: has no trial {number}, only 0 to {max(entries, default=-1)}; "
+            f"`python -m study.status {study.path} --all` lists them"
+        )
+    return entries[number].planned.work
