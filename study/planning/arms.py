@@ -1,4 +1,4 @@
-"""Trials that differ in their seed alone, and names that tell them apart."""
+"""Trials that differ in their seed alone, and names that distinguish them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from study.pipeline.job import Job
 from study.space.trial import Trial
 
 KIND = ("model.name", "dataset.name", "dataset.path")
-"""What decides which other settings there are."""
+"""Settings that decide which other settings there are."""
 
-TOLD = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
-"""Settings that a label tells anyway."""
+LABEL_KEYS = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
+"""Settings that a label names anyway."""
 
-BESIDE = "finetune.task.auxiliary"
-"""A task that goes on beside finetuning, whose label tells all but its weight."""
+AUXILIARY = "finetune.task.auxiliary"
+"""A pretext task during finetuning, whose label names all but its weight."""
 
-OWN = ("pretrain", "transfer", BESIDE)
+PRETRAINING_KEYS = ("pretrain", "transfer", AUXILIARY)
 """What distinguishes an arm from its baseline."""
 
 
-DEFAULT = ["force_rmse", "energy_rmse"]
+DEFAULT_ERRORS = ["force_rmse", "energy_rmse"]
 """Test errors that are shown of trials that learned energy and forces."""
 
-USUAL = 0.7
-"""A value that more than this share of comparable arms have is not told."""
+MAJORITY = 0.7
+"""A value that more than this share of comparable arms have is not named."""
 
 
 @dataclass
@@ -58,13 +58,13 @@ class Arm:
     @property
     def setting(self) -> str:
         """What an arm and its baseline have in common."""
-        shared = {name: value for name, value in self.settings.items() if not name.startswith(OWN)}
-        return digest(shared)
+        names = (name for name in self.settings if not name.startswith(PRETRAINING_KEYS))
+        return digest({name: self.settings[name] for name in names})
 
     @property
-    def bare(self) -> bool:
+    def from_scratch(self) -> bool:
         """Neither pretrained nor finetuned beside another task."""
-        beside = any(name.startswith(f"{BESIDE}.") for name in self.settings)
+        beside = any(name.startswith(f"{AUXILIARY}.") for name in self.settings)
         return self.settings.get("pretrain", "") is None and not beside
 
     def facts(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Arm:
         """Names of the test errors to show: of force and energy, or of what was learned."""
         metrics = next((result.metrics for result in self.completed.values()), {})
         tested = [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
-        return DEFAULT if not tested or "force_rmse" in tested else tested[:2]
+        return DEFAULT_ERRORS if not tested or "force_rmse" in tested else tested[:2]
 
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""
@@ -116,7 +116,7 @@ def arms(works: Iterable[tuple[Job, JobResult | None]]) -> list[Arm]:
         arm.trials[work.trial.seed] = work.trial
         if result is not None:
             arm.results[work.trial.seed] = result
-    _tell_apart(list(grouped.values()))
+    _disambiguate(list(grouped.values()))
     return list(grouped.values())
 
 
@@ -136,7 +136,7 @@ def _settings(work: Job) -> dict[str, Any]:
     return {name: value for name, value in flatten(work.settings) if name != "seed"}
 
 
-def _tell_apart(found: list[Arm]) -> None:
+def _disambiguate(found: list[Arm]) -> None:
     """Add to the labels what varies between the arms, unless model and task say it.
 
     What follows from the model or the data set alone, such as options that only one of them has,
@@ -144,7 +144,7 @@ def _tell_apart(found: list[Arm]) -> None:
     """
     names = dict.fromkeys(name for arm in found for name in arm.settings)
     for name in names:
-        if name in TOLD or name.startswith(("pretrain.task.", f"{BESIDE}.task.")):
+        if name in LABEL_KEYS or name.startswith(("pretrain.task.", f"{AUXILIARY}.task.")):
             continue
         kinds: dict[tuple[Any, ...], Counter[str]] = {}
         for arm in found:
@@ -155,8 +155,8 @@ def _tell_apart(found: list[Arm]) -> None:
         for arm in found:
             if name in arm.settings:
                 values = kinds[_kind(arm, name)]
-                if values[str(arm.settings[name])] <= USUAL * values.total():
-                    told = name.removeprefix(f"{BESIDE}.")
+                if values[str(arm.settings[name])] <= MAJORITY * values.total():
+                    told = name.removeprefix(f"{AUXILIARY}.")
                     arm.label += f", {told} {_number(arm.settings[name])}"
 
 

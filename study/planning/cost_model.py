@@ -39,7 +39,7 @@ HELD_PER_ATOM = 45
 """Bytes of a data set's graphs, without edges."""
 
 BUILT = 2.5
-"""Of the memory that edges take: what they take while neighbours are searched for."""
+"""Peak memory of a neighbour search, relative to the memory of the edges."""
 
 PER_CHANNEL = {
     "egnn": 145,
@@ -53,7 +53,7 @@ PER_CHANNEL = {
 """Bytes of a step for each edge, layer and feature, at its peak."""
 
 USUAL_PER_CHANNEL = 300
-"""The same of other models."""
+"""Bytes per channel of other models."""
 
 SQUARES = {
     "egnn": 7.3,
@@ -69,7 +69,7 @@ SQUARES = {
 USUAL_SQUARES, BESIDE = 10, 100
 
 MOST_NEIGHBOURS = 1e4
-"""Of an atom, whatever the cutoff, so that a wrong one does not make an estimate infinite."""
+"""Most neighbours of an atom, so that a wrong cutoff does not make an estimate infinite."""
 
 VALIDATION_SHARE = 0.35
 """Cost of a frame in validation relative to training."""
@@ -106,7 +106,7 @@ def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
 
 
 def overhead_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
-    """Of these, what does not depend on the size of a step."""
+    """The part of `stage_seconds` that does not depend on the size of a step."""
     steps = stage.epochs * _frames(trial, stage, sizes) / stage.batch_size
     return _against_egnn(trial) * steps * trial.model.layers * STEP_OVERHEAD
 
@@ -120,17 +120,17 @@ def stage_memory(trial: Trial, stage: Stage, sizes: Sizes) -> float:
 
 
 def built_memory(trial: Trial, sizes: Sizes) -> float:
-    """Of a process that finds the neighbours of a whole data set, bytes."""
+    """Memory of a process that searches the neighbours of a whole data set, bytes."""
     return PACKAGES + BUILT * _edge_bytes(trial, sizes)
 
 
 def held_bytes(trial: Trial, sizes: Sizes) -> float:
-    """Of the graphs of a whole data set."""
+    """Memory of the graphs of a whole data set, bytes."""
     return _edge_bytes(trial, sizes) + sizes.frames * sizes.atoms * HELD_PER_ATOM
 
 
 def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
-    """Of the neighbours that a process holds: none if they are too many."""
+    """Memory of the neighbours that a process holds, bytes: none if they are too many."""
     edges = sizes.frames * _edges(trial, sizes) * EDGE_BYTES
     # A GPU may hold more.
     return edges if edges <= MOST_EDGE_BYTES or gpus() else 0.0
@@ -144,7 +144,7 @@ def weights(trial: Trial) -> float:
 
 
 def bytes_of(sizes: Sizes) -> int:
-    """Of a stored data set: positions and forces in float64, atomic numbers."""
+    """Size of a stored data set: positions and forces in float64, atomic numbers."""
     return int(sizes.frames * sizes.atoms * (2 * 3 * 8 + 1))
 
 
@@ -153,11 +153,11 @@ def _against_egnn(trial: Trial) -> float:
 
 
 def _frames(trial: Trial, stage: Stage, sizes: Sizes) -> float:
-    """Of an epoch, with those of validation by what they cost."""
+    """Frames of an epoch, with those of validation weighted by what they cost."""
     train, validation, _ = sizes.shares(trial.split)
     return min(train, stage.frames or train) + VALIDATION_SHARE * validation
 
 
 def _edges(trial: Trial, sizes: Sizes) -> float:
-    """Of a frame."""
+    """Edges of a frame."""
     return sizes.atoms * min(sizes.neighbours(trial.model.cutoff), MOST_NEIGHBOURS)

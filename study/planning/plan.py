@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.provenance import cores, gpus
 from study.core.records import RESULT, Tag
-from study.datasets.config import DatasetConfig, TIP3PWater
-from study.datasets.frames import verified_header
-from study.datasets.prepare import folder_of, prepare, seconds_to_make, sizes_of
+from study.datasets.config import DatasetConfig
+from study.datasets.prepare import folder_of, seconds_to_make, sizes_of
 from study.planning.cost_model import stage_seconds
 from study.planning.prepared_data import DataSets
 from study.planning.stages import one_per_pretraining, stages
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.space.pretrained import remarks_on_starts
 from study.space.search_space import Space
@@ -47,9 +44,9 @@ class Plan:
     audit: int = 0
 
     @property
-    def folder(self) -> StudyFolder:
+    def folder(self) -> StudyDir:
         """The study's own files."""
-        return StudyFolder(self.root, self.name)
+        return StudyDir(self.root, self.name)
 
     @cached_property
     def grid(self) -> list[Trial]:
@@ -124,7 +121,7 @@ class Plan:
 
     @cached_property
     def left(self) -> list[tuple[Trial, Stage]]:
-        """Of the stages of a grid, those that are not done and that some trial needs."""
+        """Stages of a grid that are not done and that some trial needs."""
         undone = [trial for trial in self.grid if not self.is_done(trial, trial.finetune)]
         return [stage for stage in stages(undone) if not self.is_done(*stage)]
 
@@ -147,79 +144,8 @@ class Plan:
             fitting = min(fitting, int(len(gpus()) / resources.gpus))
         return max(1, min(fitting, self.most_at_once or fitting))
 
-    def check(self, *, on_cluster: bool) -> None:
-        """Refuse what would mix numbers or never run.
-
-        Args:
-            on_cluster: this machine need not have what a trial asks for.
-
-        Raises:
-            UserError: naming what changed, is damaged, does not suit or does not fit.
-        """
-        self.folder.check(self.space)
-        if not on_cluster:
-            self._check_resources()
-        for dataset in self.datasets:
-            frames = folder_of(dataset, self.root)
-            if frames.exists():
-                verified_header(frames)
-        self._check_sizes()
-
-    def read(self) -> None:
-        """Read the data sets that are not simulated, while nothing else is written yet.
-
-        Raises:
-            UserError: if one cannot be read, or is too small for some trial.
-        """
-        for dataset in self.datasets:
-            if not isinstance(dataset, TIP3PWater):
-                prepare(dataset, self.root, cores(), lambda _done, _total: None)
-        self._check_sizes()
-
-    def prepare(self, progress: Callable[[int, int], None]) -> DataSets:
-        """Make or read all data sets.
-
-        Raises:
-            UserError: if one cannot be made, is too small for some trial, or has changed since the
-                study began.
-        """
-        data = DataSets(
-            {each: prepare(each, self.root, cores(), progress) for each in self.datasets}
-        )
-        self._check_sizes()
-        self.folder.check_data(data.hashes)
-        return data
-
-    def _check_resources(self) -> None:
-        asked, here = self.space.settings.resources, {"cpus": cores(), "gpus": len(gpus())}
-        for name, has in here.items():
-            wants = getattr(asked, name)
-            if wants > has and (name == "cpus" or gpus()):
-                raise UserError(
-                    f"{self.space.path}: resources.{name}: must be <= {has}, as this machine has, "
-                    f"but got {wants:g}; ask for less, or run on a cluster with --address"
-                )
-        stages = [stage for trial in self.grid or self.space.samples for stage in trial.stages]
-        on_gpu = asked.gpus > 0 and gpus()
-        if not on_gpu and any(stage.precision == "tf32" for stage in stages):
-            raise UserError(
-                f"{self.space.path}: precision: must be float32 or bf16 without a GPU, but got "
-                "tf32; leave it out, or run on a cluster with --address"
-            )
-
-    def _check_sizes(self) -> None:
-        problems = []
-        for trial in self.grid or self.space.samples:
-            try:
-                trial.check_sizes(*(sizes_of(dataset, self.root) for dataset in trial.datasets))
-            except ValueError as problem:
-                labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
-                problems.append(f"{self.space.path}: trial: {problem} ({labels})")
-        if problems:
-            raise UserError(*dict.fromkeys(problems))
-
     def tags(self, study: str) -> dict[str, str]:
-        """Of the MLflow run of the study with this id."""
+        """Tags of the MLflow run of the study with this id."""
         return {
             Tag.KEY: digest(["study", self.name, study]),
             Tag.PROFILE: self.space.profile,

@@ -75,7 +75,7 @@ class Experience:
 
 
 class RemainingCost:
-    """Of a plan.
+    """Estimates what is left to be paid of a plan.
 
     Args:
         plan: the plan.

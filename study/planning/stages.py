@@ -23,7 +23,7 @@ def one_per_pretraining(trials: list[Trial]) -> list[Trial]:
 
 
 def _longest(pretrained: list[Trial]) -> list[Trial]:
-    """Of those whose pretrainings share their epochs, the one with the most."""
+    """Keep the longest of those pretrainings that share their epochs."""
     longest: dict[str, Trial] = {}
     for trial in sorted(pretrained, key=_pretraining_epochs):
         settings = _pretraining_of(trial)

@@ -22,6 +22,7 @@ from study.datasets.config import DatasetConfig, TIP3PWater
 from study.datasets.frames import Frames
 from study.datasets.prepare import folder_of, sizes_of
 from study.datasets.sizes import Sizes
+from study.datasets.sources.openmm_water import box_edge, build_box
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.potential import Potential
@@ -35,16 +36,16 @@ from study.training.loop import compiles, fit
 from study.training.runtime import configure_performance, configure_process
 
 EPOCHS = 4
-"""Of which the first is not counted: it warms up."""
+"""Epochs of each timing; the first warms up and is not counted."""
 COMPILED = 0.5
-"""Of the time of a step, what it takes at least if it is compiled, as long stages are."""
+"""Shortest time of a compiled step, which long stages have, relative to an eager one."""
 BATCHES = (1, 3)
 """Training batches of the two trainings whose difference is the cost of a step."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of some epochs, in seconds.
+    """Durations of some epochs, in seconds.
 
     Args:
         wall: by the clock on the wall.
@@ -57,7 +58,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one kind of stage: where nobody else computes, and as busy as the machine is now.
+    """Speed of one kind of stage: on an idle machine, and under the current load.
 
     Args:
         step: seconds of a training step, at least and at most.
@@ -144,7 +145,7 @@ class Probe:
         return Speed((least, most), (rest, max(rest, (median(few.wall) - least) / size)))
 
     def _epochs(self, training: Iterable[object]) -> Times:
-        """Of each epoch after the first."""
+        """Time each epoch after the first."""
         moments = [(time.perf_counter(), time.process_time())]
         for _ in training:
             if self.device != "cpu":
@@ -186,8 +187,6 @@ def _of_model(trial: Trial) -> str:
 
 def _packed_water(molecules: int, count: int) -> Frames:
     """Frames of the right size and density, with forces of the usual size."""
-    from study.datasets.sources.openmm_water import box_edge, build_box
-
     _, positions = build_box(molecules)
     rng = np.random.default_rng(0)
     jittered = 10 * positions + rng.normal(scale=0.02, size=(count, 3 * molecules, 3))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,12 +13,12 @@ from study.core.records import FINAL_STATUSES
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
 from study.planning.plan import Plan
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
 
 LINES = 5
-"""Of a log that are shown."""
+"""Lines of a log that are shown."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class StudyState:
         metric: finetuning metric by which trials are ranked.
         command: that runs it, or an empty text if an older version ran it.
         running: its driver is at work.
-        quiet: seconds since the journal's last news.
+        quiet: seconds since the journal's last entry.
         trials: all that are planned so far.
         compute: spent on finished trials, s.
         audit: of the stopped trials that shall be finished, how many are, and how many there are.
@@ -132,7 +130,7 @@ def study_state(root: Path, name: str) -> StudyState:
     Raises:
         UserError: if there is no such study.
     """
-    folder = StudyFolder(root, name)
+    folder = StudyDir(root, name)
     plan = Plan(folder.recorded_space(), root, name, "")
     metric = plan.space.settings.metric
     entries = Journal(folder.journal, metric).entries()
@@ -149,26 +147,17 @@ def study_state(root: Path, name: str) -> StudyState:
         time.time() - written,
         trials,
         sum(result.metrics.get("seconds", 0.0) for result in results),
-        _audit(plan, folder.command(), entries),
+        _audit(plan, folder.audit(), entries),
     )
 
 
-def _audit(plan: Plan, command: str, entries: dict[int, Entry]) -> tuple[int, int]:
-    """How many trials of the audit that the study's command asks for are finished, of how many."""
-    words = shlex.split(command)
-    size = _audit_size(words[3:]) if "--audit" in words else None
+def _audit(plan: Plan, size: int, entries: dict[int, Entry]) -> tuple[int, int]:
+    """How many trials of an audit are finished, of how many."""
     if not size:
         return 0, 0
     sample = audit_of(plan.name, plan.space.settings, entries, size).sample
     outcomes = [load_outcome(planned.work.folder(plan.root)) for planned in sample]
     return sum(outcome is not None for outcome in outcomes), len(sample)
-
-
-def _audit_size(options: list[str]) -> int | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--audit", type=int)
-    size: int | None = parser.parse_known_args(options)[0].audit
-    return size
 
 
 def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:

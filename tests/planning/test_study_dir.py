@@ -9,7 +9,8 @@ import pytest
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.pipeline.job import Job
-from study.planning.study_dir import StudyFolder
+from study.planning.study_changes import require_same_data, require_same_study
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
 from study.space.search_space import Space, load_space
@@ -45,8 +46,8 @@ def keys(space: Space) -> list[str]:
     return [Job("trial", trial, "data").key for trial in space.grid()]
 
 
-def began(folder: Path, text: str) -> StudyFolder:
-    study = StudyFolder(folder / "runs", "name")
+def began(folder: Path, text: str) -> StudyDir:
+    study = StudyDir(folder / "runs", "name")
     study.write(space_of(folder, text), "sqlite:///nowhere.db", {})
     append_json(study.journal, {"event": "started"})
     return study
@@ -71,7 +72,7 @@ def test_a_grid_is_extended_and_keeps_all_that_it_had(
     assert len(before) == 6
     assert old in GRID
     longer = space_of(tmp_path, GRID.replace(old, new))
-    study.check(longer)
+    require_same_study(study, longer)
     after = keys(longer)
     assert set(before) <= set(after)
     assert len(after) == trials
@@ -99,31 +100,31 @@ def test_another_change_is_refused_naming_it(
     assert old in text
     changed = space_of(tmp_path, text.replace(old, new))
     with pytest.raises(UserError) as refused:
-        study.check(changed)
+        require_same_study(study, changed)
     assert any(named in problem for problem in refused.value.problems)
     assert all("--name name-2" in problem for problem in refused.value.problems)
 
 
 def test_a_search_takes_more_proposals(tmp_path: Path) -> None:
     study = began(tmp_path, SEARCH)
-    study.check(space_of(tmp_path, SEARCH.replace("trials: 4}", "trials: 9}")))
+    require_same_study(study, space_of(tmp_path, SEARCH.replace("trials: 4}", "trials: 9}")))
 
 
 def test_a_study_in_which_no_work_has_begun_takes_any_change_and_stays_itself(
     tmp_path: Path,
 ) -> None:
-    study, first = StudyFolder(tmp_path / "runs", "name"), space_of(tmp_path, GRID)
+    study, first = StudyDir(tmp_path / "runs", "name"), space_of(tmp_path, GRID)
     uri = "sqlite:///nowhere.db"
     identity = study.write(first, uri, {"old-set": "0"})
     (trial, *_) = first.grid()
     Journal(study.journal, "val_force_rmse").planned(Planned(0, Job("trial", trial, "0")))
     changed = space_of(tmp_path, GRID.replace("frames: 100", "frames: 50"))
-    study.check(changed)
-    study.check_data({"old-set": "1"})
+    require_same_study(study, changed)
+    require_same_data(study, {"old-set": "1"})
     assert study.write(changed, uri, {}) == identity
     assert study.recorded_space().resolved() == changed.resolved()
     assert Journal(study.journal, "val_force_rmse").entries() == {}
 
     Journal(study.journal, "val_force_rmse").started(Job("trial", trial, "0"), 0)
     with pytest.raises(UserError, match="frames was 50 when this study began"):
-        study.check(first)
+        require_same_study(study, first)

@@ -1,0 +1,94 @@
+"""Checks of a plan before anything runs, and its data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from study.core.errors import UserError
+from study.core.provenance import cores, gpus
+from study.datasets.config import TIP3PWater
+from study.datasets.frames import verified_header
+from study.datasets.prepare import folder_of, prepare, sizes_of
+from study.planning.plan import Plan
+from study.planning.prepared_data import DataSets
+from study.planning.study_changes import require_same_data, require_same_study
+
+
+def check_plan(plan: Plan, *, on_cluster: bool) -> None:
+    """Refuse what would mix numbers or never run.
+
+    Args:
+        plan: the plan.
+        on_cluster: whether this machine need not have what a trial asks for.
+
+    Raises:
+        UserError: naming what changed, is damaged, does not suit or does not fit.
+    """
+    require_same_study(plan.folder, plan.space)
+    if not on_cluster:
+        _check_resources(plan)
+    for dataset in plan.datasets:
+        frames = folder_of(dataset, plan.root)
+        if frames.exists():
+            verified_header(frames)
+    _check_sizes(plan)
+
+
+def read_datasets(plan: Plan) -> None:
+    """Read the data sets that are not simulated, while nothing else is written yet.
+
+    Raises:
+        UserError: if one cannot be read, or is too small for some trial.
+    """
+    for dataset in plan.datasets:
+        if not isinstance(dataset, TIP3PWater):
+            prepare(dataset, plan.root, cores(), lambda _done, _total: None)
+    _check_sizes(plan)
+
+
+def prepare_datasets(plan: Plan, progress: Callable[[int, int], None]) -> DataSets:
+    """Simulate or read all data sets.
+
+    Args:
+        plan: the plan.
+        progress: called with how much of a simulation is done, and of how much.
+
+    Raises:
+        UserError: if one cannot be made, is too small for some trial, or has changed since the
+            study began.
+    """
+    prepared = {each: prepare(each, plan.root, cores(), progress) for each in plan.datasets}
+    data = DataSets(prepared)
+    _check_sizes(plan)
+    require_same_data(plan.folder, data.hashes)
+    return data
+
+
+def _check_resources(plan: Plan) -> None:
+    asked, here = plan.space.settings.resources, {"cpus": cores(), "gpus": len(gpus())}
+    for name, has in here.items():
+        wants = getattr(asked, name)
+        if wants > has and (name == "cpus" or gpus()):
+            raise UserError(
+                f"{plan.space.path}: resources.{name}: must be <= {has}, as this machine has, "
+                f"but got {wants:g}; ask for less, or run on a cluster with --address"
+            )
+    stages = [stage for trial in plan.grid or plan.space.samples for stage in trial.stages]
+    on_gpu = asked.gpus > 0 and gpus()
+    if not on_gpu and any(stage.precision == "tf32" for stage in stages):
+        raise UserError(
+            f"{plan.space.path}: precision: must be float32 or bf16 without a GPU, but got "
+            "tf32; leave it out, or run on a cluster with --address"
+        )
+
+
+def _check_sizes(plan: Plan) -> None:
+    problems = []
+    for trial in plan.grid or plan.space.samples:
+        try:
+            trial.check_sizes(*(sizes_of(dataset, plan.root) for dataset in trial.datasets))
+        except ValueError as problem:
+            labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
+            problems.append(f"{plan.space.path}: trial: {problem} ({labels})")
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
