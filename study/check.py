@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
 Every model, pretraining task and data set is checked that the file, or the installed module,
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from study.console.command_line import parse
 from study.core.errors import UserError, exit_code
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Check; 0 if all is well, 1 if something is not, 2 if there is nothing to check."""
-    chosen = parser().parse_args(arguments)
+    chosen = parse(parser(), arguments)
     return exit_code(lambda: int(sum(map(_check, subjects(chosen.code))) > 0))
 
 

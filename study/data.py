@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Make, fetch, import, look at, verify, split or export data: `python -m study.data inspect SET`.
 
 SET is a folder of OUT/data, where a study with the same --out finds it, or a file or folder that
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from study.console import label_options
+from study.console.command_line import parse
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
 from study.core.provenance import cores
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
-    chosen = parser().parse_args(arguments)
+    chosen = parse(parser(), arguments)
     interrupted = "interrupted; run again to go on from what is there\n"
     return exit_code(lambda: chosen.command(chosen), interrupted)
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Is this machine ready for studies? `python -m study.doctor` says what is not, and the fix.
 
 Changes nothing that stays: what it writes into --out, it removes again.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from study.checks import machine, storage
 from study.checks.finding import Environment, Finding
+from study.console.command_line import parse
 from study.core import provenance
 from study.core.errors import exit_code
 from study.core.paths import real_path
@@ -36,7 +38,7 @@ def examine(environment: Environment) -> Iterator[tuple[str, Finding]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Examine; 0 if a study can run here, 1 if not."""
-    chosen = parser().parse_args(arguments)
+    chosen = parse(parser(), arguments)
     return exit_code(lambda: _report(chosen))
 
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Dynamics at constant energy with a study's model: `python -m study.dynamics MODEL water.extxyz`.
 
 How well the total energy stays what it was tells whether the forces are its gradient, and whether
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.console.command_line import parse
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
 from study.inference.nve import (
@@ -34,7 +36,7 @@ MOST_ROWS = 5000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the dynamics; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
-    chosen = parser().parse_args(arguments)
+    chosen = parse(parser(), arguments)
     return exit_code(lambda: _run(chosen))
 
 

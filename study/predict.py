@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """What a study's models predict of structures: `python -m study.predict MODEL [structure.extxyz]`.
 
 MODEL is a study's folder, for its best trial by validation, or the folder of one trial in `work`:
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.console.command_line import parse
 from study.core.errors import UserError, exit_code
 from study.core.paths import real_path
 from study.inference.structures import read_structures
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict; 0 is success, 2 something the user can mend, 130 Ctrl-C."""
-    chosen = parser().parse_args(arguments)
+    chosen = parse(parser(), arguments)
     return exit_code(lambda: _run(chosen))
 
 
@@ -77,7 +79,7 @@ def _predict_test_frames(chosen: argparse.Namespace) -> None:
 
 def _log(chosen: argparse.Namespace) -> None:
     from study.inference.trained_model import resolve_trained_model
-    from study.planning.study_dir import StudyFolder
+    from study.planning.study_dir import StudyDir
 
     folder = real_path(chosen.model)
     if not (folder / "study.json").exists():
@@ -85,7 +87,7 @@ def _log(chosen: argparse.Namespace) -> None:
     trained = resolve_trained_model(folder)
     from study.tracking.model_registry import log_model
 
-    uri = log_model(trained, StudyFolder(folder.parent.parent, folder.name), chosen.register)
+    uri = log_model(trained, StudyDir(folder.parent.parent, folder.name), chosen.register)
     sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
 
 

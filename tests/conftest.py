@@ -25,7 +25,7 @@ from study.models.config import EGNN
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
 from study.space.search_space import load_space
@@ -280,13 +280,13 @@ profiles: {{quick: }}
 
 
 @pytest.fixture(scope="session")
-def small_study(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+def small_study(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
     """A study with all four trials done, in this process: two seeds, masked and from scratch."""
     root = tmp_path_factory.mktemp("small")
     (root / "ratio.yaml").write_text(SMALL_SPACE)
     space = load_space(str(root / "ratio.yaml"), "quick")
     water.save(root / "data" / "water")
-    study = StudyFolder(root, space.name)
+    study = StudyDir(root, space.name)
     study.write(space, "sqlite:///nowhere.db", {"water": water.content_hash()})
     journal = Journal(study.journal, space.settings.metric)
     for number, trial in enumerate(space.grid()):

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from study import run
-from study.console.plan_summary import introduce
+from study.console.plan_summary import print_plan_summary
 from study.core.errors import UserError
 from study.data import main
 from study.datasets.diagnostics import warnings
@@ -28,6 +28,7 @@ from study.datasets.inspection import summary
 from study.datasets.readers import detect
 from study.datasets.sources import rpbe
 from study.planning.plan import Plan
+from study.planning.plan_checks import prepare_datasets
 from study.space.search_space import load_space
 
 STRUCTURE = """\
@@ -207,7 +208,7 @@ def plan_of(tmp_path: Path, file: Path, text: str = SPACE) -> Plan:
 
 def shown(plan: Plan) -> str:
     console = Console(file=io.StringIO(), width=200)
-    introduce(plan, console)
+    print_plan_summary(plan, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -218,11 +219,11 @@ def nothing(_done: int, _total: int) -> None:
 def test_a_plan_knows_a_file_only_after_it_is_read(file: Path, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, file)
     assert plan.seconds == 0
-    assert f"{file}; made here, about 1 s" in shown(plan)
+    assert f"{file}; to be read (~1 s)" in shown(plan)
     assert not plan.root.exists()
-    plan.prepare(nothing)
+    prepare_datasets(plan, nothing)
     assert plan.seconds > 0
-    assert f"{file}; made already" in shown(plan)
+    assert f"{file}; cached" in shown(plan)
 
 
 @pytest.mark.parametrize(
@@ -238,11 +239,11 @@ def test_a_file_too_small_for_a_trial_is_refused_before_any_training(
 ) -> None:
     plan = plan_of(tmp_path, file, SPACE.replace(old, new))
     with pytest.raises(UserError) as refused:
-        plan.prepare(nothing)
+        prepare_datasets(plan, nothing)
     assert rule in str(refused.value)
     assert str(plan.space.path) in str(refused.value)
     with pytest.raises(UserError):
-        plan.prepare(nothing)
+        prepare_datasets(plan, nothing)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_a_study_on_a_bad_file_is_refused_in_a_line_and_writes_nothing(
 def test_masking_anything_but_water_is_refused(file: Path, tmp_path: Path) -> None:
     file.write_text(structures(10).replace(" O ", " S "))
     with pytest.raises(UserError, match="nothing but water"):
-        plan_of(tmp_path, file).prepare(nothing)
+        prepare_datasets(plan_of(tmp_path, file), nothing)
 
 
 # Fetching, from a server on this machine --------------------------------------------------------

@@ -26,7 +26,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from study.datasets.frames import Frames
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from tests.readme import DOCUMENTS, REPOSITORY, blocks, commands, write_examples
 
 STUDY = "masking_ratio-quick"
@@ -110,7 +110,7 @@ def title(words: tuple[str, ...]) -> str:
 
 @pytest.fixture
 def folder(
-    small_study: StudyFolder,
+    small_study: StudyDir,
     water: Frames,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -14,7 +14,7 @@ from study.datasets.frames import Frames
 from study.dynamics import main
 from study.inference.ase_calculator import StudyCalculator
 from study.models.egnn import EGNN
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def structure(water: Frames, tmp_path: Path) -> Path:
 
 
 def test_the_command_writes_energies_that_add_up(
-    small_study: StudyFolder, structure: Path, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, structure: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = structure.with_name("nve.csv")
     run = [str(small_study.path), str(structure), "--picoseconds", "0.004", "--timestep", "0.2"]
@@ -74,7 +74,7 @@ def test_bad_options_are_answered_in_a_line(
 
 
 def test_models_whose_forces_are_no_gradient_are_refused(
-    small_study: StudyFolder,
+    small_study: StudyDir,
     structure: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -20,7 +20,7 @@ from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.inference.ase_calculator import StudyCalculator
 from study.pipeline.job import Job
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.space.json_schema import FILE
 from study.space.plugin_configs import keep, realized
 from study.space.search_space import Space, load_space
@@ -121,7 +121,7 @@ def test_a_file_that_a_trial_does_not_use_does_not_name_it(here: Path) -> None:
 
 
 def test_a_study_whose_code_has_changed_is_refused(here: Path) -> None:
-    folder = StudyFolder(here / "runs", "mine-quick")
+    folder = StudyDir(here / "runs", "mine-quick")
     folder.write(space(), "sqlite:///nowhere.db", {})
     append_json(folder.journal, {"event": "started"})
     folder.check(space())

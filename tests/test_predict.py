@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.predict import main
 
 
@@ -32,7 +32,7 @@ def predictions(path: Path) -> list[tuple[float, NDArray[np.float64]]]:
 
 
 def test_the_command_writes_what_the_calculator_gives(
-    small_study: StudyFolder,
+    small_study: StudyDir,
     mixed_water: Frames,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -53,7 +53,7 @@ def test_the_command_writes_what_the_calculator_gives(
 
 
 def test_the_command_shows_the_errors_against_labels(
-    small_study: StudyFolder, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = tmp_path / "water.extxyz"
     ase.io.write(given, [structure(water, index) for index in range(3)])

@@ -11,19 +11,20 @@ import pytest
 from rich.console import Console
 
 from study import run
-from study.console import run_options
+from study.console.command_line import seconds_in, seconds_until
 from study.console.json_lines import JsonLines
-from study.console.progress_table import Display
+from study.console.progress_table import ProgressTable
 from study.core import provenance
 from study.core.atomic_io import write_hashed
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.planning.arms import names_of
-from study.scheduling.budget import Budget, seconds_in
+from study.scheduling.budget import Budget
 from study.scheduling.grid import Grid
 from study.scheduling.protocols import Planned
-from study.scheduling.scheduler import Conductor
+from study.scheduling.scheduler import Scheduler
+from study.space import search_space
 from study.space.overrides import parse_change
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
@@ -90,7 +91,7 @@ def test_set_can_switch_a_stage_off(space_file: Path) -> None:
         (["--budget", "0h"], "must be a duration such as 30min"),
         (["--audit", "2"], "needs `early_stopping:`"),
         (["--stop-at", "teatime"], "must be a time such as 18:30"),
-        (["--stop-at", "2020-01-01"], "is over"),
+        (["--stop-at", "2020-01-01"], "is over; name a moment in the future"),
     ],
 )
 def test_bad_options_are_answered_in_a_line_and_write_nothing(
@@ -108,13 +109,26 @@ def test_trials_of_a_search_can_be_chosen(
 ) -> None:
     space_file.write_text("search: {trials: 9}\n" + space_file.read_text())
     assert answer(space_file, "--trials", "4", "--dry-run") == 0
-    assert "4 proposed by Optuna" in capsys.readouterr().out
+    assert "4 trials sampled by Optuna (TPE); best 1 rerun" in capsys.readouterr().out
+
+
+def test_a_space_is_read_once(space_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space_file.write_text("search: {trials: 9}\n" + space_file.read_text())
+    read, read_yaml = [], search_space.read_yaml
+
+    def counted(path: Path) -> object:
+        read.append(path)
+        return read_yaml(path)
+
+    monkeypatch.setattr(search_space, "read_yaml", counted)
+    assert answer(space_file, "--trials", "4", "--seeds", "1,2", "--dry-run") == 0
+    assert read == [space_file]
 
 
 def test_an_audit_is_part_of_the_plan(space_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space_file.write_text("search: {trials: 9}\nearly_stopping: {}\n" + space_file.read_text())
     assert answer(space_file, "--audit", "2", "--dry-run") == 0
-    assert "audit    finishes 2 stopped trials" in capsys.readouterr().out
+    assert "audit    finishes 2 randomly drawn stopped trials" in capsys.readouterr().out
     assert answer(space_file, "--audit", "0", "--dry-run") == 2
 
 
@@ -170,7 +184,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 def test_a_time_of_day_that_is_over_is_tomorrows() -> None:
     hour_ago = (datetime.now().astimezone() - timedelta(hours=1)).strftime("%H:%M")
-    assert 22.9 * 3600 < run_options.seconds_until(hour_ago) < 23.1 * 3600
+    assert 22.9 * 3600 < seconds_until(hour_ago) < 23.1 * 3600
 
 
 def work(tiny: Any, seed: int) -> Job:
@@ -199,23 +213,23 @@ def costing(epoch: int, seconds: float) -> EpochRecord:
 
 def test_a_spent_budget_begins_no_work_and_puts_off_what_runs(tiny: Any, tmp_path: Path) -> None:
     budget = Budget(share=2, limit=100)
-    conductor = Conductor(
+    scheduler = Scheduler(
         Endless(tiny), "val_force_rmse", tmp_path, [budget], None, None, allowance=budget
     )
-    trials = [conductor.next() for _ in range(3)]
+    trials = [scheduler.next() for _ in range(3)]
     first, second, third = (trial.key for trial in trials if trial)
     for epoch, seconds in ((1, 20.0), (2, 39.0), (1, 20.0)):
-        assert not conductor.report(first, costing(epoch, seconds))
+        assert not scheduler.report(first, costing(epoch, seconds))
     assert budget.total == 78
-    assert not conductor.report(second, costing(1, 10.0))
-    assert not conductor.put_off
-    assert conductor.report(third, costing(1, 1.0))
+    assert not scheduler.report(second, costing(1, 10.0))
+    assert not scheduler.stopping
+    assert scheduler.report(third, costing(1, 1.0))
     # At its last epoch a trial goes on to its test.
-    assert not conductor.report(first, costing(3, 60.0))
-    assert conductor.report(second, costing(2, 20.0))
-    assert conductor.next() is None
-    assert conductor.finished
-    assert conductor.put_off
+    assert not scheduler.report(first, costing(3, 60.0))
+    assert scheduler.report(second, costing(2, 20.0))
+    assert scheduler.next() is None
+    assert scheduler.finished
+    assert scheduler.stopping
 
 
 def test_a_spent_budget_takes_over_what_is_done(tiny: Any, tmp_path: Path) -> None:
@@ -225,14 +239,16 @@ def test_a_spent_budget_takes_over_what_is_done(tiny: Any, tmp_path: Path) -> No
         weights = write_hashed(folder, "weights", ".safetensors", b"")
         save_outcome(folder, Outcome(JobResult("completed"), [costing(1, 9.0)], weights))
     grid = Grid(trials, {}, exempt=True)
-    conductor = Conductor(grid, "val_force_rmse", tmp_path, [budget], allowance=budget)
-    assert not conductor.has_work()
-    assert budget.spent
-    assert not conductor.put_off
+    scheduler = Scheduler(grid, "val_force_rmse", tmp_path, [budget], allowance=budget)
+    assert not scheduler.has_work()
+    assert budget.exhausted
+    assert not scheduler.stopping
 
 
-def display(console: Console, *, every_epoch: bool, names: dict[str, str] | None = None) -> Display:
-    return Display(
+def display(
+    console: Console, *, every_epoch: bool, names: dict[str, str] | None = None
+) -> ProgressTable:
+    return ProgressTable(
         console,
         "val_force_rmse",
         1.0,
@@ -304,23 +320,23 @@ def test_no_color_means_no_colour(
         shown.started(work(tiny, 0), 0)
         shown.ended(work(tiny, 0), JobResult("failed", "too hot"))
         with console.capture() as captured:
-            console.print(shown._render())
+            console.print(shown.render())
         colours[value] = "\x1b[31m" in captured.get()
     assert colours == {"": True, "1": False}
 
 
-def summary_of(shown: Display) -> list[str]:
-    return shown._summary().split(" · ")
+def summary_of(shown: ProgressTable) -> list[str]:
+    return shown.summary().split(" · ")
 
 
 def test_the_time_left_of_a_trial_follows_its_speed(tiny: Any) -> None:
     shown, trial = display(Console(), every_epoch=False), work(tiny, 0)
     shown.started(trial, 0)
-    assert shown.lines[trial.key].seconds_left is None
+    assert shown.progress.jobs[trial.key].seconds_left is None
     shown.recorded(trial, EpochRecord("finetune", 2, {"seconds": 8.0, "val_force_rmse": 0.1}))
-    assert shown.lines[trial.key].seconds_left == 4
+    assert shown.progress.jobs[trial.key].seconds_left == 4
     shown.ended(trial, JobResult("completed"))
-    assert shown.lines[trial.key].seconds_left is None
+    assert shown.progress.jobs[trial.key].seconds_left is None
 
 
 def test_work_done_before_counts_as_reused_and_saved(tiny: Any) -> None:
@@ -337,7 +353,7 @@ def test_a_pretraining_that_two_trials_share_is_saved_once(tiny: Any) -> None:
     pretraining = trials[0].pretraining
     assert pretraining is not None
     shown.started(pretraining, None)
-    shown.lines[pretraining.key].began -= 400
+    shown.progress.jobs[pretraining.key].began -= 400
     shown.recorded(pretraining, EpochRecord("pretrain", 2, {"seconds": 360.0, "val_loss": 0.1}))
     shown.ended(pretraining, JobResult("completed"))
     shown.started(trials[0], 0)
@@ -374,5 +390,5 @@ def test_long_warnings_are_shown_whole(tiny: Any) -> None:
     shown.started(trial, 0)
     shown.ended(trial, JobResult("failed", reason))
     with console.capture() as captured:
-        console.print(shown._render())
+        console.print(shown.render())
     assert reason in " ".join(captured.get().split())

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study import run
-from study.console import run_options
+from study.console.run_options import parse_options
 from study.core.errors import UserError
-from study.planning.study_dir import StudyFolder
+from study.planning.study_changes import require_same_study
+from study.planning.study_dir import StudyDir
 from study.space.search_space import load_space
 
 SPACE = """\
@@ -119,9 +120,9 @@ def test_a_name_stays_inside_the_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-def study_in(tmp_path: Path) -> StudyFolder:
+def study_in(tmp_path: Path) -> StudyDir:
     (tmp_path / "space.yaml").write_text(SPACE)
-    return StudyFolder(tmp_path / "runs", "name")
+    return StudyDir(tmp_path / "runs", "name")
 
 
 def test_a_folder_of_somebody_else_is_refused(
@@ -130,11 +131,11 @@ def test_a_folder_of_somebody_else_is_refused(
     folder = study_in(tmp_path)
     space = load_space(str(tmp_path / "space.yaml"), "quick")
     folder.write(space, "sqlite:///x.db", {})
-    folder.check(space)
+    require_same_study(folder, space)
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     with pytest.raises(UserError, match=f"belongs to user {me}, not to you"):
-        folder.check(space)
+        require_same_study(folder, space)
 
 
 def test_a_folder_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path) -> None
     folder.path.parent.mkdir(parents=True)
     folder.path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is a link to"):
-        folder.check(space)
+        require_same_study(folder, space)
 
 
 def test_a_password_is_written_nowhere(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_password_is_written_nowhere(tmp_path: Path) -> None:
     space = load_space(str(tmp_path / "space.yaml"), "quick")
     uri = "https://me:secret@host:5000"
     for arguments in (["--tracking-uri", uri], [f"--tracking-uri={uri}"]):
-        command = run_options.command(["--space", "x.yaml", *arguments])
+        command = parse_options(["--space", "x.yaml", *arguments]).command
         assert "host:5000" in command
         folder.write(space, uri, {}, command)
         assert "secret" not in "".join(path.read_text() for path in folder.path.iterdir())

@@ -130,7 +130,7 @@ def test_a_search_ends_with_every_trial_accounted_for(
     out: Path, searched: subprocess.CompletedProcess[str]
 ) -> None:
     assert searched.returncode == 0, searched.stderr
-    assert "no GPU here" in searched.stdout.splitlines()[0]
+    assert "no GPU found" in searched.stdout.splitlines()[0]
     entries = journal_of(out, "search-quick").entries()
     statuses = [entry.result.status for entry in entries.values() if entry.result]
     planned = len(entries)

@@ -9,31 +9,32 @@ import pytest
 from filelock import FileLock
 
 from study import rerun, status
+from study.core.hashing import digest
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.planning.study_state import TrialState, study_state
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
 
 
 @pytest.fixture
-def copied(small_study: StudyFolder, tmp_path: Path) -> StudyFolder:
+def copied(small_study: StudyDir, tmp_path: Path) -> StudyDir:
     """The small study, to be changed."""
     shutil.copytree(small_study.root, tmp_path / "runs")
-    return StudyFolder(tmp_path / "runs", small_study.name)
+    return StudyDir(tmp_path / "runs", small_study.name)
 
 
-def journal_of(study: StudyFolder) -> Journal:
+def journal_of(study: StudyDir) -> Journal:
     return Journal(study.journal, "val_force_rmse")
 
 
-def work_of(study: StudyFolder, number: int) -> Job:
+def work_of(study: StudyDir, number: int) -> Job:
     return journal_of(study).entries()[number].planned.work
 
 
-def more_work(study: StudyFolder, lr: float = 0.02) -> Job:
+def more_work(study: StudyDir, lr: float = 0.02) -> Job:
     """A trial that has not run, planned as number 4."""
     known = work_of(study, 3)
     finetune = known.trial.finetune.model_copy(update={"lr": lr})
@@ -42,7 +43,7 @@ def more_work(study: StudyFolder, lr: float = 0.02) -> Job:
     return work
 
 
-def state_of(study: StudyFolder, number: int = 4) -> TrialState:
+def state_of(study: StudyDir, number: int = 4) -> TrialState:
     return study_state(study.root, study.name).trials[number]
 
 
@@ -52,7 +53,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_a_finished_study_is_done(
-    small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (study,) = shown(capsys, "--out", str(small_study.root)).splitlines()[1:]
     assert study.split()[:3] == ["ratio-quick", "done", "4/4"]
@@ -61,13 +62,13 @@ def test_a_finished_study_is_done(
     assert state.best.best == min(trial.best for trial in state.trials if trial.best)
 
 
-def test_nothing_is_written(small_study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written(small_study: StudyDir, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p: p.stat().st_mtime_ns for p in small_study.root.rglob("*")}
     shown(capsys, str(small_study.path), "--all")
     assert {p: p.stat().st_mtime_ns for p in small_study.root.rglob("*")} == before
 
 
-def test_a_driver_that_holds_its_lock_is_running(copied: StudyFolder) -> None:
+def test_a_driver_that_holds_its_lock_is_running(copied: StudyDir) -> None:
     more_work(copied)
     assert study_state(copied.root, copied.name).word == "interrupted"
     with FileLock(copied.lock):
@@ -75,13 +76,13 @@ def test_a_driver_that_holds_its_lock_is_running(copied: StudyFolder) -> None:
     assert study_state(copied.root, copied.name).word == "interrupted"
 
 
-def test_looking_at_a_lock_does_not_keep_others_from_it(copied: StudyFolder) -> None:
+def test_looking_at_a_lock_does_not_keep_others_from_it(copied: StudyDir) -> None:
     assert study_state(copied.root, copied.name).word == "done"
     with FileLock(copied.lock, timeout=0):
         pass
 
 
-def test_a_trial_waits_then_its_pretraining_runs_then_it_runs_itself(copied: StudyFolder) -> None:
+def test_a_trial_waits_then_its_pretraining_runs_then_it_runs_itself(copied: StudyDir) -> None:
     work = more_work(copied)
     assert work.pretraining is not None
     assert state_of(copied).status == "waiting"
@@ -101,7 +102,7 @@ def test_a_trial_waits_then_its_pretraining_runs_then_it_runs_itself(copied: Stu
 
 
 def test_a_failed_trial_is_shown_with_reason_log_and_way_to_run_it_alone(
-    copied: StudyFolder, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = more_work(copied)
     journal_of(copied).ended(work, JobResult("failed", "ValueError: too hot"))
@@ -112,24 +113,24 @@ def test_a_failed_trial_is_shown_with_reason_log_and_way_to_run_it_alone(
     assert "trial 4 (egnn masking 0.5, seed 1) failed: ValueError: too hot" in text
     assert "line 8" in text
     assert "line 3" not in text
-    assert f"alone: python -m study.rerun {copied.path} 4" in text
+    assert f"rerun it with: python -m study.rerun {copied.path} 4" in text
     assert study_state(copied.root, copied.name).word == "failed"
 
 
 def test_the_command_that_continues_is_shown_until_the_study_is_done(
-    copied: StudyFolder, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = copied.recorded_space()
     copied.write(space, "", {}, "python -m study.run --space ratio.yaml")
     assert "study.run" not in shown(capsys, str(copied.path))
     more_work(copied)
-    assert "Go on with:\n  python -m study.run --space ratio.yaml" in shown(
+    assert "Resume with:\n  python -m study.run --space ratio.yaml" in shown(
         capsys, copied.name, "--out", str(copied.root)
     )
 
 
 def test_a_study_is_not_done_before_its_audit_is(
-    copied: StudyFolder, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work, journal = more_work(copied), journal_of(copied)
     journal.recorded(work, EpochRecord("finetune", 1, {"val_force_rmse": 0.3}))
@@ -137,25 +138,28 @@ def test_a_study_is_not_done_before_its_audit_is(
     space, command = copied.recorded_space(), "python -m study.run --space ratio.yaml"
     copied.write(space, "", {}, command)
     assert study_state(copied.root, copied.name).word == "done"
-    copied.write(space, "", {}, f"{command} --audit 3")
+    copied.write(space, "", {}, command, audit=3)
     seen = shown(capsys, str(copied.path))
     assert "0 of 1 stopped trials finished" in seen
-    assert "Go on with:" in seen
+    assert "Resume with:" in seen
+    content = json.loads((copied.path / "study.json").read_text())
+    del content["audit"], content["digest"]
+    (copied.path / "study.json").write_text(json.dumps(content | {"digest": digest(content)}))
+    assert study_state(copied.root, copied.name).audit == (0, 0), "as an older version wrote it"
+    copied.write(space, "", {}, command, audit=3)
     finished = work_of(copied, 0).folder(copied.root)
     shutil.copytree(finished, work.folder(copied.root))
     assert study_state(copied.root, copied.name).word == "done"
 
 
-def test_json_holds_every_trial(
-    small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_holds_every_trial(small_study: StudyDir, capsys: pytest.CaptureFixture[str]) -> None:
     value = json.loads(shown(capsys, str(small_study.path), "--json"))
     assert (value["state"], value["total"], len(value["trials"])) == ("done", 4, 4)
     assert value["counts"] == {"completed": 4}
 
 
 def test_an_unknown_study_is_answered_with_those_there_are(
-    small_study: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status.main(["ration", "--out", str(small_study.root)]) == 2
     assert "it has ratio-quick" in capsys.readouterr().err
@@ -164,7 +168,7 @@ def test_an_unknown_study_is_answered_with_those_there_are(
 
 
 def test_a_trial_runs_alone_and_the_study_finds_its_result(
-    copied: StudyFolder, capsys: pytest.CaptureFixture[str]
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = more_work(copied, lr=0.003)
     assert rerun.main([str(copied.path), "4"]) == 0
@@ -177,7 +181,7 @@ def test_a_trial_runs_alone_and_the_study_finds_its_result(
 
 
 def test_a_trial_that_is_not_there_is_answered_in_a_line(
-    small_study: StudyFolder, capsys: pytest.CaptureFixture[str]
+    small_study: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rerun.main([str(small_study.path), "7"]) == 2
     assert "has no trial 7, only 0 to 3" in capsys.readouterr().err

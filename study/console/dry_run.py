@@ -1,4 +1,4 @@
-"""What `--dry-run` tells of a study: every arm, what of it is done, and what is left to pay."""
+"""What `--dry-run` shows of a study: every arm, what of it is done, and the cost of the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.console.formatting import duration
-from study.console.json_lines import say
+from study.console.json_lines import print_json_event
 from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
 from study.datasets.config import DatasetConfig
@@ -22,16 +22,16 @@ from study.space.distributions import listed
 from study.space.trial import Trial
 from study.training.config import Stage
 
-BESIDE = (8.0, 40.0)
-"""Seconds that Ray, MLflow and the report take beside the trials of a small study."""
+OVERHEAD = (8.0, 40.0)
+"""Seconds that Ray, MLflow and the report add to the trials of a small study."""
 
 MOST_ARMS = 30
 
 Row = tuple[str, ...]
 
 
-class Preview:
-    """Of a plan.
+class DryRun:
+    """Shows a plan without carrying it out.
 
     Args:
         plan: the plan.
@@ -46,25 +46,25 @@ class Preview:
         self.share = resources.gpus if self.on_gpu else resources.cpus
 
     def show(self, console: Console) -> None:
-        """The arms of a grid with what of them is done, or what a search varies."""
+        """Show the arms of a grid with what of them is done, or what a search varies."""
         columns, rows = self._arms_in_words() if self.plan.grid else self._holes_in_words()
         table = Table(*columns, box=None)
         for row in rows[: self.shown]:
             table.add_row(*row)
         console.print(table)
         if len(rows) > table.row_count:
-            console.print(f" and {len(rows) - table.row_count} more, which -v lists")
+            console.print(f" and {len(rows) - table.row_count} more; list them with -v")
 
     def show_cost(self, console: Console, cost: Cost, source: str) -> None:
-        """What is left to be paid.
+        """Show the cost of what is left to do.
 
         Args:
             console: where to show it.
-            cost: what.
+            cost: what is left.
             source: how it is known.
         """
         if not any(cost.seconds):
-            console.print("  compute  nothing is left to do")
+            console.print("  compute  nothing left to do")
             return
         unit = "GPU" if self.on_gpu else "core"
         low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
@@ -77,23 +77,23 @@ class Preview:
         console.print(f"  disk     about {disk}")
 
     def show_time(self, console: Console, cost: Cost) -> None:
-        """How long that takes here."""
+        """Show how long that takes here."""
         if not any(cost.seconds):
-            console.print("  time     nothing is left to do")
+            console.print("  time     nothing left to do")
             return
         making = self.plan.seconds_of_making
         low, high = (
-            duration(seconds / self.plan.slots + making + beside)
-            for seconds, beside in zip(cost.seconds, BESIDE, strict=True)
+            duration(seconds / self.plan.slots + making + overhead)
+            for seconds, overhead in zip(cost.seconds, OVERHEAD, strict=True)
         )
         console.print(f"  time     {low} to {high}, {parallel(self.plan)}")
         for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
-            console.print(f"  without  {label}, which was not read yet")
+            console.print(f"  missing  {label} has not been read yet, so its cost is not included")
 
-    def say(self, cost: Cost) -> None:
-        """The same as a JSON line, with all settings of all arms."""
+    def print_json(self, cost: Cost) -> None:
+        """Print plan and cost as a JSON line, with all settings of all arms."""
         pretrainings = self.plan.pretraining_stages
-        say(
+        print_json_event(
             "plan",
             trials=self.plan.trials,
             arms=[
@@ -120,7 +120,7 @@ class Preview:
         return sizes_of(dataset, self.plan.root) is None
 
     def _crowd(self, cost: Cost) -> str:
-        """What to do if trials at once want more than this machine has, in words."""
+        """What to do if concurrent trials need more than this machine has, in words."""
         here, most = hardware()["memory_gb"] * 2**30, self.plan.slots
         if self.on_gpu or most * cost.memory <= here:
             return ""

@@ -9,17 +9,18 @@ from study.core.records import METRICS
 MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
 """Units that read better by the thousandth."""
 
+ERRORS = ("rmse", "mae")
+"""Parts of metrics' names that are abbreviations."""
+
 
 def with_unit(metric: str, value: float) -> str:
     """A metric's value for people, such as 63.9 meV/Å."""
-    unit = METRICS[metric][0]
-    if unit in MILLI:
-        return f"{1000 * value:.4g} {MILLI[unit]}"
-    return f"{value:.4g} {unit}" if unit != "1" else f"{value:.4g}"
+    unit, number = METRICS[metric][0], without_unit(metric, value)
+    return number if unit == "1" else f"{number} {MILLI.get(unit, unit)}"
 
 
-def near(path: Path) -> Path:
-    """Relative to here, if it is below."""
+def relative_to_cwd(path: Path) -> Path:
+    """The path relative to the current folder, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -37,3 +38,16 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name and unit for the head of a column, such as val force RMSE (meV/Å)."""
+    unit = METRICS[metric][0]
+    words = [word.upper() if word in ERRORS else word for word in metric.split("_")]
+    title = " ".join(words)
+    return title if unit == "1" else f"{title} ({MILLI.get(unit, unit)})"
+
+
+def without_unit(metric: str, value: float) -> str:
+    """A metric's value in the unit that `metric_title` names."""
+    return f"{1000 * value:.4g}" if METRICS[metric][0] in MILLI else f"{value:.4g}"

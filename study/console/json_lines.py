@@ -1,4 +1,4 @@
-"""What happens in a study, as lines of JSON."""
+"""The events of a study as lines of JSON."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from study.scheduling.protocols import Planned
 
 
 class JsonLines:
-    """Follows a study as JSON lines on the standard output."""
+    """Prints every event as a JSON line on the standard output."""
 
     def planned(self, planned: Planned) -> None:
         """A trial has got its number."""
         work = planned.work
-        say("planned", work, number=planned.number, parameters=planned.parameters)
+        print_json_event("planned", work, number=planned.number, parameters=planned.parameters)
 
     def started(self, work: Job, number: int | None) -> None:
         """Work has begun, or was found finished."""
-        say("started", work, number=number, stage=work.stage, epochs=work.epochs)
+        print_json_event("started", work, number=number, stage=work.stage, epochs=work.epochs)
 
     def recorded(self, work: Job, record: EpochRecord) -> None:
         """An epoch is done; its metrics are in eV and Å."""
-        say("epoch", work, stage=record.stage, epoch=record.epoch, metrics=record.metrics)
+        print_json_event(
+            "epoch", work, stage=record.stage, epoch=record.epoch, metrics=record.metrics
+        )
 
     def ended(self, work: Job, result: JobResult) -> None:
         """How work ended."""
-        say("ended", work, **asdict(result))
+        print_json_event("ended", work, **asdict(result))
 
 
-def say(event: str, work: Job | None = None, **facts: Any) -> None:
+def print_json_event(event: str, work: Job | None = None, **facts: Any) -> None:
     """Print one JSON line."""
     known = {"key": work.key, "label": work.label} if work else {}
     sys.stdout.write(json.dumps({"event": event, **known, **facts}) + "\n")

@@ -63,7 +63,7 @@ def _teach(chosen: argparse.Namespace) -> None:
 
 
 def _chosen_structures(chosen: argparse.Namespace) -> Frames:
-    """Of a set, those of the size and elements that are asked for."""
+    """Select the structures of the size and elements that are asked for."""
     import numpy as np
 
     from study.datasets.readers.detect import read_set

@@ -1,4 +1,4 @@
-"""What a study tells of itself before it begins."""
+"""What a study prints of itself before it begins."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from rich.console import Console
 
 from study.console.formatting import counted, duration
 from study.core.provenance import cores, gpus
-from study.datasets.config import DatasetConfig
+from study.datasets.config import DatasetConfig, TIP3PWater
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
 
+SAMPLER_NAMES = {"tpe": "TPE", "random": "random"}
 
-def introduce(plan: Plan, console: Console) -> None:
-    """Tell the user, in a few lines, what comes."""
+
+def print_plan_summary(plan: Plan, console: Console) -> None:
+    """Print the plan in a few lines."""
     settings = plan.space.settings
     console.print(settings.question, style="bold")
     done = plan.over or sum(plan.is_done(trial, trial.finetune) for trial in plan.grid)
     console.print(f"  trials   {_trials_in_words(plan)}{_done_in_words(done)}")
-    console.print(f"  stages   {'; '.join(_stages_in_words(plan))}")
+    console.print(f"  stages   {', '.join(_stages_in_words(plan))}")
     for name in dict.fromkeys(trial.start.name for trial in plan.space.samples if trial.start):
-        console.print(f"  start    {name}, done before; what it cost is not counted")
+        console.print(f"  weights  pretrained: {name}; its cost is not counted")
     for line in plan.warnings:
         console.print(f"  warning  {line}")
     if plan.audit:
-        console.print(f"  audit    finishes {plan.audit} stopped trials, drawn at random")
+        console.print(f"  audit    finishes {plan.audit} randomly drawn stopped trials")
     for dataset in plan.datasets:
         console.print(f"  data     {dataset.label}; {_data_in_words(plan, dataset)}")
     console.print(f"  results  {plan.folder.path}")
@@ -42,27 +44,38 @@ def _trials_in_words(plan: Plan) -> str:
     if settings.search is None:
         arms = plan.trials // len(settings.seeds)
         return f"{plan.trials}: {counted(arms, 'arm')} × {seeds}"
-    return (
-        f"{settings.search.trials} proposed by Optuna ({settings.search.sampler})"
-        + (", ASHA stops early" if settings.early_stopping else "")
-        + f"; then the best {settings.search.repeat_best} with {seeds}"
-        + (", also from scratch" if settings.baseline else "")
-        + f": {plan.trials} in all"
-    )
+    return "; ".join(_search_in_words(plan)) + f": {plan.trials} in total"
+
+
+def _search_in_words(plan: Plan) -> Iterator[str]:
+    """What is sampled, and what of it is rerun."""
+    settings = plan.space.settings
+    search = settings.search
+    assert search is not None
+    sampler = SAMPLER_NAMES.get(search.sampler, search.sampler)
+    stopping = ", early stopping by ASHA" if settings.early_stopping else ""
+    yield f"{counted(search.trials, 'trial')} sampled by Optuna ({sampler}){stopping}"
+    if search.repeat_best:
+        scratch = ", also from scratch" if settings.baseline else ""
+        seeds = counted(len(settings.seeds), "seed")
+        yield f"best {search.repeat_best} rerun with {seeds}{scratch}"
 
 
 def _stages_in_words(plan: Plan) -> Iterator[str]:
-    """Both stages with their lengths; of a search, pretrainings cannot be counted before."""
+    """Both stages with their lengths; the pretrainings of a search cannot be counted before."""
     samples = plan.space.samples
-    if any(trial.pretraining for trial in samples):
-        epochs = _either(trial.pretraining.epochs for trial in samples if trial.pretraining)
+    pretrained = [trial for trial in samples if trial.pretraining]
+    if pretrained:
+        epochs = _either(trial.pretraining.epochs for trial in pretrained if trial.pretraining)
         if plan.grid:
             done = sum(plan.is_done(*stage) for stage in plan.pretraining_stages)
-            count = counted(len(plan.pretrainings), "different pretraining")
-            yield f"{count} of {epochs} epochs{_done_in_words(done)}"
+            runs = counted(len(plan.pretrainings), "pretraining run")
+            yield f"{runs} × {epochs} epochs" + f" ({done} already done)" * (done > 0)
         else:
-            yield f"pretrainings of {epochs} epochs, equal ones once"
-    yield f"finetunings of {_either(trial.finetune.epochs for trial in samples)} epochs"
+            yield f"pretraining runs × {epochs} epochs (identical ones run once)"
+    runs = counted(plan.trials, "finetuning run")
+    limit = "up to " if plan.space.settings.early_stopping else ""
+    yield f"{runs} × {limit}{_either(trial.finetune.epochs for trial in samples)} epochs"
 
 
 def _machine() -> str:
@@ -71,16 +84,17 @@ def _machine() -> str:
 
 def _data_in_words(plan: Plan, dataset: DatasetConfig) -> str:
     if seconds := plan.seconds_to_make(dataset):
-        return f"made here, about {duration(seconds)}"
+        verb = "simulated" if isinstance(dataset, TIP3PWater) else "read"
+        return f"to be {verb} (~{duration(seconds)})"
     if not folder_of(dataset, plan.root).exists():
-        return "made by your code"
+        return "built by your code"
     remark = remark_on(dataset, plan.root)
-    return "made already" + (f"; labels: {remark}" if remark else "")
+    return "cached" + (f"; labels: {remark}" if remark else "")
 
 
 def _done_in_words(count: int) -> str:
     """How much of a grid is done already, by this study or another; of a search, by this."""
-    return f", {count} done already" if count else ""
+    return f", {count} already done" if count else ""
 
 
 def _either(numbers: Iterable[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from study.core.records import METRICS
-from study.planning.arms import DEFAULT, Arm
+from study.planning.arms import DEFAULT_ERRORS, Arm
 
 MOST_ARMS = 30
 
@@ -17,11 +17,11 @@ def result_table(found: list[Arm]) -> Table:
         found: arms of the study; only the `MOST_ARMS` with most trials are shown.
     """
     table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
-    first, second = next((arm.errors for arm in found if arm.completed), DEFAULT)
+    first, second = next((arm.errors for arm in found if arm.completed), DEFAULT_ERRORS)
     table.add_column("arm")
     for name in ("trials", _head(first), "against\nscratch", _head(second)):
         table.add_column(name, justify="right")
-    scratch = {arm.setting: arm for arm in found if arm.bare}
+    scratch = {arm.setting: arm for arm in found if arm.from_scratch}
     shown = found
     if len(found) > MOST_ARMS:
         shown = sorted(found, key=lambda arm: -len(arm.completed))[:MOST_ARMS]
@@ -46,7 +46,7 @@ def result_table(found: list[Arm]) -> Table:
 
 
 def _head(error: str) -> str:
-    """Of a column: the error and its unit."""
+    """Head of a column: the error and its unit."""
     unit = METRICS[f"test_{error}"][0]
     what, _, kind = error.rpartition("_")
     return f"{what.replace('_', ' ')} {kind.upper()}\n{'m' * unit.startswith('eV')}{unit}"

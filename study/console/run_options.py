@@ -4,163 +4,212 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
+import sys
 import time
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from study.core.errors import UserError
+from study.console.command_line import (
+    complete_with,
+    parse,
+    seconds_in,
+    seconds_until,
+    space_names,
+)
+from study.core.records import without_password
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
 EPILOG = """\
 exit codes:
   0    every trial completed, or was stopped early or diverged
-  1    a trial failed; the same command tries it again
+  1    a trial failed; rerun the same command to try it again
   2    bad input; nothing was written
-  71   this machine's fault: Ray does not start, or a file or disk refuses; the same command goes
-       on from what is done
-  75   --budget, --stop-at, SIGUSR1 or the end of a SLURM job ended the study; the same command
-       with more of it goes on
-  130  interrupted; the same command continues
+  71   a fault of this machine: Ray does not start, or a file or disk refuses; fix it and rerun the
+       same command, completed work is reused
+  75   --budget, --stop-at, SIGUSR1 or the end of a SLURM job stopped the study; rerun with a larger
+       budget or a later time to continue
+  130  interrupted; rerun the same command to resume
 
 NO_COLOR=1 switches colours off. `python -m study.status` shows what a study has done so far.
 """
 
 SLURM_MARGIN = 120.0
-"""Seconds before the end of a job at which a study ends: for checkpoints, MLflow and Ray."""
+"""Seconds before the end of a job at which a study stops: for checkpoints, MLflow and Ray."""
+
+Add = Callable[..., argparse.Action]
+"""`add_argument` of a group."""
 
 SET_HELP = "replace a setting, such as trial.finetune.epochs=5; may be given several times"
 
 
-def parser() -> argparse.ArgumentParser:
-    """All options, in four groups."""
-    made = argparse.ArgumentParser(
-        prog="python -m study.run",
-        description="Run a study of pretraining: make its data, pretrain, finetune, compare. "
-        "The same command continues an interrupted study and skips what is finished.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    what, how, where, words = map(
-        made.add_argument_group,
-        ("what to study", "how much at once, how long", "where", "what is shown"),
-    )
-    add = what.add_argument
-    add("--space", required=True, help="a YAML file, or the name of one in search_spaces/")
-    add("--profile", help="quick or paper (default: paper with a GPU, quick without)")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
-    add("--seeds", metavar="0,1,2", help="in place of the space's")
-    add("--trials", type=int, metavar="N", help="proposals of a search, in place of the space's")
-    add("--audit", type=int, metavar="N", help="then finish N trials that were stopped early")
-    add("--data", type=Path, metavar="FILE", help="a data set of yours in place of the space's")
-    add("--dry-run", action="store_true", help="show plan and estimated cost, write nothing")
-    add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
-    add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")
-    add = how.add_argument
-    add("--max-concurrent", type=int, metavar="N", help="trials at once (default: what fits)")
-    add("--budget", metavar="8h", help="stop once so many GPU or core hours are spent")
-    add(
-        "--stop-at",
-        metavar="TIME",
-        help="stop then, such as 18:30 or 2026-12-24T06:00 (default: before a SLURM job ends)",
-    )
-    add("--patience", metavar="1h", default="1h", help="end work that makes no step in so long")
-    add("--address", help="Ray cluster to run on (default: this machine)")
-    add = where.add_argument
-    add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
-    add("--name", help="name of the study (default: space and profile)")
-    add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
-    add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
-    add = words.add_mutually_exclusive_group().add_argument
-    add(
-        "-v",
-        "--verbose",
-        action="store_true",
-        help="off a terminal, every epoch; in a dry run, every arm",
-    )
-    add("-q", "--quiet", action="store_true", help="only problems and the final table")
-    add("--json", action="store_true", help="JSON lines on the standard output, words elsewhere")
-    return made
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for.
+
+    Args:
+        space: path or name of the search space.
+        profile: of the space; chosen by the machine when left out.
+        settings: `KEY=VALUE` over what the space says.
+        seeds: in place of the space's, separated by commas.
+        trials: proposals of a search, in place of the space's.
+        audit: trials that were stopped early, to finish at the end.
+        data: a file or folder in place of the space's data set.
+        dry_run: only show plan and estimated cost.
+        probe: only show plan and measured cost.
+        verify_resume: only kill and resume a short trial.
+        max_concurrent: trials at once; as many as fit when left out.
+        budget: GPU or core seconds; unlimited when left out.
+        budget_text: the same as typed.
+        stop_at: moment to stop at, as typed.
+        patience: seconds that a worker may take for a step.
+        address: of a Ray cluster; this machine when left out.
+        out: folder of all results.
+        name: of the study; that of the space when left out.
+        report: whether to write the report and log it and the best model.
+        tracking_uri: of MLflow; a database in `out` when left out.
+        verbose: whether to print every epoch, or every arm.
+        quiet: whether to print only problems and the final table.
+        json: whether to print JSON lines.
+        command: the command itself, for whoever wants to resume the study.
+    """
+
+    space: str
+    profile: str | None
+    settings: tuple[str, ...]
+    seeds: str | None
+    trials: int | None
+    audit: int | None
+    data: Path | None
+    dry_run: bool
+    probe: bool
+    verify_resume: bool
+    max_concurrent: int | None
+    budget: float | None
+    budget_text: str
+    stop_at: str | None
+    patience: float
+    address: str | None
+    out: Path
+    name: str | None
+    report: bool
+    tracking_uri: str | None
+    verbose: bool
+    quiet: bool
+    json: bool
+    command: str
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the moment when the study has to stop; none if there is no such moment.
+
+        SLURM tells in the environment when it ends a job, in seconds since 1970.
+        """
+        if self.stop_at is not None:
+            return seconds_until(self.stop_at)
+        end = os.environ.get("SLURM_JOB_END_TIME", "")
+        return max(1.0, int(end) - SLURM_MARGIN - time.time()) if end.isdigit() else None
 
 
-def changes(chosen: argparse.Namespace) -> list[tuple[list[str], Any]]:
-    """Keys and values of a space that the command line replaces; the last one counts.
+def parse_options(arguments: list[str] | None = None) -> RunOptions:
+    """Read the command line.
 
     Raises:
-        UserError: if one cannot be read.
+        UserError: if a duration is none.
     """
-    from study.space.overrides import parse_change
-
-    short = []
-    if chosen.seeds is not None:
-        short.append(f"seeds=[{chosen.seeds}]")
-    if chosen.trials is not None:
-        short.append(f"search.trials={chosen.trials}")
-    found = [parse_change(text) for text in (*short, *chosen.set)]
-    if chosen.data is not None:
-        from study.datasets.readers.detect import settings_of
-        from study.space.yaml_loader import as_block
-
-        if not chosen.data.exists():
-            raise UserError(f"--data {chosen.data}: no such file")
-        found.insert(0, (["trial", "dataset"], as_block(settings_of(chosen.data))))
-    return found
+    found = vars(parse(parser(), arguments))
+    budget, no_report = found.pop("budget"), found.pop("no_report")
+    typed = sys.argv[1:] if arguments is None else arguments
+    return RunOptions(
+        **found
+        | {
+            "settings": tuple(found["settings"]),
+            "budget": None if budget is None else seconds_in(budget, "--budget"),
+            "budget_text": budget or "",
+            "patience": seconds_in(found["patience"], "--patience"),
+            "report": not no_report,
+            "command": _command(typed),
+        }
+    )
 
 
-def budget(chosen: argparse.Namespace) -> float | None:
-    """GPU or core seconds."""
-    if chosen.budget is None:
-        return None
-    from study.scheduling.budget import seconds_in
-
-    return seconds_in(chosen.budget, "--budget")
-
-
-def patience(chosen: argparse.Namespace) -> float:
-    """Seconds that a worker may take for a step."""
-    from study.scheduling.budget import seconds_in
-
-    return seconds_in(chosen.patience, "--patience")
-
-
-def seconds_left(chosen: argparse.Namespace) -> float | None:
-    """From now to the moment when the study has to end; none if there is no such moment.
-
-    SLURM tells in the environment when it ends a job, in seconds since 1970.
-    """
-    if chosen.stop_at is not None:
-        return seconds_until(chosen.stop_at)
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    return max(1.0, int(end) - SLURM_MARGIN - time.time()) if end.isdigit() else None
-
-
-def command(arguments: list[str]) -> str:
-    """What the user has typed, for whoever wants to continue the study."""
-    from study.core.records import without_password
-
+def _command(arguments: list[str]) -> str:
     shown = [without_password(argument) for argument in arguments]
     return shlex.join(["python", "-m", "study.run", *shown])
 
 
-def seconds_until(moment: str) -> float:
-    """From now to HH:MM, tomorrow's if that is over, or to a moment in ISO form, local time.
+def parser() -> argparse.ArgumentParser:
+    """Build the parser: all options, in four groups."""
+    made = argparse.ArgumentParser(
+        prog="python -m study.run",
+        description="Run a study of pretraining: make its data, pretrain, finetune, compare. "
+        "Rerunning the same command resumes an interrupted study and skips what is finished.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_what(made.add_argument_group("what to study").add_argument)
+    _add_how_much(made.add_argument_group("how much at once, how long").add_argument)
+    _add_where(made.add_argument_group("where").add_argument)
+    shown = made.add_argument_group("what is shown").add_mutually_exclusive_group()
+    _add_shown(shown.add_argument)
+    return made
 
-    Raises:
-        UserError: if it is none, or past.
-    """
-    now = datetime.now().astimezone()
-    today = now.strftime("%Y-%m-%dT") if re.fullmatch(r"\d\d:\d\d(:\d\d)?", moment) else ""
-    try:
-        then = datetime.fromisoformat(today + moment).astimezone()
-    except ValueError:
-        raise UserError(
-            f"--stop-at {moment}: must be a time such as 18:30 or 2026-12-24T06:00"
-        ) from None
-    if today and then <= now:
-        then += timedelta(days=1)
-    if then <= now:
-        raise UserError(f"--stop-at {moment}: is over; name a moment to come")
-    return (then - now).total_seconds()
+
+def _add_what(add: Add) -> None:
+    space = add("--space", required=True, help="a YAML file, or the name of one in search_spaces/")
+    complete_with(space, space_names)
+    profile = add("--profile", help="quick or paper (default: paper with a GPU, quick without)")
+    complete_with(profile, lambda **_: ("quick", "paper"))
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=SET_HELP,
+    )
+    add("--seeds", metavar="0,1,2", help="replace the space's seeds")
+    add("--trials", type=int, metavar="N", help="replace a search's number of proposals")
+    add("--audit", type=int, metavar="N", help="finally finish N trials that were stopped early")
+    add("--data", type=Path, metavar="FILE", help="replace the space's data set by one of yours")
+    add("--dry-run", action="store_true", help="show plan and estimated cost, write nothing")
+    add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
+    add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")
+
+
+def _add_how_much(add: Add) -> None:
+    add("--max-concurrent", type=int, metavar="N", help="trials at once (default: what fits)")
+    add("--budget", metavar="8h", help="stop after this many GPU- or core-hours")
+    add(
+        "--stop-at",
+        metavar="TIME",
+        help="stop at this time, such as 18:30 or 2026-12-24T06:00 (default: before a SLURM job "
+        "ends)",
+    )
+    add(
+        "--patience",
+        metavar="1h",
+        default="1h",
+        help="kill a trial that makes no progress for this long (default: 1h)",
+    )
+    add("--address", help="Ray cluster to run on (default: this machine)")
+
+
+def _add_where(add: Add) -> None:
+    add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
+    add("--name", help="name of the study (default: space and profile)")
+    add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
+    add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
+
+
+def _add_shown(add: Add) -> None:
+    add(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="print every epoch if the output is no terminal; in a dry run, every arm",
+    )
+    add("-q", "--quiet", action="store_true", help="print only problems and the final table")
+    add("--json", action="store_true", help="JSON lines on the standard output, words elsewhere")

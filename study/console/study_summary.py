@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from study.console.formatting import counted, near
-from study.console.json_lines import say
+from study.console.formatting import counted, relative_to_cwd
+from study.console.json_lines import print_json_event
 from study.console.result_table import result_table
 from study.core.errors import one_line
 from study.core.records import without_password
@@ -21,8 +21,8 @@ from study.tracking.tracker import Tracker
 
 
 @dataclass
-class Conclusion:
-    """What is done and said when no work is left.
+class StudySummary:
+    """What is done and printed when no work is left.
 
     Args:
         plan: of the study.
@@ -42,14 +42,14 @@ class Conclusion:
         """The table of test errors."""
         found = arms((entry.planned.work, entry.result) for entry in entries if entry.result)
         if self.as_json:
-            say("result", arms=[arm.facts() for arm in found])
+            print_json_event("result", arms=[arm.facts() for arm in found])
         self.console.print()
         self.console.print(result_table(found))
         ends = [entry.result.status for entry in entries if entry.result]
         if failed := ends.count("failed"):
-            study = shlex.quote(str(near(self.plan.folder.path)))
-            told = f"{counted(failed, 'trial')} failed; why, and how to try again:"
-            self.console.print(f"\n{told} python -m study.status {study}", style="red")
+            study = shlex.quote(str(relative_to_cwd(self.plan.folder.path)))
+            message = f"{counted(failed, 'trial')} failed; see the reasons and retry with:"
+            self.console.print(f"\n{message} python -m study.status {study}", style="red")
 
     def publish(self, entries: Sequence[Entry], patience: float) -> None:
         """Make and log the report and the best model, unless they are of these very records.
@@ -70,7 +70,7 @@ class Conclusion:
         try:
             state = self.tracker.state()
             if not is_current(study, state):
-                with self.console.status("writing the report, and logging it and the best model"):
+                with self.console.status("writing the report, logging it and the best model"):
                     publish(study, self.plan.tracking_uri, state, model=model, patience=patience)
         except PublishingError as reason:
             problem = str(reason)
@@ -79,27 +79,27 @@ class Conclusion:
             problem = one_line(reason)
         self.published = not problem
         if problem:
-            again = by_hand(str(near(study)), model=model)
-            told = f"Report or logged model are not complete ({problem}); again: {again}"
-            self.console.print(told, style="red")
+            again = by_hand(str(relative_to_cwd(study)), model=model)
+            message = f"Report or model upload failed ({problem}); retry with {again}"
+            self.console.print(message, style="red")
         if self.as_json:
             page = str(page_of(study)) if self.published else None
-            say("report", page=page, reason=problem)
+            print_json_event("report", page=page, reason=problem)
 
     def show_places(self) -> None:
         """Where everything is, and how to look at it."""
-        folder, known = self.plan.folder.path, "Runs and curves"
-        self.console.print(f"\nEverything is in {near(self.plan.root)}.")
+        folder, logged = self.plan.folder.path, "Runs and curves"
+        self.console.print(f"\nAll results: {relative_to_cwd(self.plan.root)}")
         if self.published:
-            self.console.print(f"Report: {near(page_of(folder))}")
-            known = "Report, best model, runs and curves"
+            self.console.print(f"Report: {relative_to_cwd(page_of(folder))}")
+            logged = "Report, best model, runs and curves"
         else:
-            study = shlex.quote(str(near(folder)))
-            self.console.print("The report, by way of Parquet tables:")
+            study = shlex.quote(str(relative_to_cwd(folder)))
+            self.console.print("Write the report from Parquet tables with:")
             self.console.print(
                 f"  python -m analysis.export {study} && python -m analysis.report {study}"
             )
-        self.console.print(f"{known} in MLflow:")
+        self.console.print(f"{logged} in MLflow:")
         experiment = self.tracker.experiment_id
         for line in _mlflow_commands(self.plan.tracking_uri, experiment):
             self.console.print(f"  {line}")

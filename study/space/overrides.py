@@ -35,6 +35,25 @@ def changed(content: Block, changes: Sequence[tuple[list[str], Any]]) -> Block:
     return content
 
 
+def with_trials(content: Block, trials: int, name: str) -> Block:
+    """Replace a search's number of proposals.
+
+    Args:
+        content: of the space.
+        trials: the number.
+        name: of the space, as typed.
+
+    Raises:
+        UserError: if the space is a grid.
+    """
+    if not content.get("search"):
+        raise UserError(
+            f"--trials {trials}: {name} is a grid, whose choices and seeds say how many trials "
+            "there are; leave the option out, or use --seeds"
+        )
+    return changed(content, [(["search", "trials"], trials)])
+
+
 def _changed(block: Block, keys: list[str], value: Any, name: str) -> Block:
     hole = hole_of(block)
     if hole:

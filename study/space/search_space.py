@@ -26,7 +26,7 @@ from study.space.distributions import (
     spread,
     variants,
 )
-from study.space.overrides import changed, of_command_line
+from study.space.overrides import changed, of_command_line, with_trials
 from study.space.pretrained import problems_of_starts, with_hashes
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
@@ -111,13 +111,19 @@ class Space:
         return trial.model_copy(update={"pretrain": None, "transfer": "body", "seed": seed})
 
 
-def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]] = ()) -> Space:
+def load_space(
+    name: str,
+    profile: str,
+    changes: Sequence[tuple[list[str], Any]] = (),
+    trials: int | None = None,
+) -> Space:
     """Read a space by its path, or by its name in `search_spaces/`.
 
     Args:
         name: path or name.
         profile: which of its profiles.
         changes: keys and values from the command line, over all that the file says.
+        trials: proposals of a search, in place of the file's.
 
     Raises:
         UserError: one line per problem, with file and line.
@@ -138,16 +144,21 @@ def load_space(name: str, profile: str, changes: Sequence[tuple[list[str], Any]]
         )
     whole = {name: _with_profile(content, profiles, name, path) for name in profiles}
     try:
-        chosen = changed(whole[profile], changes)
-        if "trial" in chosen:
-            chosen["trial"] = plugin_configs.completed(chosen["trial"], path, ("trial",))
-            chosen["trial"] = with_hashes(chosen["trial"], path)
-        space = parse_space(path, profile, chosen)
+        chosen = whole[profile] if trials is None else with_trials(whole[profile], trials, name)
+        space = parse_space(path, profile, _completed(changed(chosen, changes), path))
     except UserError as error:
         raise of_command_line(error.problems, str(path)) from None
     for other in whole.keys() - {profile}:
         _check_other(path, other, whole[other])
     return space
+
+
+def _completed(content: Block, path: Path) -> Block:
+    """The space with the defaults of plugins and the hashes of pretrained weights."""
+    if "trial" in content:
+        content["trial"] = plugin_configs.completed(content["trial"], path, ("trial",))
+        content["trial"] = with_hashes(content["trial"], path)
+    return content
 
 
 def _profiles(content: Block, path: Path) -> Block:

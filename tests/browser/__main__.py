@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from study.core.records import Tag
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from tests.mlflow_server import MlflowServer
 
 SKIPPED = 77
@@ -49,7 +49,7 @@ def main() -> int:
     if chromium is None:
         return _skip(f"none of {', '.join(CHROMIUMS)} is installed")
     folder = chosen.study.resolve()
-    study = StudyFolder(folder.parent.parent, folder.name)
+    study = StudyDir(folder.parent.parent, folder.name)
     with served(study.tracking_uri()) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})

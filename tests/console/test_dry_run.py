@@ -13,16 +13,16 @@ from rich.console import Console
 
 from study import run
 from study.console import dry_run
-from study.console.dry_run import Preview
+from study.console.dry_run import DryRun
 from study.console.formatting import duration
-from study.console.plan_summary import introduce
+from study.console.plan_summary import print_plan_summary
 from study.datasets.prepare import folder_of
 from study.models.build import build_model
 from study.planning import plan
 from study.planning.cost_model import Cost, stage_memory, weights
 from study.planning.plan import Plan
 from study.planning.remaining_cost import Experience, RemainingCost
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.space.search_space import SHIPPED, load_space
 from study.space.trial import Trial
 from tests.conftest import SMALL_SPACE
@@ -35,13 +35,13 @@ def plan_of(path: Path, profile: str = "quick") -> Plan:
 
 
 def estimate(given: Plan) -> Cost:
-    return RemainingCost(given).cost(Experience(given, on_gpu=Preview(given).on_gpu))
+    return RemainingCost(given).cost(Experience(given, on_gpu=DryRun(given).on_gpu))
 
 
 def shown(given: Plan, *, every_arm: bool = False) -> str:
     console = Console(width=150)
     with console.capture() as captured:
-        view = Preview(given, every_arm=every_arm)
+        view = DryRun(given, every_arm=every_arm)
         view.show(console)
         view.show_cost(console, estimate(given), "estimated")
     return captured.get()
@@ -56,7 +56,7 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def done(small: Path, small_study: StudyFolder) -> Plan:
+def done(small: Path, small_study: StudyDir) -> Plan:
     """Its plan in a folder where all work is done."""
     given = plan_of(small)
     shutil.copytree(small_study.root, given.root)
@@ -81,7 +81,7 @@ def test_nothing_is_left_of_what_is_done(done: Plan) -> None:
         ["egnn", "scratch", "0,", "1", "2", "of", "2"],
         ["egnn", "masking", "0.5", "0,", "1", "2", "of", "2", "2", "of", "2"],
     ]
-    assert "  compute  nothing is left to do" in told
+    assert "  compute  nothing left to do" in told
 
 
 def test_what_is_missing_is_left_with_the_pretraining_it_needs(done: Plan) -> None:
@@ -96,22 +96,22 @@ def test_what_is_missing_is_left_with_the_pretraining_it_needs(done: Plan) -> No
         again = Plan(done.space, done.root, "name", "")
         assert [stage for _, stage in again.left] == list(stages)
     assert "egnn masking 0.5  0, 1   1 of 2     0 of 2" in shown(again)
-    assert "2 arms × 2 seeds, 3 done already" in words(again)
-    assert "2 different pretrainings of 2 epochs; finetunings of 20 epochs" in words(again)
+    assert "2 arms × 2 seeds, 3 already done" in words(again)
+    assert "2 pretraining runs × 2 epochs, 4 finetuning runs × 20 epochs" in words(again)
 
 
 def test_a_beginning_study_says_how_long_what_is_left_takes(small: Path, done: Plan) -> None:
     def told(given: Plan) -> str:
         console = Console(width=150)
         with console.capture() as captured:
-            Preview(given).show_time(console, estimate(given))
+            DryRun(given).show_time(console, estimate(given))
         return captured.get()
 
-    assert told(done) == "  time     nothing is left to do\n"
+    assert told(done) == "  time     nothing left to do\n"
     fresh = Plan(done.space, small.parent / "elsewhere", "name", "")
     low, high = (
         duration(seconds / fresh.slots + fresh.seconds_of_making + beside)
-        for seconds, beside in zip(estimate(fresh).seconds, dry_run.BESIDE, strict=True)
+        for seconds, beside in zip(estimate(fresh).seconds, dry_run.OVERHEAD, strict=True)
     )
     assert told(fresh).startswith(f"  time     {low} to {high}, ")
 
@@ -142,7 +142,7 @@ def test_trials_at_once_that_want_more_than_the_machine_has_are_told(
 def words(given: Plan) -> str:
     console = Console(width=150)
     with console.capture() as captured:
-        introduce(given, console)
+        print_plan_summary(given, console)
     return captured.get()
 
 
@@ -152,7 +152,7 @@ def test_many_arms_are_cut_unless_all_are_asked_for(small: Path) -> None:
         SMALL_SPACE.replace("masking_ratio: 0.5", f"masking_ratio: {{choice: [{ratios}]}}")
     )
     given = plan_of(small)
-    assert " and 11 more, which -v lists" in shown(given)
+    assert " and 11 more; list them with -v" in shown(given)
     everything = shown(given, every_arm=True)
     assert "more" not in everything
     assert everything.count("egnn masking") == 40

@@ -20,7 +20,7 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.plan import Plan
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.space.pretrained import find_start, remarks_on_starts
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
@@ -42,7 +42,7 @@ def space_from(place: Path, pretrain: str) -> Space:
     return load_space(str(path), "quick")
 
 
-def pretrained(study: StudyFolder) -> Job:
+def pretrained(study: StudyDir) -> Job:
     """Its pretraining with seed 0."""
     trial = next(t for t in study.recorded_space().grid() if t.pretrain is not None)
     hashed = json.loads((study.path / "study.json").read_text())["data"]["water"]
@@ -50,7 +50,7 @@ def pretrained(study: StudyFolder) -> Job:
 
 
 @pytest.fixture
-def folder(small_study: StudyFolder, tmp_path: Path) -> Path:
+def folder(small_study: StudyDir, tmp_path: Path) -> Path:
     """A copy of a finished pretraining's folder, elsewhere."""
     work = pretrained(small_study).pretraining
     assert work is not None
@@ -69,7 +69,7 @@ def weights(work: Job, root: Path) -> bytes:
 
 
 def test_finetuning_is_bitwise_that_after_the_pretraining_itself(
-    small_study: StudyFolder, folder: Path, tmp_path: Path
+    small_study: StudyDir, folder: Path, tmp_path: Path
 ) -> None:
     own, water = pretrained(small_study), small_study.root / "data" / "water"
     assert own.pretraining is not None
@@ -100,7 +100,7 @@ def test_all_seeds_start_from_one_import_whose_place_does_not_name_it(
     assert three.key == one.key != two.key
 
 
-def other_weights(folder: Path, small_study: StudyFolder) -> None:
+def other_weights(folder: Path, small_study: StudyDir) -> None:
     """Put another finished work in the folder's place."""
     work = pretrained(small_study)
     shutil.rmtree(folder)
@@ -113,10 +113,10 @@ def other_weights(folder: Path, small_study: StudyFolder) -> None:
 
 
 def test_other_content_of_the_folder_is_other_work_and_no_continuation(
-    small_study: StudyFolder, folder: Path, tmp_path: Path
+    small_study: StudyDir, folder: Path, tmp_path: Path
 ) -> None:
     space = space_from(tmp_path, f"{{from: {folder}}}")
-    study = StudyFolder(tmp_path / "runs", "started-quick")
+    study = StudyDir(tmp_path / "runs", "started-quick")
     study.write(space, "sqlite:///nowhere.db", {})
     append_json(study.journal, {"event": "started"})
     study.check(space)
@@ -200,7 +200,7 @@ def test_another_model_is_refused_with_both_values(folder: Path, tmp_path: Path)
 
 
 def test_a_trial_that_learned_the_same_labels_is_no_start(
-    small_study: StudyFolder, tmp_path: Path
+    small_study: StudyDir, tmp_path: Path
 ) -> None:
     trial = pretrained(small_study).folder(small_study.root)
     with pytest.raises(UserError, match=r"has learned the labels of `trial\.dataset`"):
@@ -249,7 +249,7 @@ def test_the_remark_stands_in_the_plan_and_in_the_records(
 
 
 def test_an_import_does_not_tell_its_frames(
-    small_study: StudyFolder, folder: Path, tmp_path: Path
+    small_study: StudyDir, folder: Path, tmp_path: Path
 ) -> None:
     trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
     taken = Job("trial", trial, "data").pretraining
@@ -261,7 +261,7 @@ def test_an_import_does_not_tell_its_frames(
 
 
 def test_starts_stand_beside_a_pretraining_and_scratch(
-    small_study: StudyFolder, folder: Path, tmp_path: Path
+    small_study: StudyDir, folder: Path, tmp_path: Path
 ) -> None:
     second = Path(shutil.copytree(folder, tmp_path / "second"))
     other_weights(second, small_study)

@@ -37,7 +37,7 @@ from study.models.potential import MAX_ATOMIC_NUMBER
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome, require_weights
-from study.planning.study_dir import StudyFolder
+from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
 from study.space.search_space import load_space
@@ -323,7 +323,7 @@ def test_what_a_model_of_a_number_cannot_do_is_told_in_a_line(
     assert rule in messages[-1]
     assert not Path("model.pt2").exists()
     with pytest.raises(UserError, match="learned gap, and predicts no energies"):
-        log_model(resolve_trained_model(place), StudyFolder(place.parent.parent, "s"), None)
+        log_model(resolve_trained_model(place), StudyDir(place.parent.parent, "s"), None)
 
 
 def test_the_way_to_predict_test_frames_leads_to_the_errors_of_the_test(

@@ -1,0 +1,92 @@
+"""What commands share: parsing, durations, and completion by a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from study.core.errors import UserError
+
+SHIPPED = Path(__file__).parent.parent.parent / "search_spaces"
+
+SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+Completer = Callable[..., Iterable[str]]
+"""Called by argcomplete with keywords such as `prefix` and `parsed_args`."""
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: list[str] | None = None
+) -> argparse.Namespace:
+    """Parse a command line; a shell that asks for completions gets them instead."""
+    if "_ARGCOMPLETE" in os.environ:
+        # An optional extra: without it there are no completions.
+        with suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
+    return parser.parse_args(arguments)
+
+
+def complete_with(action: argparse.Action, completer: Completer) -> None:
+    """Let a shell complete an option's value."""
+    # argcomplete looks for this attribute, which argparse does not know.
+    action.completer = completer  # type: ignore[attr-defined]
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Convert a duration such as 30min, 8h or 1.5d to seconds.
+
+    Raises:
+        UserError: if it is none.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(s|min|m|h|d)", text.strip())
+    if not match or float(match[1]) == 0:
+        raise UserError(f"{option} {text}: must be a duration such as 30min, 8h or 1.5d")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def seconds_until(moment: str) -> float:
+    """Count the seconds to HH:MM, tomorrow's if that is over, or to an ISO moment, local time.
+
+    Raises:
+        UserError: if it is none, or past.
+    """
+    now = datetime.now().astimezone()
+    today = now.strftime("%Y-%m-%dT") if re.fullmatch(r"\d\d:\d\d(:\d\d)?", moment) else ""
+    try:
+        then = datetime.fromisoformat(today + moment).astimezone()
+    except ValueError:
+        raise UserError(
+            f"--stop-at {moment}: must be a time such as 18:30 or 2026-12-24T06:00"
+        ) from None
+    if today and then <= now:
+        then += timedelta(days=1)
+    if then <= now:
+        raise UserError(f"--stop-at {moment}: is over; name a moment in the future")
+    return (then - now).total_seconds()
+
+
+def space_names(prefix: str, **_context: object) -> list[str]:
+    """Names of the shipped spaces, and YAML files here that begin with a prefix."""
+    shipped = [path.stem for path in SHIPPED.glob("*.yaml")]
+    return [*shipped, *_paths(f"{prefix}*.yaml")]
+
+
+def study_dirs(prefix: str, **_context: object) -> list[str]:
+    """Folders of studies in the usual place, or in another that has been typed."""
+    folder = prefix.rpartition("/")[0]
+    typed = _paths(f"{folder}/*/study.json") if folder else []
+    return [str(Path(path).parent) for path in (*_paths("runs/studies/*/study.json"), *typed)]
+
+
+def _paths(pattern: str) -> list[str]:
+    """What exists here and fits a pattern; nothing for patterns that lead elsewhere."""
+    if Path(pattern).is_absolute() or pattern.startswith(("/", "..")):
+        return []
+    return sorted(map(str, Path().glob(pattern)))

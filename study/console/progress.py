@@ -1,0 +1,157 @@
+"""How far the work of a study has come, as its observers hear it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from study.core.records import EpochRecord, JobResult
+from study.pipeline.job import Job
+from study.space.trial import Trial
+from study.training.config import Stage
+
+ENDED = ("completed", "stopped", "diverged", "failed")
+
+
+@dataclass
+class JobProgress:
+    """How far one job has come.
+
+    Args:
+        job: the job.
+        expected: its compute, s.
+        epochs: that it will have.
+        epoch: the last one that is done.
+        seconds: what it has cost so far.
+        value: the metric after the last epoch; none before the first.
+        best: its lowest value.
+        status: running, or how it ended.
+        is_new: whether some of its epochs were done in this run of the study.
+        began: moment by the monotonic clock.
+    """
+
+    job: Job
+    expected: float
+    epochs: int
+    epoch: int = 0
+    seconds: float = 0.0
+    value: float | None = None
+    best: float | None = None
+    status: str = "running"
+    is_new: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end of a running stage at its present speed."""
+        if self.status != "running" or not self.epoch:
+            return None
+        return self.seconds / self.epoch * (self.epochs - self.epoch)
+
+    @property
+    def left(self) -> float:
+        """Share of the expected compute that is still to come."""
+        running = self.status == "running" and self.epochs > 0
+        return 1 - self.epoch / self.epochs if running else 0.0
+
+    def record(self, record: EpochRecord, metric: str) -> None:
+        """Take in an epoch."""
+        before, self.seconds = self.seconds, record.metrics["seconds"]
+        self.is_new = self.is_new or self.seconds > before
+        self.epoch = record.epoch
+        self.value = record.metrics.get(metric, record.metrics.get("val_loss"))
+        if self.value is not None:
+            self.best = self.value if self.best is None else min(self.best, self.value)
+
+
+class StudyProgress:
+    """How far all jobs have come, and what reuse has saved.
+
+    Args:
+        metric: finetuning metric to follow.
+        expected: compute of all planned work, s.
+        slots: trials at once.
+        seconds_of: expected compute of a stage, s.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        expected: float,
+        slots: int,
+        seconds_of: Callable[[Trial, Stage], float],
+    ) -> None:
+        self.metric, self.expected = metric, expected
+        self.slots, self.seconds_of = slots, seconds_of
+        self.jobs: dict[str, JobProgress] = {}
+        self.reused, self.saved, self.shared = 0, 0.0, set[str]()
+
+    def start(self, job: Job) -> None:
+        """Begin to follow a job."""
+        seconds = 0.0 if job.start else self.seconds_of(job.trial, job.training)
+        self.jobs[job.key] = JobProgress(job, seconds, job.epochs)
+        if job.pretraining is not None:
+            self._note_shared(job.pretraining.key)
+
+    def record(self, job: Job, record: EpochRecord) -> JobProgress:
+        """Take in an epoch."""
+        progress = self.jobs[job.key]
+        progress.record(record, self.metric)
+        return progress
+
+    def end(self, job: Job, result: JobResult) -> JobProgress | None:
+        """Take in how a job ended; returns its progress, or none if it had ended before."""
+        progress = self.jobs.get(job.key)
+        if progress is None or progress.status != "running":
+            return None
+        progress.status = result.status
+        self._note_reused(progress)
+        return progress
+
+    def of(self, kind: str) -> list[JobProgress]:
+        """The pretrainings or the trials that have begun."""
+        return [progress for progress in self.jobs.values() if progress.job.kind == kind]
+
+    @property
+    def running(self) -> int:
+        """How many jobs are running."""
+        return sum(progress.status == "running" for progress in self.jobs.values())
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many trials are in which state."""
+        return Counter(progress.status for progress in self.of("trial"))
+
+    @property
+    def best(self) -> float | None:
+        """The lowest metric of all trials."""
+        found = [progress.best for progress in self.of("trial") if progress.best is not None]
+        return min(found, default=None)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Remaining expected compute, corrected by what the epochs so far took."""
+        jobs = self.jobs.values()
+        fresh = [progress for progress in jobs if progress.is_new]
+        measured = sum(progress.seconds for progress in fresh)
+        expected = sum(each.expected * each.epoch / each.epochs for each in fresh)
+        if not expected:
+            return None
+        done = sum(progress.expected * (1 - progress.left) for progress in jobs)
+        return max(0.0, self.expected - done) * measured / expected / self.slots
+
+    def _note_shared(self, pretraining: str) -> None:
+        """A pretraining that a second trial starts from has not run a second time."""
+        if pretraining in self.shared and pretraining in self.jobs:
+            self.reused += 1
+            self.saved += self.jobs[pretraining].seconds
+        self.shared.add(pretraining)
+
+    def _note_reused(self, progress: JobProgress) -> None:
+        """Work that cost more than the time it has been here was done before."""
+        saved = progress.seconds - (time.monotonic() - progress.began)
+        if saved > 0.9 * progress.seconds:
+            self.reused += 1
+        self.saved += max(0.0, saved)
