@@ -54,7 +54,7 @@ def page_of(study: Path) -> Path:
 
 
 def is_current(study: Path, state: dict[str, Any]) -> bool:
-    """Whether the report is there and of these records.
+    """Check that the report exists and was made from these records.
 
     Args:
         study: its folder.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from analysis.records.export import export
 from analysis.records.mlflow_reader import Point, Run
 from analysis.records.parquet_tables import write_tables
 from analysis.records.study_tables import Study, load
@@ -213,30 +216,63 @@ def tabulate(tmp_path: Path) -> Callable[..., Study]:
     return write
 
 
-@pytest.fixture
-def extended(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) -> Study:
-    """Scratch 4 and 8 epochs, masking and its placebo 4 + 4: 100, 80, 90 and 100 meV/Å."""
-    runs = [pretrained(seed, ratio, 0.3) for seed in SEEDS for ratio in (0.9, 0.5)]
-    for seed in SEEDS:
-        off = 1 + seed / 1000
-        long = scratch(10 + seed, seed, 0.08 * off, **{"finetune.epochs": 8})
-        long.points[:] = [
-            p._replace(value=60.0) if p.metric == "seconds" else p for p in long.points
-        ]
-        fake = masked(30 + seed, seed, 0.5, 0.1 * off, **{"pretrain.task.placebo": True})
-        runs += [
-            scratch(seed, seed, 0.1 * off),
-            long,
-            masked(20 + seed, seed, 0.9, 0.09 * off),
-            fake,
-        ]
-    return tabulate(*runs)
+EXPERIMENT = "masking_ratio-quick"
+LOGGED = [
+    ("finetune/val_force_rmse", 3.0, 1, 10),
+    ("finetune/val_force_rmse", 2.0, 1, 20),
+    ("finetune/val_force_rmse", math.nan, 2, 30),
+    ("finetune/val_force_rmse", math.inf, 3, 40),
+    ("finetune/val_force_rmse", -math.inf, 4, 50),
+    ("finetune/seconds", 5.0, 4, 50),
+    ("test_force_rmse", math.inf, 0, 60),
+]
+"""Points of a diverged trial: a step logged twice, NaN, infinities, its last epoch and a final."""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An MLflow store with a study of one pretraining and two trials; one still runs."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(EXPERIMENT)
+
+    def run(
+        tags: dict[str, str], params: dict[str, str], points: list[tuple[str, float, int, int]]
+    ) -> str:
+        run_id: str = client.create_run(experiment, start_time=1_700_000_000_123).info.run_id
+        metrics = [Metric(name, value, time, step) for name, value, step, time in points]
+        texts = [Param(name, value) for name, value in params.items()]
+        client.log_batch(run_id, metrics, texts, [RunTag(*tag) for tag in tags.items()])
+        return run_id
+
+    study = {Tag.KIND: "study", Tag.KEY: "s", Tag.SCHEMA: "1", Tag.SPACE: '{"trials": 2}'}
+    parent = run({**study, "mlflow.runName": "masking_ratio"}, {}, [])
+    child = {"mlflow.parentRunId": parent}
+    run(
+        {**child, Tag.KIND: "pretrain", Tag.KEY: "p", Tag.STATUS: "completed"},
+        {"seed": "0", "pretrain.task.masking_ratio": "1.0"},
+        [("pretrain/val_loss", 0.5, 1, 1), ("seconds", 7.0, 0, 2)],
+    )
+    finished = run(
+        {**child, Tag.KIND: "trial", Tag.KEY: "t1", Tag.NUMBER: "1", Tag.STATUS: "diverged"},
+        {"seed": "1", "finetune.lr": "1e-3", "model.name": "egnn", "finetune.frames": "None"},
+        LOGGED,
+    )
+    client.set_terminated(finished, "FAILED", end_time=1_700_000_005_000)
+    run(
+        {**child, Tag.KIND: "trial", Tag.KEY: "t0", Tag.NUMBER: "0"},
+        {"seed": "0", "finetune.lr": "2", "model.name": "7x"},
+        [],
+    )
+    client.delete_run(run({**child, Tag.KIND: "trial", Tag.KEY: "t9", Tag.NUMBER: "9"}, {}, []))
+    return uri
 
 
 @pytest.fixture
-def ablation(tabulate: Tabulate, scratch: Build, masked: Build, pretrained: Build) -> Study:
-    """Scratch 0.10, 0.20, 0.30 eV/Å; masking takes off 10, 19 and 10 %; two trials go wrong."""
-    trials = [scratch(0, 0, 0.1), scratch(1, 1, 0.2), scratch(2, 2, 0.3)]
-    trials += [masked(3, 0, 0.5, 0.09), masked(4, 1, 0.5, 0.162), masked(5, 2, 0.5, 0.27)]
-    trials += [masked(6, 3, 0.5, 9.0, status="diverged"), scratch(7, 3, 0.1, status="running")]
-    return tabulate(*trials, *(pretrained(seed, 0.5, 0.2 + seed / 10) for seed in range(3)))
+def exported(store: str, tmp_path: Path) -> Study:
+    export(EXPERIMENT, store, tmp_path)
+    return load(tmp_path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -22,71 +20,12 @@ from analysis.records.parquet_tables import TABLES_VERSION, write_tables
 from analysis.records.study_tables import Study, load
 from study.core.errors import UserError
 from study.core.records import Tag
+from tests.analysis.conftest import EXPERIMENT
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:sqlalchemy",  # MLflow's use of SQLAlchemy.
     "ignore::DeprecationWarning:mlflow",
 )
-
-EXPERIMENT = "masking_ratio-quick"
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An MLflow store with a study of one pretraining and two trials; one still runs."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, RunTag
-
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-    client = MlflowClient(uri)
-    experiment = client.create_experiment(EXPERIMENT)
-
-    def run(
-        tags: dict[str, str], params: dict[str, str], points: list[tuple[str, float, int, int]]
-    ) -> str:
-        run_id: str = client.create_run(experiment, start_time=1_700_000_000_123).info.run_id
-        metrics = [Metric(name, value, time, step) for name, value, step, time in points]
-        texts = [Param(name, value) for name, value in params.items()]
-        client.log_batch(run_id, metrics, texts, [RunTag(*tag) for tag in tags.items()])
-        return run_id
-
-    study = {Tag.KIND: "study", Tag.KEY: "s", Tag.SCHEMA: "1", Tag.SPACE: '{"trials": 2}'}
-    parent = run({**study, "mlflow.runName": "masking_ratio"}, {}, [])
-    child = {"mlflow.parentRunId": parent}
-    run(
-        {**child, Tag.KIND: "pretrain", Tag.KEY: "p", Tag.STATUS: "completed"},
-        {"seed": "0", "pretrain.task.masking_ratio": "1.0"},
-        [("pretrain/val_loss", 0.5, 1, 1), ("seconds", 7.0, 0, 2)],
-    )
-    finished = run(
-        {**child, Tag.KIND: "trial", Tag.KEY: "t1", Tag.NUMBER: "1", Tag.STATUS: "diverged"},
-        {"seed": "1", "finetune.lr": "1e-3", "model.name": "egnn", "finetune.frames": "None"},
-        [
-            ("finetune/val_force_rmse", 3.0, 1, 10),
-            ("finetune/val_force_rmse", 2.0, 1, 20),
-            ("finetune/val_force_rmse", math.nan, 2, 30),
-            ("finetune/val_force_rmse", math.inf, 3, 40),
-            ("finetune/val_force_rmse", -math.inf, 4, 50),
-            ("finetune/seconds", 5.0, 4, 50),
-            ("test_force_rmse", math.inf, 0, 60),
-        ],
-    )
-    client.set_terminated(finished, "FAILED", end_time=1_700_000_005_000)
-    run(
-        {**child, Tag.KIND: "trial", Tag.KEY: "t0", Tag.NUMBER: "0"},
-        {"seed": "0", "finetune.lr": "2", "model.name": "7x"},
-        [],
-    )
-    deleted = run({**child, Tag.KIND: "trial", Tag.KEY: "t9", Tag.NUMBER: "9"}, {}, [])
-    client.delete_run(deleted)
-    return uri
-
-
-@pytest.fixture
-def exported(store: str, tmp_path: Path) -> Study:
-    export(EXPERIMENT, store, tmp_path)
-    return load(tmp_path)
 
 
 def test_sql_and_client_read_the_same(store: str) -> None:
@@ -187,87 +126,6 @@ def test_a_study_of_another_schema_is_refused(tmp_path: Path) -> None:
     study = Run("s", "FINISHED", tags={Tag.KIND: "study", Tag.SCHEMA: "2"})
     with pytest.raises(UserError, match="but 'x' has 2"):
         write_tables([study], "x", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["trials.parquet", "curves.parquet", "studies.parquet"])
-@pytest.mark.usefixtures("exported")
-def test_a_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
-    whole = (tmp_path / name).read_bytes()
-    for place in range(0, len(whole), max(1, len(whole) // 20)):
-        (tmp_path / name).write_bytes(
-            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
-        )
-        # A flip may hit the name of the export, which no checksum of a page covers.
-        with pytest.raises(UserError, match=f"{name} is damaged|are of different exports"):
-            load(tmp_path)
-
-
-@pytest.mark.usefixtures("exported")
-def test_a_torn_table_is_refused(tmp_path: Path) -> None:
-    table = tmp_path / "trials.parquet"
-    table.write_bytes(table.read_bytes()[:-100])
-    with pytest.raises(UserError, match="damaged"):
-        load(tmp_path)
-
-
-@pytest.mark.usefixtures("exported")
-def test_tables_of_another_schema_are_refused(tmp_path: Path) -> None:
-    manifest = json.loads((tmp_path / "tables.json").read_text())
-    (tmp_path / "tables.json").write_text(json.dumps(manifest | {"schema": 0}))
-    with pytest.raises(UserError, match=f"have schema 0, this program reads {TABLES_VERSION}"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("killed_at", [1, 2, 3])
-def test_tables_of_two_exports_are_refused(
-    tabulate: Callable[..., Study],
-    scratch: Callable[..., Run],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    killed_at: int,
-) -> None:
-    from study.core.atomic_io import write_with
-
-    written = []
-
-    def killed(path: Path, write: Callable[[Path], None]) -> None:
-        if len(written) == killed_at:
-            raise KeyboardInterrupt
-        written.append(path)
-        write_with(path, write)
-
-    tabulate(scratch(0, 0, 0.1))
-    monkeypatch.setattr("analysis.records.parquet_tables.write_with", killed)
-    monkeypatch.setattr(
-        "analysis.records.parquet_tables.write_json", lambda *_: killed(tmp_path, lambda _: None)
-    )
-    with pytest.raises(KeyboardInterrupt):
-        tabulate(scratch(0, 0, 0.1), scratch(1, 1, 0.1))
-    with pytest.raises(UserError, match="are of different exports"):
-        load(tmp_path / "tables")
-    monkeypatch.undo()
-    assert len(tabulate(scratch(0, 0, 0.1), scratch(1, 1, 0.1)).trials) == 2
-
-
-def test_an_export_while_the_tables_are_read_is_noticed(
-    tabulate: Callable[..., Study],
-    scratch: Callable[..., Run],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tabulate(scratch(0, 0, 0.1))
-    read, reads = Path.read_bytes, []
-
-    def read_bytes(path: Path) -> bytes:
-        reads.append(path.name)
-        if len(reads) == 3:  # The manifest and one table are read.
-            monkeypatch.undo()
-            tabulate(scratch(0, 0, 0.2))
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    with pytest.raises(UserError, match="are of different exports"):
-        load(tmp_path / "tables")
 
 
 def test_a_failed_export_leaves_the_old_tables(
