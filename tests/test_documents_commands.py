@@ -51,7 +51,13 @@ ELSEWHERE = {
     "--verify-resume",  # kills real processes
 }
 """Words of commands that are only parsed."""
-TOOLS = {"ruff": "ruff", "mypy": "mypy", "lint-imports": "import-linter", "pytest": "pytest"}
+TOOLS = {
+    "activate-global-python-argcomplete": "argcomplete",
+    "ruff": "ruff",
+    "mypy": "mypy",
+    "lint-imports": "import-linter",
+    "pytest": "pytest",
+}
 """Programs, and the requirement that brings each."""
 SHELL = {".", "source", "python3"}
 

@@ -20,6 +20,7 @@ from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.inference.ase_calculator import StudyCalculator
 from study.pipeline.job import Job
+from study.planning.study_changes import require_same_study
 from study.planning.study_dir import StudyDir
 from study.space.json_schema import FILE
 from study.space.plugin_configs import keep, realized
@@ -124,10 +125,10 @@ def test_a_study_whose_code_has_changed_is_refused(here: Path) -> None:
     folder = StudyDir(here / "runs", "mine-quick")
     folder.write(space(), "sqlite:///nowhere.db", {})
     append_json(folder.journal, {"event": "started"})
-    folder.check(space())
+    require_same_study(folder, space())
     edit(here / "mine.py", "size=self.frames", "size=(self.frames)")
     with pytest.raises(UserError, match=r"trial\.dataset\.sha256 was .*--name mine-quick-2"):
-        folder.check(space())
+        require_same_study(folder, space())
 
 
 def test_a_kept_copy_that_somebody_has_changed_is_not_run(here: Path) -> None:

@@ -50,18 +50,8 @@ def run(
         KeyboardInterrupt: after a signal, when workers have written their checkpoints.
     """
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
-    trainable = tune.with_parameters(
-        run_work,
-        root=str(root),
-        frames={content: str(folder) for content, folder in frames.items()},
-        scratch=str(scratch),
-        patience=patience,
-        threads=resources.cpus,
-        device="cuda" if gpus else "cpu",
-        deterministic=resources.deterministic,
-    )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus}),
+        _trainable(resources, gpus, root, frames, scratch, patience),
         tune_config=_tune_config(scheduler, reuse_workers=not gpus),
         run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
     )
@@ -75,6 +65,28 @@ def run(
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _trainable(
+    resources: Resources,
+    gpus: float,
+    root: Path,
+    frames: Mapping[str, Path],
+    scratch: Path,
+    patience: float,
+) -> Any:
+    """What a worker does, with all that is the same for every job."""
+    trainable = tune.with_parameters(
+        run_work,
+        root=str(root),
+        frames={content: str(folder) for content, folder in frames.items()},
+        scratch=str(scratch),
+        patience=patience,
+        threads=resources.cpus,
+        device="cuda" if gpus else "cpu",
+        deterministic=resources.deterministic,
+    )
+    return tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus})
 
 
 def _request_stop(scheduler: Scheduler, scratch: Path) -> None:

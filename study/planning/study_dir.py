@@ -65,16 +65,10 @@ class StudyDir:
         """
         before = self.read() or {}
         resolved, code = space.resolved(), code_version()
-        known = before.get("data", {})
-        changed = (before.get("space"), before.get("code_version")) != (resolved, code)
-        if changed and not self.has_begun():
-            # What was planned for the space as it was before.
-            remove(self.journal)
-            known = {}
         content = {
             "id": before.get("id", uuid.uuid4().hex),
             "name": self.name,
-            "data": known | data,
+            "data": self._known_data(before, resolved, code) | data,
             "experiment": self.name,
             "profile": space.profile,
             "tracking_uri": without_password(tracking_uri),
@@ -87,6 +81,16 @@ class StudyDir:
         if content != before:
             write_json(self.path / "study.json", content | {"digest": digest(content)})
         return str(content["id"])
+
+    def _known_data(
+        self, before: dict[str, Any], space: dict[str, Any], code: str
+    ) -> dict[str, str]:
+        """Data sets of earlier runs; forgets what was planned for another space, if none began."""
+        changed = (before.get("space"), before.get("code_version")) != (space, code)
+        if changed and not self.has_begun():
+            remove(self.journal)
+            return {}
+        return dict(before.get("data", {}))
 
     def frames_of(self, content: str) -> Path:
         """Folder of the data set with a content hash.
