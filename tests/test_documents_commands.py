@@ -53,10 +53,10 @@ ELSEWHERE = {
 """Words of commands that are only parsed."""
 TOOLS = {
     "activate-global-python-argcomplete": "argcomplete",
-    "ruff": "ruff",
-    "mypy": "mypy",
     "lint-imports": "import-linter",
+    "mypy": "mypy",
     "pytest": "pytest",
+    "ruff": "ruff",
 }
 """Programs, and the requirement that brings each."""
 SHELL = {".", "source", "python3"}

@@ -20,6 +20,7 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.plan import Plan
+from study.planning.study_changes import require_same_study
 from study.planning.study_dir import StudyDir
 from study.space.pretrained import find_start, remarks_on_starts
 from study.space.search_space import Space, load_space
@@ -119,13 +120,13 @@ def test_other_content_of_the_folder_is_other_work_and_no_continuation(
     study = StudyDir(tmp_path / "runs", "started-quick")
     study.write(space, "sqlite:///nowhere.db", {})
     append_json(study.journal, {"event": "started"})
-    study.check(space)
+    require_same_study(study, space)
     before = Job("trial", started(space), "data")
     assert before.pretraining is not None
     other_weights(folder, small_study)
     changed = space_from(tmp_path, f"{{from: {folder}}}")
     with pytest.raises(UserError, match=r"trial\.pretrain\.sha256 was .*--name started-quick-2"):
-        study.check(changed)
+        require_same_study(study, changed)
     assert Job("trial", started(changed), "data").key != before.key
     water = small_study.root / "data" / "water"
     with pytest.raises(UserError, match="have changed since this study began"):
