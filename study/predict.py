@@ -217,7 +217,7 @@ def _label(atoms: Atoms, name: str) -> float:
 
 
 def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
-    """A line per structure; the errors too, if the file has energies and forces."""
+    """A line per structure; the errors too, of what the file has of energies and forces."""
     import numpy as np
 
     sys.stdout.write(f"{'frame':>6}{'atoms':>7}{'energy eV':>18}{'largest force eV/Å':>20}\n")
@@ -227,15 +227,27 @@ def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
             f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{largest:>20.4f}\n"
         )
     labels = [atoms.calc.results if atoms.calc else {} for atoms in structures]
-    if not all({"energy", "forces"} <= set(label) for label in labels):
-        return
     pairs = list(zip(rows, labels, structures, strict=True))
-    forces = np.concatenate([np.ravel(row["forces"] - label["forces"]) for row, label, _ in pairs])
-    energies = [(row["energy"] - label["energy"]) / len(atoms) for row, label, atoms in pairs]
-    sys.stdout.write(
-        f"against the file's labels: force RMSE {1000 * _rms(forces):.4g} meV/Å, "
-        f"energy RMSE {1000 * _rms(np.array(energies)):.4g} meV/atom\n"
-    )
+    forces = [
+        np.ravel(row["forces"] - known["forces"]) for row, known, _ in pairs if "forces" in known
+    ]
+    energies = [
+        (row["energy"] - known["energy"]) / len(atoms)
+        for row, known, atoms in pairs
+        if "energy" in known
+    ]
+    found = {"force RMSE": (forces, "meV/Å"), "energy RMSE": (energies, "meV/atom")}
+    errors = [
+        f"{name} {1000 * _rms(np.hstack(off)):.4g} {unit}{_of_some(len(off), len(rows))}"
+        for name, (off, unit) in found.items()
+        if off
+    ]
+    if errors:
+        sys.stdout.write(f"against the file's labels: {', '.join(errors)}\n")
+
+
+def _of_some(known: int, all_: int) -> str:
+    return "" if known == all_ else f" of {known} of {all_} frames"
 
 
 def _rms(values: Any) -> float:

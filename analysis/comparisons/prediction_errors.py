@@ -46,7 +46,8 @@ def parity(study: Study, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     frames = atoms.drop_duplicates(["key", "frame"])
     energies = pd.DataFrame({"label": frames.energy, "predicted": frames.predicted_energy})
-    return forces, energies
+    # A test frame may lack a label that others have.
+    return forces.dropna(subset="label"), energies.dropna(subset="label")
 
 
 def _with_arms(study: Study) -> pd.DataFrame:

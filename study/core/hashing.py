@@ -11,6 +11,7 @@ from typing import Any
 
 CODE_THAT_MATTERS = (
     "core/elements.py",
+    "core/pairs.py",
     "core/seeding.py",
     "datasets/splits.py",
     "graphs/graph_set.py",

@@ -10,7 +10,6 @@ from study.core.properties import PROPERTIES
 from study.core.units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.datasets.inspection import copies, fitted_elements, force_size
-from study.datasets.readers.conformers import in_vacuum
 from study.datasets.validation import closest_atoms
 
 USUAL_FORCES = (0.05, 5.0)
@@ -133,16 +132,18 @@ def _unit_of_totals(frames: Frames, values: NDArray[np.float64]) -> str:
 
 def _mismatched_labels(frames: Frames) -> list[str]:
     """Where a frame follows closely on another, its energy must fall by the work of the forces."""
-    works, changes, alone = [], [], in_vacuum(frames)
+    works, changes, alone = [], [], frames.isolated
+    labelled = frames.labelled("energy") & frames.labelled("forces")
     for index in range(1, len(frames)):
         before, after = (slice(*frames.offsets[i : i + 2]) for i in (index - 1, index))
         same = np.array_equal(frames.numbers[before], frames.numbers[after])
-        boxes = np.allclose(frames.cells[index - 1], frames.cells[index])
-        if not same or not (boxes or (alone[index - 1] and alone[index])):
+        boxes = np.allclose(frames.lattices[index - 1], frames.lattices[index])
+        if not same or not boxes or not (labelled[index - 1] and labelled[index]):
             continue
         move = frames.positions[after] - frames.positions[before]
         if not alone[index]:
-            move -= np.round(move @ np.linalg.inv(frames.cells[index])) @ frames.cells[index]
+            lattice = frames.lattices[index]
+            move -= np.round(move @ np.linalg.pinv(lattice)) @ lattice
         if 0 < np.sqrt(np.mean(move**2)) < SMALL_MOVE:
             mean_force = (frames.forces[before] + frames.forces[after]) / 2
             works.append(float(np.sum(mean_force * move)))

@@ -41,14 +41,16 @@ class Frames:
     Args:
         numbers: (ΣN,) atomic numbers.
         positions: (ΣN, 3) Å.
-        forces: (ΣN, 3) eV/Å; NaN everywhere in a set without forces.
+        forces: (ΣN, 3) eV/Å; NaN on all atoms of a frame without forces.
         offsets: (frames + 1,) first atom of each frame, then the number of all atoms.
-        cells: (frames, 3, 3) Å, rows are lattice vectors.
-        energies: (frames,) total energies, eV; NaN everywhere in a set without energies.
+        cells: (frames, 3, 3) Å, rows are lattice vectors; a row without periodicity means nothing.
+        energies: (frames,) total energies, eV; NaN of a frame without an energy.
         groups: (frames,) frames of one group (one trajectory, one source) are correlated.
         origin: how the frames were made: recipe, versions, seeds. Not part of the content hash.
         properties: what else is known of each frame, (frames,) by its name in `PROPERTIES`, in the
             unit there; NaN where it is not known.
+        pbc: (frames, 3) whether the frame repeats along each lattice vector; everywhere when left
+            out. Slabs repeat along two, isolated molecules along none.
     """
 
     numbers: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class Frames:
     groups: NDArray[np.int64]
     origin: dict[str, Any] = field(default_factory=dict)
     properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    pbc: NDArray[np.bool_] = field(default_factory=lambda: np.ones(3, np.bool_))
 
     def __post_init__(self) -> None:
         """Bring every array to its type and check that the shapes belong together."""
@@ -72,12 +75,16 @@ class Frames:
         }
         object.__setattr__(self, "properties", properties)
         frames, atoms = len(self.energies), len(self.numbers)
+        if np.shape(self.pbc) == (3,):
+            object.__setattr__(self, "pbc", np.tile(self.pbc, (frames, 1)))
+        object.__setattr__(self, "pbc", np.ascontiguousarray(self.pbc, dtype=np.bool_))
         expected = {
             "positions": (atoms, 3),
             "forces": (atoms, 3),
             "offsets": (frames + 1,),
             "cells": (frames, 3, 3),
             "groups": (frames,),
+            "pbc": (frames, 3),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
@@ -96,9 +103,27 @@ class Frames:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of what the frames are labelled with: energy, forces, properties."""
-        known = {"energy": self.energies, "forces": self.forces} | self.properties
-        return tuple(name for name, values in known.items() if not np.isnan(values).all())
+        """Names of what frames are labelled with, all or some: energy, forces, properties."""
+        names = ("energy", "forces", *self.properties)
+        return tuple(name for name in names if self.labelled(name).any())
+
+    def labelled(self, name: str) -> NDArray[np.bool_]:
+        """(frames,) which frames have a label: absent labels are NaN, and nothing else is."""
+        if name != "forces":
+            values = self.energies if name == "energy" else self.properties[name]
+            return ~np.isnan(values)
+        absent = np.isnan(self.forces).any(axis=1)
+        return ~np.logical_or.reduceat(absent, self.offsets[:-1])
+
+    @cached_property
+    def lattices(self) -> NDArray[np.float64]:
+        """(frames, 3, 3) Å, the cells with zeros for vectors that do not repeat."""
+        return np.where(self.pbc[:, :, None], self.cells, 0.0)
+
+    @property
+    def isolated(self) -> NDArray[np.bool_]:
+        """(frames,) which frames are periodic along no vector: molecules, clusters and atoms."""
+        return np.asarray(~self.pbc.any(axis=1))
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -120,6 +145,7 @@ class Frames:
             energies=self.energies[indices],
             groups=self.groups[indices],
             properties={name: values[indices] for name, values in self.properties.items()},
+            pbc=self.pbc[indices],
         )
 
     def content_hash(self) -> str:
@@ -169,12 +195,14 @@ class Frames:
             name.removeprefix(OWN): array for name, array in stored.items() if name.startswith(OWN)
         }
         arrays = {name: stored[name] for name in ARRAYS}
-        return cls(**arrays, origin=header["origin"], properties=properties)
+        optional = {"pbc": stored["pbc"]} if "pbc" in stored else {}
+        return cls(**arrays, origin=header["origin"], properties=properties, **optional)
 
     def _arrays(self) -> dict[str, Any]:
-        """All arrays by the stems of their files."""
+        """All arrays by the stems of their files; `pbc` is one if it says anything."""
         own = {f"{OWN}{name}": values for name, values in self.properties.items()}
-        return {name: getattr(self, name) for name in ARRAYS} | own
+        pbc = {} if self.pbc.all() else {"pbc": self.pbc}
+        return {name: getattr(self, name) for name in ARRAYS} | pbc | own
 
 
 def read_header(folder: Path) -> dict[str, Any]:

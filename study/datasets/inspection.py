@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import vesin
 from numpy.typing import NDArray
 
 from study.core.elements import MASSES, SYMBOLS
+from study.core.pairs import search
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
-from study.datasets.readers.conformers import in_vacuum
+from study.datasets.sizes import partly
 from study.datasets.splits import sizes_of, units_of
 
 GRAMS_PER_CM3 = 1.66053906660
@@ -24,13 +24,14 @@ REACH = 3.0
 
 def summary(frames: Frames) -> dict[str, str]:
     """Property → value with unit."""
-    alone = in_vacuum(frames)
-    periodic = frames.select(np.flatnonzero(~alone))
+    alone = frames.isolated
+    periodic = frames.select(np.flatnonzero(frames.pbc.all(axis=1)))
     rows = {
         "frames": f"{len(frames)} in {len(np.unique(frames.groups))} groups",
         "atoms per frame": _span(frames.sizes, "d"),
         "atoms in all": _composition(frames),
         "in vacuum": f"{alone.sum()} frames" if alone.any() else "",
+        "periodic in part": _part_periodic(frames),
         **(_box_rows(periodic) if len(periodic) else {}),
         **_label_rows(frames),
         "labels": ", ".join(frames.origin.get("labels", [])),
@@ -38,6 +39,14 @@ def summary(frames: Frames) -> dict[str, str]:
         "nearest contacts": _contacts(frames),
     }
     return {name: value for name, value in rows.items() if value} | _distance_rows(frames)
+
+
+def _part_periodic(frames: Frames) -> str:
+    """How many frames repeat along one or two vectors, which are slabs and wires."""
+    kinds, counts = np.unique(frames.pbc, axis=0, return_counts=True)
+    named = {" ".join("FT"[along] for along in kind.astype(int)): kind.sum() for kind in kinds}
+    found = zip(named.items(), counts, strict=True)
+    return ", ".join(f"{count} frames {name}" for (name, along), count in found if 0 < along < 3)
 
 
 def _box_rows(frames: Frames) -> dict[str, str]:
@@ -51,9 +60,12 @@ def _box_rows(frames: Frames) -> dict[str, str]:
 
 def _label_rows(frames: Frames) -> dict[str, str]:
     """What the frames are labelled with, each in its unit."""
-    rows = {"labelled with": ", ".join(frames.labels) or "nothing"}
+    counts = {name: int(frames.labelled(name).sum()) for name in frames.labels}
+    labels = [partly(name, counts[name], len(frames)) for name in counts]
+    rows = {"labelled with": ", ".join(labels) or "nothing"}
     if "energy" in frames.labels:
-        per_atom = frames.energies / frames.sizes
+        there = frames.labelled("energy")
+        per_atom = frames.energies[there] / frames.sizes[there]
         rows["energy"] = f"{per_atom.mean():.5f} eV/atom, deviation {per_atom.std():.5f}"
         elements, left = fitted_elements(frames, frames.energies)
         named = [f"{SYMBOLS[number - 1]} {value:.3f}" for number, value in elements.items()]
@@ -61,7 +73,7 @@ def _label_rows(frames: Frames) -> dict[str, str]:
     if "forces" in frames.labels:
         norms = np.linalg.norm(frames.forces, axis=1)
         rows["force component"] = f"{force_size(frames):.4f} eV/Å root mean square"
-        rows["largest force"] = f"{norms.max():.3f} eV/Å"
+        rows["largest force"] = f"{np.nanmax(norms):.3f} eV/Å"
     for name, values in frames.properties.items():
         known = values[np.isfinite(values)]
         if len(known):
@@ -116,15 +128,14 @@ def _shown(frames: Frames) -> list[int]:
 def _neighbours(frames: Frames, index: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Both atoms and length of all pairs within `REACH` in a frame."""
     atoms = slice(*frames.offsets[index : index + 2])
-    first, second, lengths = vesin.NeighborList(cutoff=REACH, full_list=True).compute(
-        points=frames.positions[atoms], box=frames.cells[index], periodic=True, quantities="ijd"
-    )
+    first, second, lengths = search(frames.positions[atoms], frames.lattices[index], REACH, "ijd")
     return first, second, lengths
 
 
 def force_size(frames: Frames) -> float:
-    """Root mean square per component, eV/Å."""
-    return float(np.sqrt(np.mean(frames.forces**2)))
+    """Root mean square per component of the forces that are there, eV/Å; NaN if none is."""
+    known = frames.forces[~np.isnan(frames.forces)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
 
 
 def _span(values: NDArray[Any], form: str) -> str:

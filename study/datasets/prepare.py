@@ -87,8 +87,10 @@ def sizes_of(dataset: DatasetConfig, root: Path) -> Sizes | None:
 def remark_on(dataset: DatasetConfig, root: Path) -> str:
     """What a file says of its labels; empty before it is prepared."""
     folder = folder_of(dataset, root)
-    origin = read_header(folder)["origin"] if folder.exists() else {}
-    return ", ".join(origin.get("labels", []))
+    if not folder.exists():
+        return ""
+    remarks = list(read_header(folder)["origin"].get("labels", []))
+    return ", ".join(filter(None, [*remarks, store.sizes_in(folder).partial_labels]))
 
 
 def seconds_to_make(dataset: DatasetConfig, root: Path, workers: int) -> float:

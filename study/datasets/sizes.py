@@ -33,10 +33,12 @@ class Sizes:
         atoms: mean per frame.
         waters: water molecules in the smallest frame; 0 if some frame holds anything else.
         density: atoms per Å³, vacuum left out.
-        labels: what the frames are labelled with, such as energy and forces.
+        labels: what frames are labelled with, all or some, such as energy and forces.
         published: frames that train, validate and test in the split it was published with.
         others: other atoms in an atom's frame, mean over atoms, if all frames are molecules in
             vacuum; None if some are periodic.
+        labelled: frames that have each of `labels`; all have them when empty.
+        isolated: frames that are periodic in no direction.
     """
 
     groups: Histogram
@@ -48,11 +50,21 @@ class Sizes:
     labels: tuple[str, ...] = ("energy", "forces")
     published: tuple[int, ...] = (0, 0, 0)
     others: float | None = None
+    labelled: tuple[int, ...] = ()
+    isolated: int = 0
 
     @property
     def frames(self) -> int:
         """All frames."""
         return sum(size * count for size, count in self.groups)
+
+    @property
+    def partial_labels(self) -> str:
+        """Labels that only some frames have, in words; empty if all frames have all."""
+        named = zip(self.labels, self.labelled, strict=bool(self.labelled))
+        return ", ".join(
+            partly(name, count, self.frames) for name, count in named if count < self.frames
+        )
 
     def units(self, by: SplitBy) -> int:
         """What a split deals out: groups, different frames, or sum formulas."""
@@ -93,10 +105,15 @@ class Sizes:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`, by way of JSON."""
-        lists = {name: tuple(value[name]) for name in ("labels", "published")}
+        lists = {name: tuple(value.get(name, ())) for name in ("labels", "published", "labelled")}
         for name in ("groups", "copies", "compositions"):
             lists[name] = tuple(map(tuple, value[name]))
         return cls(**(value | lists))
+
+
+def partly(name: str, count: int, frames: int) -> str:
+    """A label, and how many frames have it if that is not all."""
+    return name if count == frames else f"{name} of {count} of {frames} frames"
 
 
 def histogram(sizes: Iterable[int]) -> Histogram:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from study.core.atomic_io import write_json
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.datasets.frames import Frames
-from study.datasets.readers.conformers import extents, in_vacuum
+from study.datasets.readers.conformers import extents
 from study.datasets.sizes import Sizes, histogram
 
 if TYPE_CHECKING:
@@ -76,12 +77,35 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
     return Splits(*(order[np.isin(owner[order], part)] for part in (train, validation, test)))
 
 
+def require_labels(
+    frames: Frames, parts: Sequence[NDArray[np.int64]], names: Iterable[str]
+) -> None:
+    """Refuse parts of which one has no frame with a label that is to be learned.
+
+    Args:
+        frames: all of the set.
+        parts: frame numbers that train, validate and test.
+        names: of labels.
+
+    Raises:
+        UserError: naming the label, and how often it is in each part.
+    """
+    for name in names:
+        known = frames.labelled(name)
+        counts = [int(known[part].sum()) for part in parts]
+        if not all(counts):
+            raise UserError(
+                f"split: every part needs a frame labelled with {name}, but train, validation, "
+                f"test have {counts}; split by something else, by larger parts, or by another seed"
+            )
+
+
 def units_of(
     frames: Frames, by: Literal["trajectory", "frame", "composition"]
 ) -> NDArray[np.int64]:
     """(frames,) number of the unit that each belongs to.
 
-    Frames with the same atoms, positions and cell are one unit; by trajectory they join their
+    Frames with the same atoms, positions and lattice are one unit; by trajectory they join their
     groups. So no part holds a frame that another part knows.
     """
     if by == "composition":
@@ -114,7 +138,8 @@ def sizes_of(frames: Frames) -> Sizes:
     parts = frames.properties.get("part", np.empty(0))
     # A molecule fills its cell up to three Å around it; the vacuum beyond has no neighbours.
     filled = np.prod(extents(frames) + 3, axis=1)
-    volume = np.minimum(np.abs(np.linalg.det(frames.cells)), filled).sum()
+    whole = np.where(frames.pbc.all(axis=1), np.abs(np.linalg.det(frames.cells)), np.inf)
+    volume = np.minimum(whole, filled).sum()
     return Sizes(
         groups=groups,
         copies=copies,
@@ -123,9 +148,11 @@ def sizes_of(frames: Frames) -> Sizes:
         waters=int(oxygens.min()) if water.all() else 0,
         density=float(len(frames.numbers) / volume),
         labels=frames.labels,
+        labelled=tuple(int(frames.labelled(name).sum()) for name in frames.labels),
+        isolated=int(frames.isolated.sum()),
         published=tuple(int((parts == number).sum()) for number in PARTS),
         others=float(frames.sizes @ (frames.sizes - 1) / len(frames.numbers))
-        if in_vacuum(frames).all()
+        if frames.isolated.all()
         else None,
     )
 
@@ -139,14 +166,14 @@ def _compositions(frames: Frames) -> NDArray[np.int64]:
 
 
 def _first_copies(frames: Frames) -> NDArray[np.int64]:
-    """(frames,) the first frame with the same atoms, positions and cell, mostly itself."""
+    """(frames,) the first frame with the same atoms, positions and lattice, mostly itself."""
     first: dict[bytes, int] = {}
     copies = []
-    for index, cell in enumerate(frames.cells):
+    for index, lattice in enumerate(frames.lattices):
         atoms = slice(*frames.offsets[index : index + 2])
         content = hashlib.blake2b(frames.numbers[atoms].tobytes(), digest_size=16)
         content.update(frames.positions[atoms].tobytes())
-        content.update(cell.tobytes())
+        content.update(lattice.tobytes())
         first.setdefault(content.digest(), index)
         copies.append(first[content.digest()])
     return np.array(copies, dtype=np.int64)

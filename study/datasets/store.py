@@ -19,7 +19,7 @@ from study.datasets.readers import molecule_sets
 from study.datasets.readers.detect import READERS
 from study.datasets.sizes import Sizes
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raised when the same file gives other frames."""
 
 

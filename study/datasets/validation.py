@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
+from study.core.pairs import completed, search
 from study.datasets.frames import Frames
 
 SMALLEST_VOLUME = 1e-3
 """Å³; a cell with less is none."""
+THINNEST = 0.5
+"""Å between opposite faces of a cell; an atom is as near to its own image."""
 SAME_PLACE = 1e-3
 """Å; atoms closer than this are on top of each other."""
 NEAR = 1.5
@@ -29,39 +32,61 @@ def check(frames: Frames, source: Path) -> None:
         ~_finite(frames),
         "must have finite numbers only, and energy and forces where other frames have them",
     )
-    volumes = np.linalg.det(frames.cells)
+    cells = _filled(frames)
+    volumes = np.linalg.det(cells)
     _refuse_where(source, np.abs(volumes) < SMALLEST_VOLUME, "must have a cell with a volume")
+    thin = f"must have a cell that is at least {THINNEST} Å thick wherever it is periodic"
+    _refuse_where(source, _thickness(cells, frames.pbc) < THINNEST, thin)
     left = "must have a right-handed cell; swap two lattice vectors"
-    _refuse_where(source, volumes < 0, left)
+    _refuse_where(source, frames.pbc.all(axis=1) & (volumes < 0), left)
     on_top = "must not have two atoms in the same place, periodic images included"
     _refuse_where(source, closest_atoms(frames) < SAME_PLACE, on_top)
 
 
 def closest_atoms(frames: Frames) -> NDArray[np.float64]:
     """(frames,) shortest distance in each, images included, Å; infinite beyond `NEAR`."""
-    import vesin  # It imports torch, which takes long.
-
-    search = vesin.NeighborList(cutoff=NEAR, full_list=False)
     shortest = np.full(len(frames), np.inf)
-    for index, cell in enumerate(frames.cells):
+    for index, lattice in enumerate(frames.lattices):
         atoms = slice(*frames.offsets[index : index + 2])
-        (distances,) = search.compute(
-            points=frames.positions[atoms], box=cell, periodic=True, quantities="d"
-        )
+        (distances,) = search(frames.positions[atoms], lattice, NEAR, "d", full=False)
         shortest[index] = distances.min(initial=np.inf)
     return shortest
 
 
 def _finite(frames: Frames) -> NDArray[np.bool_]:
-    """(frames,) whether all numbers of a frame are finite, but for labels that no frame has."""
-    rows = np.isfinite(frames.positions).all(axis=1)
-    if "forces" in frames.labels:
-        rows &= np.isfinite(frames.forces).all(axis=1)
-    whole = np.logical_and.reduceat(rows, frames.offsets[:-1])
+    """(frames,) whether all numbers of a frame are finite, but for labels that may be absent.
+
+    No frame has them, or the source says of which it does not know them: `origin["absent"]`. A
+    NaN that a file holds as a label is none of these.
+    """
+    absent = [name for name in ("energy", "forces") if name not in frames.labels]
+    absent += frames.origin.get("absent", [])
+    starts = frames.offsets[:-1]
+    whole = np.logical_and.reduceat(np.isfinite(frames.positions).all(axis=1), starts)
     whole &= np.isfinite(frames.cells).all(axis=(1, 2))
-    if "energy" in frames.labels:
-        whole &= np.isfinite(frames.energies)
-    return np.asarray(whole)
+    known, unknown = np.isfinite(frames.energies), np.isnan(frames.energies)
+    whole &= known | (unknown & ("energy" in absent))
+    known, unknown = (
+        np.logical_and.reduceat(test(frames.forces).all(axis=1), starts)
+        for test in (np.isfinite, np.isnan)
+    )
+    return np.asarray(whole & (known | (unknown & ("forces" in absent))))
+
+
+def _filled(frames: Frames) -> NDArray[np.float64]:
+    """(frames, 3, 3) Å, cells with unit vectors in place of those that are not periodic."""
+    cells = frames.cells.copy()
+    for index in np.flatnonzero(~frames.pbc.all(axis=1)):
+        missing = frames.pbc[index] & ~frames.cells[index].any(axis=1)
+        cells[index] = 0 if missing.any() else completed(frames.lattices[index])
+    return cells
+
+
+def _thickness(cells: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(frames,) Å, the smallest distance between opposite faces that repeat."""
+    faces = np.cross(np.roll(cells, -1, axis=1), np.roll(cells, -2, axis=1))
+    heights = np.abs(np.linalg.det(cells))[:, None] / np.linalg.norm(faces, axis=2)
+    return np.asarray(np.where(pbc, heights, np.inf).min(axis=1))
 
 
 def _refuse_where(source: Path, broken: NDArray[np.bool_], rule: str) -> None:

@@ -171,7 +171,7 @@ def precompute_edges(
     frames: Frames, cutoff: float, device: torch.device | str = "cpu"
 ) -> PrecomputedEdges:
     """Build the edges of all frames and move them to `device`."""
-    pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.cells, cutoff)
+    pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.lattices, cutoff)
     offsets = np.cumsum([0, *map(len, shifts)])
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
     pairs.clear()  # A large set would otherwise be in memory three times.

@@ -53,7 +53,7 @@ class GraphSet:
         pos: (ΣN, 3) Å.
         force: (ΣN, 3) eV/Å.
         energy: (frames,) total energies, eV, float64.
-        cell: (frames, 3, 3) Å.
+        cell: (frames, 3, 3) Å, rows are lattice vectors, zero where a frame does not repeat.
         atoms: rows of `z`, `pos`, `force` by frame.
         edges: neighbours by frame.
         cutoff: Å.
@@ -94,7 +94,7 @@ class GraphSet:
             pos=real(frames.positions),
             force=real(frames.forces),
             energy=torch.tensor(frames.energies, device=device),
-            cell=real(frames.cells),
+            cell=real(frames.lattices),
             atoms=RaggedIndex(torch.tensor(frames.offsets, device=device)),
             edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes),
             cutoff=cutoff,

@@ -14,7 +14,6 @@ from study.core.atomic_io import DamagedFileError
 from study.core.errors import UserError
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
-from study.datasets.readers.conformers import box
 from study.graphs.graph_set import GraphSet
 from study.inference.trained_model import TrainedTrial
 from study.models.build import build_model
@@ -78,11 +77,16 @@ class TrainedModel:
             graph.masked = torch.zeros_like(graph.z)
 
     def _raise_if_unsupported(self, atoms: Atoms, where: str) -> None:
-        isolated = self.trained.molecular and not atoms.pbc.any()
-        if not isolated and (not atoms.pbc.all() or abs(atoms.cell.volume) == 0):
+        if not atoms.pbc.any() and not self.trained.molecular:
             raise UserError(
                 f"{where}: must have a periodic cell, as the frames that the model was trained on, "
                 f"but pbc is {atoms.pbc.tolist()}; set one with `atoms.cell` and `atoms.pbc`"
+            )
+        vectors = atoms.cell.array[atoms.pbc]
+        if np.linalg.matrix_rank(vectors) < len(vectors):
+            raise UserError(
+                f"{where}: must have a periodic cell, but its vectors along pbc "
+                f"{atoms.pbc.tolist()} are {vectors.tolist()}; set `atoms.cell`, or `atoms.pbc`"
             )
         unknown = set(atoms.numbers.tolist()) - self.trained.elements
         if self.trained.elements and unknown:
@@ -171,20 +175,15 @@ def _loaded(trained: TrainedTrial) -> Potential:
 
 
 def unlabelled(structures: Sequence[Atoms]) -> Frames:
-    """Convert ASE structures to frames with zero labels; molecules get a cell with vacuum."""
+    """Convert ASE structures to frames with zero labels."""
     sizes = [len(atoms) for atoms in structures]
     return Frames(
         numbers=np.concatenate([atoms.numbers for atoms in structures]),
         positions=np.concatenate([atoms.positions for atoms in structures]),
         forces=np.zeros((sum(sizes), 3)),
         offsets=np.cumsum([0, *sizes]),
-        cells=np.stack([cell_of(atoms) for atoms in structures]),
+        cells=np.stack([atoms.cell.array for atoms in structures]),
         energies=np.zeros(len(sizes)),
         groups=np.zeros(len(sizes), np.int64),
+        pbc=np.stack([atoms.pbc for atoms in structures]),
     )
-
-
-def cell_of(atoms: Atoms) -> NDArray[np.float64]:
-    """Cell (3, 3) Å of a structure; for a molecule one with vacuum, as in training frames."""
-    cell: NDArray[np.float64] = atoms.cell.array if atoms.pbc.all() else box(atoms.positions)
-    return cell

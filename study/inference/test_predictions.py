@@ -125,7 +125,7 @@ def _raise_if_error_differs(job: Job, root: Path, arrays: dict[str, np.ndarray[A
     outcome = load_outcome(job.folder(root))
     tested = outcome.result.metrics.get("test_force_rmse") if outcome else None
     deviation = arrays["predicted_forces"].astype(float) - arrays["forces"]
-    error = float((deviation**2).mean() ** 0.5)
+    error = float((deviation[~np.isnan(arrays["forces"])] ** 2).mean() ** 0.5)
     if tested is not None and not abs(error - tested) <= TOLERANCE * tested:
         raise UserError(
             f"{job.folder(root)}: the force error on its test frames is {1000 * error:.4g} meV/Å, "

@@ -20,7 +20,7 @@ from torch_geometric.data import Data
 
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
-from study.inference.predictor import TrainedPotential, cell_of
+from study.inference.predictor import TrainedPotential
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -82,9 +82,8 @@ def _inputs(potential: TrainedPotential, example: Atoms) -> tuple[Tensor, ...]:
     repeated and padded with edges until all sizes differ.
     """
     copies = math.ceil(MIN_EXAMPLE_SIZE / len(example))
-    boxed = example.copy()  # type: ignore[no-untyped-call]
-    boxed.cell, boxed.pbc = cell_of(example), True
-    graph = potential.graph([boxed.repeat((copies, 1, 1))])
+    # A batch of copies is traced as one structure of parts without edges between them.
+    graph = potential.graph([example] * copies)
     z, pos, edge_index, shift = (graph[name] for name in INPUTS)
     padding = max(1, MIN_EXAMPLE_SIZE - len(shift))
     padding += len(shift) + padding == len(z)

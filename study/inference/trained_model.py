@@ -62,12 +62,12 @@ class TrainedTrial:
 
     @cached_property
     def molecular(self) -> bool:
-        """Whether its training data are molecules in vacuum; False if these have been deleted."""
+        """Whether its training data have isolated molecules; False if these have been deleted."""
         portable = _read_portable(self.root)
         if portable:
             return bool(portable.get("molecular"))
         sizes = read_header(self._data)["origin"].get("sizes", {}) if self._data else {}
-        return sizes.get("others") is not None
+        return bool(sizes.get("isolated"))
 
     @cached_property
     def _data(self) -> Path | None:

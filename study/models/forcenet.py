@@ -64,10 +64,23 @@ class EdgeBasis(nn.Module):
         return (radial[:, :, None] * angular[:, None]).flatten(1)
 
 
+class AtomBatchNorm(nn.BatchNorm1d):
+    """Batch normalization over atoms, by the running statistics where a batch has only one."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, F) normalized."""
+        if len(features) > 1 or not self.training:
+            return super().forward(features)
+        # One atom has no variance: it is seen as in evaluation, and teaches no statistics.
+        return nn.functional.batch_norm(
+            features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 def normalization(kind: str, hidden: int) -> nn.Module:
     """Build a normalization: over a batch of atoms, over the features of an atom, or none."""
     if kind == "batch":
-        return nn.BatchNorm1d(hidden)
+        return AtomBatchNorm(hidden)
     return nn.LayerNorm(hidden) if kind == "layer" else nn.Identity()
 
 

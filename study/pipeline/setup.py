@@ -17,7 +17,7 @@ from study.core.hashing import digest
 from study.core.records import COST_METRICS, EpochRecord
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
-from study.datasets.splits import split
+from study.datasets.splits import require_labels, split
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
@@ -130,6 +130,8 @@ def set_up(work: Job, root: Path, frames: Path, device: str) -> _Setup:
     splits = split(loaded, trial.split, trial.seed)
     splits.save(root / "splits")
     parts = (splits.train, splits.validation, splits.test)
+    learned = (splits.train[: work.training.frames], splits.validation, splits.test)
+    require_labels(loaded, learned, getattr(work.training.task, "labels", ()))
     train, validation, test = map(index_tensor, parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:

@@ -158,7 +158,7 @@ class Trial(Config):
         if sizes is None:
             return
         check_masks(name, stage, sizes.waters)
-        check_labels(name, stage, place, sizes.labels)
+        check_labels(name, stage, place, sizes)
         by = self.split.by
         if by == "published":
             check_published(name, stage, place, sizes.published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from study.datasets.sizes import Sizes
 from study.tasks.config import Denoising, EnergyForces, Masking, Mixed, OwnTask, Scalar
 from study.training.config import LABELLED, Stage
 
@@ -20,8 +21,9 @@ def check_published(name: str, stage: Stage, place: str, published: tuple[int, .
         )
 
 
-def check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -> None:
+def check_labels(name: str, stage: Stage, place: str, sizes: Sizes) -> None:
     """Refuse a stage whose data set lacks labels that it needs."""
+    labels, partial = sizes.labels, sizes.partial_labels
     needed = stage.task.labels if isinstance(stage.task, LABELLED) else ()
     if any(gives_forces(task) for _, task in pretexts(name, stage)):
         needed = tuple(dict.fromkeys((*needed, "forces")))
@@ -30,6 +32,11 @@ def check_labels(name: str, stage: Stage, place: str, labels: tuple[str, ...]) -
         raise ValueError(
             f"`{place}` must be labelled with {' and '.join(missing)} for `{name}.task`, but has "
             f"{', '.join(labels) or 'no labels'}"
+        )
+    if "forces of" in partial and any(gives_forces(task) for _, task in pretexts(name, stage)):
+        raise ValueError(
+            f"`{place}` must have forces of all frames for a task with `given: forces`, but has "
+            f"{partial}; leave the other frames out"
         )
 
 

@@ -15,9 +15,11 @@ from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
 from study.tasks.supervised import (
     LOSSES,
+    WHERE_KNOWN,
     LabelledTask,
     element_counts,
     fit_element_contributions,
+    known_values,
     rms,
 )
 from study.tasks.task import Term
@@ -50,7 +52,10 @@ class LabelStatistics:
 
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
-        """Fit the statistics to the labels of the given frames (M,)."""
+        """Fit the statistics to the labels that the given frames (M,) have."""
+        rows, _ = graphs.atoms.rows(frames)
+        forces = graphs.force[rows].double()
+        frames = known_values(frames, graphs.energy[frames].cpu())
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
         # A single frame has no standard deviation; then 1 eV serves as the unit.
@@ -59,12 +64,12 @@ class LabelStatistics:
         counts = element_counts(graphs, frames)
         above = (energy - per_atom * sizes).cpu()
         fitted = fit_element_contributions(counts, above)
-        rows, _ = graphs.atoms.rows(frames)
         return cls(
             float(per_atom),
             spread,
             spread_per_atom,
-            rms(graphs.force[rows].double()),
+            # Forces may all vanish, as those of lone atoms do.
+            rms(known_values(forces, forces)) or 1.0,
             tuple((float(per_atom) + fitted).tolist()),
             rms(above - counts @ fitted) or 1.0,
         )
@@ -92,7 +97,11 @@ class LabelStatistics:
 
 
 class EnergyForces(LabelledTask):
-    """Weighted error of energy and forces, each in units of its labels' standard deviation."""
+    """Weighted error of energy and forces, each in units of its labels' standard deviation.
+
+    The energy error is the mean over the frames of a batch that have an energy, the force error the
+    mean over the components of the frames that have forces.
+    """
 
     def __init__(
         self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
@@ -100,6 +109,8 @@ class EnergyForces(LabelledTask):
         super().__init__(settings, graphs)
         self.settings, self.statistics = settings, statistics
         self.criterion = f"val_{settings.criterion}"
+        partial_labels = graphs.energy.isnan().any() or graphs.force.isnan().any()
+        self.loss_kind = settings.loss + WHERE_KNOWN * bool(partial_labels)
         real = partial(torch.tensor, dtype=graphs.pos.dtype, device=graphs.device)
         self.units = real([statistics.energy_unit(settings), statistics.force_rms])
         self.weights = real([settings.energy_weight, settings.force_weight])
@@ -108,7 +119,7 @@ class EnergyForces(LabelledTask):
         """Weighted errors of a batch, and the terms of the auxiliary task."""
         batch = self.gather(frames)
         batch.units, batch.weights = self.units, self.weights
-        kind = self.settings.loss
+        kind = self.loss_kind
         errors = Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)
         return [errors, *self.auxiliary_terms(frames, generator, step)]
 
@@ -149,9 +160,11 @@ class EnergyForces(LabelledTask):
             batch = self.gather(frames)
             predicted = predict(batch)
             label = batch.energy - model.reference_energy(batch)
-            energy.append(predicted.energy.detach().double() - label)
-            force.append((predicted.forces.detach() - batch.force).flatten().double())
-            sizes.append(batch.ptr.diff())
+            off = predicted.energy.detach().double() - label
+            energy.append(known_values(off, batch.energy))
+            sizes.append(known_values(batch.ptr.diff(), batch.energy))
+            off = (predicted.forces.detach() - batch.force).double()
+            force.append(known_values(off, batch.force))
         per_frame = torch.cat(energy)
         per_atom, component = per_frame / torch.cat(sizes), torch.cat(force)
         return {

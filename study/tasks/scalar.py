@@ -15,9 +15,11 @@ from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, sum_per_graph
 from study.tasks.supervised import (
     LOSSES,
+    WHERE_KNOWN,
     LabelledTask,
     element_counts,
     fit_element_contributions,
+    known_values,
     rms,
 )
 from study.tasks.task import Term
@@ -42,7 +44,7 @@ class ScalarStatistics:
 
     @classmethod
     def fit(cls, values: Tensor, graphs: GraphSet, frames: Tensor, *, extensive: bool) -> Self:
-        """Fit the statistics to the labels of the given frames.
+        """Fit the statistics to the labels that the given frames have.
 
         Args:
             values: (frames,) labels of all frames.
@@ -50,6 +52,7 @@ class ScalarStatistics:
             frames: (M,) training frames.
             extensive: predict relative to a sum over elements, or else to the mean.
         """
+        frames = known_values(frames, values[frames].cpu())
         labels, counts = values[frames].cpu(), element_counts(graphs, frames)
         mean, per_atom = labels.mean(), (labels / counts.sum(dim=1)).mean()
         # Fits the deviations from the mean per atom: of equally good fits the one nearest to it.
@@ -76,6 +79,7 @@ class Scalar(LabelledTask):
         self.statistics = ScalarStatistics.fit(
             self.values, graphs, train, extensive=settings.extensive
         )
+        self.loss_kind = settings.loss + WHERE_KNOWN * bool(self.values.isnan().any())
         self.criterion = f"val_{settings.target}_{settings.criterion}"
         self.units = torch.tensor(
             [self.statistics.std], dtype=graphs.pos.dtype, device=graphs.device
@@ -97,7 +101,7 @@ class Scalar(LabelledTask):
         batch = self.gather(frames)
         batch.units = self.units
         batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
-        kind, pool = self.settings.loss, POOLINGS[self.settings.extensive]
+        kind, pool = self.loss_kind, POOLINGS[self.settings.extensive]
         name = f"{kind} of {pool.__name__}"
         errors = Term(name, partial(scalar_errors, kind, pool), batch)
         return [errors, *self.auxiliary_terms(frames, generator, step)]
@@ -122,8 +126,9 @@ class Scalar(LabelledTask):
         errors, sizes = [], []
         for frames in batches:
             batch = self.gather(frames)
-            errors.append(predict(batch).detach() - self.values[frames])
-            sizes.append(batch.ptr.diff())
+            labels = self.values[frames]
+            errors.append(known_values(predict(batch).detach() - labels, labels))
+            sizes.append(known_values(batch.ptr.diff(), labels))
         per_frame, name = torch.cat(errors), self.settings.target
         if name != "energy":
             return {f"{name}_rmse": rms(per_frame), f"{name}_mae": float(per_frame.abs().mean())}

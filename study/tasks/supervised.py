@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,11 +20,35 @@ from study.tasks.task import Task, Term
 if TYPE_CHECKING:
     from study.tasks.config import EnergyForces, Scalar
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+FULL_LOSSES: dict[str, Callable[..., Tensor]] = {
     "l1": l1_loss,
     "l2": mse_loss,
     "huber": huber_loss,
 }
+
+WHERE_KNOWN = " where known"
+"""Ends the name of a loss that leaves out labels that are NaN."""
+
+
+def mean_where_known(loss: str, predicted: Tensor, label: Tensor) -> Tensor:
+    """() mean loss over the labels of a batch that are there; 0 if none is.
+
+    An absent label, which is NaN, adds nothing, and the others count as if they were alone.
+    """
+    known = ~label.isnan()
+    each = FULL_LOSSES[loss](predicted, torch.where(known, label, 0.0), reduction="none")
+    return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
+
+
+LOSSES = FULL_LOSSES | {
+    f"{name}{WHERE_KNOWN}": partial(mean_where_known, name) for name in FULL_LOSSES
+}
+"""Means over the labels of a batch: over all, or over those that are there."""
+
+
+def known_values(values: Tensor, labels: Tensor) -> Tensor:
+    """The values whose labels are not NaN."""
+    return values[~labels.isnan()]
 
 
 class LabelledTask(Task):

@@ -153,6 +153,6 @@ def _example(folder: Path) -> pd.DataFrame:
     row: dict[str, Any] = {
         "numbers": frames.numbers[atoms].tolist(),
         "positions": frames.positions[atoms].tolist(),
-        "cell": frames.cells[0].tolist(),
+        "cell": frames.lattices[0].tolist(),
     }
     return pd.DataFrame([row])

@@ -1,8 +1,8 @@
 """A trained potential as an MLflow model, which MLflow runs from this very source.
 
 A table has a row per structure: `numbers` (N,) atomic numbers, `positions` (N, 3) Å, and `cell`
-(3, 3) Å with the lattice vectors as rows, periodic in all directions. Each row gets its `energy`,
-eV with reference energies, and `forces` (N, 3) eV/Å.
+(3, 3) Å with the lattice vectors as rows, zero along which nothing repeats. Each row gets its
+`energy`, eV with reference energies, and `forces` (N, 3) eV/Å.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow.models
 import mlflow.pyfunc
+import numpy as np
 import pandas as pd
 
 
@@ -35,8 +36,8 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
 
         rows = model_input.to_dict("records")
         structures = [
-            Atoms(row["numbers"], list(row["positions"]), cell=list(row["cell"]), pbc=True)
-            for row in rows
+            Atoms(row["numbers"], list(row["positions"]), cell=cell, pbc=cell.any(axis=1))
+            for row, cell in ((row, np.array(list(row["cell"]))) for row in rows)
         ]
         predictions = list(self.potential.predict(structures))
         return pd.DataFrame(

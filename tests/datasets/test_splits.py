@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
+from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
-from study.datasets.splits import Splits, sizes_of, split, units_of
+from study.datasets.splits import Splits, require_labels, sizes_of, split, units_of
 from study.graphs.graph_set import GraphSet
 
 BY_FRAME, BY_TRAJECTORY = Split(by="frame"), Split(by="trajectory")
@@ -230,3 +231,30 @@ def test_vacuum_around_a_molecule_has_no_neighbours(water: Frames) -> None:
     periodic = sizes_of(water)
     assert periodic.others is None
     assert periodic.density == pytest.approx(len(water.numbers) / np.linalg.det(water.cells).sum())
+
+
+def test_a_part_without_a_label_to_learn_is_refused_with_the_counts() -> None:
+    forces = HUNDRED.forces.copy()
+    forces[10:] = np.nan
+    frames = replace(HUNDRED, forces=forces)
+    parts = np.arange(20), np.arange(5, 30), np.arange(50, 60)
+    require_labels(frames, parts, ["energy"])
+    with pytest.raises(UserError, match=r"labelled with forces, but .* test have \[10, 5, 0\]"):
+        require_labels(frames, parts, ["energy", "forces"])
+
+
+def test_sizes_count_the_labels_and_the_isolated_frames() -> None:
+    energies, pbc = HUNDRED.energies.copy(), np.ones((100, 3), bool)
+    energies[3:7], pbc[:2] = np.nan, False
+    sizes = sizes_of(replace(HUNDRED, energies=energies, pbc=pbc))
+    assert sizes.labelled == (96, 100)
+    assert sizes.partial_labels == "energy of 96 of 100 frames"
+    assert sizes.isolated == 2
+    assert Sizes.from_json(json.loads(json.dumps(asdict(sizes)))) == sizes
+    assert sizes_of(HUNDRED).partial_labels == ""
+
+
+def test_equal_atoms_in_other_lattices_are_other_frames() -> None:
+    twice = HUNDRED.select(np.array([5, 5, 5]))
+    pbc = np.array([[True] * 3, [True, True, False], [True] * 3])
+    assert units_of(replace(twice, pbc=pbc), "frame").tolist() == [0, 1, 0]

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from study.core import pairs
+from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.graphs import neighbor_list as graphs_neighbor_list
@@ -42,7 +44,7 @@ def searched(positions: Array, cell: Array, cutoff: float) -> list[Edge]:
 
 def searched_without_vesin(positions: Array, cell: Array, cutoff: float) -> list[Edge]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(graphs_neighbor_list, "vesin", None)
+        patched.setattr(pairs, "vesin", None)
         return searched(positions, cell, cutoff)
 
 
@@ -56,18 +58,23 @@ def searched_densely(positions: Array, cell: Array, cutoff: float) -> list[Edge]
 
 
 def thinnest(cell: Array) -> float:
-    """Smallest distance between opposite faces: volume over area."""
-    a, b, c = cell
-    volume = abs(np.dot(a, np.cross(b, c)))
-    areas = [np.linalg.norm(np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))]
-    return float(volume / max(areas))
+    """Smallest distance between opposite faces that repeat: volume over area, or area over edge."""
+    vectors = cell[cell.any(axis=1)]
+    if len(vectors) == 0:
+        return float("inf")
+
+    def content(edges: Array) -> float:
+        return float(np.sqrt(max(np.linalg.det(edges @ edges.T), 0))) if len(edges) else 1.0
+
+    faces = [content(np.delete(vectors, axis, axis=0)) for axis in range(len(vectors))]
+    return content(vectors) / max(faces)
 
 
 def brute_force(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
-    """Every pair in every image that can be near enough."""
-    inverse = np.linalg.inv(cell)
-    heights = 1 / np.linalg.norm(inverse, axis=0)
-    reach = np.ceil(cutoff / heights + np.ptp(positions @ inverse, axis=0)).astype(int)
+    """Every pair in every image that can be near enough; zero vectors repeat nothing."""
+    heights = np.linalg.norm(np.linalg.pinv(cell), axis=0)
+    reach = np.ceil((cutoff + np.linalg.norm(np.ptp(positions, axis=0))) * heights).astype(int)
+    reach[~cell.any(axis=1)] = 0
     images = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach))))
     pairs_found = set()
     for source, target in itertools.product(range(len(positions)), repeat=2):
@@ -78,7 +85,9 @@ def brute_force(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
 
 
 def by_ase(positions: Array, cell: Array, cutoff: float) -> set[Edge]:
-    atoms = ase.Atoms(numbers=np.ones(len(positions)), positions=positions, cell=cell, pbc=True)
+    atoms = ase.Atoms(
+        numbers=np.ones(len(positions)), positions=positions, cell=cell, pbc=cell.any(axis=1)
+    )
     source, target, shift = ase.neighborlist.neighbor_list("ijS", atoms, cutoff)
     return {
         (i, j, *s) for i, j, s in zip(source.tolist(), target.tolist(), shift.tolist(), strict=True)
@@ -111,6 +120,37 @@ def test_edges_are_those_of_brute_force_and_of_ase(crystal: tuple[Array, Array, 
     pairs_found = edges_of(*crystal)
     assert len(set(pairs_found)) == len(pairs_found)
     assert set(pairs_found) == brute_force(*crystal) == by_ase(*crystal)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(crystals(), st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_slabs_wires_and_molecules_repeat_where_they_say(
+    crystal: tuple[Array, Array, float], pbc: tuple[bool, ...]
+) -> None:
+    positions, cell, cutoff = crystal
+    lattice = np.where(np.array(pbc)[:, None], cell, 0.0)
+    found = edges_of(positions, lattice, cutoff)
+    assert len(set(found)) == len(found)
+    assert (
+        set(found) == brute_force(positions, lattice, cutoff) == by_ase(positions, lattice, cutoff)
+    )
+
+
+@pytest.mark.parametrize(
+    "sides", [(1e6, 3, 3), (1e7, 10, 10), (1e6, 1e6, 3), (1e6, 0, 3), (0, 0, 3), (0, 0, 0)]
+)
+def test_atoms_far_apart_are_searched_in_any_shape(sides: tuple[float, ...]) -> None:
+    # vesin ends the process by a division by zero where it merges bins of a needle.
+    cell = np.diag(sides)
+    positions = np.array([[0.0, 0, 0], [1.0, 0, 0], [7e5, 1, 1], [7e5 + 1, 1, 1]])
+    found = searched(positions, cell, 1.5)
+    assert set(found) == {(a, b, 0, 0, 0) for a, b in ((0, 1), (1, 0), (2, 3), (3, 2))}
+    assert sorted(searched_without_vesin(positions, cell, 1.5)) == sorted(found)
+
+
+def test_a_cell_too_thin_to_count_its_images_is_refused_in_a_line() -> None:
+    with pytest.raises(UserError, match=r"images within 3.5 Å, but its faces are 1e-06 Å apart"):
+        neighbor_list(np.zeros((1, 3)), np.diag([1e-6, 1e-6, 5]), 3.5)
 
 
 @pytest.mark.parametrize("fractional", [0.0, 1.0, -1.0, 0.5, 1 - 1e-16])

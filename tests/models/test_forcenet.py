@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from study.core.elements import RADII
+from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import ForceNet
@@ -69,3 +70,25 @@ def test_an_offset_of_the_channels_reaches_the_energy_through_all_readout_weight
     through = model.readout[0].weight.sum().item()
     expected = -3.0 * len(batch.z) * (through - 1)
     assert totals[1] - totals[0] == pytest.approx(expected)
+
+
+def test_a_lone_atom_trains_by_the_running_statistics_and_leaves_them(graphs: GraphSet) -> None:
+    model = build_model(ForceNet(name="forcenet", hidden=8), seed=0).double().train()
+    model(graphs.gather(torch.tensor([0, 1])))
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    alone = Frames(
+        numbers=np.array([8]),
+        positions=np.zeros((1, 3)),
+        forces=np.zeros((1, 3)),
+        offsets=np.array([0, 1]),
+        cells=20 * np.eye(3)[None],
+        energies=np.zeros(1),
+        groups=np.zeros(1, int),
+    )
+    batch = GraphSet.build(alone, 3.4, dtype=torch.float64).gather(torch.tensor([0]))
+    trained = model(batch)
+    trained.energy.sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    evaluated = model.eval()(batch)
+    assert torch.equal(trained.energy, evaluated.energy)
+    assert torch.equal(trained.forces, evaluated.forces)

@@ -333,3 +333,71 @@ def test_in_a_single_composition_all_elements_get_the_mean_per_atom(water: Frame
     energies = np.array(statistics.element_energies)
     assert 2 * energies[1] + energies[8] == pytest.approx(3 * statistics.energy_per_atom)
     assert statistics.energy_std_of_elements == pytest.approx(statistics.energy_std)
+
+
+@pytest.fixture
+def some() -> Frames:
+    """Four frames: with both labels, without forces, without an energy, without any."""
+    rng = np.random.default_rng(1)
+    forces = rng.normal(size=(12, 3))
+    forces[[3, 4, 5, 9, 10, 11]] = np.nan
+    return Frames(
+        numbers=np.array([8, 1, 1] * 4),
+        positions=rng.uniform(0, 6, (12, 3)),
+        forces=forces,
+        offsets=np.arange(0, 13, 3),
+        cells=np.stack([6 * np.eye(3)] * 4),
+        energies=np.array([-2.7, -3.1, np.nan, np.nan]),
+        groups=np.arange(4),
+    )
+
+
+@pytest.mark.parametrize("loss", PENALTIES)
+@pytest.mark.parametrize("batch", [[0, 1, 2, 3], [1, 3], [2, 3], [3]])
+def test_absent_labels_add_nothing_and_do_not_dilute_the_others(
+    loss: str, batch: list[int], some: Frames, model: ConservativePotential
+) -> None:
+    task = task_of(some, loss=loss, energy_weight=0.3, force_weight=7.0)
+    atomic = SCALE * (1 + some.positions @ SLOPE) + REFERENCE
+    energies = atomic.reshape(4, 3).sum(axis=1)[batch] - some.energies[batch]
+    forces = (-SCALE * SLOPE - some.forces.reshape(4, 3, 3))[batch]
+    energies, forces = (off[np.isfinite(off)] for off in (energies, forces))
+    expected = sum(
+        weight * PENALTIES[loss](off / unit)
+        for weight, off, unit in ((0.3, energies, 0.5), (7.0, forces, 4.0))
+        if len(off)
+    )
+    weights = model.scale.requires_grad_()
+    found = task.loss(model, torch.tensor(batch), seeded(0))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+    found.backward()
+    assert torch.isfinite(weights.grad).all()
+
+
+def test_metrics_and_statistics_are_of_the_labels_that_are_there(
+    some: Frames, model: ConservativePotential
+) -> None:
+    errors = task_of(some).errors(model, [torch.tensor([0, 3]), torch.tensor([1, 2])])
+    atomic = SCALE * (1 + some.positions @ SLOPE) + REFERENCE
+    energies = atomic.reshape(4, 3).sum(axis=1)[:2] - some.energies[:2]
+    forces = (-SCALE * SLOPE - some.forces)[np.isfinite(some.forces)[:, 0]]
+    assert errors == pytest.approx(
+        {
+            "force_rmse": rms(forces),
+            "force_mae": np.abs(forces).mean(),
+            "energy_rmse": rms(energies / 3),
+            "energy_mae": np.abs(energies / 3).mean(),
+            "frame_energy_rmse": rms(energies),
+        },
+        rel=1e-12,
+    )
+    graphs = GraphSet.build(some, 3.4, dtype=torch.float64)
+    found = LabelStatistics.fit(graphs, torch.arange(4))
+    assert found.energy_per_atom == pytest.approx((-2.7 - 3.1) / 6)
+    assert found.energy_std == pytest.approx(0.2)
+    assert found.force_rms == pytest.approx(rms(some.forces[np.isfinite(some.forces)]))
+
+
+def test_a_set_with_all_labels_has_the_loss_it_had(two: Frames) -> None:
+    (term,) = task_of(two).terms(torch.tensor([0, 1]), seeded(0))
+    assert term.name == "l2 of energy and forces"

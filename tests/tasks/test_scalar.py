@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.readers.ase_file import structures
-from study.datasets.readers.conformers import box
 from study.datasets.splits import sizes_of, split
 from study.graphs.graph_set import GraphSet
 from study.inference import test_predictions
@@ -212,10 +210,9 @@ def finished(root: Path, frames: Frames, trial: Trial) -> tuple[Path, Job]:
     return _journalled(root, work), work
 
 
-def boxed(frames: Frames) -> Frames:
-    """Molecules in the vacuum that readers give them."""
-    cells = [box(frames.positions[slice(*bounds)]) for bounds in pairwise(frames.offsets)]
-    return replace(frames, cells=np.stack(cells))
+def alone(frames: Frames) -> Frames:
+    """Molecules without a cell, as readers give them."""
+    return replace(frames, cells=0 * frames.cells, pbc=np.zeros(3, bool))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +220,7 @@ def learned(
     tmp_path_factory: pytest.TempPathFactory, tiny: Tiny
 ) -> tuple[Path, Job, list[Atoms], Path]:
     """Folder and settings of a trial that knows gaps, its test molecules, and a file of these."""
-    root, frames = tmp_path_factory.mktemp("learned"), boxed(molecules(40))
+    root, frames = tmp_path_factory.mktemp("learned"), alone(molecules(40))
     finetune = SCALAR | {"epochs": 3}
     trial = tiny(dataset=STORED, pretrain=None, finetune=finetune, split=SPLIT, model__cutoff=3.0)
     place, work = finished(root, frames, trial)
@@ -293,7 +290,7 @@ def test_a_molecule_may_come_with_a_cell_of_vacuum_or_none(
     model = TrainedScalar(resolve_trained_model(place), precision="float64")
     alone = tested[0].copy()
     inside = alone.copy()
-    inside.cell, inside.pbc = box(inside.positions), True
+    inside.cell, inside.pbc = np.ptp(inside.positions, axis=0) + 51, True
     assert not alone.pbc.any()
     first, second = model.predict([alone, inside])
     assert first == pytest.approx(second, abs=1e-9)

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -115,6 +117,24 @@ def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
         # A single frame has sizes of 1.
         assert len(calls) == (len(task.terms(indices, seeded(3))) if len(indices) > 1 else 0)
     assert list(store.glob("*.zip"))
+
+
+def test_compiled_code_leaves_out_absent_labels_as_autograd_does(
+    mixed_water: Frames, store: Path, calls: list[int]
+) -> None:
+    first = slice(*mixed_water.offsets[:2])
+    energies, forces = mixed_water.energies.copy(), mixed_water.forces.copy()
+    energies[1], forces[first] = np.nan, np.nan
+    task = task_of(FINETUNING, replace(mixed_water, energies=energies, forces=forces))
+    compiled, reference = model_of("egnn"), model_of("egnn")
+    for frames in ([0, 1, 2], [3, 1], [0, 1]):
+        chosen = torch.tensor(frames)
+        loss, found = gradients(compiled, task, chosen, compiled=True, store=store)
+        expected_loss, expected = gradients(reference, task, chosen)
+        assert torch.isfinite(loss)
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(

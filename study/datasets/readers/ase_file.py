@@ -4,7 +4,8 @@ Labels are ASE's: the total `energy` in eV and `forces` in eV/Å, as the calcula
 without constraints; a file may have neither. Keys of a frame's info (or of a database's row) that
 are named as in `PROPERTIES` are taken too, in the units there. Frames with the same `group` in
 their info (else the same `config_type`) are one group; those with neither may all be correlated and
-share a group too. Molecules without a cell get one with so much vacuum that images never meet.
+share a group too. Each frame is periodic where its `pbc` says so: slabs and wires in part,
+molecules nowhere. Frames may lack labels that others have.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from study.core.atomic_io import write_with
 from study.core.errors import UserError, one_line
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
-from study.datasets.readers.conformers import box, in_vacuum
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -54,10 +54,10 @@ def read(path: Path) -> Frames:
 
 
 def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
-    """ASE's structures as frames.
+    """ASE's structures as frames; those that lack a label get NaN for it.
 
     Raises:
-        UserError: if one lacks a label that others have.
+        UserError: if one has a label that is not a number.
     """
     names = [_group(frame) for frame in atoms]
     known = {name: place for place, name in enumerate(dict.fromkeys(filter(None, names)))}
@@ -68,16 +68,16 @@ def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
         positions=np.concatenate([frame.positions for frame in atoms]),
         forces=np.concatenate(_labels(atoms, "forces", path)),
         offsets=np.cumsum([0, *map(len, atoms)]),
-        cells=np.stack(
-            [frame.cell.array if frame.pbc.all() else box(frame.positions) for frame in atoms]
-        ),
+        cells=np.stack([frame.cell.array for frame in atoms]),
         energies=np.array(_labels(atoms, "energy", path)),
         groups=np.array([known.get(name, -1) for name in names]),
         origin={
             "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
             "ase": import_module("ase").__version__,
             "labels": [],
+            "absent": ["energy", "forces"],
         },
+        pbc=np.stack([frame.pbc for frame in atoms]),
         properties={
             name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
         },
@@ -95,11 +95,12 @@ def g2() -> Frames:
 
 
 def structures(frames: Frames) -> list[Atoms]:
-    """The frames as ASE's structures, with all labels; molecules in vacuum without a cell."""
+    """The frames as ASE's structures, each with the labels that it has."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    made, alone, labelled = [], in_vacuum(frames), frames.labels
+    made = []
+    labelled = {name: frames.labelled(name) for name in ("energy", "forces")}
     for index, group in enumerate(frames.groups.tolist()):
         atoms = slice(*frames.offsets[index : index + 2])
         known = {name: values[index] for name, values in frames.properties.items()}
@@ -108,11 +109,11 @@ def structures(frames: Frames) -> list[Atoms]:
             positions=frames.positions[atoms],
             info={"group": group}
             | {name: float(value) for name, value in known.items() if np.isfinite(value)},
+            cell=frames.cells[index],
+            pbc=frames.pbc[index],
         )
-        if not alone[index]:
-            structure.cell, structure.pbc = frames.cells[index], True
         labels = {"energy": frames.energies[index], "forces": frames.forces[atoms]}
-        labels = {name: value for name, value in labels.items() if name in labelled}
+        labels = {name: value for name, value in labels.items() if labelled[name][index]}
         if labels:
             structure.calc = SinglePointCalculator(structure, **labels)  # type: ignore[no-untyped-call]
         made.append(structure)
@@ -216,11 +217,6 @@ def _problem(frame: Atoms) -> str:
         found = _result(frame, name)
         if found is not None and np.shape(found) != shape:
             return f"must have `{name}` of shape {shape}, but got {np.shape(found)}"
-    if frame.pbc.any() and not frame.pbc.all():
-        return (
-            "must be periodic in all directions or in none, but pbc is "
-            f"{frame.pbc.tolist()}; slabs are not supported yet"
-        )
     return ""
 
 
@@ -230,14 +226,14 @@ def _result(frame: Atoms, name: str) -> NDArray[np.float64] | None:
 
 
 def _labels(atoms: Sequence[Atoms], name: str, path: Path) -> list[NDArray[np.float64]]:
-    """A label of each frame; NaN where no frame has it."""
+    """A label of each frame; NaN of those that do not have it."""
     found = [_result(frame, name) for frame in atoms]
-    missing = [number for number, label in enumerate(found) if label is None]
-    if 0 < len(missing) < len(found):
-        raise UserError(
-            f"{path}: frame {missing[0]} (from 0) has no `{name}`, which others have; give it to "
-            "all frames, or leave those without out"
-        )
+    for number, label in enumerate(found):
+        if label is not None and not np.isfinite(label).all():
+            raise UserError(
+                f"{path}: frame {number} (from 0) must have finite numbers as `{name}`; correct "
+                "it, or leave the label out of this frame"
+            )
     shapes = [(len(frame), 3) if name == "forces" else () for frame in atoms]
     return [
         np.full(shape, np.nan) if label is None else label

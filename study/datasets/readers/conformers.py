@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,9 @@ from study.datasets.frames import Frames
 
 Array = NDArray[np.float64]
 
-VACUUM = 51.0
-"""Å between a molecule and its periodic images: beyond any cutoff, so that they never meet."""
 
+NOWHERE = np.zeros(3, np.bool_)
+"""Along which vectors molecules are periodic."""
 
 Molecule = tuple[list[str], list[float], dict[str, float]]
 """Symbols (N), positions (3 N) Å, and properties in the units of `PROPERTIES`."""
@@ -54,24 +53,11 @@ class Conformers:
                 )
 
 
-def box(positions: Array) -> Array:
-    """(..., 3, 3) Å, a cell for atoms (..., N, 3) with vacuum on all sides."""
-    edges: Array = np.ptp(positions, axis=-2) + VACUUM
-    cells: Array = edges[..., None] * np.eye(3)
-    return cells
-
-
 def extents(frames: Frames) -> Array:
     """(frames, 3) Å, from the first to the last atom along each axis."""
     starts, positions = frames.offsets[:-1], frames.positions
     spans: Array = np.maximum.reduceat(positions, starts) - np.minimum.reduceat(positions, starts)
     return spans
-
-
-def in_vacuum(frames: Frames) -> NDArray[np.bool_]:
-    """(frames,) whether the cell is that of `box`: a molecule, which is not periodic."""
-    off = frames.cells - (extents(frames) + VACUUM)[:, None] * np.eye(3)
-    return np.asarray(np.abs(off).max(axis=(1, 2)) < 1e-6)
 
 
 def joined(parts: Sequence[Conformers], source: Path) -> Frames:
@@ -90,10 +76,11 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
         positions=np.concatenate([part.positions.reshape(-1, 3) for part in parts]),
         forces=np.concatenate([part.forces.reshape(-1, 3) for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        cells=np.concatenate([box(part.positions) for part in parts]),
+        cells=np.zeros((len(sizes), 3, 3)),
         energies=np.concatenate([part.energies for part in parts]),
         groups=np.repeat(np.arange(len(parts)), counts),
-        origin={"labels": [], "vacuum_angstrom": VACUUM},
+        pbc=NOWHERE,
+        origin={"labels": []},
         properties={
             name: np.concatenate([part.properties[name] for part in parts]) for name in names
         },
@@ -138,10 +125,11 @@ def collected(
         positions=xyz,
         forces=np.full(xyz.shape, np.nan),
         offsets=offsets,
-        cells=np.stack([box(xyz[first:last]) for first, last in pairwise(offsets)]),
+        cells=np.zeros((len(sizes), 3, 3)),
         energies=np.full(len(sizes), np.nan),
         groups=np.unique(names, return_inverse=True)[1],
-        origin={"labels": [], "vacuum_angstrom": VACUUM},
+        pbc=NOWHERE,
+        origin={"labels": []},
         properties={name: np.frombuffer(column) for name, column in known.items()},
     )
 

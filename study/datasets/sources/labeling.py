@@ -37,7 +37,6 @@ from study.core.hashing import digest
 from study.core.properties import GIVEN
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
-from study.datasets.readers.conformers import box, in_vacuum
 from study.datasets.sources.worker_process import end_with_parent
 
 if TYPE_CHECKING:
@@ -277,11 +276,8 @@ def _joined(frames: Frames, sampling: Sampling | None, pieces: Sequence[Piece]) 
         name: np.concatenate([piece[name] for piece in pieces])
         for name in ("positions", "forces", "energies")
     }
-    cells = frames.cells.copy()
-    for index in np.flatnonzero(in_vacuum(frames)):
-        cells[index] = box(arrays["positions"][slice(*frames.offsets[index : index + 2])])
     given = {name: frames.properties[name] for name in GIVEN if name in frames.properties}
-    return replace(frames, **arrays, cells=cells, properties=given)
+    return replace(frames, **arrays, properties=given)
 
 
 def _finished(store: Path) -> dict[int, Path]:
