@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-CODE_THAT_MATTERS = (
-    "core/elements.py",
-    "core/pairs.py",
-    "core/seeding.py",
-    "datasets/splits.py",
-    "graphs/graph_set.py",
-    "graphs/neighbor_list.py",
-    "graphs/topology.py",
+HASHED_FOLDERS = (
+    "core",
+    "datasets",
+    "graphs",
     "models",
-    "pipeline/execute.py",
-    "pipeline/setup.py",
     "tasks",
-    "training/compiler.py",
-    "training/fx_passes.py",
-    "training/gradients.py",
-    "training/loop.py",
-    "training/precision.py",
-    "training/program_cache.py",
-    "training/runtime.py",
-    "training/schedule.py",
-    "training/state.py",
+    "training",
+    "space",
+    "pipeline",
 )
-"""Sources, relative to this package, that decide the numbers a trial produces."""
-
+"""The folders of this package that decide the numbers a trial produces: `pipeline`, which trains,
+and all layers below it. Nothing else can be imported there, as the layers' import contract says."""
 
 OWN_CODE: dict[str, str] = {}
 """SHA-256 of the user's own code that runs in this process, by its module or package."""
+
+STRING = (
+    r"'{3}(?:\\[\s\S]|[^\\])*?'{3}|"
+    r'"{3}(?:\\[\s\S]|[^\\])*?"{3}|'
+    r"'(?:\\[\s\S]|[^'\\\n])*'|"
+    r'"(?:\\[\s\S]|[^"\\\n])*"'
+)
+COMMENT = re.compile(rf"({STRING})|[ \t]*#[^\n]*")
+BLANKS = re.compile(rf"({STRING})|[ \t]*\n(?:[ \t]*\n)*")
+"""What looks like a comment or an empty line in a string is none, so strings are matched, too."""
 
 
 def digest(value: Any) -> str:
@@ -46,14 +47,54 @@ def digest(value: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """SHA-256 over the sources that decide the numbers, and the versions of what they build on."""
-    package = Path(__file__).parents[1]
-    entries = [package / entry for entry in CODE_THAT_MATTERS]
-    files = [entry for entry in entries if entry.suffix == ".py"]
-    files += [source for entry in entries if entry.is_dir() for source in entry.rglob("*.py")]
-    named = {path.relative_to(package).as_posix(): path.read_text() for path in files}
+    """SHA-256 over the code that decides the numbers, and the versions of what it builds on."""
     versions = {name: version(name) for name in ("torch", "torch-geometric")}
-    return digest({"sources": named} | versions)
+    return digest({"sources": hash_sources(Path(__file__).parents[1])} | versions)
+
+
+def hash_sources(package: Path) -> str:
+    """SHA-256 over path and code of every module in `HASHED_FOLDERS`, and of the package's own.
+
+    Comments and docstrings do not count, so that better words invalidate no result.
+
+    Args:
+        package: folder of this package, or of a copy.
+    """
+    found = [package / "__init__.py"]
+    for folder in HASHED_FOLDERS:
+        found += (package / folder).rglob("*.py")
+    return digest({path.relative_to(package).as_posix(): _code_in(path) for path in found})
+
+
+def _code_in(path: Path) -> str:
+    return code_alone(path.read_text(encoding="utf-8"))
+
+
+@cache
+def code_alone(source: str) -> str:
+    """Python source without comments, docstrings, blank lines and blanks at the end of lines.
+
+    The text that is left is hashed, not the syntax tree, which differs between versions of Python.
+    """
+    lines = source.encode().splitlines(keepends=True)
+    for node in _docstrings(ast.parse(source)):
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        first, last = node.lineno - 1, node.end_lineno - 1
+        rest = lines[last][node.end_col_offset :]
+        lines[first] = lines[first][: node.col_offset] + (rest if first == last else b"\n")
+        if first != last:
+            lines[first + 1 : last] = [b""] * (last - first - 1)
+            lines[last] = rest
+    text = COMMENT.sub(lambda found: found[1] or "", b"".join(lines).decode())
+    return BLANKS.sub(lambda found: found[1] or "\n", text).strip()
+
+
+def _docstrings(tree: ast.AST) -> Iterator[ast.expr]:
+    """Strings that stand alone, those below a variable among them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield from [node.value] * isinstance(node.value.value, str)
 
 
 def own_version(thing: object) -> str:
