@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from study.core.errors import UserError, os_error_message
+from study.core.errors import UserError
 
 LARGEST_TEXT = 10 * 2**20
 """Bytes of a space or of a user's code; whatever is larger was named by mistake."""
@@ -37,7 +37,7 @@ def real_path(path: Path) -> Path:
     except (OSError, RuntimeError, ValueError) as problem:
         loop = isinstance(problem, RuntimeError) or _is_loop(problem)
         reason = "its links form a loop" if loop else str(problem)
-        raise UserError(f"{path}: is no path of a file ({reason}); name another one") from None
+        raise UserError(f"{path}: cannot be read or written ({reason}); name another path") from None
     return real
 
 
@@ -66,9 +66,9 @@ def read_small_file(path: Path, what: str) -> bytes:
                 )
             return opened.read(LARGEST_TEXT)
     except OSError as problem:
-        raise UserError(f"{os_error_message(problem)}; name {what}") from None
+        raise UserError(f"{path}: cannot be read ({problem.strerror}); name {what}") from None
     except ValueError as problem:
-        raise UserError(f"{path}: is no path of a file ({problem}); name {what}") from None
+        raise UserError(f"{path}: cannot be read ({problem}); name {what}") from None
 
 
 def socket_dirs() -> list[Path]:
