@@ -37,7 +37,9 @@ def real_path(path: Path) -> Path:
     except (OSError, RuntimeError, ValueError) as problem:
         loop = isinstance(problem, RuntimeError) or _is_loop(problem)
         reason = "its links form a loop" if loop else str(problem)
-        raise UserError(f"{path}: cannot be read or written ({reason}); name another path") from None
+        raise UserError(
+            f"{path}: cannot be read or written ({reason}); name another path"
+        ) from None
     return real
 
 
