@@ -12,6 +12,9 @@ SYMBOLS = (  # noqa: SIM905 - a table reads better as text
 
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
 
+ISOTOPES = {"D": 1, "T": 1}
+"""Symbol → atomic number: energies and forces do not depend on the mass of a nucleus."""
+
 MASSES = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999}
 """Atomic masses by atomic number, u."""
 
@@ -28,3 +31,15 @@ RADII = (  # pm, by atomic number: single-bond covalent radii, doi:10.1002/chem.
     157, 149, 143, 141, 134, 129, 128, 121, 122, 136, 143, 162, 175, 165, 157,
 )
 # fmt: on
+
+
+def atomic_number(symbol: str) -> int:
+    """The atomic number of an element or isotope of hydrogen.
+
+    Raises:
+        ValueError: if there is no such element.
+    """
+    number = ATOMIC_NUMBERS.get(symbol) or ISOTOPES.get(symbol)
+    if number is None:
+        raise ValueError(f"must be the symbol of an element, but got {symbol!r}")
+    return number

@@ -1,5 +1,10 @@
 """Unit conversion factors to eV, Å and eV/Å; readers convert once, when reading."""
 
+from __future__ import annotations
+
+import re
+import unicodedata
+
 KJ_PER_MOL = 0.010364269656262174
 """eV in one kJ/mol (CODATA 2018)."""
 
@@ -20,3 +25,86 @@ HARTREE = 27.211386245988
 
 HARTREE_PER_BOHR = HARTREE / BOHR
 """eV/Å in one Hartree/Bohr."""
+
+ENERGIES = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Hartree": HARTREE,
+    "mHartree": 1e-3 * HARTREE,
+    "Rydberg": HARTREE / 2,
+    "kcal/mol": KCAL_PER_MOL,
+    "kJ/mol": KJ_PER_MOL,
+}
+"""eV in one of each."""
+
+LENGTHS = {"Å": 1.0, "Bohr": BOHR, "nm": NANOMETRE, "pm": 0.01}
+"""Å in one of each."""
+
+_ENERGY_NAMES = {
+    **{name.lower(): name for name in ENERGIES},
+    **dict.fromkeys(("electronvolt", "electron_volt", "electronvolts"), "eV"),
+    **dict.fromkeys(("ha", "eh", "e_h", "hartrees", "a.u.", "au", "atomic"), "Hartree"),
+    **dict.fromkeys(("mha", "meh"), "mHartree"),
+    **dict.fromkeys(("ry", "rydbergs"), "Rydberg"),
+    **dict.fromkeys(("kcal", "kcal_per_mol", "kcalmol", "kilocalories/mol"), "kcal/mol"),
+    **dict.fromkeys(("kcal/mole", "kilocalorie/mole", "kilocalorie/mol"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj_per_mol", "kjmol", "kilojoules/mol"), "kJ/mol"),
+    **dict.fromkeys(("kj/mole", "kilojoule/mole", "kilojoule/mol"), "kJ/mol"),
+}
+_LENGTH_NAMES = {
+    **{name.lower(): name for name in LENGTHS},
+    **dict.fromkeys(("a", "ang", "angs", "angstrom", "angstroms", "ångström", "ångstrom"), "Å"),
+    **dict.fromkeys(("bohrs", "a0", "a_0", "bohr_radius", "a.u.", "au", "atomic"), "Bohr"),
+    **dict.fromkeys(("nanometer", "nanometre", "nanometers", "nanometres"), "nm"),
+    **dict.fromkeys(("picometer", "picometre", "picometers", "picometres"), "pm"),
+}
+
+
+def energy_unit(name: str) -> float:
+    """EV in one of an energy unit, by any of its usual names.
+
+    Raises:
+        ValueError: naming the units that are known.
+    """
+    known = _ENERGY_NAMES.get(_plain(name))
+    if known is None:
+        raise ValueError(f"must be an energy, one of {', '.join(ENERGIES)}, but got {name!r}")
+    return ENERGIES[known]
+
+
+def length_unit(name: str) -> float:
+    """Å in one of a length unit, by any of its usual names.
+
+    Raises:
+        ValueError: naming the units that are known.
+    """
+    known = _LENGTH_NAMES.get(_plain(name))
+    if known is None:
+        raise ValueError(f"must be a length, one of {', '.join(LENGTHS)}, but got {name!r}")
+    return LENGTHS[known]
+
+
+def force_unit(name: str) -> float:
+    """EV/Å in one of a force unit, such as kcal/mol/Å.
+
+    Raises:
+        ValueError: naming the units that are known.
+    """
+    plain = _plain(name)
+    if plain in ("a.u.", "au", "atomic"):
+        return HARTREE_PER_BOHR
+    energy, slash, length = plain.rpartition("/")
+    if not slash or energy not in _ENERGY_NAMES or length not in _LENGTH_NAMES:
+        raise ValueError(
+            f"must be a force such as eV/Å, of {', '.join(ENERGIES)} and {', '.join(LENGTHS)}, "
+            f"but got {name!r}"
+        )
+    return ENERGIES[_ENERGY_NAMES[energy]] / LENGTHS[_LENGTH_NAMES[length]]
+
+
+def _plain(name: str) -> str:
+    """A unit with its parts in lower case behind slashes: `kcal mol^-1 Å^-1` as `kcal/mol/å`."""
+    text = unicodedata.normalize("NFKC", name).strip().lower().replace("**", "^")
+    text = re.sub(r"/\s*\(([^)]*)\)", lambda part: "/" + re.sub(r"[\s*·]+", "/", part[1]), text)
+    text = re.sub(r"[\s*·]*\b([a-zå_0]+)\s*\^?\s*-1\b", r"/\1", text)
+    return re.sub(r"\s*/\s*", "/", text)

@@ -16,6 +16,7 @@ from study.core.atomic_io import write_json, write_with
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.properties import PROPERTIES
+from study.datasets.parsing.arrays import checked_numbers
 
 HEADER = "frames.json"
 
@@ -66,6 +67,7 @@ class Frames:
 
     def __post_init__(self) -> None:
         """Bring every array to its type and check that the shapes belong together."""
+        object.__setattr__(self, "numbers", checked_numbers(self.numbers))
         for name, dtype in ARRAYS.items():
             array: NDArray[Any] = np.ascontiguousarray(getattr(self, name), dtype=dtype)
             object.__setattr__(self, name, array)

@@ -17,6 +17,8 @@ THINNEST = 0.5
 """Å between opposite faces of a cell; an atom is as near to its own image."""
 SAME_PLACE = 1e-3
 """Å; atoms closer than this are on top of each other."""
+FARTHEST = 1e8
+"""Å from the origin; beyond, float64 no longer tells atoms apart."""
 NEAR = 1.5
 """Å, how far `closest_atoms` looks."""
 
@@ -27,11 +29,16 @@ def check(frames: Frames, source: Path) -> None:
     Raises:
         UserError: naming the first frame that breaks a rule, and the rule.
     """
+    if not len(frames):
+        raise UserError(f"{source}: must hold a frame, but holds none")
     _refuse_where(
         source,
         ~_finite(frames),
         "must have finite numbers only, and energy and forces where other frames have them",
     )
+    far = np.abs(frames.positions).max(axis=1) > FARTHEST
+    rule = f"must have its atoms within {FARTHEST:g} Å of the origin: are positions in Å?"
+    _refuse_where(source, np.logical_or.reduceat(far, frames.offsets[:-1]), rule)
     cells = _filled(frames)
     volumes = np.linalg.det(cells)
     _refuse_where(source, np.abs(volumes) < SMALLEST_VOLUME, "must have a cell with a volume")

@@ -1,0 +1,182 @@
+"""How a file is to be read, where it does not say so itself: units, names of labels, elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from study.core.config import Config
+from study.core.elements import atomic_number
+from study.core.units import energy_unit, force_unit, length_unit
+
+
+def _checked_by(rule: Callable[[str], float]) -> AfterValidator:
+    """Refuse a word by a rule, whose message need not repeat the word."""
+
+    def check(word: str) -> str:
+        try:
+            rule(word)
+        except ValueError as problem:
+            raise ValueError(str(problem).partition(", but got")[0]) from None
+        return word
+
+    return AfterValidator(check)
+
+
+Element = Annotated[str, _checked_by(atomic_number)]
+
+
+class Units(Config):
+    """Units of a file, where they are not those that its format has or the file declares."""
+
+    energy: Annotated[str, _checked_by(energy_unit)] | None = None
+    """Of energies: eV, meV, Hartree, mHartree, Rydberg, kcal/mol or kJ/mol."""
+    length: Annotated[str, _checked_by(length_unit)] | None = None
+    """Of positions and cells: Å, Bohr, nm or pm."""
+    forces: Annotated[str, _checked_by(force_unit)] | None = None
+    """Of forces, such as Hartree/Bohr; energy over length when left out."""
+
+
+class Labels(Config):
+    """Names of the columns, keys or arrays of a file that are its labels."""
+
+    energy: Annotated[str, Field(min_length=1)] | None = None
+    """Of the total energy of a frame."""
+    forces: Annotated[str, Field(min_length=1)] | None = None
+    """Of the forces on its atoms."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What the numbers of a file are multiplied by.
+
+    Args:
+        length: Å in its unit.
+        energy: eV in its unit.
+        force: eV/Å in its unit.
+        names: of the three units.
+        remarks: on units that the user has set against those that the file declares.
+    """
+
+    length: float
+    energy: float
+    force: float
+    names: dict[str, str]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says of a file.
+
+    Args:
+        units: of its numbers.
+        labels: their names.
+        species: elements of atom types, in their order: LAMMPS counts types from 1, DeePMD from 0.
+    """
+
+    units: Units = field(default_factory=Units)
+    labels: Labels = field(default_factory=Labels)
+    species: tuple[str, ...] = ()
+
+    def factors(self, default: tuple[str, str, str], **declared: Any) -> Factors:
+        """What to multiply by.
+
+        Args:
+            default: units of length, energy and forces that the format has.
+            declared: what the file declares of these: length, energy, forces.
+
+        Raises:
+            ValueError: if the file declares a unit that nobody knows, and the user sets no other.
+        """
+        said = {name: str(unit) for name, unit in declared.items() if unit}
+        length = self.units.length or said.get("length") or default[0]
+        energy = self.units.energy or said.get("energy") or default[1]
+        forces = self.units.forces or (
+            f"{energy}/{length}"
+            if self.units.energy or self.units.length
+            else said.get("forces") or (f"{energy}/{length}" if said else default[2])
+        )
+        remarks = tuple(
+            f"{name} read in {mine}, though the file says {said[name]}"
+            for name in ("length", "energy", "forces")
+            if name in said and (mine := getattr(self.units, name)) and mine != said[name]
+        )
+        names = {"length": length, "energy": energy, "force": forces}
+        factors = (
+            _known(length_unit, length, "length"),
+            _known(energy_unit, energy, "energy"),
+            _known(force_unit, forces, "forces"),
+        )
+        return Factors(*factors, names, remarks)
+
+    def elements(self) -> list[int]:
+        """Atomic numbers of `species`."""
+        return [atomic_number(symbol) for symbol in self.species]
+
+
+PLAIN = Reading()
+"""Everything as the file or its format says."""
+
+
+def _known(unit: Any, name: str, key: str) -> float:
+    try:
+        return float(unit(name))
+    except ValueError as problem:
+        raise ValueError(
+            f"the unit of {key} {problem}; say which it is with `units: {{{key}: …}}`"
+        ) from None
+
+
+class Stored(Config):
+    """What lies on a disk, in the format of another program."""
+
+    maker: ClassVar[str] = "study.datasets.store"
+    reader: ClassVar[str] = ""
+    """Gives all frames of a path: module and function."""
+    recognizer: ClassVar[str] = ""
+    """Tells whether a path is such a set: module and function; none if its name must tell."""
+    beside: ClassVar[str] = ""
+    """Names the files that are read with a path: module and function."""
+    place: ClassVar[Literal["file", "folder", "either"]] = "file"
+
+    name: str
+    path: str = Field(min_length=1)
+    """The file or folder, relative to the current folder."""
+    units: Units | None = None
+    """Of the file's numbers, where it does not tell them and its format has others."""
+
+    @property
+    def label(self) -> str:
+        """The data set in a few words."""
+        return self.path
+
+    @property
+    def sizes(self) -> None:
+        """Not known before it is read."""
+
+    @property
+    def reading(self) -> Reading:
+        """What the user says of the file."""
+        return Reading(
+            units=self.units or Units(),
+            labels=getattr(self, "labels", None) or Labels(),
+            species=tuple(getattr(self, "species", None) or ()),
+        )
+
+
+class Named(Stored):
+    """What has names for its labels."""
+
+    labels: Labels | None = None
+    """Names of the labels, where they are not the well-known ones."""
+
+
+class Typed(Named):
+    """What may have atom types in place of elements."""
+
+    species: tuple[Element, ...] | None = Field(default=None, strict=False)
+    """Elements of the atom types, in their order: from 1 in LAMMPS dumps, from 0 in DeePMD."""
