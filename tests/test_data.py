@@ -25,7 +25,7 @@ from study.data import main
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames, read_header
 from study.datasets.inspection import summary
-from study.datasets.readers import detect
+from study.datasets.readers import n2p2
 from study.datasets.sources import rpbe
 from study.planning.plan import Plan
 from study.planning.plan_checks import prepare_datasets
@@ -102,13 +102,13 @@ def test_a_file_is_read_once_wherever_it_lies(
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert main(["import", str(file), *out]) == 0
-    monkeypatch.setitem(detect.READERS, "n2p2_file", _never)
+    monkeypatch.setattr(n2p2, "read", _never)
     moved = file.rename(tmp_path / "moved.data")
     assert main(["import", str(moved), *out]) == 0
     assert len(folders(tmp_path / "out")) == 1
 
 
-def _never(_path: Path) -> Frames:
+def _never(_path: Path, _given: object) -> Frames:
     raise AssertionError("must not be read again")
 
 

@@ -67,17 +67,17 @@ def test_deepmd_systems_are_read_with_a_group_each(
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        (lambda folder: (folder / "nopbc").touch(), "must be periodic"),
         (lambda folder: (folder / "type_map.raw").unlink(), "must name the elements"),
         (lambda folder: (folder / "type_map.raw").write_text("H"), "type.raw must hold a number"),
-        (lambda folder: (folder / "set.000" / "force.npy").unlink(), "force.npy: must be there"),
+        (lambda folder: (folder / "set.000" / "coord.npy").unlink(), "must have coord.npy or"),
+        (lambda folder: (folder / "set.000" / "box.npy").unlink(), "must have box.npy or box.raw"),
         (
             lambda folder: np.save(folder / "set.000" / "coord.npy", np.zeros((6, 9))),
             "coord.npy: must have shape (6, 72), but got (6, 9)",
         ),
         (
             lambda folder: np.save(folder / "set.000" / "real_atom_types.npy", np.zeros(1)),
-            "mixed type",
+            "real_atom_types.npy must have shape (6, 24), but got (1,)",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_gamd_files_without_energies_are_refused(
     np.savez(tmp_path / "data_0_0.npz", pos=np.zeros((3, 3)), forces=np.zeros((3, 3)))
     assert "must hold pos, forces and energy" in error_of(capsys, "inspect", tmp_path)
     (tmp_path / "data_0_0.npz").write_bytes(b"no zip")
-    assert "cannot be read" in error_of(capsys, "inspect", tmp_path)
+    assert "is no npz file" in error_of(capsys, "inspect", tmp_path)
 
 
 def test_what_is_exported_is_read_back_the_same(

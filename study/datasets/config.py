@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
 from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
+from study.datasets.reading import Named, Stored, Typed
 from study.datasets.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 class TIP3PWater(Config):
     """TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
+
+    maker: ClassVar[str] = "study.datasets.sources.simulated"
+    """Module that finds, makes and times a data set: `folder_of`, `prepare`, `seconds_to_make`."""
+    simulated: ClassVar[bool] = True
 
     name: Literal["tip3p_water"]
     molecules: int = Field(default=258, ge=8, le=100_000)
@@ -50,11 +55,15 @@ class TIP3PWater(Config):
         )
 
 
-class RPBEWater(Config):
+class RPBEWater(Stored):
     """RPBE-D3 water and ice of Morawietz et al. 2016, the paper's other data set."""
 
+    reader: ClassVar[str] = "study.datasets.readers.n2p2:read"
+    fetched: ClassVar[str] = "study.datasets.sources.rpbe"
+    """Module that knows where the fetched file is, and what must be in it."""
+
     name: Literal["rpbe_water"]
-    path: str | None = Field(default=None, min_length=1)
+    path: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
     """Its n2p2 file, relative to the current folder; the one that `python -m study.data fetch rpbe`
     brought when left out."""
 
@@ -63,120 +72,143 @@ class RPBEWater(Config):
         """The data set in a few words."""
         return "RPBE-D3 water" + (f" from {self.path}" if self.path else "")
 
-    @property
-    def sizes(self) -> None:
-        """Not known before the file is read."""
 
+class DeePMDFolder(Typed):
+    """A folder of DeePMD-kit's systems; frames of one system are one group."""
 
-class Stored(Config):
-    """What lies on a disk, in the format of another program."""
-
-    name: str
-    path: str = Field(min_length=1)
-    """The file or folder, relative to the current folder."""
-
-    @property
-    def label(self) -> str:
-        """The data set in a few words."""
-        return self.path
-
-    @property
-    def sizes(self) -> None:
-        """Not known before it is read."""
-
-
-class N2P2File(Stored):
-    """Any `input.data` of RuNNer or n2p2, plain or gzipped."""
-
-    name: Literal["n2p2_file"]
-
-
-class ASEFile(Stored):
-    """Any file that ASE reads with energies and forces: extxyz, database, trajectory, or .gz."""
-
-    name: Literal["ase_file"]
-
-
-class DeePMDFolder(Stored):
-    """A folder of DeePMD-kit's npy systems; frames of one system are one group."""
-
+    reader: ClassVar[str] = "study.datasets.readers.deepmd:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.deepmd:holds_systems"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
     name: Literal["deepmd_npy"]
 
 
 class GAMDFolder(Stored):
     """A folder of GAMD's water frames, `data_SEED_FRAME.npz`; frames of one seed are one group."""
 
+    reader: ClassVar[str] = "study.datasets.readers.gamd:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.gamd:holds_frames"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
     name: Literal["gamd_npz"]
 
 
-class MD17Files(Stored):
-    """MD17, rMD17 or MD22: a file of a molecule or a folder of them, each of which is one group."""
+class MD17Files(Named):
+    """MD17, rMD17, MD22, sGDML or PhysNet: a file or a folder of them, each of which is a group."""
 
+    reader: ClassVar[str] = "study.datasets.readers.md17:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.md17:holds_molecules"
+    place: ClassVar[Literal["file", "folder", "either"]] = "either"
     name: Literal["md17_npz"]
 
 
-class ANI1File(Stored):
-    """ANI-1 (doi:10.1038/sdata.2017.193) in HDF5, energies only; a molecule is one group."""
+class ISO17Other(Named):
+    """ISO17's folder, tested on other molecules than those that train."""
 
-    name: Literal["ani1_hdf5"]
-
-
-class ANI1xFile(Stored):
-    """ANI-1x (doi:10.1038/s41597-020-0473-z) in HDF5; conformers of one formula are one group."""
-
-    name: Literal["ani1x_hdf5"]
+    reader: ClassVar[str] = "study.datasets.readers.iso17:read_other"
+    recognizer: ClassVar[str] = "study.datasets.readers.iso17:holds_reference"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
+    name: Literal["iso17_other"]
 
 
-class SPICEFile(Stored):
-    """SPICE (arXiv:2209.10702) in HDF5; conformers of one molecule are one group."""
+class ISO17Within(Named):
+    """ISO17's folder, tested on other steps of the molecules that train."""
 
-    name: Literal["spice_hdf5"]
+    reader: ClassVar[str] = "study.datasets.readers.iso17:read_within"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
+    name: Literal["iso17_within"]
 
 
 class QM9XYZ(Stored):
-    """QM9's xyz files with their 12 targets: a folder of them, or their tar; no forces."""
+    """QM9's xyz files with their 12 targets: a folder of them, their tar, or one; no forces."""
 
+    reader: ClassVar[str] = "study.datasets.readers.qm9:read_qm9"
+    recognizer: ClassVar[str] = "study.datasets.readers.qm9:recognizes"
+    beside: ClassVar[str] = "study.datasets.readers.qm9:read_beside"
+    place: ClassVar[Literal["file", "folder", "either"]] = "either"
     name: Literal["qm9_xyz"]
-
-
-class SDFile(Stored):
-    """Molecules of an SDF with the table beside it: QM9's or PCQM4Mv2's; no forces."""
-
-    name: Literal["sdf_file"]
 
 
 class PCQM4Mv2Folder(Stored):
     """A folder of PCQM4Mv2's xyz files, with hydrogens; the table is beside it; no forces."""
 
+    reader: ClassVar[str] = "study.datasets.readers.molecule_sets:read_pcqm4mv2"
+    recognizer: ClassVar[str] = "study.datasets.readers.molecule_sets:holds_pcqm4mv2"
+    beside: ClassVar[str] = "study.datasets.readers.molecule_sets:table_beside"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
     name: Literal["pcqm4mv2_xyz"]
+
+
+class OC20Folder(Named):
+    """A folder of OC20's frames with energy and forces, *.extxyz with *.txt."""
+
+    reader: ClassVar[str] = "study.datasets.readers.oc20:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.oc20:holds_frames"
+    place: ClassVar[Literal["file", "folder", "either"]] = "folder"
+    name: Literal["oc20_folder"]
+
+
+class ANI1xFile(Named):
+    """ANI-1x (doi:10.1038/s41597-020-0473-z) in HDF5; conformers of one formula are one group."""
+
+    reader: ClassVar[str] = "study.datasets.readers.hdf5:read_ani1x"
+    recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_ani1x"
+    name: Literal["ani1x_hdf5"]
+
+
+class SPICEFile(Named):
+    """SPICE (arXiv:2209.10702) in HDF5; conformers of one molecule are one group."""
+
+    reader: ClassVar[str] = "study.datasets.readers.hdf5:read_spice"
+    recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_spice"
+    name: Literal["spice_hdf5"]
+
+
+class ANI1File(Named):
+    """ANI-1 (doi:10.1038/sdata.2017.193) or its like in HDF5; a molecule is one group."""
+
+    reader: ClassVar[str] = "study.datasets.readers.hdf5:read_ani1"
+    recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_ani1"
+    place: ClassVar[Literal["file", "folder", "either"]] = "either"
+    name: Literal["ani1_hdf5"]
+
+
+class N2P2File(Stored):
+    """Any `input.data` of RuNNer or n2p2, plain or zipped."""
+
+    reader: ClassVar[str] = "study.datasets.readers.n2p2:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.n2p2:holds_structures"
+    name: Literal["n2p2_file"]
+
+
+class SDFile(Stored):
+    """Molecules of an SDF with the table beside it: QM9's or PCQM4Mv2's; no forces."""
+
+    reader: ClassVar[str] = "study.datasets.readers.molecule_sets:read_sdf"
+    recognizer: ClassVar[str] = "study.datasets.readers.molecule_sets:is_sdf"
+    beside: ClassVar[str] = "study.datasets.readers.molecule_sets:beside_sdf"
+    name: Literal["sdf_file"]
 
 
 class DimerFile(Stored):
     """DES15K, DES370K or DES5M: a csv of dimers with interaction energies; no forces."""
 
+    reader: ClassVar[str] = "study.datasets.readers.molecule_sets:read_dimers"
+    recognizer: ClassVar[str] = "study.datasets.readers.molecule_sets:is_csv"
     name: Literal["dimers_csv"]
 
 
-class ISO17Within(Stored):
-    """ISO17's folder, tested on other steps of the molecules that train."""
+class ASEFile(Typed):
+    """Whatever ASE reads: extxyz, database, trajectory, output, LAMMPS dump; or a folder of it."""
 
-    name: Literal["iso17_within"]
-
-
-class ISO17Other(Stored):
-    """ISO17's folder, tested on other molecules than those that train."""
-
-    name: Literal["iso17_other"]
-
-
-class OC20Folder(Stored):
-    """A folder of OC20's frames with energy and forces: *.extxyz with *.txt."""
-
-    name: Literal["oc20_folder"]
+    reader: ClassVar[str] = "study.datasets.readers.ase_file:read"
+    recognizer: ClassVar[str] = "study.datasets.readers.ase_file:may_read"
+    place: ClassVar[Literal["file", "folder", "either"]] = "either"
+    name: Literal["ase_file"]
 
 
 class OwnDataset(Own):
     """A data set of one's own: a class derived from `study.plugins.DataSet`, with its settings."""
+
+    maker: ClassVar[str] = "study.datasets.sources.own_frames"
 
     @property
     def sizes(self) -> None:
@@ -186,23 +218,24 @@ class OwnDataset(Own):
 Shipped = Annotated[
     TIP3PWater
     | RPBEWater
-    | N2P2File
-    | ASEFile
     | DeePMDFolder
     | GAMDFolder
     | MD17Files
-    | ANI1File
+    | ISO17Other
+    | ISO17Within
+    | QM9XYZ
+    | PCQM4Mv2Folder
+    | OC20Folder
     | ANI1xFile
     | SPICEFile
-    | QM9XYZ
+    | ANI1File
+    | N2P2File
     | SDFile
-    | PCQM4Mv2Folder
     | DimerFile
-    | ISO17Within
-    | ISO17Other
-    | OC20Folder,
+    | ASEFile,
     Field(discriminator="name"),
 ]
+"""In the order in which a file is asked which of them it is."""
 
 DatasetConfig = Annotated[
     Annotated[Shipped, SHIPPED] | Annotated[OwnDataset, OWN], Discriminator(whose)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,6 +76,50 @@ def warnings(frames: Frames) -> list[str]:
     return found
 
 
+def split_warnings(frames: Frames, parts: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """What is odd about the parts of a split, one line each.
+
+    Args:
+        frames: all.
+        parts: frame numbers of train, validation and test.
+    """
+    owner = np.repeat(np.arange(len(frames)), frames.sizes)
+    kinds = {
+        name: {int(z) for z in np.unique(frames.numbers[np.isin(owner, part)])}
+        for name, part in parts.items()
+    }
+    sizes = {name: frames.sizes[part] for name, part in parts.items()}
+    found, train = [], parts["train"]
+    for name in ("validation", "test"):
+        if unseen := sorted(kinds[name] - kinds["train"]):
+            symbols = ", ".join(SYMBOLS[z - 1] for z in unseen)
+            found.append(f"{symbols} in the {name} part, but not in the training part")
+    if len(train) < len(frames) - len(train):
+        counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+        found.append(f"fewer frames train than are held out: {counts}; split by frame, or smaller")
+    if sizes["train"].max() == 1 < frames.sizes.max():
+        found.append("the training part has nothing but lone atoms: models learn no forces there")
+    others = np.concatenate([sizes["validation"], sizes["test"]])
+    if others.min() > sizes["train"].max() or others.max() < sizes["train"].min():
+        found.append(
+            f"frames that train have {_range(sizes['train'])} atoms, those held out "
+            f"{_range(others)}"
+        )
+    for label, known in (
+        ("energy", frames.labelled("energy")),
+        ("forces", frames.labelled("forces")),
+    ):
+        lacking = [name for name, part in parts.items() if not known[part].any()]
+        if label in frames.labels and lacking:
+            found.append(f"no frame of the {' and '.join(lacking)} part has {label}")
+    return found
+
+
+def _range(sizes: NDArray[np.int64]) -> str:
+    low, high = int(sizes.min()), int(sizes.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _lonely_elements(frames: Frames) -> list[str]:
     """Elements that a split may test on without having trained on them."""
     groups = np.repeat(frames.groups, frames.sizes)
@@ -122,6 +168,8 @@ def _unit_of_totals(frames: Frames, values: NDArray[np.float64]) -> str:
     if len(shared) < 2 or len(shared) < len(fitted):
         return ""
     here, usual = np.array([[fitted[z], ATOMS[z]] for z in shared]).T
+    if not here.any():
+        return ""
     alike = here @ usual / np.sqrt((here @ here) * (usual @ usual))
     factor = here @ usual / (usual @ usual)
     units = {"Hartree": 1 / HARTREE, "kcal/mol": 1 / KCAL_PER_MOL, "kJ/mol": 1 / KJ_PER_MOL}
@@ -146,8 +194,11 @@ def _mismatched_labels(frames: Frames) -> list[str]:
             move -= np.round(move @ np.linalg.pinv(lattice)) @ lattice
         if 0 < np.sqrt(np.mean(move**2)) < SMALL_MOVE:
             mean_force = (frames.forces[before] + frames.forces[after]) / 2
-            works.append(float(np.sum(mean_force * move)))
-            changes.append(float(frames.energies[index] - frames.energies[index - 1]))
+            fall = float(frames.energies[index] - frames.energies[index - 1])
+            done = float(np.sum(mean_force * move))
+            if np.isfinite(done + fall):
+                works.append(done)
+                changes.append(fall)
     work, change = np.array(works), np.array(changes)
     if len(work) < ENOUGH_MOVES or not np.any(work) or not np.any(change):
         return []

@@ -1,32 +1,18 @@
-"""Data sets by the name that a space gives them."""
+"""Data sets by their settings, each of which names the module that makes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.core.errors import UserError
-from study.core.hashing import digest, without_places
 from study.datasets import store
 from study.datasets.frames import read_header
 from study.datasets.sizes import Sizes
-from study.datasets.sources import rpbe, tip3p
 
 if TYPE_CHECKING:
-    from study.datasets.config import DatasetConfig, RPBEWater, Stored
-
-FOLDERS = (
-    "deepmd_npy",
-    "gamd_npz",
-    "pcqm4mv2_xyz",
-    "iso17_within",
-    "iso17_other",
-    "oc20_folder",
-)
-"""Data sets that are folders, by name; `EITHER` may be files as well."""
-
-EITHER = ("ani1_hdf5", "md17_npz", "qm9_xyz")
+    from study.datasets.config import DatasetConfig
 
 
 def folder_of(dataset: DatasetConfig, root: Path) -> Path:
@@ -35,13 +21,8 @@ def folder_of(dataset: DatasetConfig, root: Path) -> Path:
     Raises:
         UserError: if it is a file that is not there.
     """
-    from study.datasets.config import OwnDataset
-
-    if isinstance(dataset, OwnDataset):
-        return root / "data" / f"{dataset.name}-{digest(_of_own(dataset))[:12]}"
-    if dataset.name == "tip3p_water":
-        return root / "data" / tip3p.folder_name(dataset)
-    return store.folder_of(dataset.name, _file_of(dataset, root), root / "data")
+    folder: Path = _maker(dataset).folder_of(dataset, root)
+    return folder
 
 
 def prepare(
@@ -61,19 +42,8 @@ def prepare(
     Raises:
         UserError: if they cannot be made or read.
     """
-    from study.datasets.config import OwnDataset
-
-    if isinstance(dataset, OwnDataset):
-        from study.core.user_code import typed
-        from study.datasets.config import DataSet
-
-        made = typed(dataset, DataSet, root)
-        return store.store(folder_of(dataset, root), made.build, _of_own(dataset))
-    if dataset.name == "tip3p_water":
-        return tip3p.make(dataset, root / "data", workers, progress)
-    published = dataset.name == "rpbe_water" and dataset.path is None
-    check = rpbe.check if published else None
-    return store.bring_in(dataset.name, _file_of(dataset, root), root / "data", check)
+    folder: Path = _maker(dataset).prepare(dataset, root, workers, progress)
+    return folder
 
 
 def sizes_of(dataset: DatasetConfig, root: Path) -> Sizes | None:
@@ -86,39 +56,26 @@ def sizes_of(dataset: DatasetConfig, root: Path) -> Sizes | None:
 
 def remark_on(dataset: DatasetConfig, root: Path) -> str:
     """What a file says of its labels; empty before it is prepared."""
-    folder = folder_of(dataset, root)
-    if not folder.exists():
-        return ""
-    remarks = list(read_header(folder)["origin"].get("labels", []))
-    return ", ".join(filter(None, [*remarks, store.sizes_in(folder).partial_labels]))
+    remarks = list(_origin(dataset, root).get("labels", []))
+    sizes = sizes_of(dataset, root)
+    return ", ".join(filter(None, [*remarks, sizes.partial_labels if sizes else ""]))
+
+
+def warnings_on(dataset: DatasetConfig, root: Path) -> list[str]:
+    """What looked wrong with a data set when it was prepared."""
+    return list(_origin(dataset, root).get("warnings", []))
 
 
 def seconds_to_make(dataset: DatasetConfig, root: Path, workers: int) -> float:
     """Expected time to make or read the data set on this machine; 0 if nobody knows."""
-    from study.datasets.config import OwnDataset
-
-    if isinstance(dataset, OwnDataset):
-        return 0.0
-    if dataset.name == "tip3p_water":
-        return tip3p.seconds_to_make(dataset, workers)
-    return store.seconds_to_read(_file_of(dataset, root))
+    return float(_maker(dataset).seconds_to_make(dataset, root, workers))
 
 
-def _of_own(dataset: DatasetConfig) -> dict[str, Any]:
-    """All that decides the frames of a data set of the user's own."""
-    settings: dict[str, Any] = without_places(dataset.model_dump(mode="json"))
-    return settings
+def _origin(dataset: DatasetConfig, root: Path) -> dict[str, Any]:
+    folder = folder_of(dataset, root)
+    origin: dict[str, Any] = read_header(folder)["origin"] if folder.exists() else {}
+    return origin
 
 
-def _file_of(dataset: RPBEWater | Stored, root: Path) -> Path:
-    if dataset.path is None:
-        file = rpbe.file_of(root)
-        way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
-    else:
-        file = Path(dataset.path).expanduser()
-        way_out = "a relative path starts at the current folder; correct"
-    folder = file.is_dir() and dataset.name in FOLDERS + EITHER
-    if not folder and not (file.is_file() and dataset.name not in FOLDERS):
-        kind = "folder" if dataset.name in FOLDERS else "file"
-        raise UserError(f"{file.absolute()}: no such {kind}; {way_out} `dataset.path`")
-    return file
+def _maker(dataset: DatasetConfig) -> Any:
+    return import_module(dataset.maker)

@@ -35,8 +35,8 @@ class Split(Config):
     """Keep whole trajectories together (no leak between correlated frames), draw single frames (of
     conformers, the same molecules then train and test), keep all frames of a sum formula together,
     or take the parts that the set was published with. A trajectory is what a file says belongs
-    together: n2p2's `src=` in the comment, extxyz's `group` or `config_type`, a molecule with all
-    its conformers; equal frames always stay together."""
+    together: n2p2's `src=` in the comment, extxyz's `group`, a file of a folder, a molecule with
+    all its conformers; equal frames always stay together."""
     test: Portion = 0.1
     """Held out for the final test: a fraction of all trajectories, frames or sum formulas, or a
     number of them."""

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,46 +16,91 @@ from study.core.atomic_io import locked, remove, rename
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.datasets.frames import Frames, read_header
-from study.datasets.readers import molecule_sets
-from study.datasets.readers.detect import READERS
+from study.datasets.parsing.guard import require_plain
+from study.datasets.readers.detect import named, read_frames
 from study.datasets.sizes import Sizes
 
-READER_VERSION = 4
+if TYPE_CHECKING:
+    from study.datasets.reading import Stored
+
+READER_VERSION = 5
 """Raised when the same file gives other frames."""
 
 
-def folder_of(name: str, file: Path, store: Path) -> Path:
+def folder_of(dataset: Stored, root: Path) -> Path:
     """Where the frames of a file or folder are, or will be.
 
     Raises:
         UserError: if it cannot be read.
     """
-    beside = [file_hash(each) for each in molecule_sets.read_beside(name, file)]
-    return store / f"{name}-{digest([source_hash(file), *beside, READER_VERSION])[:12]}"
+    file = file_of(dataset, root)
+    beside = named(dataset.beside)(file) if dataset.beside else []
+    hashes = [source_hash(file), *map(file_hash, beside), READER_VERSION]
+    said = dataset.model_dump(mode="json", exclude={"name", "path"}, exclude_none=True)
+    what = [*hashes, said] if said else hashes
+    return root / "data" / f"{dataset.name}-{digest(what)[:12]}"
 
 
-def bring_in(
-    name: str, file: Path, store: Path, check: Callable[[Frames], None] | None = None
+def prepare(
+    dataset: Stored, root: Path, workers: int, progress: Callable[[int, int], None]
 ) -> Path:
     """Read a file into the store, unless a file with the same content is there already.
 
     Args:
-        name: of the data set, one of `READERS`.
-        file: what to read, a file or a folder.
-        store: folder of all data sets.
-        check: raises if these are not the frames expected.
+        dataset: what to read.
+        root: folder of all work.
+        workers: are not needed.
+        progress: is not told.
 
     Returns:
         The folder, for `Frames.load`.
+
+    Raises:
+        UserError: if it cannot be read, or no model can learn from it.
     """
+    del workers, progress
+    file = file_of(dataset, root)
 
     def read() -> Frames:
-        frames = _described(READERS[name](file), name, file)
-        if check is not None:
-            check(frames)
+        frames = _described(read_frames(dataset, file), dataset.name, file)
+        if dataset.path is None:
+            _fetched(dataset).check(frames)
         return frames
 
-    return _stored(folder_of(name, file, store), read)
+    return _stored(folder_of(dataset, root), read)
+
+
+def seconds_to_make(dataset: Stored, root: Path, workers: int) -> float:
+    """Expected time to read a file: some 20 MB of text a second, a third of that when zipped."""
+    del workers
+    file = file_of(dataset, root)
+    size = sum(each.stat().st_size for each in _files_of(file))
+    return 1.0 + size / (7e6 if file.suffix == ".gz" else 20e6)
+
+
+def file_of(dataset: Stored, root: Path) -> Path:
+    """The file or folder of a data set.
+
+    Raises:
+        UserError: if it is not there.
+    """
+    if dataset.path is None:
+        file: Path = _fetched(dataset).file_of(root)
+        way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
+    else:
+        file = Path(dataset.path).expanduser()
+        way_out = "a relative path starts at the current folder; correct"
+    suits = {"file": file.is_file(), "folder": file.is_dir(), "either": file.exists()}
+    if not suits[dataset.place]:
+        kind = "folder" if dataset.place == "folder" else "file"
+        raise UserError(f"{file.absolute()}: no such {kind}; {way_out} `dataset.path`")
+    require_plain(file)
+    return file
+
+
+def _fetched(dataset: Any) -> Any:
+    """The module that knows a published file."""
+    return import_module(dataset.fetched)
 
 
 def store(folder: Path, make: Callable[[], Frames], settings: dict[str, Any]) -> Path:
@@ -98,12 +144,6 @@ def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
 def sizes_in(folder: Path) -> Sizes:
     """How much the frames of a file hold; the folder's name stands for its content."""
     return Sizes.from_json(read_header(folder)["origin"]["sizes"])
-
-
-def seconds_to_read(file: Path) -> float:
-    """Expected time to read a file: some 20 MB of text a second, a third of that when zipped."""
-    size = sum(each.stat().st_size for each in _files_of(file))
-    return 1.0 + size / (7e6 if file.suffix == ".gz" else 20e6)
 
 
 def source_hash(path: Path) -> str:
@@ -154,8 +194,9 @@ def _described(frames: Frames, name: str, file: Path) -> Frames:
 
 
 def _checked(frames: Frames, source: Path) -> Frames:
-    """The frames, found sane, with how many they are."""
+    """The frames, found sane, with how many they are and what looks wrong with them."""
     # vesin and SciPy are needed only here, and plans shall appear at once.
+    from study.datasets.diagnostics import warnings
     from study.datasets.splits import sizes_of
     from study.datasets.validation import check
 
@@ -163,5 +204,5 @@ def _checked(frames: Frames, source: Path) -> Frames:
     remarks = list(frames.origin.get("labels", []))
     if "charge" in frames.labels and np.nan_to_num(frames.properties["charge"]).any():
         remarks.append("charges that no model sees")
-    sizes = asdict(sizes_of(frames))
-    return replace(frames, origin=frames.origin | {"sizes": sizes, "labels": remarks})
+    found = {"sizes": asdict(sizes_of(frames)), "labels": remarks, "warnings": warnings(frames)}
+    return replace(frames, origin=frames.origin | found)

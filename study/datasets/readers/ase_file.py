@@ -1,80 +1,108 @@
-"""Frames from and to what ASE reads and writes: extxyz, ASE databases, trajectories.
+"""Frames from and to what ASE reads and writes: extxyz, databases, trajectories, outputs of codes.
 
-Labels are ASE's: the total `energy` in eV and `forces` in eV/Å, as the calculator gave them,
-without constraints; a file may have neither. Keys of a frame's info (or of a database's row) that
-are named as in `PROPERTIES` are taken too, in the units there. Frames with the same `group` in
-their info (else the same `config_type`) are one group; those with neither may all be correlated and
-share a group too. Each frame is periodic where its `pbc` says so: slabs and wires in part,
-molecules nowhere. Frames may lack labels that others have.
+Labels are the total energy in eV and forces in eV/Å, under the names of `parsing.label_names` or
+those that the user gives; other units are taken from the file (`energy-unit`, `length-unit`,
+`force-unit` in a comment, SchNetPack's metadata) or from the user. A frame may lack either label.
+Keys of a frame's info (or of a database's row) that are named as in `PROPERTIES` are taken too, in
+the units there. Frames with the same `group` in their info are one group; those without may all be
+correlated and share a group, in a folder one for each file.
 """
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from study.core.atomic_io import write_with
-from study.core.errors import UserError, one_line
+from study.core.errors import UserError
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
+from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.text import unzipped
+from study.datasets.readers.atoms import database, extxyz, lammps_dump
+from study.datasets.readers.atoms.labelled import Labelled, columns, labelled
+from study.datasets.reading import PLAIN, Reading
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-GROUP_KEYS = ("group", "config_type")
-"""Keys of a frame's info that name its group; the first that is there counts."""
-ROW_LABELS = ("total_energy", "atomic_forces")
-"""Energy among a row's key-value pairs, and forces in its data, where no calculator tells them."""
-DATABASES = (".db", ".json")
-"""Suffixes of ASE databases, whose rows have key-value pairs in place of info."""
+PATTERNS = (
+    ("*.extxyz", "*.extxyz.gz", "*.extxyz.xz", "*.xyz", "*.xyz.gz"),
+    ("OUTCAR*", "*.OUTCAR", "*.outcar"),
+    ("vasprun*.xml",),
+    ("*.traj",),
+)
+"""Of files in a folder that are one set; the first that is there counts."""
 
 
-def read(path: Path) -> Frames:
-    """All frames of a file.
+def read(path: Path, given: Reading = PLAIN) -> Frames:
+    """All frames of a file, or of all files of a folder.
 
     Raises:
         UserError: one line that names file, frame and rule.
     """
-    atoms = list(checked(path))
-    if not atoms:
-        raise UserError(f"{path}: must hold a frame, but holds none")
-    return joined(atoms, path)
+    if not path.is_dir():
+        atoms = list(checked(path, given))
+        extxyz.require_frames(len(atoms), path)
+        return joined(atoms, path, given)
+    atoms = []
+    for file in files_of(path):
+        for frame in checked(file, given):
+            frame.info.setdefault("group", f"file {file.relative_to(path)}")
+            atoms.append(frame)
+    extxyz.require_frames(len(atoms), path)
+    return joined(atoms, path, given)
 
 
-def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
-    """ASE's structures as frames; those that lack a label get NaN for it.
+def may_read(path: Path) -> bool:
+    """Whether it may be a file that ASE reads, or a folder of such."""
+    if path.is_dir():
+        return bool(files_of(path))
+    return path.suffix not in (".h5", ".hdf5", ".hdf", ".lmdb")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a folder, or below it, that are one set."""
+    found = (
+        sorted({file for name in names for file in path.rglob(name) if file.is_file()})
+        for names in PATTERNS
+    )
+    return next((files for files in found if files), [])
+
+
+def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames:
+    """ASE's structures as frames.
 
     Raises:
-        UserError: if one has a label that is not a number.
+        UserError: naming the first frame that cannot be taken.
     """
-    names = [_group(frame) for frame in atoms]
+    made = []
+    for number, frame in enumerate(atoms):
+        with guarded(f"{path}: frame {number} (from 0)", "cannot be taken"):
+            made.append(labelled(frame, given))
+    _require_asked(made, atoms, path, given)
+    names = [each.group for each in made]
     known = {name: place for place, name in enumerate(dict.fromkeys(filter(None, names)))}
     known_of = [_properties(frame) for frame in atoms]
     found = [name for name in PROPERTIES if any(name in values for values in known_of)]
     return Frames(
         numbers=np.concatenate([frame.numbers for frame in atoms]),
-        positions=np.concatenate([frame.positions for frame in atoms]),
-        forces=np.concatenate(_labels(atoms, "forces", path)),
+        positions=np.concatenate([each.positions for each in made]),
+        forces=np.concatenate([each.forces for each in made]),
         offsets=np.cumsum([0, *map(len, atoms)]),
-        cells=np.stack([frame.cell.array for frame in atoms]),
-        energies=np.array(_labels(atoms, "energy", path)),
+        cells=np.stack([each.cell for each in made]),
+        energies=np.array([each.energy for each in made]),
         groups=np.array([known.get(name, -1) for name in names]),
         origin={
-            "units": {"length": "Å", "energy": "eV", "force": "eV/Å"},
+            "units": made[0].units,
             "ase": import_module("ase").__version__,
-            "labels": [],
+            "labels": _remarks(made),
             "absent": ["energy", "forces"],
         },
         pbc=np.stack([frame.pbc for frame in atoms]),
@@ -82,6 +110,39 @@ def joined(atoms: Sequence[Atoms], path: Path) -> Frames:
             name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
         },
     )
+
+
+def _require_asked(
+    made: Sequence[Labelled], atoms: Sequence[Atoms], path: Path, given: Reading
+) -> None:
+    """Refuse names of labels that no frame has.
+
+    Raises:
+        UserError: naming what is there.
+    """
+    for label, asked in (("energy", given.labels.energy), ("forces", given.labels.forces)):
+        if asked and not any(each.names[label] for each in made):
+            there = sorted(set().union(*(columns(frame) for frame in atoms[:100])))
+            raise UserError(
+                f"{path}: `labels.{label}` must name a column of the frames, one of "
+                f"{', '.join(map(printable, there)) or 'none'}, but got {asked!r}"
+            )
+
+
+def _remarks(made: Sequence[Labelled]) -> list[str]:
+    """What whoever reads the results should know of the labels."""
+    remarks = list(dict.fromkeys(remark for each in made for remark in each.remarks))
+    for label in ("energy", "forces"):
+        if not any(each.names[label] for each in made):
+            others = sorted(
+                {name for each in made for name in each.others.get(label, ())} - {"forces"}
+            )
+            if others:
+                remarks.append(
+                    f"no {label}; columns that may be such: {', '.join(map(printable, others))} "
+                    f"(`labels: {{{label}: {printable(others[0])}}}`)"
+                )
+    return remarks
 
 
 def g2() -> Frames:
@@ -128,73 +189,63 @@ def write(frames: Frames, path: Path) -> None:
     write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
 
 
-@contextmanager
-def _unzipped(path: Path) -> Iterator[Path]:
-    """The file itself, or what a .gz or .xz holds: ASE jumps about in a file, slow in those."""
-    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open}
-    if path.suffix not in openers:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / path.stem
-        try:
-            with openers[path.suffix](path) as zipped, plain.open("wb") as unzipped:
-                shutil.copyfileobj(zipped, unzipped)
-        except (EOFError, OSError, lzma.LZMAError) as problem:
-            raise UserError(f"{path}: cannot be unpacked ({problem})") from None
-        yield plain
-
-
-def checked(path: Path) -> Iterator[Atoms]:
-    """ASE's frames of a file, each after a look at its shape and cell.
+def checked(path: Path, given: Reading = PLAIN) -> Iterator[Atoms]:
+    """ASE's frames of a file, each after a look at its atoms.
 
     Raises:
         UserError: one line that names file, frame and rule.
     """
     number = -1
-    try:
-        with _unzipped(path) as plain:
-            for number, frame in enumerate(_frames(plain)):
-                require_whole(frame, f"{path}: frame {number} (from 0)")
-                yield frame
-    except UserError:
-        raise
-    # ASE's readers raise whatever a malformed file makes them stumble over.
-    except Exception as problem:
-        what = one_line(problem)
-        raise UserError(
-            f"{path}: frame {number + 1} (from 0) not readable by ASE: {what}"
-        ) from None
+    for number, frame in enumerate(_named(_frames(path, given), path)):
+        require_whole(frame, f"{path}: frame {number} (from 0)")
+        yield frame
 
 
-def _frames(plain: Path) -> Iterator[Atoms]:
+def _named(frames: Iterator[Atoms], path: Path) -> Iterator[Atoms]:
+    """The frames, with whatever a library raises named by the frame that it stumbles over."""
+    number = 0
+    while True:
+        with guarded(f"{path}: frame {number} (from 0)", "not readable by ASE"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+        number += 1
+
+
+def _frames(path: Path, given: Reading) -> Iterator[Atoms]:
     try:
-        io, db = import_module("ase.io"), import_module("ase.db")
+        io = import_module("ase.io")
     except ImportError as problem:
-        raise UserError(f"{plain.name}: is read with ASE ({problem}); pip install ase") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if plain.suffix in DATABASES:
-            for row in db.connect(plain).select():
-                yield _with_labels(row.toatoms(add_additional_information=True))
-        else:
-            yield from io.iread(plain, index=":")
+        raise UserError(f"{path.name}: is read with ASE ({problem}); pip install ase") from None
+    if extxyz.is_xyz(path):
+        yield from extxyz.frames(path)
+    elif lammps_dump.is_dump(path):
+        yield from lammps_dump.frames(path, given)
+    elif database.is_database(path):
+        yield from database.frames(path)
+    else:
+        with unzipped(path) as plain, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _require_elements(plain, path)
+            # Names are names: ASE would take what follows an @ for numbers of frames.
+            yield from io.iread(str(plain.absolute()), index=":", do_not_split_by_at_sign=True)
 
 
-def _with_labels(frame: Atoms) -> Atoms:
-    """A row of a database; its energy and forces may lie where ISO17 has them."""
-    energy = _info(frame).get(ROW_LABELS[0])
-    forces = frame.info.get("data", {}).get(ROW_LABELS[1])
-    labels = {"energy": energy, "forces": forces}
-    if frame.calc is None and (energy is not None or forces is not None):
-        known = {name: value for name, value in labels.items() if value is not None}
-        point = import_module("ase.calculators.singlepoint").SinglePointCalculator
-        frame.calc = point(frame, **known)
-    return frame
+def _require_elements(plain: Path, path: Path) -> None:
+    """Refuse formats in which ASE takes numbers of atom types for those of elements."""
+    kind = import_module("ase.io.formats").filetype(str(plain.absolute()))
+    if kind.startswith("lammps") and (
+        kind != "lammps-data" or "Masses" not in plain.read_text(errors="replace")
+    ):
+        raise UserError(
+            f"{path}: has atom types of LAMMPS, which are no elements; write a custom dump as "
+            "text, and name the elements with `species`"
+        )
 
 
 def require_whole(frame: Atoms, where: str) -> None:
-    """Look at the shape and cell of a frame.
+    """Refuse a frame that has no atom, or one of no element.
 
     Args:
         frame: of any source.
@@ -203,61 +254,17 @@ def require_whole(frame: Atoms, where: str) -> None:
     Raises:
         UserError: one line that names the rule that it breaks.
     """
-    if broken := _problem(frame):
-        raise UserError(f"{where} {broken}")
-
-
-def _problem(frame: Atoms) -> str:
-    """The rule that a frame breaks, or nothing."""
     if len(frame) == 0:
-        return "must have an atom"
-    if frame.numbers.min() < 1:
-        return "must name the element of every atom"
-    for name, shape in (("energy", ()), ("forces", (len(frame), 3))):
-        found = _result(frame, name)
-        if found is not None and np.shape(found) != shape:
-            return f"must have `{name}` of shape {shape}, but got {np.shape(found)}"
-    return ""
-
-
-def _result(frame: Atoms, name: str) -> NDArray[np.float64] | None:
-    results: dict[str, Any] = frame.calc.results if frame.calc else {}
-    return results.get(name)
-
-
-def _labels(atoms: Sequence[Atoms], name: str, path: Path) -> list[NDArray[np.float64]]:
-    """A label of each frame; NaN of those that do not have it."""
-    found = [_result(frame, name) for frame in atoms]
-    for number, label in enumerate(found):
-        if label is not None and not np.isfinite(label).all():
-            raise UserError(
-                f"{path}: frame {number} (from 0) must have finite numbers as `{name}`; correct "
-                "it, or leave the label out of this frame"
-            )
-    shapes = [(len(frame), 3) if name == "forces" else () for frame in atoms]
-    return [
-        np.full(shape, np.nan) if label is None else label
-        for label, shape in zip(found, shapes, strict=True)
-    ]
+        raise UserError(f"{where} must have an atom")
+    if frame.numbers.min() < 1 or frame.numbers.max() > 118:
+        raise UserError(f"{where} must name the element of every atom")
 
 
 def _properties(frame: Atoms) -> dict[str, float]:
     """Numbers of a frame that are named as in `PROPERTIES`."""
-    info = _info(frame)
+    info: Mapping[str, Any] = frame.info | frame.info.get("key_value_pairs", {})
     return {
         name: float(info[name])
         for name in PROPERTIES
         if isinstance(info.get(name), int | float | np.number)
     }
-
-
-def _info(frame: Atoms) -> dict[str, Any]:
-    """What is written beside a frame, in its info or as key-value pairs of a database."""
-    pairs: dict[str, Any] = frame.info.get("key_value_pairs", {})
-    return frame.info | pairs
-
-
-def _group(frame: Atoms) -> str:
-    """Name of the frame's group; empty when the file does not tell."""
-    info = _info(frame)
-    return next((f"{key}={info[key]}" for key in GROUP_KEYS if key in info), "")

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import ATOMIC_NUMBERS
+from study.core.elements import atomic_number
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.arrays import checked_numbers
+from study.datasets.parsing.guard import guarded
 
 Array = NDArray[np.float64]
 
@@ -32,19 +34,22 @@ class Conformers:
     Args:
         numbers: (N,) atomic numbers.
         positions: (F, N, 3) Å.
-        energies: (F,) total energies, eV.
+        energies: (F,) total energies, eV; NaN if they are not known.
         forces: (F, N, 3) eV/Å; NaN if they are not known.
         properties: (F,) values by name.
+        cells: (F, 3, 3) Å; none for molecules in vacuum.
     """
 
-    numbers: NDArray[np.int64]
+    numbers: NDArray[np.uint8]
     positions: Array
     energies: Array
     forces: Array
     properties: dict[str, Array] = field(default_factory=dict)
+    cells: Array | None = None
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together."""
+        """Refuse arrays that do not belong together, and atoms of no element."""
+        object.__setattr__(self, "numbers", checked_numbers(self.numbers))
         shape = (len(self.energies), len(self.numbers), 3)
         for name in ("positions", "forces"):
             if getattr(self, name).shape != shape:
@@ -76,11 +81,16 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
         positions=np.concatenate([part.positions.reshape(-1, 3) for part in parts]),
         forces=np.concatenate([part.forces.reshape(-1, 3) for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        cells=np.zeros((len(sizes), 3, 3)),
+        cells=np.concatenate(
+            [
+                np.zeros((count, 3, 3)) if part.cells is None else part.cells
+                for part, count in zip(parts, counts, strict=True)
+            ]
+        ),
         energies=np.concatenate([part.energies for part in parts]),
         groups=np.repeat(np.arange(len(parts)), counts),
-        pbc=NOWHERE,
-        origin={"labels": []},
+        pbc=np.repeat([[part.cells is not None] * 3 for part in parts], counts, axis=0),
+        origin={"labels": [], "absent": ["energy", "forces"]},
         properties={
             name: np.concatenate([part.properties[name] for part in parts]) for name in names
         },
@@ -100,13 +110,7 @@ def collected(
     numbers, positions, sizes = bytearray(), array("d"), array("q")
     known: dict[str, array[float]] = {}
     for count, (symbols, places, properties) in enumerate(molecules):
-        with named(f"{source}: molecule {count} (from 0)"):
-            numbers += bytes(ATOMIC_NUMBERS[symbol] for symbol in symbols)
-        if len(places) != 3 * len(symbols) or not symbols:
-            raise UserError(
-                f"{source}: molecule {count} (from 0) must have three coordinates for each atom, "
-                f"but has {len(places)} for {len(symbols)}"
-            )
+        numbers += _elements(symbols, places, f"{source}: molecule {count} (from 0)")
         positions.extend(places)
         sizes.append(len(symbols))
         for name, value in properties.items():
@@ -134,10 +138,19 @@ def collected(
     )
 
 
+def _elements(symbols: list[str], places: list[float], where: str) -> bytes:
+    """Atomic numbers of a molecule whose atoms have all coordinates."""
+    if len(places) != 3 * len(symbols) or not symbols:
+        raise UserError(
+            f"{where} must have three coordinates for each atom, but has {len(places)} for "
+            f"{len(symbols)}"
+        )
+    with named(where):
+        return bytes(map(atomic_number, symbols))
+
+
 @contextmanager
 def named(where: str) -> Iterator[None]:
     """Say where something is that cannot be read."""
-    try:
+    with guarded(where):
         yield
-    except (ValueError, KeyError, IndexError, TypeError) as problem:
-        raise UserError(f"{where}: cannot be read ({type(problem).__name__}: {problem})") from None

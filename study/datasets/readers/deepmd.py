@@ -1,20 +1,32 @@
-"""Frames from DeePMD-kit's npy systems: folders with `type.raw` and `set.*/*.npy`, in eV and Å.
+"""Frames from DeePMD-kit's systems: `type.raw` with `set.*/*.npy`, or with `*.raw`, in eV and Å.
 
 Format: https://docs.deepmodeling.com/projects/deepmd/en/stable/data/system.html. Frames of one
-system are one group: they mostly come from one trajectory.
+system are one group: they mostly come from one trajectory; systems of the mixed type
+(`real_atom_types.npy`) hold frames of many. Systems with a file `nopbc` are molecules in vacuum.
+Files of energies or forces may be missing. Without `type_map.raw` the user names the elements:
+`species: [O, H]`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import ATOMIC_NUMBERS
+from study.core.elements import atomic_number
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.arrays import Array, finite, load_npy, real
+from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.text import number, whole_text
+from study.datasets.readers.conformers import Conformers, joined
+from study.datasets.reading import PLAIN, Factors, Reading
+
+DEFAULT = ("Å", "eV", "eV/Å")
+MOST_TEXT = 10**9
+"""Bytes of a table of numbers."""
 
 
 def holds_systems(path: Path) -> bool:
@@ -22,85 +34,154 @@ def holds_systems(path: Path) -> bool:
     return path.is_dir() and next(path.rglob("type.raw"), None) is not None
 
 
-def read(path: Path) -> Frames:
+def read(path: Path, given: Reading = PLAIN) -> Frames:
     """All frames of all systems of a folder.
 
     Raises:
         UserError: one line that names system, file and rule.
     """
-    systems = sorted(found.parent for found in path.rglob("type.raw"))
-    parts = [(_numbers(system), _arrays(system)) for system in systems]
-    counts = [len(arrays["energy"]) for _, arrays in parts]
-    if not sum(counts):
+    parts: list[Conformers] = []
+    factors = given.factors(DEFAULT)
+    for system in sorted(found.parent for found in path.rglob("type.raw")):
+        parts += _system(system, given, factors)
+    if not parts:
         raise UserError(f"{path}: must hold a system with frames, a folder with type.raw and set.*")
-    sizes = np.concatenate([np.full(n, len(z)) for (z, _), n in zip(parts, counts, strict=True)])
-    atoms = [np.tile(z, n) for (z, _), n in zip(parts, counts, strict=True)]
-    return Frames(
-        numbers=np.concatenate(atoms),
-        positions=np.concatenate([arrays["coord"].reshape(-1, 3) for _, arrays in parts]),
-        forces=np.concatenate([arrays["force"].reshape(-1, 3) for _, arrays in parts]),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        cells=np.concatenate([arrays["box"].reshape(-1, 3, 3) for _, arrays in parts]),
-        energies=np.concatenate([arrays["energy"] for _, arrays in parts]),
-        groups=np.repeat(np.arange(len(parts)), counts),
-        origin={"units": {"length": "Å", "energy": "eV", "force": "eV/Å"}, "labels": []},
+    frames = joined(parts, path)
+    frames.origin["units"] = factors.names
+    return frames
+
+
+def _system(system: Path, given: Reading, factors: Factors) -> Iterator[Conformers]:
+    """The frames of each set of a system, or of its plain tables if it has no sets."""
+    kinds = _types(system)
+    elements = _elements(system, given, kinds)
+    folders = sorted(each for each in system.glob("set.*") if each.is_dir()) or [system]
+    made = [_read_set(folder, system, kinds, elements, factors) for folder in folders]
+    mixed = any(part for part in made if len(part) > 1)
+    if mixed:
+        for part in made:
+            yield from part
+    else:
+        yield _together([part[0] for part in made])
+
+
+def _together(parts: list[Conformers]) -> Conformers:
+    """The sets of a system, which have the same atoms, as one group."""
+    cells = [part.cells for part in parts if part.cells is not None]
+    return Conformers(
+        parts[0].numbers,
+        np.concatenate([part.positions for part in parts]),
+        np.concatenate([part.energies for part in parts]),
+        np.concatenate([part.forces for part in parts]),
+        cells=np.concatenate(cells) if cells else None,
     )
 
 
-def _numbers(system: Path) -> NDArray[np.int64]:
-    """(N,) atomic numbers of every frame of a system."""
-    if (system / "nopbc").exists():
-        raise UserError(f"{system}: must be periodic, but has a file `nopbc`; take it out")
-    if any(system.glob("set.*/real_atom_types.npy")):
-        raise UserError(
-            f"{system}: is of the mixed type, whose frames have atoms of their own; write it with "
-            "dpdata's `deepmd/npy` format"
+def _read_set(
+    folder: Path, system: Path, kinds: NDArray[np.int64], elements: list[int], factors: Factors
+) -> list[Conformers]:
+    """Frames with the same atoms; of the mixed type one part for each frame."""
+    atoms = len(kinds)
+    with guarded(folder):
+        coordinates = _table(folder, "coord", 3 * atoms)
+        if coordinates is None:
+            raise UserError(f"{folder}: must have coord.npy or coord.raw, but has neither")
+        frames = len(coordinates)
+        energies = _table(folder, "energy", 1, frames)
+        forces = _table(folder, "force", 3 * atoms, frames)
+        cells = None if (system / "nopbc").exists() else _table(folder, "box", 9, frames)
+        if cells is None and not (system / "nopbc").exists():
+            raise UserError(
+                f"{folder}: must have box.npy or box.raw; molecules without a cell have an empty "
+                f"file {system / 'nopbc'}"
+            )
+        shape = (frames, atoms, 3)
+        whole = Conformers(
+            _numbers(kinds, elements, system),
+            factors.length * coordinates.reshape(shape),
+            np.full(frames, np.nan) if energies is None else factors.energy * energies.reshape(-1),
+            np.full(shape, np.nan) if forces is None else factors.force * forces.reshape(shape),
+            cells=None if cells is None else factors.length * cells.reshape(frames, 3, 3),
         )
+        real_types = folder / "real_atom_types.npy"
+        if not real_types.exists():
+            return [whole]
+        return _apart(whole, load_npy(real_types), elements, system)
+
+
+def _apart(
+    whole: Conformers, types: NDArray[np.int64], elements: list[int], system: Path
+) -> list[Conformers]:
+    """Frames of the mixed type, whose atoms of type -1 are no atoms."""
+    if types.shape != whole.positions.shape[:2]:
+        raise ValueError(
+            f"real_atom_types.npy must have shape {whole.positions.shape[:2]}, but got "
+            f"{types.shape}"
+        )
+    parts = []
+    for index, kinds in enumerate(types):
+        here, chosen = kinds != -1, slice(index, index + 1)
+        parts.append(
+            Conformers(
+                _numbers(kinds[here], elements, system),
+                whole.positions[chosen, here],
+                whole.energies[chosen],
+                whole.forces[chosen, here],
+                cells=None if whole.cells is None else whole.cells[chosen],
+            )
+        )
+    return parts
+
+
+def _types(system: Path) -> NDArray[np.int64]:
+    """(N,) types of the atoms of every frame."""
+    with guarded(system / "type.raw", "must hold a whole number for each atom"):
+        kinds = [int(word) for word in whole_text(system / "type.raw").split() if "_" not in word]
+        return np.array(kinds, dtype=np.int64)
+
+
+def _elements(system: Path, given: Reading, kinds: NDArray[np.int64]) -> list[int]:
+    """Atomic numbers of the types, by the user's word or the file's."""
+    del kinds
+    if given.species:
+        return given.elements()
     names = system / "type_map.raw"
-    try:
-        kinds = [int(word) for word in (system / "type.raw").read_text().split()]
-        symbols = names.read_text().split()
-        return np.array([ATOMIC_NUMBERS[symbols[kind]] for kind in kinds])
-    except FileNotFoundError:
+    if not names.exists():
         raise UserError(
-            f"{names}: must name the elements, such as `O H`; write this file"
-        ) from None
-    except (ValueError, KeyError, IndexError) as problem:
+            f"{names}: must name the elements, such as `O H`; write this file, or say "
+            "`species: [O, H]`"
+        )
+    with guarded(names):
+        return [atomic_number(symbol) for symbol in whole_text(names).split()]
+
+
+def _numbers(kinds: NDArray[np.int64], elements: list[int], system: Path) -> NDArray[np.uint8]:
+    """(N,) atomic numbers."""
+    wrong = kinds[(kinds < 0) | (kinds >= len(elements))]
+    if len(wrong):
         raise UserError(
             f"{system}: type.raw must hold a number per atom, each with an element in "
-            f"type_map.raw, but there is none for {problem}"
-        ) from None
+            f"type_map.raw, but there is none for {wrong[0]}"
+        )
+    return np.array(elements, dtype=np.uint8)[kinds]
 
 
-def _arrays(system: Path) -> dict[str, NDArray[np.float64]]:
-    """Coordinates, boxes, energies and forces of a system, a row per frame."""
-    atoms = len((system / "type.raw").read_text().split())
-    widths = {"energy": 1, "coord": 3 * atoms, "force": 3 * atoms, "box": 9}
-    sets = sorted(system.glob("set.*"))
-    found: dict[str, list[NDArray[Any]]] = {name: [] for name in widths}
-    for folder in sets:
-        frames = None
-        for name, width in widths.items():
-            array = _load(folder / f"{name}.npy")
-            rows = array.reshape(len(array), -1)
-            frames = len(rows) if frames is None else frames
-            if rows.shape != (frames, width):
-                raise UserError(
-                    f"{folder / name}.npy: must have shape {(frames, width)}, but got {array.shape}"
-                )
-            found[name].append(rows.astype(np.float64))
-    joined = {
-        name: np.concatenate(parts) if parts else np.empty((0, widths[name]))
-        for name, parts in found.items()
-    }
-    return joined | {"energy": joined["energy"].reshape(-1)}
-
-
-def _load(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as problem:
-        raise UserError(f"{path}: must be there and be an array ({problem})") from None
-    if array.ndim == 0:
-        raise UserError(f"{path}: must have a row per frame, but holds a single number")
-    return array
+def _table(folder: Path, name: str, width: int, frames: int | None = None) -> Array | None:
+    """A row per frame of an npy or raw file; none where there is neither."""
+    binary, text = folder / f"{name}.npy", folder / f"{name}.raw"
+    if binary.exists():
+        values = real(load_npy(binary), binary.name)
+        if values.ndim == 0:
+            raise UserError(f"{binary}: must have a row per frame, but holds a single number")
+        rows, file = values.reshape(len(values), -1), binary
+    elif text.exists():
+        lines = whole_text(text, MOST_TEXT).splitlines()
+        words = [[number(word) for word in line.split()] for line in lines if line.strip()]
+        rows, file = np.array(words, dtype=np.float64).reshape(len(words), -1), text
+    else:
+        return None
+    if rows.shape[1] != width or frames not in (None, len(rows)):
+        wanted = (len(rows) if frames is None else frames, width)
+        raise UserError(f"{file}: must have shape {wanted}, but got {rows.shape}")
+    with guarded(file):
+        return finite(rows, name, len(rows)) if len(rows) else rows

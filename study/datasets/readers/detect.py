@@ -1,105 +1,142 @@
-"""Readers of files by the name of their kind, and which kind a file is of."""
+"""Which kind of data set a file or folder is, and its frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
 
 from study.core.errors import UserError
 from study.datasets.frames import HEADER, Frames
-from study.datasets.readers import (
-    ase_file,
-    deepmd,
-    gamd,
-    hdf5,
-    iso17,
-    md17,
-    molecule_sets,
-    n2p2,
-    oc20,
-    qm9,
-)
+from study.datasets.parsing.guard import guarded, printable, require_plain
+from study.datasets.readers import ase_file, hdf5, oc20
+
+if TYPE_CHECKING:
+    from study.datasets.reading import Stored
 
 
-def settings_of(file: Path) -> dict[str, str]:
-    """What a space writes for a file or folder: *.data is n2p2's, what is not known is ASE's."""
-    from study.datasets.readers.detect import kind_of
-
-    return {"name": kind_of(file), "path": str(file)}
-
-
-Reader = Callable[[Path], Frames]
-
-READERS: dict[str, Reader] = {
-    "rpbe_water": n2p2.read,
-    "n2p2_file": n2p2.read,
-    "ase_file": ase_file.read,
-    "deepmd_npy": deepmd.read,
-    "gamd_npz": gamd.read,
-    "md17_npz": md17.read,
-    "ani1_hdf5": hdf5.read_ani1,
-    "ani1x_hdf5": hdf5.read_ani1x,
-    "spice_hdf5": hdf5.read_spice,
-    "qm9_xyz": qm9.read_qm9,
-    "sdf_file": molecule_sets.read_sdf,
-    "pcqm4mv2_xyz": molecule_sets.read_pcqm4mv2,
-    "dimers_csv": molecule_sets.read_dimers,
-    "iso17_within": iso17.read_within,
-    "iso17_other": iso17.read_other,
-    "oc20_folder": oc20.read,
-}
-"""By name of the data set."""
+def named(target: str) -> Callable[..., Any]:
+    """The function that a data set's settings name by its module."""
+    module, _, function = target.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
 
 
-SUFFIXES = {".data": "n2p2_file", ".sdf": "sdf_file", ".csv": "dimers_csv"}
-"""Of files that nothing else tells apart; any other is ASE's."""
+def settings_of(file: Path, **said: Any) -> dict[str, Any]:
+    """What a space writes for a file or folder.
+
+    Args:
+        file: which.
+        said: units, labels and species, where the user tells them.
+    """
+    return {"name": kind_of(file), "path": str(file)} | {k: v for k, v in said.items() if v}
 
 
 def kind_of(path: Path) -> str:
-    """Name of the data set that a file or folder is, told by its content or suffix.
+    """Name of the data set that a file or folder is, told by its content or name.
 
     Raises:
-        UserError: if it is a folder of nothing known, or an HDF5 file of neither kind.
+        UserError: if it is of no known kind.
     """
-    if deepmd.holds_systems(path):
-        return "deepmd_npy"
-    if gamd.holds_frames(path):
-        return "gamd_npz"
-    if md17.holds_molecules(path):
-        return "md17_npz"
-    if iso17.holds_reference(path):
-        return "iso17_other"
-    if qm9.holds_qm9(path) or "dsgdb9nsd" in path.name:
-        return "qm9_xyz"
-    if molecule_sets.holds_pcqm4mv2(path):
-        return "pcqm4mv2_xyz"
-    if oc20.holds_frames(path):
-        return "oc20_folder"
-    if path.is_dir() and any(hdf5.files_of(path)):
-        return hdf5.kind_of(hdf5.files_of(path)[0])
+    if path.exists():
+        require_plain(path)
+    with guarded(path):
+        for kind in _kinds():
+            if kind.recognizer and named(kind.recognizer)(path):
+                name: str = get_args(kind.model_fields["name"].annotation)[0]
+                return name
     oc20.refuse_lmdb(path)
     if path.is_dir():
+        there = ", ".join(sorted(printable(file.name) for file in path.iterdir())[:8])
         raise UserError(
             f"{path}: no data set here: neither DeePMD's type.raw, nor GAMD's data_*_*.npz, nor "
             "MD17's *.npz, nor ISO17's reference.db, nor QM9's dsgdb9nsd_*.xyz, nor "
-            "PCQM4Mv2's N.xyz, nor OC20's *.extxyz with *.txt"
+            "PCQM4Mv2's N.xyz, nor OC20's *.extxyz with *.txt, nor *.extxyz, OUTCAR or "
+            f"vasprun.xml, but {there or 'nothing'}"
         )
-    if path.suffix in (".h5", ".hdf5", ".hdf"):
-        return hdf5.kind_of(path)
-    plain = path.name.removesuffix(".gz").removesuffix(".tar")
-    return SUFFIXES.get(Path(plain).suffix, "ase_file")
+    return hdf5.kind_of(path)
 
 
-def read_set(place: Path) -> Frames:
+def read_set(place: Path, **said: Any) -> Frames:
     """The frames of a stored set, of a file or folder of another program, or ASE's `g2`.
+
+    Args:
+        place: where they are.
+        said: units, labels and species, where the user tells them.
 
     Raises:
         UserError: if it is none of these, or damaged.
     """
     if str(place) == "g2" and not place.exists():
         return ase_file.g2()
-    if not place.exists():
-        raise UserError(f"{place}: no such file or folder")
+    require_plain(place)
     if (place / HEADER).exists():
         return Frames.load(place)
-    return READERS[kind_of(place)](place)
+    return read_frames(parsed(settings_of(place, **said)), place)
+
+
+def parsed(settings: dict[str, Any]) -> Any:
+    """The settings of a data set, from what a command line says.
+
+    Raises:
+        UserError: naming the option that does not suit.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from study.datasets.config import DatasetConfig
+
+    kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
+    try:
+        return kind.validate_python(settings)
+    except ValidationError as error:
+        name = settings["name"]
+        raise UserError(
+            *(
+                f"--{'.'.join(map(str, each['loc'][2:])) or 'dataset'}: "
+                f"{_in_words(each['msg'], each['type'], name)}, but got {each['input']!r}"
+                for each in error.errors()
+            )
+        ) from None
+
+
+def _in_words(message: str, kind: str, name: str) -> str:
+    if kind == "extra_forbidden":
+        return f"is not known for {name}"
+    return message.removeprefix("Value error, ")
+
+
+def read_frames(dataset: Stored, path: Path) -> Frames:
+    """All frames of a file or folder, sane ones.
+
+    Raises:
+        UserError: one line that names file, frame and rule.
+    """
+    require_plain(path)
+    with guarded(path):
+        frames: Frames = named(dataset.reader)(path, dataset.reading)
+    return turned(frames)
+
+
+def turned(frames: Frames) -> Frames:
+    """The frames with right-handed cells: two vectors change places, and the lattice stays."""
+    left = frames.pbc.all(axis=1) & (np.linalg.det(frames.cells) < 0)
+    if not left.any():
+        return frames
+    cells = frames.cells.copy()
+    cells[left] = cells[left][:, [1, 0, 2]]
+    remark = f"left-handed cells of {int(left.sum())} frames turned"
+    origin = frames.origin | {"labels": [*frames.origin.get("labels", []), remark]}
+    return replace(frames, cells=cells, origin=origin)
+
+
+def _kinds() -> list[type[Stored]]:
+    """The classes of settings of all files, in the order in which they are asked."""
+    from study.datasets.config import Shipped
+    from study.datasets.reading import Stored
+
+    union = get_args(get_args(Shipped)[0])
+    return [kind for kind in union if issubclass(kind, Stored)]

@@ -1,11 +1,12 @@
 """Frames from ANI-1, ANI-1x and SPICE: HDF5 files with arrays for each formula or molecule.
 
-ANI-1 (doi:10.1038/sdata.2017.193) has Å and Hartree, no forces, and symbols of elements as ASCII
-byte strings, each molecule in a group of a group, as its authors' `pyanitools.py` reads them
+ANI-1 (doi:10.1038/sdata.2017.193) has Å and Hartree, and symbols of elements as ASCII byte strings,
+each molecule in a group of a group, as its authors' `pyanitools.py` reads them
 (github.com/isayev/ANI1_dataset); its conformers of high energy, `coordinatesHE`, are left out.
+Later files of that kind, such as ANI-2x, have atomic numbers for each conformer, and forces.
 ANI-1x (doi:10.1038/s41597-020-0473-z) has Å, Hartree and Hartree/Å, and NaN where a conformer was
 not computed. SPICE (arXiv:2209.10702) has Bohr, Hartree and gradients in Hartree/Bohr; the charge
-of a molecule is that in its SMILES.
+of a molecule is that in its SMILES. Where arrays have an attribute `units`, that counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -22,65 +22,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import ATOMIC_NUMBERS
+from study.core.elements import atomic_number
 from study.core.errors import UserError
-from study.core.units import BOHR, HARTREE, HARTREE_PER_BOHR
 from study.datasets.frames import Frames
+from study.datasets.parsing.arrays import checked_numbers, real
+from study.datasets.parsing.guard import guarded, reason
+from study.datasets.parsing.label_names import chosen
 from study.datasets.readers.conformers import Conformers, joined
+from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout
+from study.datasets.reading import PLAIN, Reading
+
+MOST_NUMBERS = 10**9
+"""Numbers in an array; a damaged file may claim any."""
+DEEPEST = 20
+"""Groups in groups."""
+SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Names of the arrays of a group, and the unit of each.
-
-    Args:
-        positions: name and Å.
-        energies: name and eV.
-        forces: name and eV/Å, negative for gradients; if there are any.
-        elements: name of their atomic numbers or symbols.
-    """
-
-    positions: tuple[str, float]
-    energies: tuple[str, float]
-    forces: tuple[str, float] | None
-    elements: str = "atomic_numbers"
-
-    @property
-    def names(self) -> set[str]:
-        """Of all arrays that it needs."""
-        forces = {self.forces[0]} if self.forces else set()
-        return {self.positions[0], self.energies[0], self.elements} | forces
-
-
-ANI1 = Layout(("coordinates", 1.0), ("energies", HARTREE), None, "species")
-ANI1X = Layout(("coordinates", 1.0), ("wb97x_dz.energy", HARTREE), ("wb97x_dz.forces", HARTREE))
-SPICE = Layout(
-    ("conformations", BOHR),
-    ("dft_total_energy", HARTREE),
-    ("dft_total_gradient", -HARTREE_PER_BOHR),
-)
-LAYOUTS = {"ani1_hdf5": ANI1, "ani1x_hdf5": ANI1X, "spice_hdf5": SPICE}
-"""By name of the data set."""
 CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
 """Of an atom in SMILES: a sign, and how much if it is more than one."""
 
 
-def read(layout: Layout, path: Path) -> Frames:
+def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
     """All conformers that have their labels.
 
     Raises:
         UserError: one line that names file, group and rule.
     """
     parts: list[Conformers] = []
+    remarks: dict[str, None] = {}
     for each in files_of(path):
-        with _opened(each) as file:
-            parts += _conformers(layout, each, file)
-    return joined(parts, path)
+        with guarded(each), _opened(each) as file:
+            for name, group in _groups(file):
+                with guarded(f"{each}: group {name}"):
+                    made, said = _read(layout, group, given)
+                    parts += made
+                    remarks |= dict.fromkeys(said)
+    frames = joined(parts, path)
+    frames.origin["labels"] = list(remarks)
+    return frames
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or the *.h5 of a folder, as ANI-1 has them."""
-    return sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    """The file itself, or those of a folder, as ANI-1 has them."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
 
 
 def kind_of(path: Path) -> str:
@@ -89,11 +76,13 @@ def kind_of(path: Path) -> str:
     Raises:
         UserError: if it is none of them.
     """
-    with _opened(path) as file:
+    with guarded(path), _opened(path) as file:
         arrays = next((set(group) for _, group in _groups(file)), set())
     for name, layout in LAYOUTS.items():
-        if layout.names <= arrays:
+        if layout.names <= arrays and (layout.energies in arrays or layout is not ANI1X):
             return name
+    if ANI1X.names <= arrays:
+        return "ani1x_hdf5"
     raise UserError(
         f"{path}: must be ANI-1, ANI-1x or SPICE, but its first group has "
         f"{', '.join(sorted(arrays)) or 'nothing'}"
@@ -109,54 +98,147 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         file = h5py.File(path)
     except OSError as problem:
-        raise UserError(f"{path}: is no HDF5 file ({problem})") from None
+        raise UserError(f"{path}: is no HDF5 file ({reason(problem)})") from None
     with file:
         yield file
 
 
-def _groups(file: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _groups(file: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Every group that holds arrays, whatever it lies in."""
+    if depth > DEEPEST:
+        raise ValueError(f"groups must not lie in more than {DEEPEST} others, or in themselves")
     groups = {key: part for key, part in file.items() if hasattr(part, "items")}
     if name and len(groups) < len(file):
         yield name, file
     for key, group in groups.items():
-        yield from _groups(group, f"{name}/{key}".lstrip("/"))
+        yield from _groups(group, f"{name}/{key}".lstrip("/"), depth + 1)
 
 
-def _conformers(layout: Layout, path: Path, file: Any) -> Iterator[Conformers]:
-    for name, group in _groups(file):
-        try:
-            yield _read(layout, group)
-        except KeyError as problem:
-            raise UserError(f"{path}: group {name}: {problem.args[0]}") from None
-        except (ValueError, IndexError) as problem:
-            raise UserError(f"{path}: group {name}: {problem}") from None
+def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers], tuple[str, ...]]:
+    """The conformers of a group, and what to say of them."""
+    names = {key for key, part in group.items() if hasattr(part, "shape")}
+    energy = _name(group, names, "energy", given.labels.energy, layout.energies)
+    force = _name(group, names, "forces", given.labels.forces, layout.forces)
+    sign = layout.sign if force == layout.forces else 1.0
+    factors = given.factors(
+        layout.units,
+        length=_unit(group, layout.positions),
+        energy=_unit(group, energy),
+        forces=_unit(group, force),
+    )
+    positions = factors.length * _values(group, layout.positions)
+    if positions.ndim != 3 or positions.shape[2] != 3:
+        raise ValueError(
+            f"`{layout.positions}` must have shape (frames, atoms, 3), but got {positions.shape}"
+        )
+    frames = len(positions)
+    energies = factors.energy * _values(group, energy).reshape(-1) if energy else _none(frames)
+    forces = sign * factors.force * _values(group, force) if force else _none(*positions.shape)
+    if energies.shape != (frames,) or forces.shape != positions.shape:
+        raise ValueError(
+            f"must have {frames} energies and forces of shape {positions.shape}, but got "
+            f"{energies.shape} and {forces.shape}"
+        )
+    known = np.ones(frames, dtype=bool)
+    known &= _finite(energies) if energy else True
+    known &= _finite(forces) if force else True
+    remarks = list(factors.remarks)
+    remarks += [] if energy else [f"no energy among {', '.join(sorted(names))}"]
+    if layout.forces and not force:
+        remarks.append(f"no forces among {', '.join(sorted(names))}")
+    if not known.any() and frames:
+        raise ValueError(f"no conformer has finite `{energy or force}`")
+    numbers = _numbers(_array(group, layout.elements))
+    charge = {"charge": np.full(frames, _charge(group))} if layout is SPICE else {}
+    return _parts(numbers, positions, energies, forces, charge, known), tuple(remarks)
 
 
-def _read(layout: Layout, group: Any) -> Conformers:
-    def values(name: str, unit: float) -> NDArray[np.float64]:
-        return np.asarray(unit * group[name][()].astype(np.float64))
+def _parts(
+    numbers: NDArray[Any],
+    positions: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    forces: NDArray[np.float64],
+    properties: dict[str, NDArray[np.float64]],
+    known: NDArray[np.bool_],
+) -> list[Conformers]:
+    """One part for each set of atoms: of ANI-2x every conformer tells its own."""
+    if numbers.ndim == 1:
+        chosen_rows = [(numbers, known)]
+    else:
+        if len(numbers) != len(positions):
+            raise ValueError(f"must have atoms for {len(positions)} conformers")
+        kinds, owner = np.unique(numbers, axis=0, return_inverse=True)
+        owner = owner.ravel()
+        chosen_rows = [(kind, known & (owner == place)) for place, kind in enumerate(kinds)]
+    return [
+        Conformers(
+            atoms,
+            positions[rows],
+            energies[rows],
+            forces[rows],
+            {name: values[rows] for name, values in properties.items()},
+        )
+        for atoms, rows in chosen_rows
+    ]
 
-    positions, energies = values(*layout.positions), values(*layout.energies)
-    forces = values(*layout.forces) if layout.forces else np.full(positions.shape, np.nan)
-    known = _finite(energies)
-    if layout.forces:
-        known &= _finite(forces)
-    properties = {}
-    if layout is SPICE:
-        properties["charge"] = np.full(known.sum(), _charge(group))
-    numbers = _numbers(group[layout.elements][()])
-    return Conformers(numbers, positions[known], energies[known], forces[known], properties)
+
+def _name(
+    group: Any, names: set[str], label: Any, asked: str | None, usual: str | None
+) -> str | None:
+    """The array that is a label: the user's, the layout's, or one with a well-known name."""
+    if asked:
+        if asked not in names:
+            raise ValueError(
+                f"`labels.{label}` must name one of {', '.join(sorted(names))}, but got {asked!r}"
+            )
+        return asked
+    if usual in names:
+        return usual
+    if label == "energy":
+        return chosen({name: np.zeros(1) for name in names if _is_row(group, name)}, label, None)
+    return chosen({name: np.zeros(1) for name in names if group[name].ndim == 3}, label, None)
 
 
-def _numbers(elements: NDArray[Any]) -> NDArray[np.int64]:
-    """(N,) atomic numbers of atomic numbers or symbols."""
-    if elements.dtype.kind in "iu":
-        return elements.astype(np.int64)
+def _is_row(group: Any, name: str) -> bool:
+    """Whether an array has a number for each of some things."""
+    return group[name].ndim == 1 and group[name].dtype.kind in "iuf"
+
+
+def _unit(group: Any, name: str | None) -> str:
+    """The attribute `units` of an array; empty without it."""
+    if name is None or name not in group:
+        return ""
+    attributes = group[name].attrs
+    value = next((attributes[key] for key in ("units", "unit") if key in attributes), "")
+    value = np.ravel(value)[0] if np.size(value) else ""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _none(*shape: int) -> NDArray[np.float64]:
+    return np.full(shape, np.nan)
+
+
+def _array(group: Any, name: str) -> NDArray[Any]:
+    """An array, unless it claims to be larger than any here."""
+    if name not in group:
+        raise ValueError(f"there is no `{name}`")
+    found = group[name]
+    if found.size > MOST_NUMBERS:
+        raise ValueError(f"`{name}` must have less than {MOST_NUMBERS} numbers")
+    array: NDArray[Any] = found[()]
+    return array
+
+
+def _values(group: Any, name: str) -> NDArray[np.float64]:
+    return real(_array(group, name), name)
+
+
+def _numbers(elements: NDArray[Any]) -> NDArray[np.uint8]:
+    """Atomic numbers of atomic numbers or symbols."""
+    if elements.dtype.kind in "iufc":
+        return checked_numbers(elements)
     symbols = [word.decode() if isinstance(word, bytes) else str(word) for word in elements]
-    if unknown := [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]:
-        raise ValueError(f"must have symbols of elements, but got {unknown[0]}")
-    return np.array([ATOMIC_NUMBERS[symbol] for symbol in symbols])
+    return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.uint8)
 
 
 def _charge(group: Any) -> float:
@@ -176,3 +258,14 @@ def _finite(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 read_ani1 = partial(read, ANI1)
 read_ani1x = partial(read, ANI1X)
 read_spice = partial(read, SPICE)
+
+
+def _is(kind: str, path: Path) -> bool:
+    """Whether a file or folder has the arrays of a kind."""
+    file = next(iter(files_of(path)), path) if path.is_dir() else path
+    return file.suffix in SUFFIXES and file.is_file() and kind_of(file) == kind
+
+
+is_ani1 = partial(_is, "ani1_hdf5")
+is_ani1x = partial(_is, "ani1x_hdf5")
+is_spice = partial(_is, "spice_hdf5")

@@ -22,7 +22,6 @@ its list of them, `uncharacterized.txt`, lies beside the file or folder.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import tarfile
 from collections.abc import Iterator
@@ -32,16 +31,21 @@ from pathlib import Path
 from typing import TextIO
 
 from study.core.errors import UserError
-from study.core.units import KCAL_PER_MOL
+from study.core.properties import PROPERTIES, TARGETS
 from study.datasets.frames import Frames
+from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.molfile import records, sdf_molecule
+from study.datasets.parsing.text import number as real
+from study.datasets.parsing.text import opened_bytes, whole, whole_text
 from study.datasets.readers.conformers import Molecule, collected, named
 from study.datasets.readers.qm9 import QM9_EXCLUDED, QM9_UNITS, qm9_excluded
+from study.datasets.reading import PLAIN, Factors, Reading
 
-TABLES = (
-    {name: (name, unit) for name, unit in QM9_UNITS.items()},
-    {"homolumogap": ("gap", 1.0)},
+TABLES: tuple[tuple[dict[str, str], str], ...] = (
+    ({name: name for name in QM9_UNITS}, "Hartree"),
+    ({"homolumogap": "gap"}, "eV"),
 )
-"""Columns of a table beside an SDF: QM9's, and PCQM4Mv2's; to property and factor."""
+"""Columns of a table beside an SDF, to properties, and their unit of energy: QM9's, PCQM4Mv2's."""
 
 HYDROGEN, CARBON = 1, 6
 
@@ -52,30 +56,33 @@ DIMER_ENERGIES = ("cbs_CCSD(T)_all", "nn_CCSD(T)_all")
 """Of a csv of dimers; the first that is there counts."""
 
 
-def read_sdf(path: Path) -> Frames:
+def read_sdf(path: Path, given: Reading = PLAIN) -> Frames:
     """The molecules of an SDF, plain, .gz or in a tar.gz, with the properties of its table."""
+    factors = given.factors(("Å", "Hartree", "Hartree/Å"))
     excluded = qm9_excluded(path.parent) if path.name.startswith("gdb9.sdf") else frozenset()
     with _text(path, ".sdf") as file:
         table = _table_of(path)
-        rows = None if table is None else _rows(table)
+        rows = None if table is None else _rows(table, given)
         frames = collected(
             (
-                (*_sdf_molecule(record, f"{path}: molecule {number} (from 0)"), row)
+                (*sdf_molecule(record, f"{path}: molecule {number} (from 0)", factors), row)
                 for number, (record, row) in enumerate(
-                    _together(_records(file), rows, f"{path}: must have a row of its table")
+                    _together(records(file), rows, f"{path}: must have a row of its table")
                 )
                 if number + 1 not in excluded
             ),
             path,
         )
-    return replace(frames, origin=frames.origin | {"labels": _remarks(frames)})
+    remarks = _remarks(frames) + ([] if table is None else _left_out(table))
+    return replace(frames, origin=frames.origin | {"labels": remarks})
 
 
-def read_pcqm4mv2(path: Path) -> Frames:
+def read_pcqm4mv2(path: Path, given: Reading = PLAIN) -> Frames:
     """PCQM4Mv2's xyz files in a folder or below it, in the order of their numbers."""
+    factors = given.factors(("Å", "eV", "eV/Å"))
     found = sorted(_numbered(path), key=lambda file: int(file.stem))
     table = _table_of(path)
-    rows = enumerate(_rows(table)) if table else None
+    rows = enumerate(_rows(table, given)) if table else None
 
     def molecules() -> Iterator[Molecule]:
         for file in found:
@@ -83,14 +90,15 @@ def read_pcqm4mv2(path: Path) -> Frames:
             row = next((row for place, row in rows if place == number), None) if rows else {}
             if row is None:
                 raise UserError(f"{file}: must have a row of {table}, counted from 0, but has none")
-            yield (*_xyz_molecule(file.read_text(), str(file)), row)
+            yield (*_xyz_molecule(whole_text(file), str(file), factors), row)
 
     return collected(molecules(), path)
 
 
-def read_dimers(path: Path) -> Frames:
+def read_dimers(path: Path, given: Reading = PLAIN) -> Frames:
     """A csv of dimers, plain or .gz; the rows of one `system_id` are a group."""
     groups: list[str] = []
+    factors = given.factors(("Å", "kcal/mol", "kcal/mol/Å"))
 
     def molecules() -> Iterator[Molecule]:
         with _text(path, ".csv") as file:
@@ -105,25 +113,46 @@ def read_dimers(path: Path) -> Frames:
                 )
             for line, row in enumerate(table, start=2):
                 with named(f"{path}:{line}"):
+                    if any(row[name] is None for name in (*needed, energy)):
+                        raise ValueError(f"must have {len(names)} columns")
                     groups.append(row["system_id"])
                     yield (
                         row["elements"].split(),
-                        [float(word) for word in row["xyz"].split()],
+                        [factors.length * real(word) for word in row["xyz"].split()],
                         {
-                            "interaction_energy": KCAL_PER_MOL * float(row[energy]),
-                            "charge": float(row["charge0"]) + float(row["charge1"]),
+                            "interaction_energy": factors.energy * real(row[energy]),
+                            "charge": real(row["charge0"]) + real(row["charge1"]),
                         },
                     )
 
     return collected(molecules(), path, lambda: groups)
 
 
-def read_beside(name: str, path: Path) -> list[Path]:
-    """The files beside a set of molecules that are read with it."""
-    table = _table_of(path) if name in ("sdf_file", "pcqm4mv2_xyz") else None
-    listed = name in ("sdf_file", "qm9_xyz") and not path.is_dir()
-    excluded = path.parent / QM9_EXCLUDED if listed else None
-    return [file for file in (table, excluded) if file is not None and file.is_file()]
+def beside_sdf(path: Path) -> list[Path]:
+    """The files beside an SDF that are read with it."""
+    listed = path.parent / QM9_EXCLUDED
+    return [*table_beside(path), *([listed] if listed.is_file() else [])]
+
+
+def table_beside(path: Path) -> list[Path]:
+    """The table beside a set of molecules, if there is one."""
+    table = _table_of(path)
+    return [] if table is None else [table]
+
+
+def is_sdf(path: Path) -> bool:
+    """Whether it is an SDF by its name."""
+    return _plain_suffix(path) == ".sdf"
+
+
+def is_csv(path: Path) -> bool:
+    """Whether it is a csv by its name."""
+    return _plain_suffix(path) == ".csv"
+
+
+def _plain_suffix(path: Path) -> str:
+    plain = path.name.removesuffix(".gz").removesuffix(".tar")
+    return "" if path.is_dir() else Path(plain).suffix
 
 
 def holds_pcqm4mv2(path: Path) -> bool:
@@ -138,51 +167,33 @@ def _numbered(path: Path) -> Iterator[Path]:
 @contextmanager
 def _text(path: Path, suffix: str) -> Iterator[TextIO]:
     """A file as text, or what a .gz or the first such member of a .tar.gz holds."""
-    try:
+    with guarded(path):
         if ".tar" in path.suffixes:
             with tarfile.open(path) as archive:
                 for member in archive:
                     stream = archive.extractfile(member)
                     if member.name.endswith(suffix) and stream:
-                        yield io.TextIOWrapper(stream)
+                        with io.TextIOWrapper(stream, encoding="utf-8-sig") as file:
+                            yield file
                         return
             raise UserError(f"{path}: must hold a *{suffix}, but holds none")
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with (
+            opened_bytes(path) as opened,
+            io.TextIOWrapper(opened, encoding="utf-8-sig") as file,
+        ):
             yield file
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as problem:
-        what = str(problem).partition("\n")[0]
-        raise UserError(f"{path}: cannot be read ({what})") from None
 
 
-def _xyz_molecule(text: str, where: str) -> tuple[list[str], list[float]]:
+def _xyz_molecule(text: str, where: str, factors: Factors) -> tuple[list[str], list[float]]:
     """Line 1 is the number of atoms, line 2 a comment."""
     with named(where):
         lines = text.splitlines()
-        rows = [line.split() for line in lines[2 : 2 + int(lines[0])]]
-        return [row[0] for row in rows], [float(word) for row in rows for word in row[1:4]]
-
-
-def _records(file: TextIO) -> Iterator[list[str]]:
-    """The lines of each molecule of an SDF."""
-    lines: list[str] = []
-    for line in file:
-        if line.startswith("$$$$"):
-            yield lines
-            lines = []
-        else:
-            lines.append(line)
-    if any(line.strip() for line in lines):
-        yield lines
-
-
-def _sdf_molecule(lines: list[str], where: str) -> tuple[list[str], list[float]]:
-    """Of a molfile V2000: counts in columns of three, coordinates in columns of ten."""
-    with named(where):
-        atoms = lines[4 : 4 + int(lines[3][:3])]
-        return (
-            [line[31:34].strip() for line in atoms],
-            [float(line[start : start + 10]) for line in atoms for start in (0, 10, 20)],
-        )
+        count = whole(lines[0].strip())
+        rows = [line.split() for line in lines[2 : 2 + count]]
+        if len(rows) < count or any(line.strip() for line in lines[2 + count :]):
+            raise ValueError(f"must have a line for each of its {count} atoms, and none behind")
+        places = [factors.length * real(word) for row in rows for word in row[1:4]]
+        return [row[0] for row in rows], places
 
 
 def _remarks(frames: Frames) -> list[str]:
@@ -201,22 +212,45 @@ def _table_of(path: Path) -> Path | None:
     return next((path.parent / name for name in beside if (path.parent / name).is_file()), None)
 
 
-def _rows(table: Path) -> Iterator[dict[str, float]]:
+def _rows(table: Path, given: Reading) -> Iterator[dict[str, float]]:
+    columns, unit = _columns(table)
+    energy = given.factors(("Å", unit, f"{unit}/Å")).energy
     with _text(table, ".csv") as file:
-        reader = csv.DictReader(file)
-        names = set(reader.fieldnames or ())
-        columns = next((known for known in TABLES if known.keys() <= names), None)
-        if columns is None:
-            raise UserError(
-                f"{table}: must have the columns of QM9 ({', '.join(QM9_UNITS)}) or of PCQM4Mv2 "
-                f"(homolumogap), but has {', '.join(sorted(names)) or 'none'}"
-            )
-        for line, row in enumerate(reader, start=2):
+        for line, row in enumerate(csv.DictReader(file), start=2):
             with named(f"{table}:{line}"):
-                yield {
-                    name: unit * float(row[column] or "nan")
-                    for column, (name, unit) in columns.items()
-                }
+                yield {name: _property(row[column], name, energy) for column, name in columns}
+
+
+def _property(word: str | None, name: str, energy: float) -> float:
+    """A number of a table in the unit of `PROPERTIES`; NaN of an empty place."""
+    if word is None or not word.strip():
+        return float("nan")
+    return real(word.strip()) * (energy if PROPERTIES[name].unit == "eV" else 1.0)
+
+
+def _names(table: Path) -> list[str]:
+    with _text(table, ".csv") as file:
+        return list(csv.DictReader(file).fieldnames or ())
+
+
+def _columns(table: Path) -> tuple[list[tuple[str, str]], str]:
+    """Columns of a table that are properties, each with its property, and their unit of energy."""
+    names = set(_names(table))
+    for columns, unit in TABLES:
+        if columns.keys() <= names:
+            return list(columns.items()), unit
+    return [], "eV"
+
+
+def _left_out(table: Path) -> list[str]:
+    """What to say of a table whose columns are neither QM9's nor PCQM4Mv2's."""
+    if _columns(table)[0]:
+        return []
+    names = ", ".join(map(printable, _names(table))) or "none"
+    return [
+        f"{table.name} is not read: its columns are neither QM9's nor PCQM4Mv2's, but {names}; "
+        f"targets are {', '.join(TARGETS)}"
+    ]
 
 
 def _together(

@@ -1,28 +1,29 @@
-"""Frames from `input.data` of RuNNer and n2p2: Bohr, Hartree and Hartree/Bohr, plain or gzipped.
+"""Frames from `input.data` of RuNNer and n2p2: Bohr, Hartree and Hartree/Bohr, plain or zipped.
 
-The file is read line by line. Frames whose comment names the same `src=` are one group; those
-that name none may all be correlated and share a group too.
+The format has no place for units: where they are others, the user says so. The file is read line by
+line; structures without a lattice are molecules in vacuum. Frames whose comment names the same
+`src=` are one group; those that name none may all be correlated and share a group too.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
-from study.core.elements import ATOMIC_NUMBERS
+from study.core.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.core.errors import UserError
-from study.core.units import BOHR, HARTREE, HARTREE_PER_BOHR
 from study.datasets.frames import Frames
+from study.datasets.parsing.guard import printable
+from study.datasets.parsing.text import number as real
+from study.datasets.parsing.text import text_lines
+from study.datasets.reading import PLAIN, Factors, Reading
+
+DEFAULT = ("Bohr", "Hartree", "Hartree/Bohr")
 
 COLUMNS = {
     "atom": "atom x y z element charge unused fx fy fz",
@@ -34,7 +35,18 @@ COLUMNS = {
 SOURCE, LABELS = re.compile(r"\bsrc=(\S+)"), re.compile(r"\blabels=(.*\S)")
 
 
-def read(path: Path) -> Frames:
+def holds_structures(path: Path) -> bool:
+    """Whether it is such a file, by its name or its first word."""
+    if path.is_dir():
+        return False
+    if path.name.removesuffix(".gz").endswith(".data") or not path.exists():
+        return path.name.removesuffix(".gz").endswith(".data")
+    with text_lines(path) as lines:
+        first = next((line for line in islice(lines, 20) if line.strip()), "")
+    return first.split()[:1] == ["begin"]
+
+
+def read(path: Path, given: Reading = PLAIN) -> Frames:
     """All structures of a file, in eV and Å.
 
     Raises:
@@ -42,7 +54,7 @@ def read(path: Path) -> Frames:
     """
     reading = _Reading()
     number = 0
-    with _lines(path) as lines:
+    with text_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 reading.take(line, number)
@@ -55,20 +67,7 @@ def read(path: Path) -> Frames:
         )
     if not reading.energies:
         raise UserError(f"{path}: must hold a structure, `begin` to `end`, but holds none")
-    return reading.frames()
-
-
-@contextmanager
-def _lines(path: Path) -> Iterator[TextIO]:
-    """The text of a plain or gzipped file."""
-    try:
-        with path.open("rb") as opened:
-            zipped = opened.read(2) == b"\x1f\x8b"
-        opener = gzip.open if zipped else open
-        with opener(path, "rt", encoding="utf-8", errors="replace") as lines:
-            yield lines
-    except (EOFError, OSError, zlib.error) as problem:
-        raise UserError(f"{path}: cannot be read to its end ({problem})") from None
+    return reading.frames(given.factors(DEFAULT))
 
 
 @dataclass
@@ -80,6 +79,7 @@ class _Reading:
         source: group of the open structure by its `src=`; -1 without one.
         offsets: first atom of each structure, then the number of all atoms.
         groups: of each structure that has ended.
+        alone: whether each has no lattice.
     """
 
     numbers: array[int] = field(default_factory=lambda: array("B"))
@@ -89,6 +89,7 @@ class _Reading:
     energies: array[float] = field(default_factory=lambda: array("d"))
     offsets: list[int] = field(default_factory=lambda: [0])
     groups: list[int] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)
     sources: dict[str, int] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     began: int = 0
@@ -107,7 +108,7 @@ class _Reading:
         if keyword == "begin":
             self._begin(number)
         elif not self.began:
-            raise ValueError(f"must be `begin`, but got {line.strip()[:60]!r}")
+            raise ValueError(f"must be `begin`, but got {printable(line.strip()[:60])!r}")
         elif keyword == "atom":
             self._atom(words)
         elif keyword in COLUMNS:
@@ -117,7 +118,8 @@ class _Reading:
         elif keyword == "end":
             self._end()
         else:
-            raise ValueError(f"must be comment, lattice, atom, energy, charge or end: {keyword!r}")
+            shown = printable(keyword[:40])
+            raise ValueError(f"must be comment, lattice, atom, energy, charge or end: {shown!r}")
 
     def _begin(self, number: int) -> None:
         if self.began:
@@ -128,7 +130,7 @@ class _Reading:
         if len(words) != 10:
             raise _wrong_columns("atom", words)
         values = _numbers(words[1:4] + words[7:])
-        number = ATOMIC_NUMBERS.get(words[4])
+        number = ATOMIC_NUMBERS.get(words[4]) or ISOTOPES.get(words[4])
         if number is None:
             raise ValueError(f"must name an element in column 5, but got {words[4]!r}")
         self.numbers.append(number)
@@ -153,32 +155,37 @@ class _Reading:
     def _end(self) -> None:
         ended = len(self.offsets) - 1
         vectors, energies = len(self.lattice) // 3 - 3 * ended, len(self.energies) - ended
-        if vectors != 3:
+        if vectors not in (0, 3):
             raise ValueError(
-                f"a structure must have three lattice vectors, but this one has {vectors}; "
-                "structures without a cell are not supported yet"
+                f"a structure must have three lattice vectors or none, but this one has {vectors}"
             )
         if energies != 1:
             raise ValueError(f"a structure must have one energy, but this one has {energies}")
         if len(self.numbers) == self.offsets[-1]:
             raise ValueError("a structure must have an atom, but this one has none")
+        self.alone.append(vectors == 0)
+        if vectors == 0:
+            self.lattice.extend([0.0] * 9)
         self.offsets.append(len(self.numbers))
         self.groups.append(self.source)
         self.began = 0
 
-    def frames(self) -> Frames:
+    def frames(self, factors: Factors) -> Frames:
         """All structures, converted."""
+        positions = factors.length * np.array(self.positions).reshape(-1, 3)
+        cells = factors.length * np.array(self.lattice).reshape(-1, 3, 3)
         return Frames(
             numbers=np.array(self.numbers),
-            positions=BOHR * np.array(self.positions).reshape(-1, 3),
-            forces=HARTREE_PER_BOHR * np.array(self.forces).reshape(-1, 3),
+            positions=positions,
+            forces=factors.force * np.array(self.forces).reshape(-1, 3),
             offsets=np.array(self.offsets),
-            cells=BOHR * np.array(self.lattice).reshape(-1, 3, 3),
-            energies=HARTREE * np.array(self.energies),
+            cells=cells,
+            energies=factors.energy * np.array(self.energies),
             groups=np.array(self.groups),
+            pbc=~np.array(self.alone)[:, None].repeat(3, axis=1),
             origin={
-                "units": {"length": "Bohr", "energy": "Hartree", "force": "Hartree/Bohr"},
-                "factors": {"Bohr": BOHR, "Hartree": HARTREE},
+                "units": factors.names,
+                "factors": {"length": factors.length, "energy": factors.energy},
                 "labels": sorted(self.labels),
             },
         )
@@ -190,9 +197,7 @@ def _wrong_columns(keyword: str, words: list[str]) -> ValueError:
 
 def _numbers(words: list[str]) -> list[float]:
     try:
-        values = [float(word) for word in words]
+        return [real(word) for word in words]
     except ValueError:
-        values = [float("nan")]
-    if not isfinite(sum(values)):
-        raise ValueError(f"must have finite numbers, but got {' '.join(words)}")
-    return values
+        shown = printable(" ".join(words)[:200])
+        raise ValueError(f"must have finite numbers, but got {shown}") from None

@@ -10,12 +10,14 @@ code.
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.text import number as real
+from study.datasets.parsing.text import text_lines
 from study.datasets.readers import ase_file
+from study.datasets.reading import PLAIN, Reading
 
 
 def holds_frames(path: Path) -> bool:
@@ -23,7 +25,7 @@ def holds_frames(path: Path) -> bool:
     return path.is_dir() and any(_list_of(file) for file in _structures(path))
 
 
-def read(path: Path) -> Frames:
+def read(path: Path, given: Reading = PLAIN) -> Frames:
     """The frames of all pairs of a folder.
 
     Raises:
@@ -36,13 +38,13 @@ def read(path: Path) -> Frames:
         if log is None:
             raise UserError(f"{file}: must have a .txt with reference energies beside it")
         lines = _lines(log)
-        frames = list(ase_file.checked(file))
+        frames = list(ase_file.checked(file, given))
         if len(frames) != len(lines):
             raise UserError(f"{log}: must have a line for each of {len(frames)} frames")
         for number, (frame, line) in enumerate(zip(frames, lines, strict=True), start=1):
             try:
                 system, _, reference = line.split(",")
-                frame.calc.results["energy"] -= float(reference)
+                frame.calc.results["energy"] -= real(reference.strip())
             except (ValueError, KeyError, AttributeError):
                 raise UserError(
                     f"{log}:{number}: must be `system,frame,reference energy` of a frame with an "
@@ -54,7 +56,7 @@ def read(path: Path) -> Frames:
         raise UserError(
             f"{path}: must hold frames in *.extxyz with *.txt, plain or as .xz, but holds none"
         )
-    return ase_file.joined(read, path)
+    return ase_file.joined(read, path, given)
 
 
 def refuse_lmdb(path: Path) -> None:
@@ -84,8 +86,5 @@ def _list_of(file: Path) -> Path | None:
 
 
 def _lines(log: Path) -> list[str]:
-    try:
-        with lzma.open(log, "rt") if log.suffix == ".xz" else log.open() as opened:
-            return [line.strip() for line in opened if line.strip()]
-    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as problem:
-        raise UserError(f"{log}: cannot be read ({problem})") from None
+    with text_lines(log) as lines:
+        return [line.strip() for line in lines if line.strip()]

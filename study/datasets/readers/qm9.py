@@ -10,7 +10,10 @@ from pathlib import Path
 from study.core.errors import UserError
 from study.core.units import HARTREE
 from study.datasets.frames import Frames
+from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.text import SMALL, number, text_lines, whole, whole_text
 from study.datasets.readers.conformers import Molecule, collected, named
+from study.datasets.reading import PLAIN, Factors, Reading
 
 QM9_UNITS = {
     "mu": 1.0,
@@ -28,20 +31,23 @@ QM9_UNITS = {
 }
 """The targets in the order of the xyz files, and the factor from there to `PROPERTIES`."""
 
-QM9_NAME = re.compile(r"dsgdb9nsd_(\d+)\.xyz")
+GDB = re.compile(r"gdb[ \t]+(\d+)\b")
+"""How the second line begins."""
 
 QM9_EXCLUDED = "uncharacterized.txt"
 
 
-def read_qm9(path: Path) -> Frames:
+def read_qm9(path: Path, given: Reading = PLAIN) -> Frames:
     """QM9's xyz files.
 
     Args:
-        path: a folder of them, or a tar, plain, .gz or .bz2.
+        path: a folder of them, a tar, plain, .gz or .bz2, or a single one.
+        given: what the user says of the files; their units are published.
     """
+    factors = given.factors(("Å", "Hartree", "Hartree/Å"))
     excluded = qm9_excluded(path if path.is_dir() else path.parent)
     found = (
-        _qm9_molecule(text, f"{path}: {name}")
+        _qm9_molecule(text, f"{path}: {name}", factors)
         for number, name, text in sorted(_qm9_texts(path))
         if number not in excluded
     )
@@ -49,46 +55,90 @@ def read_qm9(path: Path) -> Frames:
 
 
 def holds_qm9(path: Path) -> bool:
-    """Whether it is a folder with QM9's xyz files."""
-    return path.is_dir() and any(QM9_NAME.fullmatch(file.name) for file in path.iterdir())
+    """Whether it is one of QM9's xyz files, whatever its name, or a folder of them."""
+    if path.is_dir():
+        file = next((each for each in sorted(path.iterdir()) if _is_xyz(each)), None)
+        return file is not None and holds_qm9(file)
+    if not _is_xyz(path):
+        return False
+    try:
+        with text_lines(path) as lines:
+            second = [next(lines, "") for _ in range(2)][1]
+    except UserError:
+        return False
+    return GDB.match(second) is not None
+
+
+def recognizes(path: Path) -> bool:
+    """Whether it is such a file or folder, or by its name the tar of them."""
+    return holds_qm9(path) or ("dsgdb9nsd" in path.name and ".tar" in path.suffixes)
+
+
+def read_beside(path: Path) -> list[Path]:
+    """The list of what is left out beside a file; in a folder it is one of its files."""
+    listed = path.parent / QM9_EXCLUDED
+    return [listed] if not path.is_dir() and listed.is_file() else []
+
+
+def _is_xyz(path: Path) -> bool:
+    return path.suffix == ".xyz" and path.is_file()
 
 
 def _qm9_texts(path: Path) -> Iterator[tuple[int, str, str]]:
     """Number, name and content of each of QM9's files, as they come."""
-    if path.is_dir():
-        for file in path.iterdir():
-            if found := QM9_NAME.fullmatch(file.name):
-                yield int(found[1]), file.name, file.read_text()
+    if path.is_dir() or _is_xyz(path):
+        for file in path.iterdir() if path.is_dir() else [path]:
+            if _is_xyz(file):
+                text = whole_text(file)
+                yield _number_of(text, str(file)), file.name, text
         return
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                found, stream = QM9_NAME.fullmatch(Path(member.name).name), None
-                if found and (stream := archive.extractfile(member)):
-                    yield int(found[1]), member.name, stream.read().decode()
-    except (tarfile.TarError, EOFError, UnicodeDecodeError) as problem:
-        what = str(problem).partition("\n")[0]
-        raise UserError(f"{path}: cannot be read ({what})") from None
+    with guarded(path), tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(".xyz") and member.size < SMALL:
+                stream = archive.extractfile(member)
+                text = stream.read().decode() if stream else ""
+                yield _number_of(text, f"{path}: {member.name}"), member.name, text
 
 
-def _qm9_molecule(text: str, where: str) -> Molecule:
+def _number_of(text: str, where: str) -> int:
+    """The number of a molecule, as its second line has it.
+
+    Raises:
+        UserError: if it is none of QM9's.
+    """
+    lines = text.splitlines()
+    found = GDB.match(lines[1]) if len(lines) > 1 else None
+    if found is None:
+        raise UserError(f"{where}: must have a second line `gdb N` as QM9's files, but has none")
+    return int(found[1])
+
+
+def _qm9_molecule(text: str, where: str, factors: Factors) -> Molecule:
     """Line 1 is the number of atoms, line 2 `gdb N`, three rotational constants, then targets."""
     with named(where):
         lines = text.splitlines()
-        rows = [line.split() for line in lines[2 : 2 + int(lines[0])]]
-        targets = [_number(word) for word in lines[1].split()[5:]]
+        count = whole(lines[0].strip())
+        rows = [line.split() for line in lines[2 : 2 + count]]
+        if len(rows) < count or any(len(row) < 4 for row in rows):
+            raise ValueError(
+                f"must have a line with an element and three numbers for {count} atoms"
+            )
+        targets = [_real(word) for word in lines[1].split()[5:]]
+        if len(targets) != len(QM9_UNITS):
+            raise ValueError(f"must have {len(QM9_UNITS)} targets, but has {len(targets)}")
+        hartrees = factors.energy / HARTREE
         return (
             [row[0] for row in rows],
-            [_number(word) for row in rows for word in row[1:4]],
+            [factors.length * _real(word) for row in rows for word in row[1:4]],
             {
-                name: unit * value
+                name: value * (unit * hartrees if unit == HARTREE else unit)
                 for (name, unit), value in zip(QM9_UNITS.items(), targets, strict=True)
             },
         )
 
 
-def _number(word: str) -> float:
-    return float(word.replace("*^", "e"))
+def _real(word: str) -> float:
+    return number(word.replace("*^", "e"))
 
 
 def qm9_excluded(folder: Path) -> frozenset[int]:

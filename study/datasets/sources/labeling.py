@@ -15,8 +15,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +35,12 @@ from study.core.hashing import digest
 from study.core.properties import GIVEN
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
+from study.datasets.sources.calculators import make_calculator, source_of
 from study.datasets.sources.worker_process import end_with_parent
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-XTB = ("GFN2-xTB", "GFN1-xTB")
-"""Teachers with a name: extended tight binding (doi:10.1021/acs.jctc.8b01176) through tblite."""
 PIECE = 50
 """Frames in a piece."""
 FRICTION = 0.01
@@ -106,7 +103,7 @@ def teach(
     atoms = ase_file.structures(frames)
     step = 1 if sampling else PIECE
     pieces = [atoms[first : first + step] for first in range(0, len(atoms), step)]
-    recipe = [frames.content_hash(), teacher, _source(teacher), sampling and asdict(sampling)]
+    recipe = [frames.content_hash(), teacher, source_of(teacher), sampling and asdict(sampling)]
     store = out.with_name(f"{out.name}.partial-{digest(recipe)[:12]}")
     with locked(out.with_name(f".{out.name}.lock"), f"{out}: another process is making this file"):
         done = _finished(store)
@@ -120,48 +117,6 @@ def teach(
         ase_file.write(replace(taught, origin={"teacher": teacher}), out)
         remove(store)
     return taught
-
-
-def make_calculator(teacher: str) -> Any:
-    """A new ASE calculator.
-
-    Raises:
-        UserError: if it cannot be made.
-    """
-    if teacher in XTB:
-        try:
-            return import_module("tblite.ase").TBLite(method=teacher, verbosity=0)
-        except ImportError as problem:
-            raise UserError(
-                f"{teacher} is computed by tblite ({problem}); pip install tblite"
-            ) from None
-    try:
-        return _factory(teacher)()
-    # Whatever the user's code raises.
-    except Exception as problem:
-        raise UserError(
-            f"--calculator: must be {' or '.join(XTB)}, or MODULE:FACTORY or FILE.py:FACTORY, a "
-            f"function that makes an ASE calculator, but {teacher!r} gives "
-            f"{type(problem).__name__}: {problem}"
-        ) from None
-
-
-def _factory(teacher: str) -> Callable[[], Any]:
-    place, _, name = teacher.rpartition(":")
-    if not place.endswith(".py"):
-        return getattr(import_module(place), name)  # type: ignore[no-any-return]
-    specification = spec_from_file_location("teacher", place)
-    if specification is None or specification.loader is None:
-        raise ImportError(f"no such file: {place}")
-    module = module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return getattr(module, name)  # type: ignore[no-any-return]
-
-
-def _source(teacher: str) -> str:
-    """The file of a teacher of the user's own: when it changes, its pieces are made again."""
-    place = teacher.rpartition(":")[0]
-    return Path(place).read_text() if place.endswith(".py") else ""
 
 
 def _all(

@@ -22,10 +22,11 @@ from ase.io.extxyz import write_extxyz
 
 from study.core.errors import UserError
 from study.core.units import KCAL_PER_MOL
-from study.datasets import store
+from study.datasets.config import SDFile
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames
 from study.datasets.inspection import summary
+from study.datasets.prepare import prepare
 from study.datasets.readers import ase_file, hdf5, iso17, md17, molecule_sets, oc20
 from study.datasets.readers import qm9 as readers_qm9
 from study.datasets.readers.detect import settings_of
@@ -247,6 +248,12 @@ def other_table(folder: Path) -> Path:
     return folder / "a.sdf"
 
 
+def test_a_table_with_other_columns_is_told(tmp_path: Path) -> None:
+    frames = molecule_sets.read_sdf(other_table(tmp_path))
+    assert frames.labels == ()
+    assert any("neither QM9's nor PCQM4Mv2's, but colour" in x for x in frames.origin["labels"])
+
+
 def torn_sdf(folder: Path) -> Path:
     (folder / "a.sdf").write_text(SDF.replace("  2  1  0", "  3  1  0"))
     return folder / "a.sdf"
@@ -276,13 +283,12 @@ def test_pcqm4mv2_takes_the_gap_of_a_molecules_number(tmp_path: Path) -> None:
     raw.mkdir(parents=True)
     (raw / "data.csv.gz").write_bytes(gzip.compress(f"idx,smiles,homolumogap\n{rows}".encode()))
     assert settings_of(folder)["name"] == "pcqm4mv2_xyz"
-    with pytest.raises(UserError, match="no data set here"):
-        settings_of(folder / "0000001_0010000")
+    assert settings_of(folder / "0000001_0010000")["name"] == "ase_file"
     frames = molecule_sets.read_pcqm4mv2(folder)
     assert frames.numbers.tolist() == [8, 1, 6, 1]
     assert frames.positions[1].tolist() == [2.0, 0.5, 1.0]
     assert frames.properties["gap"].tolist() == [2.25, 10.25]
-    assert molecule_sets.read_beside("pcqm4mv2_xyz", folder) == [raw / "data.csv.gz"]
+    assert molecule_sets.table_beside(folder) == [raw / "data.csv.gz"]
     (tmp_path / "data.csv").write_text("idx,smiles,homolumogap\n0,O,1.0\n")
     with pytest.raises(UserError, match=r"2\.xyz: must have a row of .*data\.csv, counted from 0"):
         molecule_sets.read_pcqm4mv2(folder)
@@ -295,7 +301,6 @@ def test_pcqm4mv2_takes_the_gap_of_a_molecules_number(tmp_path: Path) -> None:
         (strange_element, readers_qm9.read_qm9, r"molecule 0 \(from 0\): cannot be read .*'Q'"),
         (torn_archive, readers_qm9.read_qm9, r"tar\.bz2: cannot be read"),
         (short_table, molecule_sets.read_sdf, "must have a row of its table for each molecule"),
-        (other_table, molecule_sets.read_sdf, "must have the columns of QM9 .* but has colour"),
         (torn_sdf, molecule_sets.read_sdf, r"molecule 0 \(from 0\)"),
         (other_csv, molecule_sets.read_dimers, "must have the columns charge0, charge1"),
         (torn_csv, molecule_sets.read_dimers, r"a\.csv:2: cannot be read .*zero"),
@@ -434,5 +439,6 @@ def test_another_table_beside_it_makes_another_set(tmp_path: Path) -> None:
     folders = []
     for gap in ("3.0", "4.0"):
         (tmp_path / "a.csv").write_text(f"homolumogap\n{gap}\n")
-        folders.append(store.bring_in("sdf_file", file, tmp_path / "store"))
+        dataset = SDFile(name="sdf_file", path=str(file))
+        folders.append(prepare(dataset, tmp_path, 1, lambda _done, _total: None))
     assert [Frames.load(folder).properties["gap"].tolist() for folder in folders] == [[3.0], [4.0]]

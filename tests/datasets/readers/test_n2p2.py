@@ -152,7 +152,7 @@ def as_text(
         ("1.0 2.0 3.0 O", "1.0 2..0 3.0 O", 6, "finite numbers"),
         ("0.01 -0.02 0.03", "0.01 -0.02 ****", 6, "finite numbers"),
         ("energy -76.5", "energy NaN", 8, "finite numbers"),
-        ("lattice 1.0 11.0 0.0\n", "", 9, "three lattice vectors, but this one has 2"),
+        ("lattice 1.0 11.0 0.0\n", "", 9, "three lattice vectors or none, but this one has 2"),
         ("energy -76.5", "energy -76.5\nenergy -1", 11, "one energy, but this one has 2"),
         ("energy -76.5\n", "", 9, "one energy, but this one has 0"),
         (" end\n", "", 11, "begins in line 1 must `end` first"),

@@ -1,0 +1,1 @@
+"""Structures as ASE's Atoms, one module for each kind of file they come from."""

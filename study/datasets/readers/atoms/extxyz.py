@@ -1,0 +1,147 @@
+"""Frames of xyz and extxyz files, each handed to ASE by itself so that none is lost.
+
+ASE ends at the first blank line between frames; here such lines are passed over, and what is no
+frame is refused. Deuterium and tritium are hydrogen. CP2K's comment `i = 5, …, E = -17.2` gives an
+energy in Hartree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.core.elements import ISOTOPES
+from study.core.errors import UserError
+from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.text import number, text_lines
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+SUFFIXES = (".xyz", ".extxyz")
+PROPERTIES = re.compile(r"Properties\s*=\s*[\"']?([\w:.-]+)", re.IGNORECASE)
+CP2K = re.compile(r"^\s*i\s*=\s*\d+\s*,.*\bE\s*=\s*(\S+)")
+ODD = re.compile(r"(?<![A-Za-z_\d.])[+-]?\d[\d.]*_\d")
+"""`1_0`, which Python takes for 10."""
+ODD_ENERGY = re.compile(r"(?i)\be\w*\s*=\s*[\"']?[+-]?[\d.]+_\d|_energy\s*=\s*[\"']?[+-]?[\d.]+_\d")
+MOST_BLANK = 10_000
+"""Lines between two frames."""
+UNNAMED = "unnamed columns"
+"""Key of a frame's info: how many columns of its atoms `Properties` does not name."""
+
+
+def is_xyz(path: Path) -> bool:
+    """Whether the name is that of such a file, plain or zipped."""
+    return any(suffix in SUFFIXES for suffix in path.suffixes[-2:])
+
+
+def frames(path: Path) -> Iterator[Atoms]:
+    """All frames of a file.
+
+    Raises:
+        UserError: naming the first frame that cannot be read.
+    """
+    count = blank = 0
+    with text_lines(path) as lines:
+        ahead = next(lines, None)
+        while ahead is not None:
+            blank = 0 if ahead.strip() else blank + 1
+            if blank > MOST_BLANK:
+                raise UserError(f"{path}: must not have {blank} blank lines in a row")
+            if blank:
+                ahead = next(lines, None)
+                continue
+            where = f"{path}: frame {count} (from 0)"
+            with guarded(where):
+                comment, rows, ahead = _frame_lines(ahead, lines)
+                yield _atoms(comment, rows)
+            count += 1
+
+
+def _frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str | None]:
+    """Comment and atoms of a frame, and the line that comes after it."""
+    if not re.fullmatch(r"\s*\d{1,12}\s*", head, re.ASCII):
+        raise ValueError(
+            f"must begin with its number of atoms, but got {printable(head.strip()[:40])!r}"
+        )
+    count = int(head)
+    if count == 0:
+        raise ValueError("must have an atom")
+    comment = next(lines, "")
+    rows = [line for line in islice(lines, count) if line.strip()]
+    if len(rows) < count:
+        raise ValueError(f"must have a line for each of its {count} atoms, but has {len(rows)}")
+    ahead = next(lines, None)
+    while ahead is not None and ahead.startswith("VEC"):
+        rows.append(ahead)
+        ahead = next(lines, None)
+    return comment, rows, ahead
+
+
+def _atoms(comment: str, rows: list[str]) -> Atoms:
+    """One frame.
+
+    Raises:
+        ValueError: if its numbers are no numbers.
+    """
+    from ase.io.extxyz import read_xyz
+
+    named = PROPERTIES.search(comment)
+    columns = (named[1] if named else "species:S:1:pos:R:3").split(":")
+    widths = [int(width) for width in columns[2::3]]
+    text = "".join(line if line.endswith("\n") else f"{line}\n" for line in rows)
+    _require_numbers(comment, text)
+    rows = _without_isotopes(rows, columns, widths)
+    energy = CP2K.match(comment)
+    head = "" if energy else comment.strip()
+    count = sum(not row.startswith("VEC") for row in rows)
+    body = "\n".join([str(count), head, *(row.rstrip("\n") for row in rows)]) + "\n"
+    (frame,) = read_xyz(StringIO(body), slice(None))
+    atoms: Atoms = frame
+    if energy:
+        atoms.info |= {"E": number(energy[1]), "energy-unit": "Hartree"}
+    spare = len(rows[0].split()) - sum(widths)
+    if spare > 0:
+        atoms.info[UNNAMED] = spare
+    return atoms
+
+
+def _require_numbers(comment: str, text: str) -> None:
+    """Refuse what Python takes for a number and nobody else does."""
+    odd = ODD.search(text) or ODD_ENERGY.search(comment)
+    if odd:
+        raise ValueError(f"must have numbers without underscores, but got {odd[0].strip()!r}")
+    if not text.isascii():
+        strange = next((each for each in text if each.isnumeric() and not each.isascii()), "")
+        if strange:
+            raise ValueError(f"must have digits 0 to 9, but got {strange!r}")
+
+
+def _without_isotopes(rows: list[str], columns: list[str], widths: list[int]) -> list[str]:
+    """The lines of atoms with H in place of D and T."""
+    names = [name.lower() for name in columns[0::3]]
+    if "species" not in names:
+        return rows
+    place = sum(widths[: names.index("species")])
+    kept = []
+    for row in rows:
+        words = row.split()
+        if place < len(words) and words[place].capitalize() in ISOTOPES:
+            words[place] = "H"
+            row = " ".join(words)
+        kept.append(row)
+    return kept
+
+
+def require_frames(count: int, path: Path) -> None:
+    """Refuse a file without a frame.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not count:
+        raise UserError(f"{path}: must hold a frame, but holds none")

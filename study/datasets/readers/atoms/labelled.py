@@ -1,0 +1,201 @@
+"""Energy, forces and group of one of ASE's structures, whatever names and units they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.datasets.parsing.arrays import real
+from study.datasets.parsing.label_names import Label, chosen, is_label
+from study.datasets.readers.atoms.extxyz import UNNAMED
+from study.datasets.reading import Reading
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Array = NDArray[np.float64]
+
+GROUP = "group"
+"""Key of a frame's info that names its trajectory. `config_type` names a kind of structure."""
+DEFAULT = ("Å", "eV", "eV/Å")
+UNIT_KEYS: dict[str, tuple[str, ...]] = {
+    "length": ("length", "distance", "pos", "positions"),
+    "energy": ("energy",),
+    "forces": ("force", "forces"),
+}
+"""Words before `-unit`, `_unit`, `-units` or `_units` in a frame's info."""
+COMPONENTS = ("fx", "fy", "fz")
+"""Forces, a column for each component."""
+NO_LABELS: tuple[str, ...] = (
+    "positions",
+    "numbers",
+    "momenta",
+    "velocities",
+    "velo",
+    "vel",
+    "masses",
+    "tags",
+)
+NO_LABELS += ("initial_magmoms", "initial_charges", "magmoms", "dipole", "charges")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A frame in eV and Å.
+
+    Args:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, as the file has it.
+        energy: eV, or NaN.
+        forces: (N, 3) eV/Å, or NaN.
+        group: name of its trajectory, or nothing.
+        names: of the columns that its labels have in the file.
+        others: columns of the right shape that are no labels by their name.
+        units: of the file.
+        remarks: on what the user has set.
+    """
+
+    positions: Array
+    cell: Array
+    energy: float
+    forces: Array
+    group: str
+    names: dict[str, str | None]
+    others: dict[str, list[str]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def labelled(frame: Atoms, given: Reading) -> Labelled:
+    """Find the labels of a frame, and convert it.
+
+    Raises:
+        ValueError: naming the label that is none.
+    """
+    scalars, vectors = _scalars(frame), _vectors(frame)
+    energy = chosen(scalars, "energy", given.labels.energy)
+    forces = chosen(vectors, "forces", given.labels.forces)
+    factors = given.factors(DEFAULT, **_declared(frame.info, energy, forces))
+    remarks = factors.remarks
+    if spare := frame.info.get(UNNAMED):
+        remarks += (f"{spare} columns of the atoms have no name in `Properties` and are left out",)
+    return Labelled(
+        factors.length * frame.positions,
+        factors.length * frame.cell.array,
+        factors.energy * _energy(scalars, energy),
+        factors.force * _forces(vectors, forces, len(frame)),
+        _group(_info(frame)),
+        {"energy": energy, "forces": forces},
+        {"energy": _others(scalars, "energy"), "forces": _others(vectors, "forces")},
+        factors.names,
+        remarks,
+    )
+
+
+def columns(frame: Atoms) -> set[str]:
+    """Names of all numbers of a frame, and of all vectors of its atoms."""
+    return set(_scalars(frame)) | set(_vectors(frame))
+
+
+def _energy(scalars: Mapping[str, Any], name: str | None) -> float:
+    if name is None:
+        return float("nan")
+    value = np.asarray(scalars[name])
+    if value.dtype.kind not in "iuf" or value.size != 1:
+        raise ValueError(f"`{name}` must be a number, but is {str(scalars[name])[:40]!r}")
+    if not np.isfinite(value).all():
+        number = float(value.reshape(-1)[0])
+        raise ValueError(f"must have finite numbers as `{name}`, but has {number}")
+    return float(value.reshape(-1)[0])
+
+
+def _forces(vectors: Mapping[str, Any], name: str | None, atoms: int) -> Array:
+    if name is None:
+        return np.full((atoms, 3), np.nan)
+    forces = real(vectors[name], name)
+    if forces.shape != (atoms, 3):
+        raise ValueError(f"must have `{name}` of shape {(atoms, 3)}, but got {forces.shape}")
+    if not np.isfinite(forces).all():
+        strange = forces[~np.isfinite(forces)][0]
+        raise ValueError(f"must have finite numbers as `{name}`, but has {strange}")
+    return forces
+
+
+def _sources(frame: Atoms) -> list[Mapping[str, Any]]:
+    """Where ASE keeps what a file says of a frame, the calculator's results first."""
+    results: dict[str, Any] = frame.calc.results if frame.calc else {}
+    data = frame.info.get("data")
+    return [
+        {name: value for name, value in results.items() if value is not None},
+        frame.info,
+        frame.info.get("key_value_pairs", {}),
+        data if isinstance(data, dict) else {},
+    ]
+
+
+def _scalars(frame: Atoms) -> dict[str, Any]:
+    """What may be an energy: single numbers, and whatever has the name of one."""
+    found: dict[str, Any] = {}
+    for number, source in enumerate(_sources(frame)):
+        for name, value in source.items():
+            single = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            single |= isinstance(value, np.ndarray) and value.shape in ((), (1,))
+            # Energies of atoms are results of calculators too, and have other names.
+            text = isinstance(name, str) and is_label(name, "energy") and number < 3
+            if isinstance(name, str) and (single or text):
+                found.setdefault(name, value)
+    return found
+
+
+def _vectors(frame: Atoms) -> dict[str, Any]:
+    """What may be forces: arrays with a row for each atom, and whatever has the name of such."""
+    found: dict[str, Any] = {}
+    for source in (*_sources(frame), frame.arrays):
+        for name, value in source.items():
+            if not isinstance(name, str) or name in NO_LABELS:
+                continue
+            shape = np.shape(value) if isinstance(value, np.ndarray | list) else ()
+            if shape == (len(frame), 3) or (
+                len(shape) > 0 and is_label(name, "forces") and name.lower() != "f"
+            ):
+                found.setdefault(name, value)
+    if set(COMPONENTS) <= frame.arrays.keys():
+        found.setdefault("forces", np.stack([frame.arrays[name] for name in COMPONENTS], axis=1))
+    return found
+
+
+def _others(values: Mapping[str, Any], label: Label) -> list[str]:
+    """Names that may mean a label."""
+    hint = "en" if label == "energy" else ""
+    names = (name for name in values if not is_label(name, label) and name != UNNAMED)
+    return [name for name in names if hint in name.lower()]
+
+
+def _declared(info: Mapping[str, Any], *names: str | None) -> dict[str, str]:
+    """Units that a frame's info tells."""
+    found = {}
+    for kind, words in UNIT_KEYS.items():
+        keys = [f"{word}{sign}" for word in words for sign in ("-unit", "_unit")]
+        keys += [f"{key}s" for key in keys]
+        known = {key.lower(): str(value) for key, value in info.items() if isinstance(key, str)}
+        if unit := next((known[key] for key in keys if key in known), None):
+            found[kind] = unit
+    for kind, name in zip(("energy", "forces"), names, strict=True):
+        if name and (unit := info.get(f"unit of {name}")):
+            found[kind] = str(unit)
+    return found
+
+
+def _info(frame: Atoms) -> dict[str, Any]:
+    """What is written beside a frame, in its info or as key-value pairs of a database."""
+    pairs: dict[str, Any] = frame.info.get("key_value_pairs", {})
+    return frame.info | pairs
+
+
+def _group(info: Mapping[str, Any]) -> str:
+    """Name of the frame's trajectory; empty when the file does not tell."""
+    return f"{GROUP}={info[GROUP]}" if GROUP in info else ""

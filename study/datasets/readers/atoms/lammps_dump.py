@@ -1,0 +1,142 @@
+"""Frames of LAMMPS dumps (docs.lammps.org/dump.html), custom text, plain or zipped.
+
+Types are no elements: the file has a column `element`, or the user says which they are,
+`species: [O, H]`. Forces are labels; a dump has no energy. Without `ITEM: UNITS` numbers are those
+of the style `metal`: Å and eV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study.core.elements import atomic_number
+from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.text import number, opened_bytes, text_lines, whole
+from study.datasets.reading import Reading
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+HEAD = b"ITEM: "
+STYLES = {
+    "metal": ("Å", "eV", "eV/Å"),
+    "real": ("Å", "kcal/mol", "kcal/mol/Å"),
+    "electron": ("Bohr", "Hartree", "Hartree/Bohr"),
+}
+"""Units of length, energy and forces."""
+PLACES = (("x", "y", "z"), ("xu", "yu", "zu"), ("xs", "ys", "zs"), ("xsu", "ysu", "zsu"))
+FORCES = ("fx", "fy", "fz")
+
+
+def is_dump(path: Path) -> bool:
+    """Whether a file begins as a dump does."""
+    with opened_bytes(path) as opened:
+        return opened.read(len(HEAD)) == HEAD
+
+
+def frames(path: Path, given: Reading) -> Iterator[Atoms]:
+    """All steps of a dump.
+
+    Raises:
+        UserError: naming the first frame that cannot be read.
+    """
+    count, item, style = 0, "", "metal"
+    with text_lines(path) as lines:
+        parts: dict[str, list[str]] = {}
+        for line in lines:
+            if not line.startswith("ITEM: "):
+                if line.strip():
+                    parts.setdefault(item, []).append(line)
+                continue
+            item = line.removeprefix("ITEM: ").strip()
+            with guarded(f"{path}: frame {count} (from 0)"):
+                if item.startswith("ATOMS"):
+                    (size,) = (whole(text.strip()) for text in parts["NUMBER OF ATOMS"])
+                    rows = list(islice(lines, size))
+                    if len(rows) < size:
+                        raise ValueError(f"must have {size} atoms, but has {len(rows)}")
+                    style = parts["UNITS"][0].strip() if "UNITS" in parts else style
+                    yield _atoms(item.split()[1:], rows, parts, style, given)
+                    count, parts = count + 1, {}
+    with guarded(f"{path}: frame {count} (from 0)"):
+        if parts.keys() - {"UNITS"}:
+            raise ValueError("must have atoms, but the file ends before them")
+
+
+def _atoms(
+    names: list[str], rows: list[str], parts: dict[str, list[str]], style: str, given: Reading
+) -> Atoms:
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    if style not in STYLES:
+        raise ValueError(f"must have units {', '.join(STYLES)}, but has {style!r}")
+    table = [row.split() for row in rows]
+    if any(len(words) != len(names) for words in table):
+        raise ValueError(f"must have the columns {' '.join(names)} for every atom")
+    if "id" in names:
+        table.sort(key=lambda words: whole(words[names.index("id")]))
+    columns = dict(zip(names, zip(*table, strict=True), strict=True)) if table else {}
+    bounds = next(key for key in parts if key.startswith("BOX BOUNDS"))
+    origin, cell = _cell(parts[bounds])
+    flags = [word for word in bounds.split()[2:] if len(word) == 2 and word.isalpha()][-3:]
+    positions = _places(columns, cell, origin)
+    atoms: Any = Atoms(
+        numbers=_elements(columns, given),
+        positions=positions,
+        cell=cell,
+        pbc=[flag == "pp" for flag in flags] if flags else True,
+    )
+    length, energy, force = STYLES[style]
+    atoms.info |= {"length-unit": length, "energy-unit": energy, "force-unit": force}
+    if set(FORCES) <= columns.keys():
+        forces = np.array([[number(word) for word in columns[name]] for name in FORCES]).T
+        atoms.calc = SinglePointCalculator(atoms, forces=forces)  # type: ignore[no-untyped-call]
+    result: Atoms = atoms
+    return result
+
+
+def _cell(lines: list[str]) -> tuple[Any, Any]:
+    """Origin and vectors of a box, whose bounds enclose it where it is tilted."""
+    rows = np.array([[number(word) for word in line.split()] for line in lines])
+    low, high = rows[:, 0].copy(), rows[:, 1].copy()
+    xy, xz, yz = rows[:, 2] if rows.shape[1] > 2 else np.zeros(3)
+    low[0] -= min(0.0, xy, xz, xy + xz)
+    high[0] -= max(0.0, xy, xz, xy + xz)
+    low[1] -= min(0.0, yz)
+    high[1] -= max(0.0, yz)
+    x, y, z = high - low
+    return low, np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
+
+
+def _places(columns: dict[str, Any], cell: Any, origin: Any) -> Any:
+    """(N, 3) from the corner of the box, of whichever columns are there."""
+    for names in PLACES:
+        if set(names) <= columns.keys():
+            values = np.array([[number(word) for word in columns[name]] for name in names]).T
+            return values @ cell if "s" in names[0] else values - origin
+    raise ValueError("must have columns x y z, xu yu zu, xs ys zs or xsu ysu zsu")
+
+
+def _elements(columns: dict[str, Any], given: Reading) -> list[int]:
+    """Atomic numbers, of the column `element` or of the user's `species`."""
+    if given.species:
+        kinds = given.elements()
+        types = [whole(word) for word in columns["type"]]
+        if min(types) < 1 or max(types) > len(kinds):
+            raise ValueError(
+                f"has atom types 1 to {max(types)}, but `species` names {len(kinds)} elements"
+            )
+        return [kinds[each - 1] for each in types]
+    if "element" in columns:
+        return [atomic_number(symbol) for symbol in columns["element"]]
+    types = sorted({whole(word) for word in columns.get("type", ())})
+    raise ValueError(
+        f"has atom types {', '.join(map(str, types))}, which are no elements; say which they are, "
+        f"in their order, such as `species: [O, H]` (--species O,H)"
+    )

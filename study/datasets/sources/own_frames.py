@@ -1,0 +1,46 @@
+"""Frames that code of the user's own makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.core.hashing import digest, without_places
+from study.datasets import store
+
+if TYPE_CHECKING:
+    from study.datasets.config import OwnDataset
+
+
+def folder_of(dataset: OwnDataset, root: Path) -> Path:
+    """Where they are, or will be."""
+    return root / "data" / f"{dataset.name}-{digest(_settings(dataset))[:12]}"
+
+
+def prepare(
+    dataset: OwnDataset, root: Path, workers: int, progress: Callable[[int, int], None]
+) -> Path:
+    """Make them, unless they are there.
+
+    Raises:
+        UserError: if no model can learn from them.
+    """
+    from study.core.user_code import typed
+    from study.datasets.config import DataSet
+
+    del workers, progress
+    made = typed(dataset, DataSet, root)
+    return store.store(folder_of(dataset, root), made.build, _settings(dataset))
+
+
+def seconds_to_make(dataset: OwnDataset, root: Path, workers: int) -> float:
+    """Nobody knows."""
+    del dataset, root, workers
+    return 0.0
+
+
+def _settings(dataset: OwnDataset) -> dict[str, Any]:
+    """All that decides the frames."""
+    settings: dict[str, Any] = without_places(dataset.model_dump(mode="json"))
+    return settings

@@ -1,0 +1,80 @@
+"""Frames of xyz files: none is lost, and what is no number is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+
+from study.core.errors import UserError
+from study.datasets.readers.ase_file import checked, read
+
+FRAME = """2
+Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy=-5.0
+O 1.0 1.0 1.0 0.1 0.2 0.3
+H 1.0 1.0 2.0 -0.1 -0.2 -0.3
+"""
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n   \n", "\t\n"])
+def test_blank_lines_between_frames_lose_none(between: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", between.join([FRAME] * 7) + between)
+    assert len(read(path)) == 7
+
+
+def test_frames_are_those_of_ase(tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", FRAME * 3)
+    for mine, theirs in zip(checked(path), ase.io.iread(path, ":"), strict=True):
+        assert mine == theirs
+        np.testing.assert_array_equal(mine.get_forces(), theirs.get_forces())
+
+
+def test_what_is_no_frame_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", FRAME + "and so on\n" + FRAME)
+    with pytest.raises(UserError, match=r"frame 1 \(from 0\).*number of atoms, but got 'and so"):
+        read(path)
+
+
+def test_an_at_sign_is_part_of_a_name(tmp_path: Path) -> None:
+    written(tmp_path / "run", FRAME)
+    assert len(read(written(tmp_path / "run@2.extxyz", FRAME * 4))) == 4
+    atoms = Atoms("H", cell=[9, 9, 9], pbc=True)
+    ase.io.write(tmp_path / "plain.traj", [atoms] * 3)
+    (tmp_path / "plain.traj").rename(tmp_path / "run@1.traj")
+    assert len(read(tmp_path / "run@1.traj")) == 3
+
+
+def test_deuterium_and_tritium_are_hydrogen(tmp_path: Path) -> None:
+    for symbol in "DT":
+        path = written(tmp_path / "heavy.extxyz", FRAME.replace("\nH ", f"\n{symbol} "))
+        assert read(path).numbers.tolist() == [8, 1]
+
+
+def test_a_mark_of_byte_order_is_no_text(tmp_path: Path) -> None:
+    assert len(read(written(tmp_path / "water.extxyz", "\ufeff" + FRAME))) == 1
+
+
+@pytest.mark.parametrize("number", ["1_0", "१.0", "1.0.0"])
+def test_what_only_python_takes_for_a_number_is_refused(number: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", FRAME.replace("2.0 -0.1", f"{number} -0.1"))
+    with pytest.raises(UserError, match=r"frame 0 \(from 0\)"):
+        read(path)
+
+
+def test_cp2k_tells_energies_in_hartree(tmp_path: Path) -> None:
+    text = "1\n i =        5, time =        2.500, E =       -17.1646\nO 1.0 2.0 3.0\n"
+    frames = read(written(tmp_path / "water-pos-1.xyz", text))
+    assert frames.energies[0] == pytest.approx(-17.1646 * 27.211386245988)
+
+
+def test_columns_without_a_name_are_told(tmp_path: Path) -> None:
+    frames = read(written(tmp_path / "water.xyz", "1\n\nO 1.0 2.0 3.0 0.1 0.2 0.3\n"))
+    assert frames.origin["labels"][0].startswith("3 columns of the atoms have no name")
