@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from study.console.data_warnings import print_data_warnings
 from study.console.dry_run import DryRun
 from study.console.plan_summary import print_plan_summary
 from study.console.progress_bar import progress_display
@@ -57,6 +58,7 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     if options.verify_resume:
         return _verify_resume(plan, always)
     if options.dry_run or options.probe:
+        print_data_warnings(plan, console)
         _dry_run(plan, console, options)
         return 0
     _print_eta(plan, console)
@@ -64,6 +66,7 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     if options.address:
         require_cluster(options.address)
     read_datasets(plan)
+    print_data_warnings(plan, console)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         return _conduct(plan, console, always, options, stop)

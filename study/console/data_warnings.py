@@ -1,0 +1,73 @@
+"""What looks wrong with the data sets of a study, and with the parts that they are split into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from study.core.errors import UserError
+from study.datasets.config import DatasetConfig
+from study.datasets.prepare import folder_of, seconds_to_make, warnings_on
+from study.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from study.datasets.frames import Frames
+
+QUICKLY = 60.0
+"""Seconds in which a file is read for a plan alone; larger ones are looked at when they are."""
+MOST_SPLITS = 10
+"""Of a data set that are looked at."""
+
+
+def print_data_warnings(plan: Plan, console: Console) -> None:
+    """Print a line for each oddity of each data set that is read here.
+
+    Raises:
+        UserError: if a file that was not read yet cannot be.
+    """
+    for dataset in plan.datasets:
+        if getattr(dataset, "simulated", False):
+            continue
+        for line in dict.fromkeys(_warnings(plan, dataset)):
+            console.print(f"  warning  {dataset.label}: {line}")
+
+
+def _warnings(plan: Plan, dataset: DatasetConfig) -> Iterator[str]:
+    from study.datasets.diagnostics import split_warnings, warnings
+    from study.datasets.frames import Frames
+    from study.datasets.splits import split
+
+    folder = folder_of(dataset, plan.root)
+    if folder.exists():
+        frames = Frames.load(folder)
+        yield from warnings_on(dataset, plan.root)
+    elif hasattr(dataset, "reader") and seconds_to_make(dataset, plan.root, 1) < QUICKLY:
+        frames = _read(plan, dataset)
+        yield from frames.origin.get("labels", [])
+        yield from warnings(frames)
+    else:
+        return
+    trials = [trial for trial in plan.grid or plan.space.samples if dataset in trial.datasets]
+    splits = dict.fromkeys((trial.split, trial.seed) for trial in trials)
+    for settings, seed in list(splits)[:MOST_SPLITS]:
+        try:
+            parts = split(frames, settings, seed)
+        except UserError as problem:
+            yield f"{problem} (seed {seed})"
+            continue
+        for line in split_warnings(frames, vars(parts)):
+            yield f"{line} (split of seed {seed})"
+
+
+def _read(plan: Plan, dataset: Any) -> Frames:
+    """Read a file for a plan alone; nothing is written."""
+    from study.datasets.readers.detect import read_frames
+    from study.datasets.store import file_of
+    from study.datasets.validation import check
+
+    file = file_of(dataset, plan.root)
+    frames = read_frames(dataset, file)
+    check(frames, file)
+    return frames
