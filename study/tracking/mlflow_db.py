@@ -39,8 +39,11 @@ def require_usable(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as problem:
         raise _unusable(path, str(problem)) from None
+    if tables and "experiments" not in tables:
+        raise _unusable(path, f"it holds other tables, such as {min(tables)}, and was not changed")
     # SQLite opens such a file all the same, and fails later.
     if not os.access(path, os.W_OK):
         raise _unusable(path, "it cannot be written to")

@@ -38,10 +38,10 @@ def test_a_database_is_there_with_all_its_tables_or_not_at_all(
 
 
 def test_a_database_whose_writer_was_killed_is_usable(tmp_path: Path) -> None:
-    left = half_written(tmp_path, "points")
+    left = half_written(tmp_path, "experiments")
     require_reachable(f"sqlite:///{left}/mlflow.db")
     with closing(sqlite3.connect(left / "mlflow.db")) as database:
-        assert database.execute("SELECT count(*) FROM points").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
 
 
 def test_a_database_that_cannot_be_made_or_written_is_refused_before_any_work(
@@ -54,7 +54,7 @@ def test_a_database_that_cannot_be_made_or_written_is_refused_before_any_work(
         require_reachable(f"sqlite:///{tmp_path}/file/runs/mlflow.db")
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE t (a)")
+        database.execute("CREATE TABLE experiments (a)")
     require_reachable(f"sqlite:///{path}")
     # Root may write to any file.
     monkeypatch.setattr(mlflow_db.os, "access", lambda *_: False)
@@ -63,3 +63,13 @@ def test_a_database_that_cannot_be_made_or_written_is_refused_before_any_work(
     path.write_bytes(b"no database" * 100)
     with pytest.raises(UserError, match="no usable database"):
         require_reachable(f"sqlite:///{path}")
+
+
+def test_a_database_of_something_else_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("create table x (a)")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="holds other tables, such as x, and was not changed"):
+        require_reachable(f"sqlite:///{path}")
+    assert path.read_bytes() == before
