@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from study.console import label_options
+from study.console import label_options, reading_options
 from study.console.command_line import parse
 from study.console.progress_bar import progress_display
 from study.core.errors import UserError, exit_code
@@ -24,6 +24,7 @@ from study.datasets.sources.catalog import SETS, bring
 
 if TYPE_CHECKING:
     from study.datasets.config import DatasetConfig
+    from study.datasets.frames import Frames
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
 
@@ -63,6 +64,15 @@ def parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
     for command in (inspect, divide, export):
         command.add_argument("set", type=Path, metavar="SET")
+    for command in (bring, inspect, divide, export):
+        reading_options.add_options(command)
+    _add_split(divide)
+    export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
+    export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
+    return made
+
+
+def _add_split(divide: argparse.ArgumentParser) -> None:
     divide.add_argument("folder", type=Path, help="for the three files; must not exist yet")
     divide.add_argument("--by", choices=get_args(SplitBy), default="trajectory")
     divide.add_argument(
@@ -72,9 +82,6 @@ def parser() -> argparse.ArgumentParser:
         "--validation", type=portion, default=0.1, help="of the rest, or number (default: 0.1)"
     )
     divide.add_argument("--seed", type=int, default=0, help="that of a trial gives its split")
-    export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
-    export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
-    return made
 
 
 def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
@@ -139,13 +146,10 @@ def _fetch_published(chosen: argparse.Namespace) -> None:
 
 
 def _import(chosen: argparse.Namespace) -> None:
-    from pydantic import TypeAdapter
+    from study.datasets.readers.detect import parsed, settings_of
 
-    from study.datasets.config import DatasetConfig
-    from study.datasets.readers.detect import settings_of
-
-    kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
-    _prepare(kind.validate_python(settings_of(chosen.file)), chosen.out)
+    said = reading_options.said(chosen)
+    _prepare(parsed(settings_of(chosen.file, **said)), chosen.out)
 
 
 def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:
@@ -157,26 +161,70 @@ def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:
     with progress_display(f"preparing {dataset.label}") as progress:
         folder = prepare(dataset, out, workers, progress)
     header, seconds = read_header(folder), time.monotonic() - started
-    settings = dataset.model_dump(exclude_defaults=True)
-    named = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    settings = dataset.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    named = ", ".join(f"{key}: {_in_yaml(value)}" for key, value in settings.items())
     sys.stdout.write(
         f"folder        {folder}\ncontent hash  {header['content_hash']}\n"
         f"frames        {header['frames']}\ntime          {seconds:.1f} s\n"
         f"in a space    dataset: {{{named}}}\n"
     )
+    for remark in header["origin"].get("labels", []):
+        sys.stdout.write(f"note: {remark}\n")
+    for line in header["origin"].get("warnings", []):
+        sys.stdout.write(f"warning: {line}\n")
+
+
+def _in_yaml(value: object) -> str:
+    """A setting as a space has it."""
+    match value:
+        case dict():
+            return f"{{{', '.join(f'{key}: {_in_yaml(each)}' for key, each in value.items())}}}"
+        case list():
+            return f"[{', '.join(map(_in_yaml, value))}]"
+        case _:
+            return str(value)
+
+
+def _read(chosen: argparse.Namespace) -> Frames:
+    """The frames of a set, as the options say; sane ones.
+
+    Raises:
+        UserError: if they cannot be read, or no model can learn from them.
+    """
+    from study.datasets.readers.detect import read_set
+    from study.datasets.validation import check
+
+    frames = read_set(chosen.set, **reading_options.said(chosen))
+    check(frames, chosen.set)
+    return frames
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
-    from study.datasets.readers.detect import read_set
-
-    frames = read_set(chosen.set)
+    frames = _read(chosen)
     from study.datasets.diagnostics import warnings
     from study.datasets.inspection import summary
 
     rows = summary(frames)
     width = max(len(name) for name in rows)
     sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows.items()))
-    sys.stdout.write("".join(f"warning: {line}\n" for line in warnings(frames)))
+    lines = [*warnings(frames), *_odd_parts(frames)]
+    sys.stdout.write("".join(f"warning: {line}\n" for line in lines))
+
+
+def _odd_parts(frames: Frames) -> list[str]:
+    """What is odd about the parts of the usual split, or of one by frame without groups."""
+    from study.datasets.diagnostics import split_warnings
+    from study.datasets.split_config import Split
+    from study.datasets.splits import split
+
+    kinds: tuple[SplitBy, ...] = ("trajectory", "frame")
+    for by in kinds:
+        try:
+            parts = vars(split(frames, Split(by=by), seed=0))
+        except UserError:
+            continue
+        return [f"{line} (split by {by}, seed 0)" for line in split_warnings(frames, parts)]
+    return []
 
 
 def _verify(chosen: argparse.Namespace) -> None:
@@ -209,8 +257,8 @@ def portion(text: str) -> float:
 def _split(chosen: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
+    from study.datasets.diagnostics import split_warnings
     from study.datasets.readers.ase_file import write
-    from study.datasets.readers.detect import read_set
     from study.datasets.split_config import Split
     from study.datasets.splits import split
 
@@ -222,24 +270,25 @@ def _split(chosen: argparse.Namespace) -> None:
         raise UserError(
             *(f"--{e['loc'][0]}: {e['msg']}, but got {e['input']}" for e in error.errors())
         ) from None
-    frames = read_set(chosen.set)
+    frames = _read(chosen)
     parts = split(frames, settings, chosen.seed)
     for name, indices in vars(parts).items():
         write(frames.select(indices), chosen.folder / f"{name}.extxyz")
         sys.stdout.write(f"{chosen.folder / name}.extxyz  {len(indices)} frames\n")
+    for line in split_warnings(frames, vars(parts)):
+        sys.stdout.write(f"warning: {line}\n")
 
 
 def _export(chosen: argparse.Namespace) -> None:
     import numpy as np
 
     from study.datasets.readers.ase_file import write
-    from study.datasets.readers.detect import read_set
 
     if chosen.file.exists():
         raise UserError(f"{chosen.file}: must not exist yet; remove it, or name another file")
     if chosen.every < 1:
         raise UserError(f"--every: must be at least 1, but got {chosen.every}")
-    frames = read_set(chosen.set)
+    frames = _read(chosen)
     chosen_frames = frames.select(np.arange(0, len(frames), chosen.every))
     write(chosen_frames, chosen.file)
     sys.stdout.write(f"{chosen.file}  {len(chosen_frames)} frames\n")

@@ -1,0 +1,45 @@
+"""Options that say what a file does not: units, names of labels, elements of atom types."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from study.core.errors import UserError
+
+UNITS_HELP = "of a file that tells others or none, such as energy=eV,length=Å"
+LABELS_HELP = "names of labels in a file, such as energy=REF_energy,forces=REF_forces"
+SPECIES_HELP = "elements of atom types, in their order, such as O,H"
+
+
+def add_options(command: Any) -> None:
+    """Add them to a command that reads a file."""
+    command.add_argument("--units", metavar="KEY=UNIT,…", help=UNITS_HELP)
+    command.add_argument("--labels", metavar="KEY=NAME,…", help=LABELS_HELP)
+    command.add_argument("--species", metavar="O,H", help=SPECIES_HELP)
+
+
+def said(chosen: argparse.Namespace) -> dict[str, Any]:
+    """What they say, as keys of a data set in a space.
+
+    Raises:
+        UserError: if one is not of their form.
+    """
+    found: dict[str, Any] = {}
+    for name in ("units", "labels"):
+        if text := getattr(chosen, name):
+            found[name] = _pairs(text, f"--{name}")
+    if chosen.species:
+        found["species"] = [word.strip() for word in chosen.species.strip("[] ").split(",")]
+    return found
+
+
+def _pairs(text: str, option: str) -> dict[str, str]:
+    """Of `energy=eV,forces=eV/Å`, or the same as in a space, `{energy: eV, forces: eV/Å}`."""
+    pairs: dict[str, str] = {}
+    for part in text.strip("{} ").split(","):
+        key, sign, value = part.partition("=" if "=" in part else ":")
+        if not sign or not key.strip() or not value.strip():
+            raise UserError(f"{option}: must be such as energy=NAME,forces=NAME, but got {text!r}")
+        pairs[key.strip()] = value.strip()
+    return pairs
