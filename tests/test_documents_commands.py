@@ -24,7 +24,9 @@ import click
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr, Hartree
 
+from study.core.elements import SYMBOLS
 from study.datasets.frames import Frames
 from study.planning.study_dir import StudyDir
 from tests.readme import DOCUMENTS, REPOSITORY, blocks, commands, write_examples
@@ -126,11 +128,34 @@ def folder(
     shutil.copytree(root, tmp_path / "runs")
     (tmp_path / "runs/studies" / small_study.path.name).rename(tmp_path / "runs/studies" / STUDY)
     ase.io.write(tmp_path / "water.extxyz", [*map(atoms_of, [water] * 12, range(12))])
-    (tmp_path / "input.data.gz").write_bytes(gzip.compress(b""))
+    text = (tmp_path / "water.extxyz").read_text()
+    renamed = text.replace("forces:R", "REF_forces:R").replace(" energy=", " REF_energy=")
+    (tmp_path / "train.xyz").write_text(renamed)
+    (tmp_path / "input.data").write_text(n2p2_of(water))
+    (tmp_path / "input.data.gz").write_bytes(gzip.compress(n2p2_of(water).encode()))
     write_examples(tmp_path)
     shutil.copytree(tmp_path / "runs/data/water", tmp_path / "runs/data/stored")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def n2p2_of(frames: Frames) -> str:
+    """The frames as n2p2 has them."""
+    lines = []
+    for number in range(len(frames)):
+        atoms = slice(*frames.offsets[number : number + 2])
+        cell = frames.cells[number] / Bohr
+        lines += ["begin", *(f"lattice {x} {y} {z}" for x, y, z in cell)]
+        for kind, place, force in zip(
+            frames.numbers[atoms],
+            frames.positions[atoms] / Bohr,
+            frames.forces[atoms] * Bohr / Hartree,
+            strict=True,
+        ):
+            columns = [*place, SYMBOLS[kind - 1], 0, 0, *force]
+            lines.append(f"atom {' '.join(map(str, columns))}")
+        lines += [f"energy {frames.energies[number] / Hartree}", "charge 0", "end"]
+    return "\n".join(lines) + "\n"
 
 
 def atoms_of(frames: Frames, number: int) -> Atoms:
