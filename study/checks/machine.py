@@ -16,6 +16,7 @@ from pathlib import Path
 
 from study.checks.finding import GIB, Environment, Finding, ok
 from study.core import provenance
+from study.core.paths import socket_dirs
 
 PACKAGE = "pretraining-study"
 FIRST_STEPS = {
@@ -154,8 +155,6 @@ def _open_files(_environment: Environment) -> Finding:
 
 
 def _temporary(_environment: Environment) -> Finding:
-    from study.core.paths import socket_dirs
-
     folder, short = tempfile.gettempdir(), socket_dirs()
     if not short:
         return Finding("failed", f"{folder} is too long for Ray's sockets", "export TMPDIR=/tmp")

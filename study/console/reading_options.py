@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from typing import Any
 
 from study.core.errors import UserError
@@ -19,19 +19,33 @@ def add_options(command: Any) -> None:
     command.add_argument("--species", metavar="O,H", help=SPECIES_HELP)
 
 
-def said(chosen: argparse.Namespace) -> dict[str, Any]:
-    """What they say, as keys of a data set in a space.
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What they say.
 
-    Raises:
-        UserError: if one is not of their form.
+    Args:
+        units: as KEY=UNIT, separated by commas.
+        labels: as KEY=NAME, separated by commas.
+        species: elements, separated by commas.
     """
-    found: dict[str, Any] = {}
-    for name in ("units", "labels"):
-        if text := getattr(chosen, name):
-            found[name] = _pairs(text, f"--{name}")
-    if chosen.species:
-        found["species"] = [word.strip() for word in chosen.species.strip("[] ").split(",")]
-    return found
+
+    units: str | None
+    labels: str | None
+    species: str | None
+
+    def keys(self) -> dict[str, Any]:
+        """What they say, as keys of a data set in a space.
+
+        Raises:
+            UserError: if one is not of their form.
+        """
+        found: dict[str, Any] = {}
+        for name, text in (("units", self.units), ("labels", self.labels)):
+            if text:
+                found[name] = _pairs(text, f"--{name}")
+        if self.species:
+            found["species"] = [word.strip() for word in self.species.strip("[] ").split(",")]
+        return found
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

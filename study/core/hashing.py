@@ -7,10 +7,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from study.core.errors import UserError
 
 HASHED_FOLDERS = (
     "core",
@@ -43,6 +45,25 @@ def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file; computed once as long as size and time of change stay.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        known = file.stat()
+        return _file_hash(file, known.st_size, known.st_mtime_ns)
+    except OSError as problem:
+        raise UserError(f"{file}: cannot be read ({problem.strerror})") from None
+
+
+@lru_cache
+def _file_hash(file: Path, _size: int, _changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @cache

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seeded(*purpose: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """Make a generator seeded by a hash of `purpose`, such as (seed, "order", epoch)."""
+    # Importing torch takes longer than what most importers of this module do.
+    import torch
+
     name = "\x1f".join(map(str, purpose)).encode()
     seed = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
     return torch.Generator(device=device).manual_seed(seed)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.elements import MASSES, SYMBOLS
-from study.core.pairs import search
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
+from study.datasets.pairs import search
 from study.datasets.sizes import partly
 from study.datasets.splits import sizes_of, units_of
 

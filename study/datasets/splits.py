@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from study.core.atomic_io import write_json
 from study.core.errors import UserError
 from study.core.hashing import digest
+from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.readers.conformers import extents
 from study.datasets.sizes import Sizes, histogram
@@ -182,8 +183,6 @@ def _first_copies(frames: Frames) -> NDArray[np.int64]:
 def _permutation(size: int, seed: int, purpose: str) -> NDArray[np.int64]:
     # Importing torch takes longer than reading most data sets.
     import torch
-
-    from study.core.seeding import seeded
 
     order = torch.randperm(size, generator=seeded("split", purpose, seed))
     return np.asarray(order.numpy(), dtype=np.int64)

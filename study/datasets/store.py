@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -14,11 +13,14 @@ import numpy as np
 
 from study.core.atomic_io import locked, remove, rename
 from study.core.errors import UserError
-from study.core.hashing import digest
+from study.core.hashing import digest, file_hash
+from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames, read_header
 from study.datasets.parsing.guard import require_plain
 from study.datasets.readers.detect import named, read_frames
 from study.datasets.sizes import Sizes
+from study.datasets.splits import sizes_of
+from study.datasets.validation import check
 
 if TYPE_CHECKING:
     from study.datasets.reading import Stored
@@ -158,25 +160,6 @@ def source_hash(path: Path) -> str:
     return digest(found)
 
 
-def file_hash(file: Path) -> str:
-    """SHA-256 of a file; computed once as long as size and time of change stay.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    try:
-        known = file.stat()
-        return _file_hash(file, known.st_size, known.st_mtime_ns)
-    except OSError as problem:
-        raise UserError(f"{file}: cannot be read ({problem.strerror})") from None
-
-
-@lru_cache
-def _file_hash(file: Path, _size: int, _changed: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _files_of(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
@@ -195,11 +178,6 @@ def _described(frames: Frames, name: str, file: Path) -> Frames:
 
 def _checked(frames: Frames, source: Path) -> Frames:
     """The frames, found sane, with how many they are and what looks wrong with them."""
-    # vesin and SciPy are needed only here, and plans shall appear at once.
-    from study.datasets.diagnostics import warnings
-    from study.datasets.splits import sizes_of
-    from study.datasets.validation import check
-
     check(frames, source)
     remarks = list(frames.origin.get("labels", []))
     if "charge" in frames.labels and np.nan_to_num(frames.properties["charge"]).any():

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
-from study.core.pairs import completed, search
 from study.datasets.frames import Frames
+from study.datasets.pairs import completed, search
 
 SMALLEST_VOLUME = 1e-3
 """Å³; a cell with less is none."""

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.core.pairs import completed, search
+from study.datasets.pairs import completed, search
 
 MAX_PAIRS = 2**23
 """Atom pairs that `dense_neighbors` compares at most; they take 2 GB."""

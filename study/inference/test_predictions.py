@@ -24,6 +24,7 @@ from study.pipeline.outcome import load_outcome, require_weights
 from study.pipeline.setup import set_up
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
+from study.space.plugin_configs import realized
 from study.training.checkpoint import load_tensors
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _load_trained_setup(job: Job, root: Path, frames: Path, device: str) -> _Set
     """Set up the trial and load its final weights."""
     # The final weights include the pretraining, whose folder may have been deleted.
     from_scratch = replace(job, trial=job.trial.model_copy(update={"pretrain": None}))
-    setup = set_up(from_scratch, root, frames, device)
+    trial = realized(from_scratch.trial, root)
+    setup = set_up(from_scratch, trial, root, frames, device)
     try:
         setup.model.load_state_dict(load_tensors(require_weights(job, root)))
     except RuntimeError:

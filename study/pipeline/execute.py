@@ -90,7 +90,7 @@ def _train_and_test(
 ) -> Iterator[EpochRecord]:
     folder, history = job.folder(root), list[EpochRecord]()
     try:
-        setup = set_up(job, root, frames, device)
+        setup = set_up(job, realized(job.trial, root), root, frames, device)
         train = setup.train(job.trial.seed, job.checkpoints(root), root / "compiled", should_stop)
         for metrics in train:
             history.append(EpochRecord(job.stage, len(history) + 1, metrics))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from study.core.hashing import code_version, digest, without_places
 from study.core.records import StageName
+from study.space.trial import Pretrained, Trial
 
 if TYPE_CHECKING:
-    from study.space.trial import Pretrained, Trial
     from study.training.config import Stage
 
 Kind = Literal["pretrain", "trial"]
@@ -158,9 +158,6 @@ class Job:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Restore a job from `to_json`."""
-        # Training itself needs no pydantic, so that setup can be imported without it.
-        from study.space.trial import Trial
-
         fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
         key = fields.pop("key", None)
         job = cls(**fields)

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.core.atomic_io import write_json
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.records import RESULT, EpochRecord, JobResult, load_result
-from study.pipeline.job import Job
 from study.training.checkpoint import newest_state
+
+if TYPE_CHECKING:
+    from study.pipeline.job import Job
 
 LOG = "log.txt"
 """File in the folder of a failed job with the traceback of its worker."""

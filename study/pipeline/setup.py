@@ -22,7 +22,6 @@ from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.models.symmetry import symmetry_errors
-from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.pretext import build_pretext
@@ -33,7 +32,10 @@ from study.training.checkpoint import load_tensors
 from study.training.flops import Flops
 from study.training.loop import compiles, fit
 
+# Training itself needs no pydantic, so that this can be imported without it.
 if TYPE_CHECKING:
+    from study.pipeline.job import Job
+    from study.space.trial import Trial
     from study.training.config import Stage
 
 
@@ -121,11 +123,16 @@ class _Setup:
         }
 
 
-def set_up(work: Job, root: Path, frames: Path, device: str) -> _Setup:
-    """Data, split and model of a piece of work; the only place that knows both stages apart."""
-    from study.space.plugin_configs import realized
+def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _Setup:
+    """Data, split and model of a piece of work; the only place that knows both stages apart.
 
-    trial = realized(work.trial, root)
+    Args:
+        work: what is to be done.
+        trial: its settings with the classes of the user's code, see `realized`.
+        root: folder of all jobs.
+        frames: folder of the data set.
+        device: torch device.
+    """
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits = split(loaded, trial.split, trial.seed)
     splits.save(root / "splits")

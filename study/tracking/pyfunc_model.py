@@ -21,11 +21,11 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
 
     def load_context(self, context: Any) -> None:
         """Read weights and settings, and the user's plugin if the model is defined in one."""
-        from study.inference.predictor import TrainedPotential
-        from study.inference.trained_model import resolve_trained_model
+        from study.inference import predictor, trained_model
 
         (folder,) = context.artifacts.values()
-        self.potential = TrainedPotential(resolve_trained_model(Path(folder)))
+        trained = trained_model.resolve_trained_model(Path(folder))
+        self.potential = predictor.TrainedPotential(trained)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -36,6 +36,7 @@ from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
 from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
+from study.space.trial import Trial
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.tracker import Tracker
 from study.training import program_cache
@@ -151,8 +152,8 @@ class Mini:
                 stack.enter_context(patch.object(module, name, fake))
             yield
 
-    def _set_up(self, work: Job, root: Path, frames: Path, device: str) -> Setup:
-        del frames, device
+    def _set_up(self, work: Job, trial: Trial, root: Path, frames: Path, device: str) -> Setup:
+        del trial, frames, device
         Splits(*(np.array([number]) for number in range(3))).save(root / "splits")
         start = torch.zeros(2)
         if work.pretraining is not None:

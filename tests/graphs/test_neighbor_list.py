@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.core import pairs
 from study.core.errors import UserError
 from study.core.seeding import seeded
+from study.datasets import pairs
 from study.datasets.frames import Frames
 from study.graphs import neighbor_list as graphs_neighbor_list
 from study.graphs.graph_set import GraphSet, connect

@@ -107,35 +107,59 @@ def collected(
         source: named in messages.
         groups: names of the groups, asked for at the end; each is its own when left out.
     """
-    numbers, positions, sizes = bytearray(), array("d"), array("q")
-    known: dict[str, array[float]] = {}
-    for count, (symbols, places, properties) in enumerate(molecules):
-        numbers += _elements(symbols, places, f"{source}: molecule {count} (from 0)")
-        positions.extend(places)
-        sizes.append(len(symbols))
+    table = _MoleculeTable(source)
+    for symbols, places, properties in molecules:
+        table.add(symbols, places, properties)
+    if not table.sizes:
+        raise UserError(f"{source}: must hold a molecule, but holds none")
+    names = np.array(groups()) if groups else np.arange(len(table.sizes))
+    return table.frames(np.unique(names, return_inverse=True)[1])
+
+
+class _MoleculeTable:
+    """Flat columns that molecules are added to.
+
+    Args:
+        source: named in messages.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.numbers, self.positions, self.sizes = bytearray(), array("d"), array("q")
+        self.columns: dict[str, array[float]] = {}
+
+    def add(self, symbols: list[str], places: list[float], properties: dict[str, float]) -> None:
+        """Add a molecule; properties that others have are NaN where it lacks them.
+
+        Raises:
+            UserError: if it is none.
+        """
+        count = len(self.sizes)
+        self.numbers += _elements(symbols, places, f"{self.source}: molecule {count} (from 0)")
+        self.positions.extend(places)
+        self.sizes.append(len(symbols))
         for name, value in properties.items():
-            column = known.setdefault(name, array("d"))
+            column = self.columns.setdefault(name, array("d"))
             column.extend([np.nan] * (count - len(column)))
             column.append(value)
-    if not sizes:
-        raise UserError(f"{source}: must hold a molecule, but holds none")
-    for column in known.values():
-        column.extend([np.nan] * (len(sizes) - len(column)))
-    offsets = np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))])
-    xyz = np.frombuffer(positions).reshape(-1, 3)
-    names = np.array(groups()) if groups else np.arange(len(sizes))
-    return Frames(
-        numbers=np.frombuffer(numbers, np.uint8),
-        positions=xyz,
-        forces=np.full(xyz.shape, np.nan),
-        offsets=offsets,
-        cells=np.zeros((len(sizes), 3, 3)),
-        energies=np.full(len(sizes), np.nan),
-        groups=np.unique(names, return_inverse=True)[1],
-        pbc=NOWHERE,
-        origin={"labels": []},
-        properties={name: np.frombuffer(column) for name, column in known.items()},
-    )
+
+    def frames(self, groups: NDArray[np.int64]) -> Frames:
+        """All molecules as frames, of these groups."""
+        count, xyz = len(self.sizes), np.frombuffer(self.positions).reshape(-1, 3)
+        for column in self.columns.values():
+            column.extend([np.nan] * (count - len(column)))
+        return Frames(
+            numbers=np.frombuffer(self.numbers, np.uint8),
+            positions=xyz,
+            forces=np.full(xyz.shape, np.nan),
+            offsets=np.concatenate([[0], np.cumsum(np.frombuffer(self.sizes, np.int64))]),
+            cells=np.zeros((count, 3, 3)),
+            energies=np.full(count, np.nan),
+            groups=groups,
+            pbc=NOWHERE,
+            origin={"labels": []},
+            properties={name: np.frombuffer(column) for name, column in self.columns.items()},
+        )
 
 
 def _elements(symbols: list[str], places: list[float], where: str) -> bytes:

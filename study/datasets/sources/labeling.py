@@ -74,7 +74,7 @@ class Sampling:
     seed: int = 0
 
 
-def teach(
+def label_frames(
     frames: Frames,
     teacher: str,
     out: Path,
@@ -100,23 +100,36 @@ def teach(
         UserError: if there is no such teacher, or it fails on a structure.
     """
     make_calculator(teacher)
-    atoms = ase_file.structures(frames)
-    step = 1 if sampling else PIECE
-    pieces = [atoms[first : first + step] for first in range(0, len(atoms), step)]
     recipe = [frames.content_hash(), teacher, source_of(teacher), sampling and asdict(sampling)]
     store = out.with_name(f"{out.name}.partial-{digest(recipe)[:12]}")
     with locked(out.with_name(f".{out.name}.lock"), f"{out}: another process is making this file"):
-        done = _finished(store)
-        missing = [number for number in range(len(pieces)) if number not in done]
-        jobs = [(teacher, sampling, number * step, pieces[number]) for number in missing]
-        progress(len(done), len(pieces))
-        for finished, (number, piece) in enumerate(_all(jobs, missing, workers), len(done) + 1):
-            done[number] = _store(store, number, piece)
-            progress(finished, len(pieces))
-        taught = _joined(frames, sampling, [_load(done[number]) for number in range(len(pieces))])
-        ase_file.write(replace(taught, origin={"teacher": teacher}), out)
+        pieces = _label_pieces(frames, teacher, sampling, store, workers, progress)
+        labelled = _joined(frames, sampling, pieces)
+        ase_file.write(replace(labelled, origin={"teacher": teacher}), out)
         remove(store)
-    return taught
+    return labelled
+
+
+def _label_pieces(
+    frames: Frames,
+    teacher: str,
+    sampling: Sampling | None,
+    store: Path,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> list[Piece]:
+    """Label the pieces that are not in the store yet; return all, in order."""
+    atoms = ase_file.structures(frames)
+    step = 1 if sampling else PIECE
+    pieces = [atoms[first : first + step] for first in range(0, len(atoms), step)]
+    done = _finished(store)
+    missing = [number for number in range(len(pieces)) if number not in done]
+    jobs = [(teacher, sampling, number * step, pieces[number]) for number in missing]
+    progress(len(done), len(pieces))
+    for finished, (number, piece) in enumerate(_all(jobs, missing, workers), len(done) + 1):
+        done[number] = _store(store, number, piece)
+        progress(finished, len(pieces))
+    return [_load(done[number]) for number in range(len(pieces))]
 
 
 def _all(

@@ -19,6 +19,7 @@ from typing import IO, cast
 
 from study.core.atomic_io import rename, write_json, write_with
 from study.core.errors import UserError
+from study.core.hashing import file_hash
 from study.datasets.frames import Frames
 from study.datasets.sources.download import CHUNK, receive
 
@@ -123,8 +124,6 @@ def _chosen(archive: Path, files: Iterable[str]) -> str:
 
 def _record(archive: Path, file: Path) -> None:
     """Write beside the archive what was fetched."""
-    from study.datasets.store import file_hash
-
     content = {
         "address": ADDRESS,
         "size": archive.stat().st_size,

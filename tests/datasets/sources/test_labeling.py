@@ -16,7 +16,7 @@ from study.data import main
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.readers.detect import read_set
-from study.datasets.sources.labeling import Sampling, teach
+from study.datasets.sources.labeling import Sampling, label_frames
 
 FACTORY = """\
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_sampling_relaxes_first_and_ends_in_the_same_bits_after_a_failure(tmp_pa
     frames = ase_file.joined(pair, tmp_path)
     sampling = Sampling(frames=4, temperature=300, spacing=2.0, equilibration=2.0)
     teacher = f"{factory}:Watched"
-    whole = teach(frames, teacher, tmp_path / "whole.extxyz", sampling, 2, nothing)
+    whole = label_frames(frames, teacher, tmp_path / "whole.extxyz", sampling, 2, nothing)
     calculations = len(log.read_text().split())
     largest = np.linalg.norm(whole.forces, axis=1)
     first = np.concatenate([largest[0:2], largest[8:10]])
@@ -99,9 +99,9 @@ def test_sampling_relaxes_first_and_ends_in_the_same_bits_after_a_failure(tmp_pa
     log.write_text("")
     arguments = (frames, teacher, tmp_path / "again.extxyz", sampling)
     with pytest.raises(Exception, match=r"structure 1 \(from 0\), N2: .*out of luck"):
-        teach(*arguments, 1, nothing)
+        label_frames(*arguments, 1, nothing)
     stop.unlink()
-    again = teach(*arguments, 1, nothing)
+    again = label_frames(*arguments, 1, nothing)
     # One calculation failed, and nothing else was done twice.
     assert len(log.read_text().split()) == calculations + 1
     assert again.content_hash() == whole.content_hash()
@@ -122,7 +122,7 @@ def test_charge_and_multiplicity_reach_the_calculator(tmp_path: Path) -> None:
     ion, radical = Atoms("OH", [[0, 0, 0], [0, 0, 1.0]]), Atoms("O")
     ion.info["charge"], radical.info["multiplicity"] = -1, 3
     frames = ase_file.joined([ion, radical], tmp_path)
-    taught = teach(frames, f"{factory}:Electrons", tmp_path / "out.extxyz", None, 1, nothing)
+    taught = label_frames(frames, f"{factory}:Electrons", tmp_path / "out.extxyz", None, 1, nothing)
     assert taught.energies.tolist() == [-1, 20]
     stored = read_set(tmp_path / "out.extxyz")
     np.testing.assert_array_equal(stored.properties["charge"], [-1, np.nan])
@@ -167,7 +167,7 @@ def test_tight_binding_forces_are_the_slope_of_its_energy(tmp_path: Path) -> Non
     ahead.positions[1, 2] += 1e-3
     behind.positions[1, 2] -= 1e-3
     frames = ase_file.joined([ahead, water, behind], tmp_path)
-    taught = teach(frames, "GFN2-xTB", tmp_path / "out.extxyz", None, 1, nothing)
+    taught = label_frames(frames, "GFN2-xTB", tmp_path / "out.extxyz", None, 1, nothing)
     slope = (taught.energies[0] - taught.energies[2]) / 2e-3
     assert taught.forces[4, 2] == pytest.approx(-slope, abs=1e-3)
     # Published for one molecule of water: -5.07 Hartree (doi:10.1021/acs.jctc.8b01176).

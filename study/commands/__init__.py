@@ -1,0 +1,1 @@
+"""What the commands do, once their words are parsed; each is imported when it runs."""

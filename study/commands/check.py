@@ -1,0 +1,84 @@
+"""What `python -m study.check` examines and shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from study.checks import dataset_contract, model_contract, task_contract
+from study.core import user_code
+from study.core.config import Plugin
+from study.core.errors import UserError
+from study.datasets.config import DataSet
+from study.datasets.diagnostics import warnings
+from study.models.config import Model
+from study.space.plugin_configs import SHIPPED
+from study.tasks.config import Task
+
+SMALL = {"hidden": 8, "layers": 2}
+"""Settings of a checked model, so that all checks take seconds."""
+
+
+def check(code: str) -> int:
+    """Show what the checks say of what a file or module defines; 1 if any failed, else 0.
+
+    Raises:
+        UserError: if there is nothing to check.
+    """
+    return int(sum(map(_check, subjects(code))) > 0)
+
+
+def subjects(code: str) -> list[Plugin]:
+    """What a file or module defines, with small settings.
+
+    Raises:
+        UserError: if it cannot be run, defines nothing, or a setting has no default.
+    """
+    found = []
+    for kind in user_code.classes(user_code.load(code)[0]):
+        name = user_code.name_of(kind, code, SHIPPED)
+        small = SMALL if issubclass(kind, Model) else {}
+        try:
+            found.append(kind.model_validate(small | {"name": name}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{code}: {kind.__name__}.{place}: {first['msg']}; give a default"
+            ) from None
+    if not found:
+        raise UserError(
+            f"{code}: must define a class derived from `study.plugins.Model`, `study.plugins.Task` "
+            "or `study.plugins.DataSet`, but has none"
+        )
+    return found
+
+
+def examine(subject: Plugin) -> Iterator[tuple[str, str]]:
+    """Name of every check, and what is wrong; empty if nothing is."""
+    match subject:
+        case Model():
+            return model_contract.examine(subject.build, subject)
+        case Task():
+            return task_contract.examine(subject.build)
+        case DataSet():
+            return dataset_contract.examine(subject.build)
+        case _:
+            raise TypeError(f"{subject!r} is no model, task or data set")
+
+
+def _check(subject: Plugin) -> int:
+    """Show what the checks say; how many failed."""
+    failed = 0
+    for name, problem in examine(subject):
+        failed += bool(problem)
+        sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
+        sys.stdout.write(f"        {problem}\n" if problem else "")
+    if isinstance(subject, DataSet) and not failed:
+        for line in warnings(subject.build()):
+            sys.stdout.write(f"warning {line}\n")
+    kind = type(subject).__name__
+    sys.stdout.write(f"{kind}: {failed} failed\n" if failed else f"{kind}: ok\n")
+    return failed

@@ -1,0 +1,195 @@
+"""What `python -m study.predict` predicts, writes and shows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from study.commands.options import PredictOptions
+from study.core.atomic_io import write_with
+from study.core.errors import UserError
+from study.core.paths import real_path
+from study.inference.predictor import TrainedPotential, TrainedScalar
+from study.inference.test_predictions import predict_study
+from study.inference.torch_export import export
+from study.inference.trained_model import TrainedTrial, resolve_trained_model
+from study.planning.study_dir import StudyDir
+from study.tracking.model_registry import log_model
+
+
+def predict(options: PredictOptions, structures: list[Atoms] | None) -> None:
+    """Log the model, or predict structures or, without them, the trials' test frames.
+
+    Args:
+        options: the command line.
+        structures: what its file holds.
+
+    Raises:
+        UserError: if there is no such model, or it does not know such structures.
+    """
+    logged = options.log or bool(options.register)
+    if logged:
+        _log(options)
+    if structures is not None:
+        _predict_structures(options, structures)
+    elif not logged:
+        paths = predict_study(options.model, options.device)
+        sys.stdout.write(f"predictions of {len(paths)} trials\n")
+
+
+def _log(options: PredictOptions) -> None:
+    folder = real_path(options.model)
+    if not (folder / "study.json").exists():
+        raise UserError(f"{options.model}: --log and --register take the folder of a study")
+    trained = resolve_trained_model(folder)
+    uri = log_model(trained, StudyDir(folder.parent.parent, folder.name), options.register)
+    sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
+
+
+def _predict_structures(options: PredictOptions, structures: list[Atoms]) -> None:
+    trained = resolve_trained_model(options.model)
+    sys.stderr.write(f"model: {trained.label}\n")
+    if trained.outdated:
+        sys.stderr.write(
+            "warning: trained by another version of the code or of torch; predictions may differ "
+            "from those tested\n"
+        )
+    if trained.job.trial.finetune.task.name == "scalar":
+        _predict_scalars(options, trained, structures)
+    else:
+        _predict_forces(options, trained, structures)
+
+
+def _predict_forces(
+    options: PredictOptions, trained: TrainedTrial, structures: list[Atoms]
+) -> None:
+    """Predict energies and forces, in eV and eV/Å."""
+    potential = TrainedPotential(trained, options.device, options.precision)
+    rows = [
+        {"frame": number, "energy": energy, "forces": forces.tolist()}
+        for number, (energy, forces) in enumerate(potential.predict(structures))
+    ]
+    if options.export:
+        export(potential, structures[0], options.export)
+    if options.out:
+        _write(options.out, structures, rows)
+    if options.json:
+        _print_lines(rows)
+    else:
+        _show(rows, structures)
+
+
+def _predict_scalars(
+    options: PredictOptions, trained: TrainedTrial, structures: list[Atoms]
+) -> None:
+    """Predict a number of each structure; its name and unit stand with it."""
+    if options.export:
+        raise UserError("--export: takes models of energies and forces; leave it out")
+    model = TrainedScalar(trained, options.device, options.precision)
+    name, values = model.settings.target, list(model.predict(structures))
+    if options.out:
+        _write_scalars(options.out, structures, name, values, model.unit)
+    if options.json:
+        rows = [{"frame": n, name: value, "unit": model.unit} for n, value in enumerate(values)]
+        _print_lines(rows)
+    else:
+        _show_scalars(structures, name, values, model.unit)
+
+
+def _print_lines(rows: list[dict[str, Any]]) -> None:
+    sys.stdout.write("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _write(path: Path, structures: list[Atoms], rows: list[dict[str, Any]]) -> None:
+    labels = [{"energy": row["energy"], "forces": row["forces"]} for row in rows]
+    _write_extxyz(path, [_labelled(*each) for each in zip(structures, labels, strict=True)])
+
+
+def _write_scalars(
+    path: Path, structures: list[Atoms], name: str, values: list[float], unit: str
+) -> None:
+    """A property beside the frame, where `ase_file` reads it; the energy as ASE's own label."""
+    written = []
+    for atoms, value in zip(structures, values, strict=True):
+        made = _labelled(atoms, {"energy": value} if name == "energy" else {})
+        made.info |= {f"{name}_unit": unit} | ({} if name == "energy" else {name: value})
+        written.append(made)
+    _write_extxyz(path, written)
+
+
+def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
+    """A copy with these labels and no others."""
+    made: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
+    if labels:
+        made.calc = SinglePointCalculator(made, **labels)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _write_extxyz(path: Path, content: list[Atoms]) -> None:
+    write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
+
+
+def _show_scalars(structures: list[Atoms], name: str, values: list[float], unit: str) -> None:
+    """A line per structure; the errors too, if the file has the same number."""
+    width = max(18, len(f"{name} {unit}") + 2)
+    sys.stdout.write(f"{'frame':>6}{'atoms':>7}{f'{name} {unit}':>{width}}\n")
+    for number, (atoms, value) in enumerate(zip(structures, values, strict=True)):
+        sys.stdout.write(f"{number:>6}{len(atoms):>7}{value:>{width}.6f}\n")
+    labels = [_label(atoms, name) for atoms in structures]
+    if not np.isfinite(labels).all():
+        return
+    off = np.array(values) - labels
+    sys.stdout.write(
+        f"against the file's labels: {name} MAE {np.abs(off).mean():.4g} {unit}, RMSE "
+        f"{_rms(off):.4g} {unit}\n"
+    )
+
+
+def _label(atoms: Atoms, name: str) -> float:
+    """What the file says of a structure; NaN if it does not."""
+    labels = atoms.calc.results if name == "energy" and atoms.calc else atoms.info
+    value = labels.get(name)
+    return float(value) if isinstance(value, int | float | np.number) else float("nan")
+
+
+def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
+    """A line per structure; the errors too, of what the file has of energies and forces."""
+    sys.stdout.write(f"{'frame':>6}{'atoms':>7}{'energy eV':>18}{'largest force eV/Å':>20}\n")
+    for row, atoms in zip(rows, structures, strict=True):
+        largest = np.linalg.norm(row["forces"], axis=1).max()
+        sys.stdout.write(
+            f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{largest:>20.4f}\n"
+        )
+    labels = [atoms.calc.results if atoms.calc else {} for atoms in structures]
+    pairs = list(zip(rows, labels, structures, strict=True))
+    forces = [
+        np.ravel(row["forces"] - known["forces"]) for row, known, _ in pairs if "forces" in known
+    ]
+    energies = [
+        (row["energy"] - known["energy"]) / len(atoms)
+        for row, known, atoms in pairs
+        if "energy" in known
+    ]
+    found = {"force RMSE": (forces, "meV/Å"), "energy RMSE": (energies, "meV/atom")}
+    errors = [
+        f"{name} {1000 * _rms(np.hstack(off)):.4g} {unit}{_of_some(len(off), len(rows))}"
+        for name, (off, unit) in found.items()
+        if off
+    ]
+    if errors:
+        sys.stdout.write(f"against the file's labels: {', '.join(errors)}\n")
+
+
+def _of_some(known: int, all_: int) -> str:
+    return "" if known == all_ else f" of {known} of {all_} frames"
+
+
+def _rms(values: Any) -> float:
+    return float((values**2).mean() ** 0.5)
