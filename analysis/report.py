@@ -28,16 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from analysis.html.page import write_report
-    from analysis.records.mlflow_publish import publish
+    from analysis.html.report import report
 
     first, several = options.studies[0], len(options.studies) > 1
     out = options.out or (first.parent.parent if several else first) / "report"
-    page = write_report(options.studies, out)
-    sys.stdout.write(f"{page}\n")
-    if options.log:
-        for study in options.studies:
-            publish(study, page)
+    report(options.studies, out, log=options.log)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _rerun(options: argparse.Namespace) -> int:
     # Help appears without what this imports.
-    from study.driver.rerun_trial import rerun_trial
+    from study.commands.rerun import rerun_trial
 
     return rerun_trial(options.study, options.number, options.device)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from study.core.errors import UserError
 from study.datasets.config import DatasetConfig
+from study.datasets.diagnostics import split_warnings, warnings
+from study.datasets.frames import Frames
 from study.datasets.prepare import folder_of, seconds_to_make, warnings_on
+from study.datasets.readers.detect import read_frames
+from study.datasets.splits import split
+from study.datasets.store import file_of
+from study.datasets.validation import check
 from study.planning.plan import Plan
-
-if TYPE_CHECKING:
-    from study.datasets.frames import Frames
 
 QUICKLY = 60.0
 """Seconds in which a file is read for a plan alone; larger ones are looked at when they are."""
@@ -35,10 +38,6 @@ def print_data_warnings(plan: Plan, console: Console) -> None:
 
 
 def _warnings(plan: Plan, dataset: DatasetConfig) -> Iterator[str]:
-    from study.datasets.diagnostics import split_warnings, warnings
-    from study.datasets.frames import Frames
-    from study.datasets.splits import split
-
     folder = folder_of(dataset, plan.root)
     if folder.exists():
         frames = Frames.load(folder)
@@ -63,10 +62,6 @@ def _warnings(plan: Plan, dataset: DatasetConfig) -> Iterator[str]:
 
 def _read(plan: Plan, dataset: Any) -> Frames:
     """Read a file for a plan alone; nothing is written."""
-    from study.datasets.readers.detect import read_frames
-    from study.datasets.store import file_of
-    from study.datasets.validation import check
-
     file = file_of(dataset, plan.root)
     frames = read_frames(dataset, file)
     check(frames, file)

@@ -21,6 +21,7 @@ from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
 from study.datasets.readers.detect import settings_of
 from study.driver.session import Session, require_cluster
+from study.driver.verify_resume import verify
 from study.planning.plan import Plan
 from study.planning.plan_checks import check_plan, prepare_datasets, read_datasets
 from study.planning.remaining_cost import Experience, RemainingCost, Source
@@ -128,8 +129,6 @@ def _check_options(options: RunOptions, space: Space) -> None:
 
 def _verify_resume(plan: Plan, console: Console) -> int:
     """Kill and resume a short trial on this machine."""
-    from study.driver.verify_resume import verify  # Torch takes long to import.
-
     verdict = verify(plan, "cuda" if _on_gpu(plan) else "cpu")
     console.print(f"\n{verdict}")
     return 0 if verdict.holds else EXIT_FAILED

@@ -8,7 +8,6 @@ written.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -21,16 +20,13 @@ from typing import Any
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.split_config import Split
-from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
 from study.planning.plan import Plan
-from study.planning.step_timer import Probe
+from study.planning.sample_frames import sample_frames
 from study.space.settings import Resources
 from study.space.trial import Trial
-from study.training import loop
 from study.training.checkpoint import load_tensors
-from study.training.runtime import configure_process
 
 FRAMES, EPOCHS, BATCH = 12, 2, 2
 KILLS = 4
@@ -79,7 +75,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
         UserError: if it does not even run without being killed.
     """
     trial = _short(plan.typical)
-    frames = Probe(plan, device).frames(trial.dataset, FRAMES)
+    frames = sample_frames(trial.dataset, FRAMES, plan.root)
     with tempfile.TemporaryDirectory() as folder:
         stored, roots = (
             Path(folder) / "frames",
@@ -133,7 +129,7 @@ def _run(
         "die_at": die_at,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "study.driver.verify_resume"],
+        [sys.executable, "-m", "study.driver.resume_worker"],
         input=json.dumps(order),
         capture_output=True,
         text=True,
@@ -154,26 +150,3 @@ def _apart(piece: Job, roots: list[Path]) -> float:
         return 0.0
     ours, theirs = load_tensors(here), load_tensors(there)
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-
-
-def main() -> None:
-    """Do the work of an order, or part of it."""
-    order = json.load(sys.stdin)
-    configure_process(order["threads"], order["device"], deterministic=order["deterministic"])
-    loop.CHECKPOINT_EVERY = 0.0
-    left = order["die_at"] or -1
-
-    def dies() -> bool:
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return False
-
-    for piece in _pieces(Job.from_json(order["work"])):
-        for _ in run_job(piece, Path(order["root"]), Path(order["frames"]), order["device"], dies):
-            pass
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.core.errors import UserError
+from study.datasets.readers.ase_file import checked
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,7 +20,6 @@ def read_structures(path: Path) -> list[Atoms]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    from study.datasets.readers.ase_file import checked
 
     structures = list(checked(path))
     if not structures:

@@ -13,22 +13,20 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-import numpy as np
 import torch
 
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.datasets.config import DatasetConfig, TIP3PWater
-from study.datasets.frames import Frames
-from study.datasets.prepare import folder_of, sizes_of
+from study.datasets.config import DatasetConfig
+from study.datasets.prepare import sizes_of
 from study.datasets.sizes import Sizes
-from study.datasets.sources.openmm_water import box_edge, build_box
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.potential import Potential
 from study.pipeline.setup import build_task
 from study.planning.cost_model import WORKER, built_memory, held_bytes
 from study.planning.plan import Plan
+from study.planning.sample_frames import sample_frames
 from study.space.plugin_configs import realized
 from study.space.trial import Trial
 from study.training.config import Stage
@@ -125,7 +123,7 @@ class Probe:
         configure_process(resources.cpus, self.device, deterministic=resources.deterministic)
         configure_performance(torch.device(self.device), trial.model.hidden)
         size = stage.batch_size
-        frames = self.frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size)
+        frames = sample_frames(trial.dataset_of(stage), (BATCHES[1] + 1) * size, self.plan.root)
         graphs = GraphSet.build(frames, trial.model.cutoff, device=self.device)
         everything = torch.arange(len(frames))
         model = build_model(trial.model, trial.seed).to(graphs.device)
@@ -157,23 +155,6 @@ class Probe:
             return Times(wall, wall)
         return Times(wall, [each / torch.get_num_threads() for each in cpu])
 
-    def frames(self, dataset: DatasetConfig, count: int) -> Frames:
-        """So many of a data set, or what stands in for them.
-
-        Raises:
-            UserError: if nothing does.
-        """
-        folder = folder_of(dataset, self.plan.root)
-        if folder.exists():
-            frames = Frames.load(folder)
-            return frames.select(np.arange(count) % len(frames))
-        if not isinstance(dataset, TIP3PWater):
-            raise UserError(
-                f"--probe: {dataset.label} has not been read yet; do that first with "
-                f"`python -m study.data import`, or leave the option out"
-            )
-        return _packed_water(dataset.molecules, count)
-
     def _sizes(self, dataset: DatasetConfig) -> Sizes:
         sizes = sizes_of(dataset, self.plan.root)
         if sizes is None:
@@ -183,19 +164,3 @@ class Probe:
 
 def _of_model(trial: Trial) -> str:
     return digest([trial.model.model_dump(mode="json")])
-
-
-def _packed_water(molecules: int, count: int) -> Frames:
-    """Frames of the right size and density, with forces of the usual size."""
-    _, positions = build_box(molecules)
-    rng = np.random.default_rng(0)
-    jittered = 10 * positions + rng.normal(scale=0.02, size=(count, 3 * molecules, 3))
-    return Frames(
-        numbers=np.tile(np.array([8, 1, 1], np.uint8), molecules * count),
-        positions=jittered.reshape(-1, 3),
-        forces=rng.normal(scale=0.6, size=(3 * molecules * count, 3)),
-        offsets=3 * molecules * np.arange(count + 1),
-        cells=np.tile(10 * box_edge(molecules) * np.eye(3), (count, 1, 1)),
-        energies=rng.normal(scale=0.5, size=count),
-        groups=np.arange(count),
-    )

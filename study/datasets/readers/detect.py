@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from study.core.errors import UserError
+from study.datasets.config import DatasetConfig, Shipped
 from study.datasets.frames import HEADER, Frames
 from study.datasets.parsing.guard import guarded, printable, require_plain
 from study.datasets.readers import ase_file, hdf5, oc20
-
-if TYPE_CHECKING:
-    from study.datasets.reading import Stored
+from study.datasets.reading import Stored
 
 
 def named(target: str) -> Callable[..., Any]:
@@ -87,8 +86,6 @@ def parsed(settings: dict[str, Any]) -> Any:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from study.datasets.config import DatasetConfig
-
     kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
     try:
         return kind.validate_python(settings)
@@ -135,8 +132,5 @@ def turned(frames: Frames) -> Frames:
 
 def _kinds() -> list[type[Stored]]:
     """The classes of settings of all files, in the order in which they are asked."""
-    from study.datasets.config import Shipped
-    from study.datasets.reading import Stored
-
     union = get_args(get_args(Shipped)[0])
     return [kind for kind in union if issubclass(kind, Stored)]

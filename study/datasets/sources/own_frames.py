@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from study.core.hashing import digest, without_places
+from study.core.user_code import typed
 from study.datasets import store
-
-if TYPE_CHECKING:
-    from study.datasets.config import OwnDataset
+from study.datasets.config import DataSet, OwnDataset
 
 
 def folder_of(dataset: OwnDataset, root: Path) -> Path:
@@ -26,9 +25,6 @@ def prepare(
     Raises:
         UserError: if no model can learn from them.
     """
-    from study.core.user_code import typed
-    from study.datasets.config import DataSet
-
     del workers, progress
     made = typed(dataset, DataSet, root)
     return store.store(folder_of(dataset, root), made.build, _settings(dataset))

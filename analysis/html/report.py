@@ -1,0 +1,25 @@
+"""What `python -m analysis.report` writes, and logs to MLflow if asked to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.html.page import write_report
+from analysis.records.mlflow_publish import publish
+
+
+def report(studies: Sequence[Path], out: Path, *, log: bool) -> None:
+    """Write the report of one study or several, and print its place.
+
+    Args:
+        studies: their folders.
+        out: folder of the report.
+        log: whether to log it to the studies' runs, too.
+    """
+    page = write_report(studies, out)
+    sys.stdout.write(f"{page}\n")
+    if log:
+        for study in studies:
+            publish(study, page)
