@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+from study.commands import reading_options
 from study.commands.data_options import (
     DataOptions,
     ExportOptions,
@@ -25,7 +26,6 @@ from study.commands.data_options import (
     SplitOptions,
     VerifyOptions,
 )
-from study.console import reading_options
 from study.console.command_line import parse
 from study.core.errors import exit_code
 from study.core.provenance import cores

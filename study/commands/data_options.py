@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.console.reading_options import ReadingOptions
+from study.commands.reading_options import ReadingOptions
 from study.datasets.sizes import SplitBy
 
 
