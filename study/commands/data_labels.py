@@ -12,8 +12,7 @@ from study.core.elements import ATOMIC_NUMBERS
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.readers.detect import read_set
-from study.datasets.sources.label_worker import Sampling
-from study.datasets.sources.labeling import label_frames
+from study.datasets.sources.labeling import Sampling, label_frames
 
 
 def label(options: LabelOptions) -> None:
