@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
-
-try:
-    import vesin
-except ModuleNotFoundError:
-    vesin = None
 
 MAX_IMAGES = 1_000_000
 """Images of a cell within the cutoff; a cell with more is no structure."""
@@ -24,6 +20,17 @@ VESIN_RATIO = 100
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Target, source, and the lattice translations of the source, (E,), (E,), (E, 3)."""
+
+
+@cache
+def find_vesin() -> Any:
+    """The package vesin, or None where it is not installed."""
+    try:
+        # It imports torch, which takes longer than most commands that import this module.
+        import vesin
+    except ModuleNotFoundError:
+        return None
+    return vesin
 
 
 def completed(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,6 +72,7 @@ def search(
     Raises:
         UserError: if the cell is so thin that it has too many images within the cutoff.
     """
+    vesin = find_vesin()
     if vesin is not None and _suits_vesin(positions, lattice, cutoff):
         found: list[NDArray[Any]] = vesin.NeighborList(
             cutoff=cutoff, full_list=full, sorted=True

@@ -44,7 +44,7 @@ def searched(positions: Array, cell: Array, cutoff: float) -> list[Edge]:
 
 def searched_without_vesin(positions: Array, cell: Array, cutoff: float) -> list[Edge]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pairs, "vesin", None)
+        patched.setattr(pairs, "find_vesin", lambda: None)
         return searched(positions, cell, cutoff)
 
 
