@@ -34,6 +34,9 @@ MOST_WARNINGS = 3
 ROWS = 12
 """Trials shown at once: the running ones and the latest others."""
 
+UNBROKEN = 26
+"""Characters of a trial's name that 80 columns have room for; longer ones wrap."""
+
 STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed": "red"}
 
 
@@ -120,11 +123,12 @@ class ProgressTable:
     def render(self) -> Group:
         """The live table with its summary and the latest warnings."""
         table = Table(box=None, pad_edge=False)
-        for name in ("trial", "stage", "epoch", metric_title(self.metric), "best", "ETA", "status"):
-            left = name in ("trial", "stage", "status")
-            table.add_column(name, justify="left" if left else "right")
-        for line in self._visible():
-            table.add_row(*self._cells(line), Text(line.status, style=STYLES.get(line.status, "")))
+        rows = [(self._cells(line), line.status) for line in self._visible()]
+        table.add_column("trial", no_wrap=all(len(cells[0]) <= UNBROKEN for cells, _ in rows))
+        for name in ("stage", "epoch", metric_title(self.metric), "best", "ETA", "status"):
+            table.add_column(name, justify="left" if name in ("stage", "status") else "right")
+        for cells, status in rows:
+            table.add_row(*cells, Text(status, style=STYLES.get(status, "")))
         # Cells wrap, where lines of their own would be cut off.
         warnings = Table.grid()
         warnings.add_column(overflow="fold", style="red")
@@ -138,7 +142,7 @@ class ProgressTable:
             line.job.stage,
             f"{line.epoch}/{line.epochs}",
             self._number(line.job, line.value),
-            self._number(line.job, line.best),
+            self._number(line.job, line.best).removeprefix("loss "),
             "" if line.seconds_left is None else duration(line.seconds_left),
         ]
 
