@@ -17,7 +17,7 @@ LARGEST_TEXT = 10 * 2**20
 LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 """Bytes of a Unix socket's path."""
 
-SOCKET = "/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store"
+SOCKET = "/ray/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store"
 """What Ray adds to the path of its folder."""
 
 PREFIX = "study-ray-"

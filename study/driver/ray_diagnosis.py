@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,9 @@ CAUSES = (
 )
 """What Ray's logs say, and what that means."""
 
+SPACE = 10 * 2**20
+"""Bytes that the logs and sockets of a start need."""
+
 WAYS_OUT = {
     "the token is not accepted": "give this machine the cluster's token (`ray get-auth-token`)",
     "the path of a socket is too long": "export TMPDIR=/tmp",
@@ -40,7 +44,10 @@ WAYS_OUT = {
 
 def start_failure(folder: Path) -> str:
     """Why Ray did not start, from its logs: one of `CAUSES`, or the last line of what it said."""
-    logs = [folder / ray_supervisor.START_LOG, *sorted(folder.glob("session_2*/logs/*.*"))]
+    # On a full disk no log can say so.
+    if shutil.disk_usage(folder).free < SPACE:
+        return "the disk is full"
+    logs = [folder / ray_supervisor.START_LOG, *sorted(folder.glob("ray/session_2*/logs/*.*"))]
     texts = [_tail(log) for log in logs if log.suffix in (".log", ".out", ".err")]
     return known_cause("\n".join(texts)) or last_line(texts[0]) or "Ray does not say why"
 

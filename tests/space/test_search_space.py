@@ -375,6 +375,8 @@ def test_the_schema_refuses_what_the_parser_refuses(
 def test_the_schema_accepts_what_the_parser_accepts(
     space_file: Path, schema: Draft7Validator, old: str, new: str
 ) -> None:
+    # What it changes may be none of the new task's keys.
+    edited(space_file, ", pretrain: {task: {masking_ratio: {choice: [0.9]}}}", "")
     load_space(edited(space_file, old, new), "quick")
     assert [error.message for error in schema.iter_errors(read_yaml(space_file))] == []
 
