@@ -1,7 +1,8 @@
 """JSON Schema of search spaces, for editors: `python -m study.space.json_schema` writes it.
 
-It is made from the settings classes. Rules between keys, such as `min_lr <= lr` or how many frames
-a data set must have, stay with the parser; what the schema refuses, the parser refuses, too.
+It is pydantic's schema of the settings classes, in which a distribution may take the place of any
+value of a trial. Rules between keys, such as `min_lr <= lr` or how many frames a data set must
+have, stay with the parser; what the schema refuses, the parser refuses, too.
 """
 
 from __future__ import annotations
@@ -12,277 +13,217 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from study.core.atomic_io import write_bytes
 from study.space.search_space import SHIPPED
 from study.space.settings import Settings
 from study.space.trial import Trial
 
 FILE = SHIPPED / "space.schema.json"
-HEAD = f"# yaml-language-server: $schema={FILE.name}"
-"""First line of a space beside the schema."""
 
 Schema = dict[str, Any]
 
-PART = ".part"
-"""Suffix of a block that need not be whole: a profile or another option completes it."""
-NOT_IN_A_SPACE = {"Trial": {"seed"}}
-"""Keys of a class that stand elsewhere in a space."""
-
-
-def space_schema() -> Schema:
-    """The schema; draft 7, which every editor knows."""
-    blocks = _Blocks()
-    trial, settings = blocks.add(Trial, holes=True), blocks.add(Settings, holes=False)
-    whole = blocks.definitions[settings]["properties"]
-    parts = blocks.definitions[settings + PART]["properties"]
-    for properties, kind in ((whole, trial), (parts, trial + PART)):
-        described = properties["trial"]["description"]
-        properties["trial"] = {"description": described, "allOf": [_ref(kind)]}
-    profiles = parts.pop("profiles")["description"]
-    whole["profiles"] = {
-        "description": profiles,
-        "type": "object",
-        "minProperties": 1,
-        "additionalProperties": {"anyOf": [_ref(settings + PART), {"type": "null"}]},
-    }
-    del blocks.definitions[settings]["required"]
-    complete = {"properties": {"trial": _ref(trial)}, "required": ["question", "seeds", "trial"]}
-    whole["trial"] = {**whole["trial"], "allOf": [_ref(trial + PART)]}
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Search space of a pretraining study",
-        **blocks.definitions.pop(settings),
-        "required": ["profiles"],
-        # An empty profile is the file itself, which must be whole then.
-        "if": {"properties": {"profiles": {"not": {"additionalProperties": {"type": "object"}}}}},
-        "then": complete,
-        "definitions": dict(sorted(blocks.definitions.items())),
-    }
-
-
-class _Blocks:
-    """Definitions of all blocks of keys, each whole and in part."""
-
-    def __init__(self) -> None:
-        self.definitions: dict[str, Schema] = {}
-
-    def add(self, kind: type[BaseModel], *, holes: bool) -> str:
-        """Define a class and all that it holds.
-
-        Returns:
-            Its name; with `PART` the name of its parts.
-        """
-        made = kind.model_json_schema(ref_template="{model}")
-        sources = made.pop("$defs", {}) | {kind.__name__: made}
-        in_lists = _in_lists(sources)
-        families = _families(sources)
-        for name, source in sources.items():
-            family = families.get(name, [name])
-            if name in in_lists:
-                self.definitions[f"{name}.listed"] = _plain(source)
-            self.definitions[name] = self._block(name, source, family, holes=holes, whole=True)
-            self.definitions[name + PART] = self._block(
-                name, source, family, holes=holes, whole=False
-            )
-        return kind.__name__
-
-    def _block(
-        self, name: str, source: Schema, family: list[str], *, holes: bool, whole: bool
-    ) -> Schema:
-        properties = {
-            key: self._field(name, key, field, source, holes=holes, whole=whole)
-            for key, field in source["properties"].items()
-            if key not in NOT_IN_A_SPACE.get(name, ())
-        }
-        block: Schema = {
-            "description": _one_line(source["description"]),
-            "type": "object",
-            "properties": properties,
-            # Own code has keys that only it knows, but is always named.
-            "additionalProperties": "code" in properties,
-        }
-        if "code" in properties:
-            block["required"] = ["code"]
-        if whole:
-            block["required"] = source.get("required", [])
-            if not holes:
-                return block
-            open_block = {"allOf": [_ref(name + PART)], "required": ["choice"]}
-            return {"description": block["description"], "anyOf": [block, open_block]}
-        if holes:
-            options = {"anyOf": [_ref(member + PART) for member in family]}
-            properties["choice"] = {
-                "description": "Each of these in turn is laid over the other keys of the block.",
-                "type": "array",
-                "minItems": 1,
-                "items": options,
-            }
-        return block
-
-    def _field(
-        self, owner: str, key: str, field: Schema, source: Schema, *, holes: bool, whole: bool
-    ) -> Schema:
-        """The schema of a value, or of a hole in its place."""
-        described = _description(owner, key, field, source)
-        named = [_named(option) for option in _options(field)]
-        suffix = "" if whole else PART
-        plain = [
-            _ref(reference + suffix) if reference else _without_notes(option)
-            for reference, option in zip(named, _options(field), strict=True)
-        ]
-        default = {"default": field["default"]} if "default" in field else {}
-        if not holes or "const" in field:
-            return {"description": described, **default, "anyOf": plain}
-        own = f"{owner}.{key}" + suffix * any(named)
-        self.definitions[own] = {
-            "description": described,
-            **default,
-            "anyOf": [*plain, _choice(_ref(own)), *_ranges(plain)],
-        }
-        return _ref(own)
-
-
-def _choice(option: Schema) -> Schema:
-    return _hole("choice", "Each of these values in turn.", {"minItems": 1, "items": option})
-
-
-def _ranges(plain: list[Schema]) -> list[Schema]:
-    """Ranges that a search may draw a number from, if the value is one."""
-    found = []
-    for kind in plain:
-        pair = {"minItems": 2, "maxItems": 2}
-        if kind.get("type") == "number":
-            positive = {"allOf": [kind, {"exclusiveMinimum": 0}]}
-            found.append(_hole("uniform", "Any number between these two.", pair | {"items": kind}))
-            found.append(
-                _hole("loguniform", "The same, even in its logarithm.", pair | {"items": positive})
-            )
-        if kind.get("type") in ("number", "integer"):
-            whole = {"allOf": [kind, {"type": "integer"}]}
-            found.append(
-                _hole("integer", "Any whole number from one to the other.", pair | {"items": whole})
-            )
-    return found
-
-
-def _hole(key: str, description: str, content: Schema) -> Schema:
-    value = {"description": description, "type": "array", **content}
-    return {
-        "type": "object",
-        "properties": {key: value},
-        "required": [key],
-        "additionalProperties": False,
-    }
-
-
-def _plain(source: Schema) -> Schema:
-    """A block in a list, where holes do not reach."""
-    properties = {
-        key: {
-            "description": _description("", key, field, source),
-            "anyOf": [
-                _ref(f"{_named(option)}.listed") if _named(option) else _without_notes(option)
-                for option in _options(field)
-            ],
-        }
-        for key, field in source["properties"].items()
-    }
-    return {
-        "description": _one_line(source["description"]),
-        "type": "object",
-        "properties": properties,
-        "required": source.get("required", []),
-        "additionalProperties": False,
-    }
-
-
-def _description(owner: str, key: str, field: Schema, source: Schema) -> str:
-    """Of a key; what has none of its own is described by the block that it holds, or names."""
-    if "description" in field:
-        return _one_line(field["description"])
-    if key == "name":
-        return _one_line(source["description"])
-    return DESCRIPTIONS.get(f"{owner}.{key}") or DESCRIPTIONS[key]
-
+DEFINITIONS = "#/definitions/"
+LISTED = ".listed"
+"""Suffix of a block in a list, where distributions do not reach."""
+WHOLE = ".whole"
+"""Suffix of a block with all keys that it needs; a part of one, which a profile or an option of a
+choice completes, may lack them."""
 
 DESCRIPTIONS = {
     "dataset": "The data set, by its name.",
     "split": "Which frames train, validate and test.",
     "model": "The network, by its name.",
     "task": "What the stage trains the model to do, by its name.",
-    "Settings.resources": "What one trial takes of the machine.",
+    "resources": "What one trial takes of the machine.",
 }
-"""Of keys that hold one of several blocks."""
+"""Descriptions of keys that hold one of several blocks."""
+
+
+def space_schema() -> Schema:
+    """The schema; draft 7, which every editor knows."""
+    trial, settings = _sources(Trial), _sources(Settings)
+    del trial["Trial"]["properties"]["seed"]  # A space has `seeds`, outside its trial.
+    profiles = settings["Settings"]["properties"].pop("profiles")["description"]
+    definitions = _blocks(trial, distributions=True) | _blocks(settings, distributions=False)
+    top, complete = definitions["Settings"]["properties"], definitions.pop("Settings" + WHOLE)
+    top["trial"] = {"description": top["trial"]["description"], **_all(_ref("Trial"))}
+    complete["properties"]["trial"] = _unless_chosen(_ref("Trial" + WHOLE))
+    del complete["allOf"]  # A part of the settings has no profiles.
+    named = {"anyOf": [_ref("Settings"), {"type": "null"}]}
+    block = {"type": "object", "minProperties": 1, "additionalProperties": named}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Search space of a pretraining study",
+        "type": "object",
+        "properties": {key: _ref(f"Settings/properties/{key}") for key in top}
+        | {"profiles": {"description": profiles, **block}},
+        "additionalProperties": False,
+        "required": ["profiles"],
+        # An empty profile is the file itself, which must be whole then.
+        "if": {"properties": {"profiles": {"not": {"additionalProperties": {"type": "object"}}}}},
+        "then": complete,
+        "definitions": dict(sorted(definitions.items())),
+    }
+
+
+def _sources(kind: type[Trial | Settings]) -> dict[str, Schema]:
+    """What pydantic makes of a class and all that it holds, with every key described."""
+    made = kind.model_json_schema(ref_template=f"{DEFINITIONS}{{model}}{LISTED}")
+    sources: dict[str, Schema] = made.pop("$defs", {}) | {kind.__name__: made}
+    for source in sources.values():
+        source["description"] = " ".join(source["description"].split())
+        for key, field in source["properties"].items():
+            usual = source["description"] if key == "name" else DESCRIPTIONS.get(key, "")
+            field["description"] = " ".join(field.get("description", usual).split())
+            field.pop("title", None)
+    return sources
+
+
+def _blocks(sources: dict[str, Schema], *, distributions: bool) -> dict[str, Schema]:
+    """Definitions of all blocks, and of the values in them that have distributions."""
+    definitions: dict[str, Schema] = {}
+    shared: dict[str, str] = {}
+    for name, source in sources.items():
+        properties = {
+            key: _open(field, f"{name}.{key}", definitions, shared)
+            if distributions and "const" not in field
+            else _described(
+                field, [{"const": field["const"]}] if "const" in field else _kinds(field)
+            )
+            for key, field in source["properties"].items()
+        }
+        if distributions:
+            family = _family(name, sources)
+            properties["choice"] = _ref(f"{family[0]}.choice")
+            definitions[f"{family[0]}.choice"] = {
+                "description": "Each of these in turn is laid over the other keys of the block.",
+                **_list({"anyOf": [_ref(each) for each in family]}, minItems=1),
+            }
+        definitions[name] = _object(properties) | {"description": source["description"]}
+        if "code" in properties:  # Of the user's own code, which has keys that only it knows.
+            definitions[name] |= {"additionalProperties": True, "required": ["code"]}
+        definitions[name + WHOLE] = _whole(name, source)
+    waiting = [each for source in sources.values() for each in _listed(source)]
+    while waiting:
+        if (name := waiting.pop()) + LISTED not in definitions:
+            definitions[name + LISTED] = sources[name]
+            fields = sources[name]["properties"].values()
+            waiting += [each for field in fields for each in _names(field)]
+    return definitions
+
+
+def _open(
+    field: Schema, name: str, definitions: dict[str, Schema], shared: dict[str, str]
+) -> Schema:
+    """A field that takes a value, or a distribution of values; equal kinds share a definition."""
+    kinds = _kinds(field)
+    name = shared.setdefault(json.dumps(kinds), name)
+    choice = {"description": "Each of these values in turn.", **_list(_ref(name), minItems=1)}
+    ranges = [each for kind in kinds for each in _ranges(kind).items()]
+    distribution = _object({"choice": choice, **dict(ranges)}) | {"minProperties": 1}
+    definitions[name] = {"anyOf": [*kinds, {**distribution, "maxProperties": 1}]}
+    return _described(field, [_ref(name)])
+
+
+def _ranges(kind: Schema) -> dict[str, Schema]:
+    """Ranges that a search may draw a number from, if the value is one."""
+    ends: dict[str, tuple[str, Schema]] = {
+        "integer": ("Any whole number from one to the other.", {"type": "integer"})
+    }
+    if kind.get("type") == "number":
+        ends["uniform"] = ("Any number between these two.", {})
+        ends["loguniform"] = ("The same, even in its logarithm.", {"exclusiveMinimum": 0})
+    elif kind.get("type") != "integer":
+        return {}
+    return {
+        name: {"description": told, **_list(_all(kind, rule), minItems=2, maxItems=2)}
+        for name, (told, rule) in ends.items()
+    }
+
+
+def _whole(name: str, source: Schema) -> Schema:
+    """A block with all keys that it needs, and the same within it."""
+    inner = {
+        key: _unless_chosen({"anyOf": [_ref(each + WHOLE) for each in names]})
+        for key, field in source["properties"].items()
+        if (names := _names(field))
+    }
+    return _all(_ref(name)) | {"required": source.get("required", []), "properties": inner}
+
+
+def _unless_chosen(schema: Schema) -> Schema:
+    """Of a block without options that complete it; whatever is no block is let pass."""
+    return {"if": {"required": ["choice"]}, "else": schema}
+
+
+def _family(name: str, sources: dict[str, Schema]) -> list[str]:
+    """All blocks that can take the place of a block."""
+    unions = [_names(field) for each in sources.values() for field in each["properties"].values()]
+    return max((union for union in unions if name in union), key=len, default=[name])
 
 
 def _options(field: Schema) -> list[Schema]:
-    """The kinds that a value may have."""
+    """The kinds that a value may have, as pydantic describes them."""
     kinds: list[Schema] | None = field.get("oneOf") or field.get("anyOf")
     return [field] if kinds is None else [inner for kind in kinds for inner in _options(kind)]
 
 
-def _named(option: Schema) -> str:
-    """The block that an option refers to, or nothing."""
-    return str(option.get("$ref", ""))
-
-
-def _families(sources: dict[str, Schema]) -> dict[str, list[str]]:
-    """For each block all blocks that can take its place."""
-    families: dict[str, list[str]] = {}
-    for source in sources.values():
-        for field in source["properties"].values():
-            names = [name for name in map(_named, _options(field)) if name]
-            for name in names:
-                if len(names) > len(families.get(name, [])):
-                    families[name] = names
-    return families
-
-
-def _in_lists(sources: dict[str, Schema]) -> set[str]:
-    """Blocks within lists, and those within them."""
-    found: set[str] = set()
-    waiting = [
-        str(field["items"]["$ref"])
-        for source in sources.values()
-        for field in source["properties"].values()
-        if "$ref" in field.get("items", {})
+def _kinds(field: Schema) -> list[Schema]:
+    """The kinds that a value may have; blocks by their definition."""
+    notes = ("description", "default", "discriminator")
+    return [
+        _ref(_name(option))
+        if "$ref" in option
+        else {key: value for key, value in option.items() if key not in notes}
+        for option in _options(field)
     ]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            fields = sources[name]["properties"].values()
-            waiting += [
-                inner for field in fields for inner in map(_named, _options(field)) if inner
-            ]
-    return found
 
 
-def _without_notes(option: Schema) -> Schema:
-    """What a value must be, without title, description and default."""
-    kept = {
-        key: value
-        for key, value in option.items()
-        if key not in ("title", "description", "default", "discriminator")
-    }
-    if "$ref" in kept.get("items", {}):
-        kept["items"] = _ref(f"{kept['items']['$ref']}.listed")
-    return kept
+def _names(field: Schema) -> list[str]:
+    """The blocks that may stand in a field."""
+    return [_name(option) for option in _options(field) if "$ref" in option]
+
+
+def _listed(source: Schema) -> list[str]:
+    """The blocks in lists of a block."""
+    items = [field.get("items", {}) for field in source["properties"].values()]
+    return [_name(item) for item in items if "$ref" in item]
+
+
+def _name(option: Schema) -> str:
+    return str(option["$ref"]).removeprefix(DEFINITIONS).removesuffix(LISTED)
+
+
+def _described(field: Schema, kinds: list[Schema]) -> Schema:
+    notes = {key: field[key] for key in ("description", "default") if key in field}
+    return notes | ({"anyOf": kinds} if len(kinds) > 1 or "$ref" in kinds[0] else kinds[0])
+
+
+def _object(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _list(items: Schema, **limits: int) -> Schema:
+    return {"type": "array", "items": items, **limits}
+
+
+def _all(*schemas: Schema) -> Schema:
+    return {"allOf": list(schemas)}
 
 
 def _ref(name: str) -> Schema:
-    return {"$ref": f"#/definitions/{name}"}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return {"$ref": DEFINITIONS + name}
 
 
 def text() -> str:
-    """The schema as it is committed."""
-    return json.dumps(space_schema(), indent=1, ensure_ascii=False) + "\n"
+    """The schema as it is committed: a line for each definition."""
+    schema = space_schema()
+    lines = [
+        f"  {json.dumps(name)}: {json.dumps(each, ensure_ascii=False)}"
+        for name, each in schema.pop("definitions").items()
+    ]
+    head = json.dumps(schema, indent=1, ensure_ascii=False).removesuffix("\n}")
+    return f'{head},\n "definitions": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def parser() -> argparse.ArgumentParser:
