@@ -2,8 +2,8 @@
 """Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
 Every model, pretraining task and data set is checked that the file, or the installed module,
-defines by a class derived from `study.plugins.Model`, `study.plugins.Task` or
-`study.plugins.DataSet`, whose settings all have defaults.
+defines by a class derived from `study.plugins.ModelConfig`, `study.plugins.TaskConfig` or
+`study.plugins.DatasetConfig`, whose settings all have defaults.
 """
 
 from __future__ import annotations

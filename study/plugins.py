@@ -1,9 +1,9 @@
-"""Models, pretraining tasks and data sets of the user's own, beside those of this package.
+"""All that models, tasks, data sets and samplers of your own need, in one place with stable names.
 
-A Python file, or an installed module, has a class of settings, whose fields are keys of a space and
-whose `build` makes what they describe:
+A Python file, or an installed module, has a config class, whose fields are keys of a space and
+whose `build` makes what they describe; shipped components are made in the same way:
 
-    class Pair(plugins.Model):
+    class PairConfig(plugins.ModelConfig):
         name: Literal["pair"]
 
         def build(self):
@@ -11,15 +11,146 @@ whose `build` makes what they describe:
 
     model: {name: pair, code: pair.py, hidden: 64}
 
-A file is one whole: it imports installed packages, no other file. Its content is part of the name
-of all work that uses it, and is kept with the results. Who opens a space that names a file, even
-with `--dry-run`, runs that file.
+A config may also name what it builds, `implementation = "my_package.pair:PairPotential"`, which is
+then called with the config, and is imported no earlier. A file is one whole: it imports installed
+packages, no other file. Its content is part of the name of all work that uses it, and is kept with
+the results. Whoever opens a space that names a file, even with `--dry-run`, runs that file.
+
+Config classes
+    ModelConfig: settings of a model, with `hidden`, `layers`, `cutoff` and `max_neighbors`;
+        `build()` gives a `ConservativePotential` or a `DirectPotential`. Its `cost`, a `ModelCost`,
+        is what estimates take it to need.
+    TaskConfig: settings of a pretraining task; `build(graphs)` gives a `PretextTask` over all
+        frames of a `GraphSet`.
+    DatasetConfig: settings of a data set; `build()` gives `Frames`.
+
+Graphs
+    A model sees a torch-geometric `Batch` of N atoms, E edges and G frames:
+    `z` (N,) atomic numbers; `pos` (N, 3) Å; `edge_index` (2, E) source and target; `shift` (E, 3)
+    Å, the lattice translation of the target; `cell` (G, 3, 3) Å, rows are lattice vectors;
+    `batch` (N,) frame of each atom; `ptr` (G + 1,) first atom of each frame.
+    A task may add `masked` (N,), which atoms it has marked, and `given_force` (N, 3) eV/Å. `energy`
+    (G,) eV and `force` (N, 3) eV/Å are labels, which neither a model nor a pretraining task reads.
+    `edge_vectors` are the vectors from source to target, differentiable; `gather_rows` indexes rows
+    with a gradient that is the same in every run; `connect` finds the neighbours of moved atoms.
+
+Potentials and their heads
+    Potential: what all models have in common. Its `forward` gives a `Prediction`, energies (G,) eV
+    and forces (N, 3) eV/Å; `vectors` and `scalars` what pretraining tasks ask for.
+    ConservativePotential: gives `atomic_energies`; forces are the gradient. Head: `readout`.
+    DirectPotential: gives `features`; forces have a head. Heads: `readout`, `vector_readout`.
+    A head is a `Sequential` that ends in a linear layer, so that finetuning can start it at zero;
+    `layers` is a `ModuleList`, so that finetuning can freeze them; a module between them and the
+    heads is named in `after_layers`. `sum_per_graph` sums what atoms have to what frames have.
+
+Layers
+    AtomEmbedding tells elements and marked atoms apart; ForceEmbedding takes given forces, for
+    configs with `force_input: bool`. `bessel_basis` and `exponential_basis` spread a length,
+    `spherical_harmonics` a direction, over functions; `distances` and `lengths` have a gradient
+    everywhere; SiLU has fast second derivatives; `initialize` draws the weights.
+
+Envelope and neighbours
+    An atom that crosses the cutoff must change nothing at once: weight edges by `cutoff_envelope`.
+    `edge_weights` does so and keeps the `max_neighbors` nearest, for configs with an `envelope`.
+
+Tasks
+    PretextTask: has `terms`, the `Term`s of the loss, and `evaluate`, metrics with `val_loss`.
 """
 
 from __future__ import annotations
 
-from study.datasets.config import DataSet
-from study.models.config import Model
-from study.tasks.config import Task
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DataSet", "Model", "Task"]
+from study.core.components import resolve
+from study.datasets.config import DatasetConfig
+from study.models.config import ModelConfig, ModelCost
+from study.tasks.config import TaskConfig
+
+if TYPE_CHECKING:
+    from study.datasets.frames import Frames
+    from study.graphs.graph_set import GraphSet, connect, edge_vectors, gather_rows
+    from study.models.layers.embedding import AtomEmbedding, ForceEmbedding
+    from study.models.layers.init import initialize
+    from study.models.layers.radial import (
+        bessel_basis,
+        cutoff_envelope,
+        distances,
+        edge_weights,
+        exponential_basis,
+        lengths,
+    )
+    from study.models.layers.silu import SiLU
+    from study.models.layers.spherical_harmonics import spherical_harmonics
+    from study.models.potential import (
+        ConservativePotential,
+        DirectPotential,
+        Potential,
+        Prediction,
+        sum_per_graph,
+    )
+    from study.tasks.task import PretextTask, Term
+
+__all__ = [
+    "AtomEmbedding",
+    "ConservativePotential",
+    "DatasetConfig",
+    "DirectPotential",
+    "ForceEmbedding",
+    "Frames",
+    "GraphSet",
+    "ModelConfig",
+    "ModelCost",
+    "Potential",
+    "Prediction",
+    "PretextTask",
+    "SiLU",
+    "TaskConfig",
+    "Term",
+    "bessel_basis",
+    "connect",
+    "cutoff_envelope",
+    "distances",
+    "edge_vectors",
+    "edge_weights",
+    "exponential_basis",
+    "gather_rows",
+    "initialize",
+    "lengths",
+    "spherical_harmonics",
+    "sum_per_graph",
+]
+
+_MODULES = {
+    "study.datasets.frames": ("Frames",),
+    "study.graphs.graph_set": ("GraphSet", "connect", "edge_vectors", "gather_rows"),
+    "study.models.layers.embedding": ("AtomEmbedding", "ForceEmbedding"),
+    "study.models.layers.init": ("initialize",),
+    "study.models.layers.radial": (
+        "bessel_basis",
+        "cutoff_envelope",
+        "distances",
+        "edge_weights",
+        "exponential_basis",
+        "lengths",
+    ),
+    "study.models.layers.silu": ("SiLU",),
+    "study.models.layers.spherical_harmonics": ("spherical_harmonics",),
+    "study.models.potential": (
+        "ConservativePotential",
+        "DirectPotential",
+        "Potential",
+        "Prediction",
+        "sum_per_graph",
+    ),
+    "study.tasks.task": ("PretextTask", "Term"),
+}
+"""Where names are that need torch, which configs alone do not import."""
+
+_PLACES = {name: f"{module}:{name}" for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return resolve(_PLACES[name])

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.core.config import shipped
 from study.datasets.frames import Frames
-from study.models.build import MODELS
+from study.models.config import ModelConfig
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
@@ -178,7 +179,9 @@ def _apart(here: dict[str, Any], there: dict[str, Any]) -> float:
 def main() -> int:
     """Compare, and exit 1 if any bit differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.determinism", description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
+    parser.add_argument(
+        "--models", nargs="+", choices=shipped(ModelConfig), default=[*shipped(ModelConfig)]
+    )
     parser.add_argument("--cuts", type=int, default=CUTS, help="of each stage (default: 20)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--usual", action="store_true", help="on a GPU, not deterministic")

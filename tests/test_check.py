@@ -8,29 +8,18 @@ from study.check import main
 from study.checks.dataset_contract import CHECKS as DATA_CHECKS
 from study.checks.model_contract import CHECKS, examine
 from study.checks.task_contract import CHECKS as TASK_CHECKS
-from study.models.build import MODELS
-from study.models.config import EGNN, GNS, EquivariantTransformer, ForceNet, Network, SchNet, ViSNet
+from study.core.config import shipped
+from study.models.config import ModelConfig
 from tests.readme import example
 
 GOOD = example("mine.py")
 PARTS = {"PairSettings": len(CHECKS), "PushSettings": len(TASK_CHECKS), "Dimers": len(DATA_CHECKS)}
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        EGNN(name="egnn", hidden=8, layers=2),
-        GNS(name="gns", hidden=8, layers=2),
-        ForceNet(name="forcenet", hidden=8, layers=2),
-        SchNet(name="schnet", hidden=8, layers=2),
-        ViSNet(name="visnet", hidden=8, layers=2),
-        EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2),
-    ],
-    ids=lambda settings: settings.name,
-)
-def test_the_shipped_models_pass(settings: Network) -> None:
-    kind = MODELS[settings.name]  # type: ignore[attr-defined]
-    found = dict(examine(lambda: kind(settings), settings))
+@pytest.mark.parametrize("kind", shipped(ModelConfig).values(), ids=shipped(ModelConfig))
+def test_the_shipped_models_pass(kind: type[ModelConfig]) -> None:
+    settings = kind.model_validate({"name": kind.space_name(), "hidden": 8, "layers": 2})
+    found = dict(examine(settings.build, settings))
     assert set(filter(None, found.values())) == set()
     assert len(found) >= len(CHECKS) - 2
 
@@ -136,7 +125,7 @@ def test_every_broken_promise_is_found(
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "must define a class derived from `study.plugins.Model`"),
+        ("", "must define a class derived from `study.plugins.ModelConfig`"),
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         (GOOD.replace('    name: Literal["pair"]', "    width: int = 3"), "must have a name"),
         (GOOD.replace('["pair"]', '["pair"]\n    width: int'), "PairSettings.width"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from study.models.build import MODELS
+from study.core.config import shipped
+from study.models.config import ModelConfig
 from tests import determinism
 from tests.determinism import Way, differences
 
@@ -19,9 +20,10 @@ def test_all_models_end_in_the_same_bits(
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     monkeypatch.setenv("PYTHONPATH", str(Path(determinism.__file__).parents[1]))
-    apart = differences(tmp_path, [*MODELS], Way(1, device), 2)
+    models = [*shipped(ModelConfig)]
+    apart = differences(tmp_path, models, Way(1, device), 2)
     assert apart == dict.fromkeys(
-        (f"{name}, {stage}" for name in MODELS for stage in ("pretrain", "finetune")), 0.0
+        (f"{name}, {stage}" for name in models for stage in ("pretrain", "finetune")), 0.0
     )
 
 

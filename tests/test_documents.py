@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.core.config import Config, Own, Plugin
+from study.core.config import Config, Own
 from tests.readme import DOCUMENTS, REPOSITORY
 
 SPACES = REPOSITORY / "search_spaces"
@@ -43,7 +43,7 @@ def settings_classes() -> Iterator[type[Config]]:
         module = importlib.import_module(f"study.{place}.config")
         for each in vars(module).values():
             mine = isinstance(each, type) and each.__module__ == module.__name__
-            if mine and issubclass(each, Config) and not issubclass(each, (Own, Plugin)):
+            if mine and issubclass(each, Config) and not issubclass(each, Own):
                 yield each
     for name in ("Settings", "Search", "EarlyStopping", "Resources"):
         yield getattr(importlib.import_module("study.space.settings"), name)

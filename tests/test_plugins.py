@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from ase import Atoms
 from jsonschema import Draft7Validator
 
-from study import check, predict, rerun, run, status
+from study import check, plugins, predict, rerun, run, status
 from study.core import user_code
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
@@ -53,6 +54,19 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("name", plugins.__all__)
+def test_every_public_name_is_there_and_described(name: str) -> None:
+    assert getattr(plugins, name).__doc__
+    assert plugins.__doc__ is not None
+    assert re.search(rf"\b{name}\b", plugins.__doc__)
+
+
+def test_configs_of_ones_own_need_no_torch() -> None:
+    code = "import sys, study.plugins; assert not {'torch', 'torch_geometric'} & {*sys.modules}"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_the_example_keeps_every_contract(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,12 +178,17 @@ def test_defaults_of_the_class_count(here: Path) -> None:
         ("size: {choice", "sise: {choice", "7: trial.pretrain.task.sise", "did you mean `size`?"),
         ("[0.05, 0.1]", "[0.05, -1]", "7: trial.pretrain.task.size", "must be > 0.0"),
         ("name: pair, ", "", "5: trial.model.name", "is required"),
-        ("name: pair", "name: pear", "5: trial.model.code", "derived from `study.plugins.Model`"),
+        (
+            "name: pair",
+            "name: pear",
+            "5: trial.model.code",
+            "derived from `study.plugins.ModelConfig`",
+        ),
         ("pair, code: mine.py", "pair, code: our.py", "5: trial.model.code", "cannot be read"),
         ("pair, code: mine.py", "pair, code: no_such", "5: trial.model.code", "ModuleNotFound"),
         ("name: pair", "name: {choice: [pair]}", "5: trial.model.code", "are no holes"),
         ("hidden: 16", "sha256: ab", "5: trial.model.code", "not that which the space says"),
-        ("{name: push", "{name: pair", "7: trial.pretrain.task.code", "`study.plugins.Task`"),
+        ("{name: push", "{name: pair", "7: trial.pretrain.task.code", "`study.plugins.TaskConfig`"),
     ],
 )
 def test_a_bad_setting_is_answered_with_line_key_and_rule(

@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from study.checks.finding import run_check
 from study.checks.structures import Structure, build_graphs, water_box
-from study.models.config import Network
+from study.models.config import ModelConfig
 from study.models.potential import Potential
 
 TOLERANCE = 1e-8
@@ -32,7 +32,7 @@ class ModelUnderTest:
     """
 
     build: Callable[[], Potential]
-    settings: Network
+    settings: ModelConfig
     model: Potential
     water: Structure
 
@@ -241,7 +241,7 @@ ONLY_IF = {
 """Checks of symmetries that a model may declare not to have."""
 
 
-def examine(build: Callable[[], Potential], settings: Network) -> Iterator[tuple[str, str]]:
+def examine(build: Callable[[], Potential], settings: ModelConfig) -> Iterator[tuple[str, str]]:
     """Run all checks of a model; yield the name and the problem of each, empty if it passed."""
     with torch.random.fork_rng():
         torch.manual_seed(3)

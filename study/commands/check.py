@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from study.checks import dataset_contract, model_contract, task_contract
 from study.core import user_code
-from study.core.config import Plugin
+from study.core.config import Component
 from study.core.errors import UserError
-from study.datasets.config import DataSet
+from study.datasets.config import DatasetConfig
 from study.datasets.diagnostics import warnings
-from study.models.config import Model
+from study.models.config import ModelConfig
 from study.space.plugin_configs import SHIPPED
-from study.tasks.config import Task
+from study.tasks.config import TaskConfig
 
 SMALL = {"hidden": 8, "layers": 2}
 """Settings of a checked model, so that all checks take seconds."""
@@ -30,7 +30,7 @@ def check(code: str) -> int:
     return int(sum(map(_check, subjects(code))) > 0)
 
 
-def subjects(code: str) -> list[Plugin]:
+def subjects(code: str) -> list[Component]:
     """What a file or module defines, with small settings.
 
     Raises:
@@ -39,7 +39,7 @@ def subjects(code: str) -> list[Plugin]:
     found = []
     for kind in user_code.classes(user_code.load(code)[0]):
         name = user_code.name_of(kind, code, SHIPPED)
-        small = SMALL if issubclass(kind, Model) else {}
+        small = SMALL if issubclass(kind, ModelConfig) else {}
         try:
             found.append(kind.model_validate(small | {"name": name}))
         except ValidationError as error:
@@ -50,33 +50,33 @@ def subjects(code: str) -> list[Plugin]:
             ) from None
     if not found:
         raise UserError(
-            f"{code}: must define a class derived from `study.plugins.Model`, `study.plugins.Task` "
-            "or `study.plugins.DataSet`, but has none"
+            f"{code}: must define a class derived from `study.plugins.ModelConfig`, "
+            "`study.plugins.TaskConfig` or `study.plugins.DatasetConfig`, but has none"
         )
     return found
 
 
-def examine(subject: Plugin) -> Iterator[tuple[str, str]]:
+def examine(subject: Component) -> Iterator[tuple[str, str]]:
     """Name of every check, and what is wrong; empty if nothing is."""
     match subject:
-        case Model():
+        case ModelConfig():
             return model_contract.examine(subject.build, subject)
-        case Task():
+        case TaskConfig():
             return task_contract.examine(subject.build)
-        case DataSet():
+        case DatasetConfig():
             return dataset_contract.examine(subject.build)
         case _:
             raise TypeError(f"{subject!r} is no model, task or data set")
 
 
-def _check(subject: Plugin) -> int:
+def _check(subject: Component) -> int:
     """Show what the checks say; how many failed."""
     failed = 0
     for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
         sys.stdout.write(f"        {problem}\n" if problem else "")
-    if isinstance(subject, DataSet) and not failed:
+    if isinstance(subject, DatasetConfig) and not failed:
         for line in warnings(subject.build()):
             sys.stdout.write(f"warning {line}\n")
     kind = type(subject).__name__

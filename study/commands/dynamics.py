@@ -13,7 +13,6 @@ from study.commands.options import DynamicsOptions
 from study.console.progress_bar import progress_display
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError
-from study.datasets.config import TIP3PWater
 from study.inference.ase_calculator import StudyCalculator
 from study.inference.nve import (
     EnergySample,
@@ -87,8 +86,7 @@ def _show(moments: Sequence[EnergySample], atoms: int, options: DynamicsOptions)
 
 def _remark(trained: TrainedTrial) -> str:
     """What dynamics with this model leave out."""
-    dataset = trained.job.trial.dataset
-    if not isinstance(dataset, TIP3PWater) or dataset.flexible:
+    if not trained.job.trial.dataset.rigid:
         return ""
     return (
         "warning: the labels of rigid water hold no forces within molecules, which fall apart "

@@ -61,7 +61,7 @@ def _predict_structures(options: PredictOptions, structures: list[Atoms]) -> Non
             "warning: trained by another version of the code or of torch; predictions may differ "
             "from those tested\n"
         )
-    if trained.job.trial.finetune.task.name == "scalar":
+    if not trained.job.trial.finetune.task.trains_potential:
         _predict_scalars(options, trained, structures)
     else:
         _predict_forces(options, trained, structures)

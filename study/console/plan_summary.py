@@ -8,7 +8,7 @@ from rich.console import Console
 
 from study.console.formatting import counted, duration
 from study.core.provenance import cores, gpus
-from study.datasets.config import DatasetConfig, TIP3PWater
+from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
 
@@ -84,7 +84,7 @@ def _machine() -> str:
 
 def _data_in_words(plan: Plan, dataset: DatasetConfig) -> str:
     if seconds := plan.seconds_to_make(dataset):
-        verb = "simulated" if isinstance(dataset, TIP3PWater) else "read"
+        verb = "simulated" if dataset.simulated else "read"
         return f"to be {verb} (~{duration(seconds)})"
     if not folder_of(dataset, plan.root).exists():
         return "built by your code"

@@ -66,7 +66,7 @@ class StudySummary:
             return
         study, problem = self.plan.folder.path, ""
         trials = [entry.planned.work.trial for entry in entries]
-        model = all(trial.finetune.task.name == "energy_forces" for trial in trials)
+        model = all(trial.finetune.task.trains_potential for trial in trials)
         try:
             state = self.tracker.state()
             if not is_current(study, state):

@@ -10,16 +10,14 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
-from study.core.config import Own, Plugin
+from study.core.config import PACKAGE, Component, Own
 from study.core.errors import UserError, one_line
 from study.core.hashing import OWN_CODE, digest
 from study.core.paths import read_small_file
 
-PACKAGE = __name__.partition(".")[0]
-
-Kind = type[Plugin]
+Kind = type[Component]
 
 
 def classes(module: ModuleType) -> list[Kind]:
@@ -27,7 +25,7 @@ def classes(module: ModuleType) -> list[Kind]:
     found: list[Kind] = []
     for each in vars(module).values():
         mine = isinstance(each, type) and each.__module__ == module.__name__
-        if mine and issubclass(each, Plugin):
+        if mine and issubclass(each, Component):
             found.append(each)
     return found
 
@@ -38,14 +36,14 @@ def name_of(kind: Kind, code: str, taken: Collection[str] = ()) -> str:
     Raises:
         UserError: if it has none.
     """
-    names = get_args(kind.model_fields["name"].annotation)
-    if not names:
+    name = kind.space_name()
+    if not name:
         raise UserError(
             f'{code}: {kind.__name__} must have a name of its own, `name: Literal["my_name"]`'
         )
-    if names[0] in taken:
-        raise UserError(f"{code}: {kind.__name__} must not be named {names[0]!r} as a shipped one")
-    return str(names[0])
+    if name in taken:
+        raise UserError(f"{code}: {kind.__name__} must not be named {name!r} as a shipped one")
+    return name
 
 
 def load(code: str, planned: str = "") -> tuple[ModuleType, str]:

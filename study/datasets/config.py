@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import ConfigDict, Field
 
-from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
+from study.core.config import Own, any_of
+from study.datasets.base_config import DatasetConfig as DatasetConfig
 from study.datasets.reading import Named, Stored, Typed
 from study.datasets.sizes import Sizes
 
-if TYPE_CHECKING:
-    from study.datasets.frames import Frames
 
-
-class TIP3PWater(Config):
+class TIP3PWater(DatasetConfig):
     """TIP3P water, simulated here with OpenMM as in arXiv:2402.15921."""
 
-    maker: ClassVar[str] = "study.datasets.sources.simulated"
-    """Module that finds, makes and times a data set: `folder_of`, `prepare`, `seconds_to_make`."""
-    simulated: ClassVar[bool] = True
+    maker = "study.datasets.sources.simulated"
+    simulated = True
 
     name: Literal["tip3p_water"]
     molecules: int = Field(default=258, ge=8, le=100_000)
@@ -41,6 +38,11 @@ class TIP3PWater(Config):
             f"{self.trajectories} × {self.frames} frames of {self.molecules} molecules"
             + (f" at {self.temperature:g} K" if self.temperature != 300 else "")
         )
+
+    @property
+    def rigid(self) -> bool:
+        """Unless bonds and angles swing."""
+        return not self.flexible
 
     @property
     def sizes(self) -> Sizes:
@@ -205,48 +207,14 @@ class ASEFile(Typed):
     name: Literal["ase_file"]
 
 
-class OwnDataset(Own):
-    """A data set of one's own: a class derived from `study.plugins.DataSet`, with its settings."""
+class OwnDataset(Own, DatasetConfig):
+    """A data set of one's own: a class derived from `study.plugins.DatasetConfig`, its keys."""
 
-    maker: ClassVar[str] = "study.datasets.sources.own_frames"
-
-    @property
-    def sizes(self) -> None:
-        """Not known before it is made."""
+    model_config = ConfigDict(extra="allow")
 
 
-Shipped = Annotated[
-    TIP3PWater
-    | RPBEWater
-    | DeePMDFolder
-    | GAMDFolder
-    | MD17Files
-    | ISO17Other
-    | ISO17Within
-    | QM9XYZ
-    | PCQM4Mv2Folder
-    | OC20Folder
-    | ANI1xFile
-    | SPICEFile
-    | ANI1File
-    | N2P2File
-    | SDFile
-    | DimerFile
-    | ASEFile,
-    Field(discriminator="name"),
-]
-"""In the order in which a file is asked which of them it is."""
-
-DatasetConfig = Annotated[
-    Annotated[Shipped, SHIPPED] | Annotated[OwnDataset, OWN], Discriminator(whose)
-]
-
-
-class DataSet(Plugin):
-    """Settings of a data set."""
-
-    name: str
-
-    def build(self) -> Frames:
-        """Read or make all frames; equal settings give equal frames."""
-        raise NotImplementedError
+if TYPE_CHECKING:
+    AnyDataset = DatasetConfig
+else:
+    AnyDataset = any_of(DatasetConfig, OwnDataset)
+"""Settings of any data set; a file is asked which of them it is in the order of the classes."""

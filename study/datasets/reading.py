@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from study.core.config import Config
 from study.core.elements import atomic_number
 from study.core.units import energy_unit, force_unit, length_unit
+from study.datasets.base_config import DatasetConfig
 
 
 def _checked_by(rule: Callable[[str], float]) -> AfterValidator:
@@ -131,10 +132,10 @@ def _known(unit: Any, name: str, key: str) -> float:
         ) from None
 
 
-class Stored(Config):
+class Stored(DatasetConfig):
     """What lies on a disk, in the format of another program."""
 
-    maker: ClassVar[str] = "study.datasets.store"
+    maker = "study.datasets.store"
     reader: ClassVar[str] = ""
     """Gives all frames of a path: module and function."""
     recognizer: ClassVar[str] = ""
@@ -143,7 +144,6 @@ class Stored(Config):
     """Names the files that are read with a path: module and function."""
     place: ClassVar[Literal["file", "folder", "either"]] = "file"
 
-    name: str
     path: str = Field(min_length=1)
     """The file or folder, relative to the current folder."""
     units: Units | None = None
@@ -153,10 +153,6 @@ class Stored(Config):
     def label(self) -> str:
         """The data set in a few words."""
         return self.path
-
-    @property
-    def sizes(self) -> None:
-        """Not known before it is read."""
 
     @property
     def reading(self) -> Reading:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from study.core.atomic_io import locked, remove, rename
+from study.core.components import resolve
 from study.core.errors import UserError
 from study.core.hashing import digest, file_hash
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames, read_header
 from study.datasets.parsing.guard import require_plain
-from study.datasets.readers.detect import named, read_frames
+from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
 from study.datasets.splits import sizes_of
 from study.datasets.validation import check
@@ -36,7 +37,7 @@ def folder_of(dataset: Stored, root: Path) -> Path:
         UserError: if it cannot be read.
     """
     file = file_of(dataset, root)
-    beside = named(dataset.beside)(file) if dataset.beside else []
+    beside = resolve(dataset.beside)(file) if dataset.beside else []
     hashes = [source_hash(file), *map(file_hash, beside), READER_VERSION]
     said = dataset.model_dump(mode="json", exclude={"name", "path"}, exclude_none=True)
     what = [*hashes, said] if said else hashes

@@ -73,7 +73,7 @@ class TrainedModel:
 
     def add_mask(self, graph: Data) -> None:
         """Add the mask of unmasked atoms in place, if the model was finetuned with one."""
-        if self.trained.job.trial.finetune.task.mask_embedding == "zeros":  # type: ignore[union-attr]
+        if self.trained.job.trial.finetune.task.embeds_mask:
             graph.masked = torch.zeros_like(graph.z)
 
     def _raise_if_unsupported(self, atoms: Atoms, where: str) -> None:
@@ -153,7 +153,7 @@ class TrainedScalar(TrainedModel):
 def require_potential(trained: TrainedTrial) -> None:
     """Raise `UserError` unless the model predicts energies and forces."""
     task = trained.job.trial.finetune.task
-    if task.name != "energy_forces":
+    if not task.trains_potential:
         raise UserError(
             f"{trained.weights.parent}: learned {task.label}, and predicts no energies with "
             "forces; name a trial that learned these, or predict with `python -m study.predict`"

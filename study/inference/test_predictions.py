@@ -69,7 +69,7 @@ def _write(arrays: dict[str, np.ndarray[Any, Any]], path: Path) -> None:
 def _predict_arrays(
     job: Job, root: Path, frames: Path, device: str
 ) -> dict[str, np.ndarray[Any, Any]]:
-    if job.trial.finetune.task.name != "energy_forces":
+    if not job.trial.finetune.task.trains_potential:
         raise UserError(_manual_instructions(job, root, frames))
     setup = _load_trained_setup(job, root, frames, device)
     test = setup.parts[2]

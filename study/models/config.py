@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from study.core.config import OWN, SHIPPED, Config, Own, Plugin, whose
+from study.core.config import Component, Own, any_of
 
 if TYPE_CHECKING:
     from study.models.potential import Potential
 
 
-class Network(Config):
-    """What every model has: estimates and data preparation read it."""
+@dataclass(frozen=True)
+class ModelCost:
+    """What a model takes, measured on one core, for estimates of what a study will take.
+
+    Args:
+        step_time: of a training step, in units of an EGNN with the same width and layers: mean
+            over 32 × 3 and 128 × 5, 4 and 16 frames of 81 atoms; between these it differs by up
+            to a half.
+        channel_bytes: memory of a step for each edge, layer and feature, at its peak.
+        layer_squares: weights of a layer, in squares of its width.
+    """
+
+    step_time: float = 1.0
+    channel_bytes: float = 300
+    layer_squares: float = 10
+
+
+class ModelConfig(Component):
+    """Settings of a model; derive from it for a model of your own.
+
+    `cutoff`, `hidden`, `layers` and `max_neighbors` are there already: estimates, data preparation
+    and transfer read them.
+    """
+
+    title: ClassVar[str] = ""
+    """What papers call it."""
+    cost: ClassVar[ModelCost] = ModelCost()
+    """What it takes, as far as it was measured."""
 
     hidden: int = Field(default=128, ge=1, le=4096)
     """Width of node and edge features."""
@@ -25,9 +52,22 @@ class Network(Config):
     """Neighbours that an atom sees, the nearest ones; all within the cutoff when left out. Where
     two neighbours change places, energies jump."""
 
+    def build(self) -> Potential:
+        """A model with initial weights drawn from torch's generator.
 
-class EGNN(Network):
+        Returns:
+            A `ConservativePotential` or `DirectPotential` (`study.models.potential`).
+        """
+        made: Potential = super().build()
+        return made
+
+
+class EGNN(ModelConfig):
     """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
+
+    implementation = "study.models.egnn:EGNN"
+    title = "EGNN"
+    cost = ModelCost(step_time=1.0, channel_bytes=145, layer_squares=7.3)
 
     name: Literal["egnn"]
     radial: Literal["bessel", "squared"] = "bessel"
@@ -40,8 +80,12 @@ class EGNN(Network):
     """Per-atom vectors of pretext tasks: −∂E/∂x as in the paper, or moved coordinates."""
 
 
-class GNS(Network):
+class GNS(ModelConfig):
     """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
+
+    implementation = "study.models.gns:GNS"
+    title = "GNS"
+    cost = ModelCost(step_time=0.45, channel_bytes=58, layer_squares=10.8)
 
     name: Literal["gns"]
     force_input: bool = False
@@ -73,8 +117,12 @@ class GNS(Network):
         return self
 
 
-class ForceNet(Network):
+class ForceNet(ModelConfig):
     """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
+
+    implementation = "study.models.forcenet:ForceNet"
+    title = "ForceNet"
+    cost = ModelCost(step_time=0.5, channel_bytes=50, layer_squares=7.5)
 
     name: Literal["forcenet"]
     force_input: bool = False
@@ -98,8 +146,12 @@ class ForceNet(Network):
     """Initial weights: torch's default, or Xavier without biases as the authors draw them."""
 
 
-class SchNet(Network):
+class SchNet(ModelConfig):
     """Continuous-filter network (arXiv:1706.08566) of torch-geometric; forces are a gradient."""
+
+    implementation = "study.models.schnet:SchNet"
+    title = "SchNet"
+    cost = ModelCost(step_time=0.65, channel_bytes=105, layer_squares=4.2)
 
     name: Literal["schnet"]
     basis: int = Field(default=50, ge=2, le=256)
@@ -108,7 +160,7 @@ class SchNet(Network):
     """Edges fade out with two vanishing derivatives, or as in torch-geometric, with one."""
 
 
-class AttentionNetwork(Network):
+class AttentionNetwork(ModelConfig):
     """What networks with attention have: their width is shared by heads."""
 
     heads: int = Field(default=8, ge=1, le=64)
@@ -127,6 +179,10 @@ class AttentionNetwork(Network):
 class ViSNet(AttentionNetwork):
     """Vector-scalar network (arXiv:2210.16518) of torch-geometric; forces are a gradient."""
 
+    implementation = "study.models.visnet:ViSNet"
+    title = "ViSNet"
+    cost = ModelCost(step_time=4.5, channel_bytes=720, layer_squares=16.5)
+
     name: Literal["visnet"]
     degrees: int = Field(default=1, ge=1, le=2)
     """Highest degree of the spherical harmonics, lmax."""
@@ -135,6 +191,10 @@ class ViSNet(AttentionNetwork):
 class EquivariantTransformer(AttentionNetwork):
     """Equivariant transformer of TorchMD-NET (arXiv:2202.02541); forces are a gradient."""
 
+    implementation = "study.models.equivariant_transformer:EquivariantTransformer"
+    title = "Equivariant Transformer"
+    cost = ModelCost(step_time=2.7, channel_bytes=510, layer_squares=12.5)
+
     name: Literal["equivariant_transformer"]
     force_input: bool = False
     """Take forces as input where a task gives them: `denoising` with `given: forces`."""
@@ -142,8 +202,12 @@ class EquivariantTransformer(AttentionNetwork):
     """Per-atom vectors of pretext tasks: −∂E/∂x, or an equivariant head as in arXiv:2206.00133."""
 
 
-class SE3Transformer(Network):
+class SE3Transformer(ModelConfig):
     """SE(3)-Transformer (arXiv:2006.10503); forces are a gradient."""
+
+    implementation = "study.models.se3_transformer:SE3Transformer"
+    title = "SE(3)-Transformer"
+    cost = ModelCost(step_time=20.0, channel_bytes=2200, layer_squares=255)
 
     name: Literal["se3_transformer"]
     force_input: bool = False
@@ -172,29 +236,14 @@ def _require_divisible(hidden: int, heads: int) -> None:
         raise ValueError(f"`hidden` must be divisible by `heads`, but got {hidden} and {heads}")
 
 
-class OwnModel(Network, Own):
-    """A model of one's own: a class derived from `study.plugins.Model`, with its settings."""
+class OwnModel(Own, ModelConfig):
+    """A model of one's own: a class derived from `study.plugins.ModelConfig`, with its settings."""
+
+    model_config = ConfigDict(extra="allow")
 
 
-Shipped = Annotated[
-    EGNN | GNS | ForceNet | SchNet | ViSNet | EquivariantTransformer | SE3Transformer,
-    Field(discriminator="name"),
-]
-
-ModelConfig = Annotated[
-    Annotated[Shipped, SHIPPED] | Annotated[OwnModel, OWN], Discriminator(whose)
-]
-
-
-class Model(Network, Plugin):
-    """Settings of a model; `cutoff`, `hidden`, `layers` and `max_neighbors` are there already."""
-
-    name: str
-
-    def build(self) -> Potential:
-        """A model with initial weights drawn from torch's generator.
-
-        Returns:
-            A `ConservativePotential` or `DirectPotential` (`study.models.potential`).
-        """
-        raise NotImplementedError
+if TYPE_CHECKING:
+    AnyModel = ModelConfig
+else:
+    AnyModel = any_of(ModelConfig, OwnModel)
+"""Settings of any model, shipped or the user's own."""

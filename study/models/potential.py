@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 if TYPE_CHECKING:
-    from study.models.config import Network
+    from study.models.config import ModelConfig
 
 MAX_ATOMIC_NUMBER = 118
 
@@ -46,7 +46,7 @@ class Potential(nn.Module):
     equivariant: bool
     """Whether forces and vectors rotate with atoms and cell, and energies are invariant."""
 
-    settings: Network
+    settings: ModelConfig
     scale: Tensor
     reference: Tensor
     frame_reference: Tensor

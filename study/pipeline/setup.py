@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,18 +15,13 @@ from torch import Tensor
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.records import COST_METRICS, EpochRecord
-from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.splits import require_labels, split
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
-from study.models.symmetry import symmetry_errors
 from study.pipeline.outcome import require_weights
-from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.pretext import build_pretext
-from study.tasks.scalar import Scalar
-from study.tasks.supervised import LabelledTask
+from study.tasks.build import build_task
 from study.tasks.task import Task
 from study.training.checkpoint import load_tensors
 from study.training.flops import Flops
@@ -88,20 +83,9 @@ class _Setup:
         last = history[-1].metrics
         final = {name: last[name] for name in COST_METRICS if name in last}
         final["best_epoch"] = float(best)
-        return final | (self._errors(self.task) if isinstance(self.task, LabelledTask) else {})
-
-    def _errors(self, task: LabelledTask) -> dict[str, float]:
-        """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
         self.model.eval()
         batches = list(self.parts[2].split(self.stage.batch_size))
-        errors, trivial = task.errors(self.model, batches), task.trivial_errors(self.model, batches)
-        found = {f"test_{name}": value for name, value in errors.items()}
-        found |= {f"trivial_{name}": value for name, value in trivial.items()}
-        symmetric = self.model.equivariant and self.model.conservative
-        if isinstance(task, EnergyForces) and not symmetric:
-            generator = seeded("symmetry", device=task.graphs.device)
-            found |= symmetry_errors(self.model, task.gather(batches[0]), generator)
-        return found
+        return final | self.task.test_errors(self.model, batches)
 
     def facts(self) -> dict[str, str | int]:
         """What the records say about the run besides its metrics."""
@@ -138,7 +122,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     splits.save(root / "splits")
     parts = (splits.train, splits.validation, splits.test)
     learned = (splits.train[: work.training.frames], splits.validation, splits.test)
-    require_labels(loaded, learned, getattr(work.training.task, "labels", ()))
+    require_labels(loaded, learned, work.training.task.labels)
     train, validation, test = map(index_tensor, parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
@@ -151,27 +135,12 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     depth = trial.finetune.trainable_depth
     if work.kind == "trial" and depth is not None:
         model.freeze_all_but_last(depth)
-    task = build_task(stage, model, graphs, train)
+    task = build_task(stage.task, model, graphs, train[: stage.frames])
     # As they are in the space, with the hash of code of the user's own.
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None
     kind = digest([work.data_hash, settings, stage.batch_size, learning])
     return _Setup(model, task, stage, (train, validation, test), splits.content_hash(), kind)
-
-
-def build_task(stage: Stage, model: Potential, graphs: GraphSet, train: Tensor) -> Task:
-    """What a stage trains on; a model to be finetuned takes over the statistics of its labels."""
-    settings: Any = stage.task
-    train = train[: stage.frames]
-    if settings.name == "scalar":
-        scalar = Scalar(settings, graphs, train)
-        scalar.apply(model)
-        return scalar
-    if settings.name != "energy_forces":
-        return build_pretext(settings, graphs)
-    statistics = LabelStatistics.fit(graphs, train)
-    statistics.apply(model, settings)
-    return EnergyForces(settings, graphs, statistics)
 
 
 @lru_cache(maxsize=1)

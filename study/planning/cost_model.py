@@ -18,17 +18,6 @@ PER_EDGE = 0.6e-6
 PER_EDGE_AND_FEATURE = 4e-8
 """The same, for each feature."""
 
-AGAINST_EGNN = {
-    "gns": 0.45,
-    "forcenet": 0.5,
-    "schnet": 0.65,
-    "visnet": 4.5,
-    "equivariant_transformer": 2.7,
-    "se3_transformer": 20.0,
-}
-"""What a step of a model costs, with the width and layers of an EGNN: mean over 32 × 3 and
-128 × 5, 4 and 16 frames of 81 atoms. Between these it differs by up to a half."""
-
 WORKER = 0.4e9
 """Bytes that a worker of Ray takes beyond a process of its own once it has done many trials."""
 
@@ -41,32 +30,8 @@ HELD_PER_ATOM = 45
 BUILT = 2.5
 """Peak memory of a neighbour search, relative to the memory of the edges."""
 
-PER_CHANNEL = {
-    "egnn": 145,
-    "gns": 58,
-    "forcenet": 50,
-    "schnet": 105,
-    "visnet": 720,
-    "equivariant_transformer": 510,
-    "se3_transformer": 2200,
-}
-"""Bytes of a step for each edge, layer and feature, at its peak."""
-
-USUAL_PER_CHANNEL = 300
-"""Bytes per channel of other models."""
-
-SQUARES = {
-    "egnn": 7.3,
-    "gns": 10.8,
-    "forcenet": 7.5,
-    "schnet": 4.2,
-    "visnet": 16.5,
-    "equivariant_transformer": 12.5,
-    "se3_transformer": 255,
-}
-"""Weights of a layer, in squares of its width, to which come `BESIDE` for each feature."""
-
-USUAL_SQUARES, BESIDE = 10, 100
+BESIDE = 100
+"""Weights of a layer for each feature, beside `ModelCost.layer_squares`."""
 
 MOST_NEIGHBOURS = 1e4
 """Most neighbours of an atom, so that a wrong cutoff does not make an estimate infinite."""
@@ -102,20 +67,20 @@ def stage_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     per_edge = PER_EDGE + PER_EDGE_AND_FEATURE * trial.model.hidden
     edges = stage.epochs * _frames(trial, stage, sizes) * _edges(trial, sizes)
     of_egnn = trial.model.layers * edges * per_edge
-    return overhead_seconds(trial, stage, sizes) + _against_egnn(trial) * of_egnn
+    return overhead_seconds(trial, stage, sizes) + trial.model.cost.step_time * of_egnn
 
 
 def overhead_seconds(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     """The part of `stage_seconds` that does not depend on the size of a step."""
     steps = stage.epochs * _frames(trial, stage, sizes) / stage.batch_size
-    return _against_egnn(trial) * steps * trial.model.layers * STEP_OVERHEAD
+    return trial.model.cost.step_time * steps * trial.model.layers * STEP_OVERHEAD
 
 
 def stage_memory(trial: Trial, stage: Stage, sizes: Sizes) -> float:
     """Largest of the process that does one stage, bytes: its packages, all graphs, one step."""
     model = trial.model
     channels = _edges(trial, sizes) * stage.batch_size * model.layers * model.hidden
-    step = channels * PER_CHANNEL.get(model.name, USUAL_PER_CHANNEL)
+    step = channels * model.cost.channel_bytes
     return max(built_memory(trial, sizes), PACKAGES + held_bytes(trial, sizes) + step)
 
 
@@ -139,17 +104,13 @@ def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
 def weights(trial: Trial) -> float:
     """Bytes of a model's weights."""
     model = trial.model
-    of_feature = SQUARES.get(model.name, USUAL_SQUARES) * model.hidden + BESIDE
+    of_feature = model.cost.layer_squares * model.hidden + BESIDE
     return 4 * model.layers * model.hidden * of_feature
 
 
 def bytes_of(sizes: Sizes) -> int:
     """Size of a stored data set: positions and forces in float64, atomic numbers."""
     return int(sizes.frames * sizes.atoms * (2 * 3 * 8 + 1))
-
-
-def _against_egnn(trial: Trial) -> float:
-    return AGAINST_EGNN.get(trial.model.name, 1.0)
 
 
 def _frames(trial: Trial, stage: Stage, sizes: Sizes) -> float:

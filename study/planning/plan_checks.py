@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus
-from study.datasets.config import TIP3PWater
 from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
 from study.planning.plan import Plan
@@ -41,7 +40,7 @@ def read_datasets(plan: Plan) -> None:
         UserError: if one cannot be read, or is too small for some trial.
     """
     for dataset in plan.datasets:
-        if not isinstance(dataset, TIP3PWater):
+        if not dataset.simulated:
             prepare(dataset, plan.root, cores(), lambda _done, _total: None)
     _check_sizes(plan)
 

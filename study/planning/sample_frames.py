@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from study.core.errors import UserError
-from study.datasets.config import DatasetConfig, TIP3PWater
+from study.datasets.config import DatasetConfig
 from study.datasets.frames import Frames
 from study.datasets.prepare import folder_of
 from study.datasets.sources.openmm_water import box_edge, build_box
@@ -28,12 +28,13 @@ def sample_frames(dataset: DatasetConfig, count: int, root: Path) -> Frames:
     if folder.exists():
         frames = Frames.load(folder)
         return frames.select(np.arange(count) % len(frames))
-    if not isinstance(dataset, TIP3PWater):
+    sizes = dataset.sizes
+    if sizes is None or not dataset.simulated:
         raise UserError(
             f"--probe: {dataset.label} has not been read yet; do that first with "
             f"`python -m study.data import`, or leave the option out"
         )
-    return _packed_water(dataset.molecules, count)
+    return _packed_water(sizes.waters, count)
 
 
 def _packed_water(molecules: int, count: int) -> Frames:

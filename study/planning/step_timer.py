@@ -23,12 +23,12 @@ from study.datasets.sizes import Sizes
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.potential import Potential
-from study.pipeline.setup import build_task
 from study.planning.cost_model import WORKER, built_memory, held_bytes
 from study.planning.plan import Plan
 from study.planning.sample_frames import sample_frames
 from study.space.plugin_configs import realized
 from study.space.trial import Trial
+from study.tasks.build import build_task
 from study.training.config import Stage
 from study.training.loop import compiles, fit
 from study.training.runtime import configure_performance, configure_process
@@ -128,7 +128,7 @@ class Probe:
         everything = torch.arange(len(frames))
         model = build_model(trial.model, trial.seed).to(graphs.device)
         self.models[_of_model(trial)] = model
-        task = build_task(stage, model, graphs, everything)
+        task = build_task(stage.task, model, graphs, everything[: stage.frames])
         short = stage.model_copy(update={"epochs": EPOCHS, "frames": None, "compile": False})
         few, many = (
             self._epochs(

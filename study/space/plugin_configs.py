@@ -8,36 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from study.core.atomic_io import write_bytes
-from study.core.config import Own
+from study.core.config import Own, shipped
 from study.core.errors import UserError
 from study.core.user_code import Kind, find, is_file, kept_file, load, typed
-from study.datasets import config as datasets_config
-from study.datasets.config import DataSet
-from study.models import config as models_config
-from study.models.config import Model
+from study.datasets.config import DatasetConfig
+from study.models.config import ModelConfig
 from study.space.distributions import HOLES, hole_of
 from study.space.validation_errors import explain
 from study.space.yaml_loader import NO_LINE, Block, as_block
-from study.tasks import config as tasks_config
-from study.tasks.config import Task
+from study.tasks.config import TaskConfig
 
-SHIPPED = {
-    get_args(kind.model_fields["name"].annotation)[0]
-    for union in (models_config.Shipped, tasks_config.Shipped, datasets_config.Shipped)
-    for kind in get_args(get_args(union)[0])
-}
-"""Names that are taken."""
-
-
-KINDS: dict[str, Kind] = {"model": Model, "task": Task, "dataset": DataSet}
+KINDS: dict[str, Kind] = {"model": ModelConfig, "task": TaskConfig, "dataset": DatasetConfig}
 """By the key that their settings stand at."""
 
+SHIPPED = {name for base in KINDS.values() for name in shipped(base)}
+"""Names that are taken."""
 
 ENTRY_POINTS = "pretraining_study"
 """Group in which an installed package names its modules, by the names of their classes."""

@@ -217,7 +217,7 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
         raise UserError(*dict.fromkeys(problems))
     space = Space(path, profile, settings, body)
     for trial in space.samples:
-        known = [f"val_{name}" for name in trial.finetune.task.errors]  # type: ignore[union-attr]
+        known = [f"val_{name}" for name in trial.finetune.task.errors]
         if settings.metric not in known:
             place = f"{path}:{content.lines['metric']}" if "metric" in content else str(path)
             raise UserError(

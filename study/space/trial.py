@@ -11,19 +11,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from study.core.config import Config
-from study.datasets.config import DatasetConfig
+from study.core.config import Config, shipped
+from study.datasets.config import AnyDataset, DatasetConfig
 from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
-from study.models.config import ModelConfig
+from study.models.config import AnyModel
 from study.space.trial_checks import (
     check_labels,
-    check_masks,
     check_published,
-    gives_forces,
-    pretexts,
+    check_tasks,
 )
-from study.training.config import LABELLED, Finetuning, Pretraining, Stage
+from study.tasks.config import TaskConfig
+from study.training.config import Finetuning, Pretraining, Stage
 
 
 class Pretrained(Config):
@@ -58,9 +57,9 @@ FirstStage = Annotated[
 class Trial(Config):
     """Everything that decides the result of one two-stage training."""
 
-    dataset: DatasetConfig
+    dataset: AnyDataset
     split: Split = Split()
-    model: ModelConfig
+    model: AnyModel
     pretrain: FirstStage | None = None
     """First stage, without labels, to be done or done before; none trains from scratch."""
     finetune: Finetuning
@@ -73,24 +72,24 @@ class Trial(Config):
     @model_validator(mode="after")
     def _stages_have_their_tasks(self) -> Self:
         first = self.pretraining
-        if first and isinstance(first.task, LABELLED) and first.dataset is None:
+        if first and first.task.supervised and first.dataset is None:
             raise ValueError(
                 "`pretrain.task` must work without labels, or have other ones to learn in "
                 f"`pretrain.dataset`, but got {first.task.name} and no dataset"
             )
         second = self.finetune.task
-        if second.name not in ("energy_forces", "scalar"):
-            raise ValueError(
-                f"`finetune.task` must be energy_forces or scalar, but got {second.name}"
-            )
+        if not second.supervised:
+            kinds = shipped(TaskConfig).items()
+            names = " or ".join(name for name, kind in kinds if kind.supervised)
+            raise ValueError(f"`finetune.task` must be {names}, but got {second.name}")
         return self
 
     @model_validator(mode="after")
     def _given_forces_are_taken(self) -> Self:
-        tasks = pretexts("finetune", self.finetune)
-        tasks += pretexts("pretrain", self.pretraining) if self.pretraining else []
+        tasks = self.finetune.task.pretexts("finetune.task")
+        tasks += self.pretraining.task.pretexts("pretrain.task") if self.pretraining else []
         for place, task in tasks:
-            if gives_forces(task) and not getattr(self.model, "force_input", False):
+            if task.gives_forces and not getattr(self.model, "force_input", False):
                 raise ValueError(
                     f"`{place}.given` must be nothing, or the model one with `force_input: true`, "
                     f"but got forces and {self.model.name}"
@@ -157,7 +156,7 @@ class Trial(Config):
     def _check_stage(self, name: str, stage: Stage, place: str, sizes: Sizes | None) -> None:
         if sizes is None:
             return
-        check_masks(name, stage, sizes.waters)
+        check_tasks(name, stage, sizes)
         check_labels(name, stage, place, sizes)
         by = self.split.by
         if by == "published":

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from study.core.seeding import seeded
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
+from study.models.symmetry import symmetry_errors
 from study.tasks.supervised import (
     LOSSES,
     WHERE_KNOWN,
@@ -104,16 +106,30 @@ class EnergyForces(LabelledTask):
     """
 
     def __init__(
-        self, settings: EnergyForcesSettings, graphs: GraphSet, statistics: LabelStatistics
+        self,
+        settings: EnergyForcesSettings,
+        graphs: GraphSet,
+        statistics: LabelStatistics | None = None,
     ) -> None:
         super().__init__(settings, graphs)
-        self.settings, self.statistics = settings, statistics
+        self.settings = settings
         self.criterion = f"val_{settings.criterion}"
         partial_labels = graphs.energy.isnan().any() or graphs.force.isnan().any()
         self.loss_kind = settings.loss + WHERE_KNOWN * bool(partial_labels)
-        real = partial(torch.tensor, dtype=graphs.pos.dtype, device=graphs.device)
-        self.units = real([statistics.energy_unit(settings), statistics.force_rms])
-        self.weights = real([settings.energy_weight, settings.force_weight])
+        if statistics is not None:
+            self._measure_by(statistics)
+
+    def prepare(self, model: Potential, train: Tensor) -> None:
+        """Measure the labels, and let the model put out energies about their reference."""
+        statistics = LabelStatistics.fit(self.graphs, train)
+        statistics.apply(model, self.settings)
+        self._measure_by(statistics)
+
+    def _measure_by(self, statistics: LabelStatistics) -> None:
+        self.statistics = statistics
+        real = partial(torch.tensor, dtype=self.graphs.pos.dtype, device=self.graphs.device)
+        self.units = real([statistics.energy_unit(self.settings), statistics.force_rms])
+        self.weights = real([self.settings.energy_weight, self.settings.force_weight])
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Weighted errors of a batch, and the terms of the auxiliary task."""
@@ -126,6 +142,14 @@ class EnergyForces(LabelledTask):
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors of forces (eV/Å per component) and energies (eV/atom, eV per frame)."""
         return self._errors(model, batches, model)
+
+    def test_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
+        """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
+        found = super().test_errors(model, batches)
+        if not (model.equivariant and model.conservative):
+            generator = seeded("symmetry", device=self.graphs.device)
+            found |= symmetry_errors(model, self.gather(batches[0]), generator)
+        return found
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors of predicting zero forces and the training mean of the energy, or of elements."""

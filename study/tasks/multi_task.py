@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential
-from study.tasks.task import PretextTask, Task, Term
+from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
     from study.tasks.config import Mixed as MixedSettings
@@ -23,8 +22,9 @@ class Mixed(PretextTask):
     Each task corrupts the same frames in its own way.
     """
 
-    def __init__(self, settings: MixedSettings, graphs: GraphSet, tasks: Sequence[Task]) -> None:
-        self.settings, self.graphs, self.tasks = settings, graphs, tasks
+    def __init__(self, settings: MixedSettings, graphs: GraphSet) -> None:
+        self.settings, self.graphs = settings, graphs
+        self.tasks = [part.task.build(graphs) for part in settings.tasks]
         self.weights = [part.weight for part in settings.tasks]
 
     @property

@@ -71,19 +71,23 @@ class Scalar(LabelledTask):
     elements; else it is averaged, and added to the training mean.
     """
 
-    def __init__(self, settings: ScalarSettings, graphs: GraphSet, train: Tensor) -> None:
+    def __init__(self, settings: ScalarSettings, graphs: GraphSet) -> None:
         super().__init__(settings, graphs)
         self.settings = settings
         energy = settings.target == "energy"
         self.values = graphs.energy if energy else graphs.properties[settings.target]
-        self.statistics = ScalarStatistics.fit(
-            self.values, graphs, train, extensive=settings.extensive
-        )
         self.loss_kind = settings.loss + WHERE_KNOWN * bool(self.values.isnan().any())
         self.criterion = f"val_{settings.target}_{settings.criterion}"
-        self.units = torch.tensor(
-            [self.statistics.std], dtype=graphs.pos.dtype, device=graphs.device
+
+    def prepare(self, model: Potential, train: Tensor) -> None:
+        """Measure the labels, and let the model put out values about their reference."""
+        self.statistics = ScalarStatistics.fit(
+            self.values, self.graphs, train, extensive=self.settings.extensive
         )
+        self.units = torch.tensor(
+            [self.statistics.std], dtype=self.graphs.pos.dtype, device=self.graphs.device
+        )
+        self.apply(model)
 
     def apply(self, model: Potential) -> None:
         """Set the reference values and the output scale of a model in place."""

@@ -14,11 +14,10 @@ from torch_geometric.data import Batch
 
 from study.graphs.graph_set import GraphSet
 from study.models.potential import MAX_ATOMIC_NUMBER, Potential
-from study.tasks.pretext import build_pretext
 from study.tasks.task import Task, Term
 
 if TYPE_CHECKING:
-    from study.tasks.config import EnergyForces, Scalar
+    from study.tasks.config import LabelledConfig
 
 FULL_LOSSES: dict[str, Callable[..., Tensor]] = {
     "l1": l1_loss,
@@ -59,12 +58,10 @@ class LabelledTask(Task):
     with the noise.
     """
 
-    def __init__(self, settings: EnergyForces | Scalar, graphs: GraphSet) -> None:
+    def __init__(self, settings: LabelledConfig, graphs: GraphSet) -> None:
         self.graphs, self.auxiliary_settings = graphs, settings.auxiliary
         self.embeds_mask = settings.mask_embedding == "zeros"
-        self.auxiliary = (
-            build_pretext(settings.auxiliary.task, graphs) if settings.auxiliary else None
-        )
+        self.auxiliary = settings.auxiliary.task.build(graphs) if settings.auxiliary else None
 
     def gather(self, frames: Tensor) -> Batch:
         """Collate the given frames (G,), with the mask embedding of unmasked atoms if set."""
@@ -79,6 +76,12 @@ class LabelledTask(Task):
         """Errors on validation frames, by name with the prefix `val_`."""
         del generator
         return {f"val_{name}": value for name, value in self.errors(model, batches).items()}
+
+    def test_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
+        """On the test frames: of the model, and of the trivial predictor."""
+        errors, trivial = self.errors(model, batches), self.trivial_errors(model, batches)
+        found = {f"test_{name}": value for name, value in errors.items()}
+        return found | {f"trivial_{name}": value for name, value in trivial.items()}
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors by name, in the units of the labels."""

@@ -62,6 +62,14 @@ class Task:
         terms = self.terms(frames, generator, step)
         return torch.stack([term.weight * term.penalty(model, term.batch) for term in terms]).sum()
 
+    def prepare(self, model: Potential, train: Tensor) -> None:
+        """Measure the frames to train on, once before training, and set the model's units by them.
+
+        Args:
+            model: to be trained.
+            train: (frames,) indices into the graphs.
+        """
+
     def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Why training cannot recover, by its metrics after a tenth of the epochs; or empty."""
         raise NotImplementedError
@@ -71,6 +79,11 @@ class Task:
     ) -> dict[str, float]:
         """Validation metrics over all batches together."""
         raise NotImplementedError
+
+    def test_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
+        """Final metrics on test frames; none where there are no labels."""
+        del model, batches
+        return {}
 
 
 class PretextTask(Task):

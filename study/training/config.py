@@ -7,17 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from study.core.config import Config
-from study.datasets.config import DatasetConfig
-from study.tasks.config import EnergyForces, Scalar, TaskConfig
-
-LABELLED = (EnergyForces, Scalar)
-"""Settings of tasks that learn from labels."""
+from study.datasets.config import AnyDataset
+from study.tasks.config import AnyTask
 
 
 class Stage(Config):
     """Training of the model on one task: pretraining and finetuning are both a stage."""
 
-    task: TaskConfig
+    task: AnyTask
     epochs: int = Field(ge=1, le=1_000_000)
     """Number of passes over the training frames."""
     schedule_epochs: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -79,7 +76,7 @@ class Stage(Config):
 class Pretraining(Stage):
     """The first stage, without labels."""
 
-    dataset: DatasetConfig | None = None
+    dataset: AnyDataset | None = None
     """Data set to pretrain on, with the same split; that of the trial when left out."""
 
 

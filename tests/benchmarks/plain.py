@@ -34,7 +34,6 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     from study.models.build import build_model
     from study.space.trial import Trial
     from study.tasks.energy_forces import EnergyForces, LabelStatistics
-    from study.tasks.pretext import build_pretext
     from study.training.loop import fit
 
     torch.set_num_threads(1)
@@ -46,7 +45,7 @@ def train(trial: dict[str, Any], frames: str) -> Iterator[tuple[dict[str, float]
     model = build_model(settings.model, settings.seed)
     spent = cpu_spent = 0.0
     if settings.pretrain is not None:
-        task = build_pretext(settings.pretrain.task, graphs)
+        task = settings.pretrain.task.build(graphs)
         history = list(fit(model, task, settings.pretrain, *parts, settings.seed))
         spent, cpu_spent = history[-1]["seconds"], history[-1]["cpu_seconds"]
         pretrained, model = model, build_model(settings.model, settings.seed)

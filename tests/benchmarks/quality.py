@@ -33,7 +33,6 @@ from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.pretext import build_pretext
 from study.training.loop import fit
 
 SPACE = Path(__file__).with_name("search.yaml")
@@ -97,7 +96,7 @@ def record(say: Callable[[str], None], origin: dict[str, Any]) -> Curves:
         pretraining, configuration = names(trial)
         if trial.pretrain is not None and pretraining not in weights:
             started = time.process_time()
-            task = build_pretext(trial.pretrain.task, graphs)
+            task = trial.pretrain.task.build(graphs)
             list(fit(model, task, trial.pretrain, *parts, trial.seed))
             curves["pretrainings"][pretraining] = round(time.process_time() - started, 3)
             weights[pretraining] = {key: w.clone() for key, w in model.state_dict().items()}

@@ -23,7 +23,6 @@ from study.models.potential import Potential
 from study.tasks.config import Denoising, Masking
 from study.tasks.config import EnergyForces as EnergyForcesSettings
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.pretext import build_pretext
 from study.tasks.task import Task
 from study.training.gradients import Engine, can_compile
 from study.training.precision import Precision
@@ -86,9 +85,9 @@ def ours(case: Case) -> tuple[Potential, Task]:
     match case.stage:
         case "masking":
             settings = Masking(name="masking", masking_ratio=0.5)
-            return model, build_pretext(settings, graphs)
+            return model, settings.build(graphs)
         case "denoising":
-            return model, build_pretext(Denoising(name="denoising", noise_scale=0.5), graphs)
+            return model, Denoising(name="denoising", noise_scale=0.5).build(graphs)
     labels = EnergyForcesSettings(name="energy_forces")
     statistics = LabelStatistics.fit(graphs, torch.arange(len(graphs)))
     statistics.apply(model, labels)

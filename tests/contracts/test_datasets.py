@@ -11,7 +11,7 @@ import lzma
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import ase.db
 import ase.io
@@ -22,6 +22,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import TypeAdapter
 
+from study.core.config import shipped
 from study.core.elements import SYMBOLS
 from study.core.errors import UserError
 from study.core.units import (
@@ -32,7 +33,7 @@ from study.core.units import (
     KJ_PER_MOL,
     KJ_PER_MOL_PER_NM,
 )
-from study.datasets.config import DatasetConfig, RPBEWater, Shipped, TIP3PWater
+from study.datasets.config import AnyDataset, DatasetConfig, RPBEWater, TIP3PWater
 from study.datasets.frames import Frames, read_header
 from study.datasets.prepare import folder_of, prepare, remark_on, seconds_to_make, sizes_of
 from study.datasets.readers.ase_file import write
@@ -46,9 +47,7 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.space.trial import Trial
 
-NAMES = [
-    get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Shipped)[0])
-]
+NAMES = [*shipped(DatasetConfig)]
 
 
 def parts(frames: Frames) -> list[Frames]:
@@ -352,7 +351,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(request: pytest.FixtureRequest, examples: dict[str, dict[str, Any]]) -> DatasetConfig:
     assert request.param in examples, "give the new data set an example"
     settings = {"name": request.param, **examples[request.param]}
-    parsed: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(settings)
+    parsed: DatasetConfig = TypeAdapter(AnyDataset).validate_python(settings)
     return parsed
 
 
@@ -486,7 +485,7 @@ def test_a_trial_trains_on_it(
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "tip3p_water"])
 def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
-    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
+    dataset: DatasetConfig = TypeAdapter(AnyDataset).validate_python(
         {"name": name, "path": "not/here"}
     )
     with pytest.raises(UserError, match=r"not/here: no such f.*`dataset\.path`"):
@@ -494,7 +493,7 @@ def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_rpbe_water_that_was_never_fetched_says_how_to(tmp_path: Path) -> None:
-    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python({"name": "rpbe_water"})
+    dataset: DatasetConfig = TypeAdapter(AnyDataset).validate_python({"name": "rpbe_water"})
     with pytest.raises(UserError, match=r"python -m study\.data fetch rpbe --out"):
         prepare(dataset, tmp_path, 1, lambda _done, _total: None)
 
@@ -504,7 +503,7 @@ def test_charges_that_no_model_sees_reach_the_plan(water: Frames, tmp_path: Path
         charges = np.where(np.arange(len(water)) == 3, charge, 0.0)
         path = tmp_path / f"{charge}.extxyz"
         write(replace(water, properties={"charge": charges}), path)
-        dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
+        dataset: DatasetConfig = TypeAdapter(AnyDataset).validate_python(
             {"name": "ase_file", "path": str(path)}
         )
         prepare(dataset, tmp_path, 1, lambda _done, _total: None)
@@ -516,7 +515,7 @@ def test_labels_that_a_file_declares_reach_the_plan(water: Frames, tmp_path: Pat
     write_n2p2(water, path)
     text = gzip.decompress(path.read_bytes()).decode().replace(" src=", " labels=a network src=")
     path.write_bytes(gzip.compress(text.replace("labels=a network src=0", "src=0").encode()))
-    dataset: DatasetConfig = TypeAdapter(DatasetConfig).validate_python(
+    dataset: DatasetConfig = TypeAdapter(AnyDataset).validate_python(
         {"name": "n2p2_file", "path": str(path)}
     )
     assert remark_on(dataset, tmp_path) == ""

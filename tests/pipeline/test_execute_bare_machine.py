@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
+from study.core.config import Component, Config
 from study.core.records import COST_METRICS
 from study.datasets.frames import Frames
 from study.datasets.splits import split
@@ -37,18 +39,22 @@ absent = set(json.loads(sys.argv[2]))
 sys.meta_path[:] = [Without(finder, absent) for finder in sys.meta_path]
 
 import torch
+from study.core.components import build
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
-from study.pipeline.setup import build_task
+from study.tasks.build import build_task
 from study.training.loop import fit
 
-trial = json.loads(sys.argv[3], object_hook=lambda values: SimpleNamespace(**values))
+class Settings(SimpleNamespace):
+    build = build
+
+trial = json.loads(sys.argv[3], object_hook=lambda values: Settings(**values))
 frames = Frames.load(Path(sys.argv[1]))
 graphs = GraphSet.build(frames, trial.model.cutoff)
 train, validation = map(torch.tensor, json.loads(sys.argv[4]))
 def train_on(stage, model):
-    task = build_task(stage, model, graphs, train)
+    task = build_task(stage.task, model, graphs, train[: stage.frames])
     return list(fit(model, task, stage, train, validation, trial.seed))
 
 pretrained, model = (build_model(trial.model, trial.seed) for _ in range(2))
@@ -73,6 +79,16 @@ def all_but_torch() -> list[str]:
     return sorted({"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names)
 
 
+def with_implementations(value: object) -> Any:
+    """Settings as JSON, each with the place of what it builds."""
+    if isinstance(value, list):
+        return [with_implementations(each) for each in value]
+    if not isinstance(value, Config):
+        return value
+    named = {"implementation": value.implementation} if isinstance(value, Component) else {}
+    return named | {name: with_implementations(field) for name, field in value}
+
+
 def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
     tiny: Callable[..., Trial], water: Frames, water_folder: Path, tmp_path: Path
 ) -> None:
@@ -84,7 +100,7 @@ def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
     absent = all_but_torch()
     assert {"pydantic", "vesin", "ray", "mlflow", "optuna", "safetensors"} <= set(absent)
     frame_indices = [parts.train.tolist(), parts.validation.tolist()]
-    given = [absent, trial.model_dump(mode="json"), frame_indices]
+    given = [absent, with_implementations(trial), frame_indices]
     done = subprocess.run(
         [sys.executable, "-c", BOTH_STAGES, str(water_folder), *map(json.dumps, given)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -22,7 +22,6 @@ from study.tasks.config import Denoising as Settings
 from study.tasks.config import Masking as MaskingSettings
 from study.tasks.config import Mixed as MixedSettings
 from study.tasks.denoising import Denoising
-from study.tasks.pretext import build_pretext
 
 CHOSEN = torch.tensor([3, 0, 1])
 
@@ -138,18 +137,17 @@ class Counting(Potential):
 
 
 def test_together_the_weighted_losses_of_all_tasks_are_summed(graphs: GraphSet) -> None:
-    mixed = build_pretext(MixedSettings.model_validate(MIXED), graphs)
+    mixed = MixedSettings.model_validate(MIXED).build(graphs)
     alone = denoising(graphs, noise_scale=0.2)
     generator = seeded(6)
-    build_pretext(MaskingSettings(name="masking", masking_ratio=0.5), graphs).loss(
-        Counting(), CHOSEN, generator
-    )
+    masking = MaskingSettings(name="masking", masking_ratio=0.5).build(graphs)
+    masking.loss(Counting(), CHOSEN, generator)
     expected = 2.0 * 1.0 + alone.loss(Counting(), CHOSEN, generator).item()
     assert mixed.loss(Counting(), CHOSEN, seeded(6)).item() == pytest.approx(expected)
 
 
 def test_alternating_takes_one_task_after_the_other(graphs: GraphSet) -> None:
-    mixed = build_pretext(MixedSettings.model_validate(MIXED | {"schedule": "alternating"}), graphs)
+    mixed = MixedSettings.model_validate(MIXED | {"schedule": "alternating"}).build(graphs)
     model = Counting()
     for step in range(4):
         mixed.loss(model, CHOSEN, seeded(7), step)
@@ -161,7 +159,7 @@ def test_hidden_oxygens_are_pointed_at_by_their_hydrogens(
     graphs: GraphSet, triclinic_water: Frames
 ) -> None:
     settings = MaskingSettings(name="masking", masking_ratio=1.0, atom="oxygen")
-    masked = build_pretext(settings, graphs).example(CHOSEN, seeded(8))  # type: ignore[attr-defined]
+    masked = settings.build(graphs).example(CHOSEN, seeded(8))  # type: ignore[attr-defined]
     assert set(masked.graph.z.tolist()) == {1}
     assert masked.graph.masked.all()
     for atom, direction in zip(masked.atoms, masked.directions, strict=True):
@@ -176,9 +174,9 @@ def test_hidden_oxygens_are_pointed_at_by_their_hydrogens(
 
 def test_a_masking_placebo_hides_alike_but_points_nowhere(graphs: GraphSet) -> None:
     true, false = (
-        build_pretext(
-            MaskingSettings(name="masking", masking_ratio=1.0, placebo=placebo), graphs
-        ).example(CHOSEN, seeded(9))  # type: ignore[attr-defined]
+        MaskingSettings(name="masking", masking_ratio=1.0, placebo=placebo)
+        .build(graphs)
+        .example(CHOSEN, seeded(9))  # type: ignore[attr-defined]
         for placebo in (False, True)
     )
     assert torch.equal(true.graph.pos, false.graph.pos)

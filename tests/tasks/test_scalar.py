@@ -78,12 +78,12 @@ def molecules(count: int = 24, seed: int = 0) -> Frames:
 def task_of(frames: Frames, target: str, **settings: Any) -> Scalar:
     graphs = GraphSet.build(frames, cutoff=3.0)
     scalar_settings = ScalarSettings(name="scalar", target=target, **settings)  # type: ignore[arg-type]
-    return Scalar(scalar_settings, graphs, torch.arange(len(frames)))
+    return Scalar(scalar_settings, graphs)
 
 
 def model_of(task: Scalar) -> Any:
     model = build_model(EGNN(name="egnn", hidden=8, layers=2, cutoff=3.0), 0)
-    task.apply(model)
+    task.prepare(model, torch.arange(len(task.graphs)))
     return model.eval()
 
 

@@ -26,7 +26,6 @@ from study.models.potential import Potential
 from study.tasks.config import Denoising, Masking, Mixed
 from study.tasks.config import EnergyForces as EnergyForcesSettings
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.pretext import build_pretext
 from study.tasks.task import Task, Term
 from study.training import compiler as training_compiler
 from study.training import program_cache
@@ -80,7 +79,7 @@ def task_of(settings: EnergyForcesSettings | Masking | Mixed, frames: Frames) ->
     if isinstance(settings, EnergyForcesSettings):
         statistics = LabelStatistics.fit(graphs, torch.arange(len(frames)))
         return EnergyForces(settings, graphs, statistics)
-    return build_pretext(settings, graphs)
+    return settings.build(graphs)
 
 
 def model_of(name: str) -> Potential:

@@ -14,8 +14,8 @@ from torch import Tensor
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.potential import Potential
-from study.pipeline.setup import build_task
 from study.space.trial import Trial
+from study.tasks.build import build_task
 from study.tasks.task import Task
 from study.training.config import Stage
 from study.training.energy_meter import EnergyMeter
@@ -33,7 +33,7 @@ def prepared(
     model = build_model(settings.model, seed=1).to(graphs.pos.dtype)
     stage = settings.pretrain if kind == "pretrain" else settings.finetune
     assert stage is not None
-    return model, build_task(stage, model, graphs, train), stage
+    return model, build_task(stage.task, model, graphs, train[: stage.frames]), stage
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from study.models.config import EGNN, GNS, ForceNet, ModelConfig, SchNet
 from study.tasks.config import EnergyForces as EnergyForcesSettings
 from study.tasks.config import Masking
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
-from study.tasks.pretext import build_pretext
 from study.tasks.task import Task
 from study.training.gradients import Engine
 
@@ -85,9 +84,7 @@ def test_a_step_waits_for_no_number(mixed_water: Frames, model: ModelConfig) -> 
 
 
 def test_masking_of_water_waits_for_the_atoms_and_edges_that_stay(mixed_water: Frames) -> None:
-    masking = build_pretext(
-        Masking(name="masking", masking_ratio=0.5), GraphSet.build(mixed_water, 3.4)
-    )
+    masking = Masking(name="masking", masking_ratio=0.5).build(GraphSet.build(mixed_water, 3.4))
     waits = waits_of_a_step(masking, EGNN(name="egnn", hidden=8, layers=2))
     assert waits == 2 * ["aten.nonzero.default"]
 

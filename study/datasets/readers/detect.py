@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
+from study.core.components import resolve
+from study.core.config import shipped
 from study.core.errors import UserError
-from study.datasets.config import DatasetConfig, Shipped
+from study.datasets.config import AnyDataset, DatasetConfig
 from study.datasets.frames import HEADER, Frames
 from study.datasets.parsing.guard import guarded, printable, require_plain
 from study.datasets.readers import ase_file, hdf5, oc20
 from study.datasets.reading import Stored
-
-
-def named(target: str) -> Callable[..., Any]:
-    """The function that a data set's settings name by its module."""
-    module, _, function = target.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
 
 
 def settings_of(file: Path, **said: Any) -> dict[str, Any]:
@@ -45,9 +38,8 @@ def kind_of(path: Path) -> str:
         require_plain(path)
     with guarded(path):
         for kind in _kinds():
-            if kind.recognizer and named(kind.recognizer)(path):
-                name: str = get_args(kind.model_fields["name"].annotation)[0]
-                return name
+            if kind.recognizer and resolve(kind.recognizer)(path):
+                return kind.space_name()
     oc20.refuse_lmdb(path)
     if path.is_dir():
         there = ", ".join(sorted(printable(file.name) for file in path.iterdir())[:8])
@@ -86,7 +78,7 @@ def parsed(settings: dict[str, Any]) -> Any:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    kind: TypeAdapter[DatasetConfig] = TypeAdapter(DatasetConfig)
+    kind: TypeAdapter[DatasetConfig] = TypeAdapter(AnyDataset)
     try:
         return kind.validate_python(settings)
     except ValidationError as error:
@@ -114,7 +106,7 @@ def read_frames(dataset: Stored, path: Path) -> Frames:
     """
     require_plain(path)
     with guarded(path):
-        frames: Frames = named(dataset.reader)(path, dataset.reading)
+        frames: Frames = resolve(dataset.reader)(path, dataset.reading)
     return turned(frames)
 
 
@@ -132,5 +124,4 @@ def turned(frames: Frames) -> Frames:
 
 def _kinds() -> list[type[Stored]]:
     """The classes of settings of all files, in the order in which they are asked."""
-    union = get_args(get_args(Shipped)[0])
-    return [kind for kind in union if issubclass(kind, Stored)]
+    return [kind for kind in shipped(DatasetConfig).values() if issubclass(kind, Stored)]

@@ -9,7 +9,7 @@ from typing import Any
 from study.core.hashing import digest, without_places
 from study.core.user_code import typed
 from study.datasets import store
-from study.datasets.config import DataSet, OwnDataset
+from study.datasets.config import DatasetConfig, OwnDataset
 
 
 def folder_of(dataset: OwnDataset, root: Path) -> Path:
@@ -26,7 +26,7 @@ def prepare(
         UserError: if no model can learn from them.
     """
     del workers, progress
-    made = typed(dataset, DataSet, root)
+    made = typed(dataset, DatasetConfig, root)
     return store.store(folder_of(dataset, root), made.build, _settings(dataset))
 
 

@@ -18,7 +18,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from study.data import main
-from study.datasets.config import DatasetConfig
+from study.datasets.config import AnyDataset
 from study.datasets.sources import catalog
 from study.datasets.sources.catalog import SETS, Published
 from study.datasets.sources.download import Source
@@ -209,7 +209,7 @@ def test_names_that_cannot_be_fetched_are_told(
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_is_one_that_a_space_can_name(name: str) -> None:
     entry = SETS[name]
-    TypeAdapter(DatasetConfig).validate_python({"name": entry.dataset, "path": entry.path})
+    TypeAdapter(AnyDataset).validate_python({"name": entry.dataset, "path": entry.path})
     assert set(entry.archives) <= {source.name for source in entry.sources}
     for source in entry.sources:
         assert source.address.startswith(("http://", "https://"))
