@@ -160,6 +160,20 @@ class SchNet(ModelConfig):
     """Edges fade out with two vanishing derivatives, or as in torch-geometric, with one."""
 
 
+class PaiNN(ModelConfig):
+    """Polarizable atom interaction network (arXiv:2102.03150); forces are a gradient."""
+
+    implementation = "study.models.painn:PaiNN"
+    title = "PaiNN"
+    cost = ModelCost(step_time=2.6, channel_bytes=340, layer_squares=11)
+
+    name: Literal["painn"]
+    basis: int = Field(default=20, ge=1, le=256)
+    """Number of Bessel functions."""
+    envelope: Literal["smooth", "raised_cosine"] = "smooth"
+    """Edges fade out with two vanishing derivatives, or as in the paper, with one."""
+
+
 class AttentionNetwork(ModelConfig):
     """What networks with attention have: their width is shared by heads."""
 
