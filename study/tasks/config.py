@@ -182,6 +182,33 @@ class Denoising(PretextConfig):
         return self
 
 
+class NoiseLevel(PretextConfig):
+    """Add noise of a scale that each frame draws, and predict that scale (arXiv:2207.08824)."""
+
+    implementation = "study.tasks.noise_level:NoiseLevel"
+
+    name: Literal["noise_level"]
+    noise_scale: float = Field(default=0.5, gt=0, le=10)
+    """Largest standard deviation of the noise per component, Å."""
+    lowest_scale: float = Field(default=0.02, gt=0, le=10)
+    """Smallest one, Å; scales between the two are drawn uniformly in their logarithm."""
+
+    @property
+    def label(self) -> str:
+        """The task in a few words."""
+        scales = f"{self.lowest_scale:g}–{self.noise_scale:g}"
+        return f"noise level {scales}" + " placebo" * self.placebo
+
+    @model_validator(mode="after")
+    def _scales_are_in_order(self) -> Self:
+        if self.lowest_scale >= self.noise_scale:
+            raise ValueError(
+                "`lowest_scale < noise_scale` must hold, but got "
+                f"{self.lowest_scale} and {self.noise_scale}"
+            )
+        return self
+
+
 class OwnTask(Own, TaskConfig):
     """A task of one's own: a class derived from `study.plugins.TaskConfig`, with its settings."""
 
