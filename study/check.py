@@ -1,9 +1,9 @@
 # PYTHON_ARGCOMPLETE_OK
 """Does code of your own keep what studies rely on? `python -m study.check my_model.py`.
 
-Every model, pretraining task and data set is checked that the file, or the installed module,
-defines by a class derived from `study.plugins.ModelConfig`, `study.plugins.TaskConfig` or
-`study.plugins.DatasetConfig`, whose settings all have defaults.
+Every model, pretraining task, data set and sampler is checked that the file, or the installed
+module, defines by a class derived from `ModelConfig`, `TaskConfig`, `DatasetConfig` or
+`SamplerConfig` of `study.plugins`, whose settings all have defaults.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ Config classes
     TaskConfig: settings of a pretraining task; `build(graphs)` gives a `PretextTask` over all
         frames of a `GraphSet`.
     DatasetConfig: settings of a data set; `build()` gives `Frames`.
+    SamplerConfig: settings of what proposes trials, `search: {sampler: {name: ..., code: ...}}`;
+        `build(seed)` gives an `optuna.samplers.BaseSampler`.
 
 Graphs
     A model sees a torch-geometric `Batch` of N atoms, E edges and G frames:
@@ -64,6 +66,7 @@ from typing import TYPE_CHECKING, Any
 from study.core.components import resolve
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig, ModelCost
+from study.space.samplers import SamplerConfig
 from study.tasks.config import TaskConfig
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ __all__ = [
     "Potential",
     "Prediction",
     "PretextTask",
+    "SamplerConfig",
     "SiLU",
     "TaskConfig",
     "Term",

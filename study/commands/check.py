@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from study.checks import dataset_contract, model_contract, task_contract
+from study.checks import dataset_contract, model_contract, sampler_contract, task_contract
 from study.core import user_code
 from study.core.config import Component
 from study.core.errors import UserError
@@ -15,6 +15,7 @@ from study.datasets.config import DatasetConfig
 from study.datasets.diagnostics import warnings
 from study.models.config import ModelConfig
 from study.space.plugin_configs import SHIPPED
+from study.space.samplers import SamplerConfig
 from study.tasks.config import TaskConfig
 
 SMALL = {"hidden": 8, "layers": 2}
@@ -51,7 +52,8 @@ def subjects(code: str) -> list[Component]:
     if not found:
         raise UserError(
             f"{code}: must define a class derived from `study.plugins.ModelConfig`, "
-            "`study.plugins.TaskConfig` or `study.plugins.DatasetConfig`, but has none"
+            "`study.plugins.TaskConfig`, `study.plugins.DatasetConfig` or "
+            "`study.plugins.SamplerConfig`, but has none"
         )
     return found
 
@@ -65,8 +67,10 @@ def examine(subject: Component) -> Iterator[tuple[str, str]]:
             return task_contract.examine(subject.build)
         case DatasetConfig():
             return dataset_contract.examine(subject.build)
+        case SamplerConfig():
+            return sampler_contract.examine(subject)
         case _:
-            raise TypeError(f"{subject!r} is no model, task or data set")
+            raise TypeError(f"{subject!r} is no model, task, data set or sampler")
 
 
 def _check(subject: Component) -> int:

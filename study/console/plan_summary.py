@@ -11,8 +11,7 @@ from study.core.provenance import cores, gpus
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
-
-SAMPLER_NAMES = {"tpe": "TPE", "random": "random"}
+from study.space.samplers import OwnSampler, shipped_sampler
 
 
 def print_plan_summary(plan: Plan, console: Console) -> None:
@@ -52,9 +51,10 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
     settings = plan.space.settings
     search = settings.search
     assert search is not None
-    sampler = SAMPLER_NAMES.get(search.sampler, search.sampler)
+    sampler = search.sampler
+    name = sampler.label if isinstance(sampler, OwnSampler) else shipped_sampler(sampler).title
     stopping = ", early stopping by ASHA" if settings.early_stopping else ""
-    yield f"{counted(search.trials, 'trial')} sampled by Optuna ({sampler}){stopping}"
+    yield f"{counted(search.trials, 'trial')} sampled by Optuna ({name}){stopping}"
     if search.repeat_best:
         scratch = ", also from scratch" if settings.baseline else ""
         seeds = counted(len(settings.seeds), "seed")

@@ -192,7 +192,7 @@ def build_proposals(
     """
     settings, entries = plan.space.settings, journal.entries()
     if settings.search is not None:
-        return OptunaProposals(plan.space, work, slots, entries)
+        return OptunaProposals(plan.space, work, slots, entries, plan.root)
     jobs = [work(trial) for trial in plan.grid]
     return Grid(jobs, entries, exempt=settings.early_stopping is None)
 

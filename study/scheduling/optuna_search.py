@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.core.records import JobResult
@@ -30,6 +31,7 @@ class OptunaProposals:
         work: makes a piece of work of a trial.
         slots: trials that may be under way at once.
         entries: the journal of earlier runs of the study.
+        root: folder of all work, where code of the user's own is kept.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class OptunaProposals:
         work: Callable[[Trial], Job],
         slots: int,
         entries: Mapping[int, Entry],
+        root: Path = Path(),
     ) -> None:
         assert space.settings.search is not None
-        self.space, self.work, self.slots = space, work, slots
+        self.space, self.work, self.slots, self.root = space, work, slots, root
         self.settings = space.settings.search
         in_order = [entries[number] for number in sorted(entries)]
         self.earlier = [entry for entry in in_order if not entry.planned.exempt]
@@ -58,7 +61,7 @@ class OptunaProposals:
         """Optuna's study, which is needed only if there is something to propose."""
         from study.scheduling.optuna_study import OptunaStudy
 
-        return OptunaStudy(self.space)
+        return OptunaStudy(self.space, self.root)
 
     def known_study(self) -> OptunaStudy:
         """Optuna's study once it knows all that ended in earlier runs."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from study.core.hashing import digest
 from study.core.records import Status
 from study.scheduling.journal import Entry
+from study.space.plugin_configs import realized_sampler
+from study.space.samplers import SamplerConfig
 from study.space.search_space import Space
 from study.space.trial import Trial
 
-SAMPLERS: dict[str, type[TPESampler] | type[RandomSampler]] = {
-    "tpe": TPESampler,
-    "random": RandomSampler,
-}
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
 """Optuna's words for how a trial ended; any other end is a failure."""
 
@@ -29,16 +28,17 @@ class OptunaStudy:
 
     Args:
         space: with a `search` block.
+        root: folder of all work.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, root: Path) -> None:
         assert space.settings.search is not None
         search = space.settings.search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
         self.study = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(),
-            sampler=RepeatableSampler(search.sampler, search.seed),
+            sampler=RepeatableSampler(realized_sampler(search.sampler, root), search.seed),
             pruner=optuna.pruners.NopPruner(),
             direction="minimize",
         )
@@ -101,12 +101,12 @@ class RepeatableSampler(BaseSampler):
     propose its first trials again.
 
     Args:
-        name: which of `SAMPLERS`.
+        settings: of the sampler.
         seed: of the search.
     """
 
-    def __init__(self, name: str, seed: int) -> None:
-        self.name, self.seed = name, seed
+    def __init__(self, settings: SamplerConfig, seed: int) -> None:
+        self.settings, self.seed = settings, seed
         self.sampler = self._sampler(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -148,4 +148,5 @@ class RepeatableSampler(BaseSampler):
 
     def _sampler(self, number: int) -> BaseSampler:
         seed = int(digest([self.seed, number])[:8], 16)
-        return SAMPLERS[self.name](seed=seed)
+        sampler: BaseSampler = self.settings.build(seed)
+        return sampler

@@ -20,11 +20,17 @@ from study.core.user_code import Kind, find, is_file, kept_file, load, typed
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig
 from study.space.distributions import HOLES, hole_of
+from study.space.samplers import SamplerConfig, shipped_sampler
 from study.space.validation_errors import explain
 from study.space.yaml_loader import NO_LINE, Block, as_block
 from study.tasks.config import TaskConfig
 
-KINDS: dict[str, Kind] = {"model": ModelConfig, "task": TaskConfig, "dataset": DatasetConfig}
+KINDS: dict[str, Kind] = {
+    "model": ModelConfig,
+    "task": TaskConfig,
+    "dataset": DatasetConfig,
+    "sampler": SamplerConfig,
+}
 """By the key that their settings stand at."""
 
 SHIPPED = {name for base in KINDS.values() for name in shipped(base)}
@@ -151,6 +157,14 @@ def realized(settings: Parsed, root: Path) -> Parsed:
         name: new for name, value in settings if (new := _realized(name, value, root)) is not value
     }
     return settings.model_copy(update=changed) if changed else settings
+
+
+def realized_sampler(settings: str | Own, root: Path) -> SamplerConfig:
+    """The settings of a sampler, whose `build` can be called; see `realized`."""
+    if isinstance(settings, str):
+        return shipped_sampler(settings)
+    config: SamplerConfig = typed(settings, SamplerConfig, root)
+    return config
 
 
 def _realized(name: str, value: Any, root: Path) -> Any:

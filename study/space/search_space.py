@@ -158,6 +158,8 @@ def _completed(content: Block, path: Path) -> Block:
     if "trial" in content:
         content["trial"] = plugin_configs.completed(content["trial"], path, ("trial",))
         content["trial"] = with_hashes(content["trial"], path)
+    if "search" in content:
+        content["search"] = plugin_configs.completed(content["search"], path, ("search",))
     return content
 
 
@@ -209,6 +211,7 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
     """Check settings and trial, with every hole at each of its ends or choices."""
     problems: list[str] = []
     settings = _parse(Settings, content, path, (), problems)
+    problems += plugin_configs.problems(content.get("search"), path, ("search",))
     body = content.get("trial")
     if isinstance(body, Block):
         searched = settings is not None and settings.search is not None

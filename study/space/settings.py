@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from study.core.config import Config
+from study.space.samplers import AnySampler
 from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS
 
 MOST_TRIALS = 100_000
@@ -48,8 +49,8 @@ class Search(Config):
 
     trials: int = Field(ge=1, le=MOST_TRIALS)
     """Number of proposals."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """Optuna's sampler."""
+    sampler: AnySampler = "tpe"
+    """Optuna's sampler: tpe, random, or one of your own."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampler."""
     repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)
