@@ -17,6 +17,7 @@ from analysis.figures.style import COLOURS, INK, Drawing, files, slug, styled
 from analysis.formatting import number
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError, exit_code
+from study.core.paths import follow_links
 
 COLUMNS = ("time", "total", "kinetic", "potential", "total_per_atom")
 """ps, eV, eV, eV, eV per atom."""
@@ -98,7 +99,7 @@ def _draw(table: Path) -> None:
     made = drawing(read(table), slug(table.stem))
     content = files(made)
     for ending in ("pdf", "svg"):
-        write_bytes(table.with_suffix(f".{ending}"), content[ending])
+        write_bytes(follow_links(table).with_suffix(f".{ending}"), content[ending])
     sys.stdout.write(f"{made.caption}\n{table.with_suffix('.svg')}\n")
 
 

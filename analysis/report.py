@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study.core.errors import exit_code
+from study.core.paths import follow_links
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(options: argparse.Namespace) -> None:
     from analysis.html.report import report
 
-    first, several = options.studies[0], len(options.studies) > 1
-    out = options.out or (first.parent.parent if several else first) / "report"
+    first, several = follow_links(options.studies[0]), len(options.studies) > 1
+    named = follow_links(options.out) if options.out else None
+    out = named or (first.parent.parent if several else first) / "report"
     report(options.studies, out, log=options.log)
 
 

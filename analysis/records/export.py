@@ -9,6 +9,7 @@ from analysis.records.mlflow_reader import read_runs
 from analysis.records.parquet_tables import write_tables
 from analysis.records.predictions import read_predictions
 from study.core.errors import UserError
+from study.core.paths import follow_links
 
 
 def export(
@@ -35,7 +36,7 @@ def export(
             f"no study.json in {study}; name a study's folder,"
             " or an experiment together with --tracking-uri and --out"
         )
-    folder = out or Path(study) / "tables"
+    folder = follow_links(out) if out else follow_links(Path(study)) / "tables"
     experiment = facts.get("experiment", study)
     runs = read_runs(tracking_uri or facts["tracking_uri"], experiment)
     predicted = read_predictions(runs, Path(study).resolve().parent.parent) if predictions else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from study.commands.data_files import export_set, inspect, split_set, verify
 from study.commands.data_labels import label
 from study.commands.data_options import (
@@ -16,6 +18,7 @@ from study.commands.data_options import (
     VerifyOptions,
 )
 from study.commands.data_sources import fetch, import_file, simulate
+from study.core.paths import follow_links
 
 
 def run(options: DataOptions) -> None:
@@ -24,6 +27,8 @@ def run(options: DataOptions) -> None:
     Raises:
         UserError: for an error the user can fix.
     """
+    if not isinstance(options, InspectOptions | SplitOptions | ExportOptions):
+        options = replace(options, out=follow_links(options.out))
     match options:
         case SimulateOptions():
             simulate(options)

@@ -13,6 +13,7 @@ from study.commands.options import DynamicsOptions
 from study.console.progress_bar import progress_display
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError
+from study.core.paths import follow_links
 from study.inference.ase_calculator import StudyCalculator
 from study.inference.nve import (
     EnergySample,
@@ -101,4 +102,4 @@ def _write(path: Path, moments: Sequence[EnergySample], atoms: int) -> None:
         values = (moment.time, moment.total, moment.kinetic, moment.potential)
         derived = (moment.total / atoms, temperature_of(moment.kinetic, atoms))
         lines.append(",".join(repr(float(value)) for value in (*values, *derived)))
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_bytes(follow_links(path), ("\n".join(lines) + "\n").encode())

@@ -15,7 +15,7 @@ from ase.io import write
 from study.commands.options import PredictOptions
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
-from study.core.paths import real_path
+from study.core.paths import follow_links, real_path
 from study.inference.predictor import TrainedPotential, TrainedScalar
 from study.inference.test_predictions import predict_study
 from study.inference.torch_export import export
@@ -133,7 +133,7 @@ def _labelled(atoms: Atoms, labels: dict[str, Any]) -> Atoms:
 
 
 def _write_extxyz(path: Path, content: list[Atoms]) -> None:
-    write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
+    write_with(follow_links(path), lambda temporary: write(temporary, content, format="extxyz"))
 
 
 def _show_scalars(structures: list[Atoms], name: str, values: list[float], unit: str) -> None:

@@ -2,6 +2,8 @@
 
 A reader sees either the complete old file or the complete new one: content is written to a
 temporary file in the same folder, flushed to disk, and renamed atomically.
+
+Nothing is written through a symbolic link: neither that of a file nor that of a folder above it.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from study.core.errors import UserError
 from study.core.hashing import digest
+from study.core.paths import require_no_links
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Disk:
     def create(self, path: Path) -> int:
         """Open a new file of a unique name, locked as long as its writer lives."""
         while True:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if path.exists():
                 return descriptor
@@ -54,7 +57,7 @@ class Disk:
 
     def append(self, path: Path, length: int, content: bytes) -> None:
         """Truncate a file to `length` bytes and append content."""
-        with path.open("ab") as opened:
+        with open_unlinked(path, "ab") as opened:
             opened.truncate(length)
             opened.write(content)
 
@@ -72,7 +75,7 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         """Delete a file, or a folder with its content."""
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -98,8 +101,27 @@ def write_with(path: Path, writer: Callable[[Path], object]) -> None:
         os.close(descriptor)
 
 
+def open_unlinked(path: Path, mode: Literal["wb", "ab"]) -> IO[bytes]:
+    """Open a file to write it in place, without following a symbolic link.
+
+    Raises:
+        UserError: if it, or a folder above it, is a link.
+    """
+    require_no_links(path)
+    return open(path, mode, opener=_open_unlinked)
+
+
+def _open_unlinked(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents if they do not exist."""
+    """Make a folder and its parents if they do not exist.
+
+    Raises:
+        UserError: if one of them is a symbolic link.
+    """
+    require_no_links(path)
     if not path.is_dir():
         make_folder(path.parent)
         disk.make_folder(path)
@@ -107,14 +129,17 @@ def make_folder(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file or folder durably; an existing file of that name is replaced."""
+    """Rename a file or folder durably; an existing file or link of that name is replaced."""
+    for place in (source, target):
+        require_no_links(place.parent)
     disk.rename(source, target)
     disk.sync(target.parent)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder if it exists."""
-    if path.exists():
+    """Delete a file, a folder or a symbolic link, if it exists."""
+    if os.path.lexists(path):
+        require_no_links(path.parent)
         disk.remove(path)
 
 
@@ -171,6 +196,7 @@ def append_json(path: Path, value: dict[str, Any]) -> None:
     """
     line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode() + b"\n"
     make_folder(path.parent)
+    require_no_links(path)
     length = _length_of_complete_lines(path)
     disk.append(path, length, line)
     disk.sync(path)
@@ -203,11 +229,25 @@ def _verified(line: bytes) -> dict[str, Any]:
     return written
 
 
+def lock_of(path: Path, timeout: float = -1) -> BaseFileLock:
+    """Make a lock of a file, which is created when somebody holds it; its folder is made.
+
+    Args:
+        path: of the file.
+        timeout: seconds to wait for its holder; forever if negative.
+
+    Raises:
+        UserError: if it, or a folder above it, is a symbolic link.
+    """
+    make_folder(path.parent)
+    require_no_links(path)
+    return FileLock(path, timeout=timeout)
+
+
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold a lock file; raise `UserError(busy)` if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
+    lock = lock_of(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -43,6 +43,45 @@ def real_path(path: Path) -> Path:
     return real
 
 
+def follow_links(path: Path) -> Path:
+    """Return the target of a path that the user names for results, or itself without a link."""
+    real = real_path(path)
+    return path if Path(os.path.abspath(path)) == real else real  # noqa: PTH100 - as below
+
+
+def require_no_links(path: Path) -> None:
+    """Refuse to write to a path with a symbolic link in it, which may lead anywhere.
+
+    A results folder may come from somebody else. What the user names is resolved by
+    `follow_links` before, so that whatever link is left was met inside the folder.
+
+    Raises:
+        UserError: naming the first link.
+    """
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 - `absolute` keeps `..`
+    if os.path.realpath(plain) == str(plain):
+        return
+    for place in (*reversed(plain.parents), plain):
+        if place.is_symlink():
+            raise UserError(
+                f"{place}: is a symbolic link, which nothing is written through; put the file or "
+                "folder itself there, or name the link's target as the place of the results"
+            )
+
+
+def require_no_links_below(folder: Path) -> None:
+    """Refuse a folder that others write to, such as MLflow, if it holds a symbolic link.
+
+    Raises:
+        UserError: naming the link.
+    """
+    require_no_links(folder)
+    for above, folders, files in os.walk(folder):
+        for place in (Path(above, name) for name in (*folders, *files)):
+            if place.is_symlink():
+                require_no_links(place)
+
+
 def _is_loop(problem: Exception) -> bool:
     return isinstance(problem, OSError) and problem.errno == errno.ELOOP
 

@@ -6,7 +6,6 @@ from study.driver import ray_env  # noqa: F401
 
 # isort: split
 import logging
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import ray
 from ray import tune
 from ray.tune.execution import class_cache
 
+from study.core.atomic_io import make_folder, remove
 from study.core.signals import ShutdownRequest
 from study.driver.ray_adapters import ReportHandler, SchedulerSearcher, Workers
 from study.driver.worker import STOP_FILE, run_work
@@ -58,13 +58,13 @@ def run(
     withhold_secrets()
     # A line says why a worker died; Tune's traceback is not wanted beside it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    remove(scratch)
+    make_folder(scratch)
     try:
         with stop.graceful_shutdown(lambda: _request_stop(scheduler, scratch)):
             tuner.fit()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove(scratch)
 
 
 def _trainable(

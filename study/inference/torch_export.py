@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
+from study.core.paths import follow_links
 from study.inference.predictor import TrainedPotential
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
     atoms, edges = torch.export.Dim("atoms", min=2), torch.export.Dim("edges", min=2)
     shapes = ({0: atoms}, {0: atoms}, {1: edges}, {0: edges})
     program = torch.export.export(traced, inputs, dynamic_shapes=shapes)
-    write_with(path, lambda temporary: _save(program, temporary))
+    write_with(follow_links(path), lambda temporary: _save(program, temporary))
 
 
 def _inputs(potential: TrainedPotential, example: Atoms) -> tuple[Tensor, ...]:

@@ -111,6 +111,7 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
 
 def save_portable(trained: TrainedTrial, folder: Path) -> None:
     """Copy everything that `resolve_trained_model` needs of one model into a folder."""
+    folder = real_path(folder)
     settings = trained.job.to_json()
     content = {
         "work": settings,

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from filelock import FileLock
 
-from study.core.atomic_io import make_folder, write_bytes
+from study.core.atomic_io import lock_of, write_bytes
 from study.core.errors import UserError
 from study.core.hashing import code_version
 from study.core.records import COST_METRICS, EpochRecord, JobResult
@@ -80,8 +79,7 @@ def _locked(*folders: Path) -> Iterator[None]:
     """Make the folders and hold their locks; a training may write to another job's checkpoints."""
     with ExitStack() as locks:
         for folder in dict.fromkeys(folders):
-            make_folder(folder)
-            locks.enter_context(FileLock(folder / "lock"))
+            locks.enter_context(lock_of(folder / "lock"))
         yield
 
 
@@ -129,8 +127,8 @@ def run_job_safely(
         raise
     except Exception as problem:
         result = _failure(problem, device)
-        # A full disk may be the reason.
-        with suppress(OSError):
+        # A full disk or a link may be the reason.
+        with suppress(OSError, UserError):
             write_bytes(folder / LOG, traceback.format_exc().encode())
     yield result
 

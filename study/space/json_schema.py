@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from study.core.atomic_io import write_bytes
+from study.core.paths import follow_links
 from study.space.search_space import SHIPPED
 from study.space.settings import Settings
 from study.space.trial import Trial
@@ -238,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the schema, or say that the file is not what it would be."""
     chosen = parser().parse_args(arguments)
     if not chosen.check:
-        write_bytes(chosen.out, text().encode())
+        write_bytes(follow_links(chosen.out), text().encode())
         return 0
     current = chosen.out.is_file() and chosen.out.read_text() == text()
     if not current:

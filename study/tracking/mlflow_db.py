@@ -11,10 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from filelock import FileLock
-
-from study.core.atomic_io import remove, write_with
+from study.core.atomic_io import lock_of, remove, write_with
 from study.core.errors import UserError
+from study.core.paths import follow_links, real_path, require_no_links, require_no_links_below
 
 
 def is_local(uri: str) -> bool:
@@ -27,17 +26,29 @@ def path_of(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///"))
 
 
+def artifacts_of(root: Path) -> str:
+    """Return the URI of the artifacts below a results folder without a server.
+
+    Raises:
+        UserError: if a symbolic link is among them, which MLflow follows.
+    """
+    folder = follow_links(root) / "artifacts"
+    require_no_links_below(folder)
+    return folder.absolute().as_uri()
+
+
 def require_usable(path: Path) -> None:
     """Refuse a file that is not a database, or a folder in which none can be created.
 
     Raises:
         UserError: naming it.
     """
+    path = _unlinked(path)
     if not path.exists():
-        _require_writable(path.absolute().parent)
+        _require_writable(path.parent)
         return
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as problem:
@@ -61,6 +72,13 @@ def _require_writable(folder: Path) -> None:
         ) from None
 
 
+def _unlinked(path: Path) -> Path:
+    """Return the path in the real folder; refuse a file that is a link, which SQLite follows."""
+    path = real_path(path.parent) / path.name
+    require_no_links(path)
+    return path
+
+
 def _unusable(path: Path, why: str) -> UserError:
     return UserError(
         f"{path}: no usable database ({why}); move the file away, or name another with "
@@ -74,9 +92,8 @@ def initialize_once(uri: str) -> Iterator[None]:
     if not is_local(uri):
         yield
         return
-    path = path_of(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    path = _unlinked(path_of(uri))
+    with lock_of(path.with_name(f"{path.name}.lock")):
         if not path.exists():
             for abandoned in path.parent.glob(f".{path.name}.*-journal"):
                 remove(abandoned)

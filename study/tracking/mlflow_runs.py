@@ -11,7 +11,7 @@ from study.core.records import EpochRecord, JobResult, Tag
 from study.pipeline.job import Job, Kind
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
-from study.tracking.mlflow_db import is_local
+from study.tracking.mlflow_db import artifacts_of, is_local
 from study.tracking.run_tags import tags_of_work
 from study.tracking.study_run import StudyRun, open_experiment
 
@@ -46,7 +46,7 @@ class StudyRuns:
         for talkative in ("mlflow", "alembic"):
             logging.getLogger(talkative).setLevel(logging.CRITICAL)
         self.client, self.root = MlflowClient(tracking_uri=uri), root
-        artifacts = (root / "artifacts").resolve().as_uri() if is_local(uri) else None
+        artifacts = artifacts_of(root) if is_local(uri) else None
         note = tags.get(Tag.NOTE)
         self.experiment_id = open_experiment(self.client, experiment, artifacts, note)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.standalone_compile import CompiledArtifact
 from torch._inductor.utils import fresh_cache
@@ -23,6 +22,7 @@ from torch._inductor.utils import fresh_cache
 from study.core.atomic_io import (
     DamagedFileError,
     discard,
+    lock_of,
     owned_by_current_user,
     read_hashed,
     write_hashed,
@@ -56,8 +56,7 @@ def load_or_compile(
         with fresh_cache():
             return compile_program(model, term)
     key = _key(model, term, precision)
-    store.mkdir(parents=True, exist_ok=True)
-    with FileLock(store / f"{key}.lock"):
+    with lock_of(store / f"{key}.lock"):
         # A program is code that runs here, so only files of this user are trusted.
         for path in filter(owned_by_current_user, store.glob(f"{key}-*.zip")):
             try:

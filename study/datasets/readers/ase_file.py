@@ -21,6 +21,7 @@ import numpy as np
 
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
+from study.core.paths import follow_links
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
@@ -186,7 +187,7 @@ def write(frames: Frames, path: Path) -> None:
     from ase.io import write
 
     content = structures(frames)
-    write_with(path, lambda temporary: write(temporary, content, format="extxyz"))
+    write_with(follow_links(path), lambda temporary: write(temporary, content, format="extxyz"))
 
 
 def checked(path: Path, given: Reading = PLAIN) -> Iterator[Atoms]:

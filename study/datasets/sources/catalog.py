@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.core.atomic_io import remove, rename, write_json
+from study.core.atomic_io import make_folder, remove, rename, write_json
 from study.core.errors import UserError
 from study.datasets.sources.download import Source, fetch
 
@@ -263,7 +263,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside the archive; what has its name there was unpacked to its end."""
     partial = folder / f"{archive.name}.unpacking"
     remove(partial)
-    partial.mkdir()
+    make_folder(partial)
     # Of a zip members elsewhere are left out as it is, and links are plain files.
     safe: dict[str, Any] = {} if archive.suffix == ".zip" else {"filter": "data"}
     try:

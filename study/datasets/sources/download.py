@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.core import atomic_io
-from study.core.atomic_io import make_folder, rename
+from study.core.atomic_io import make_folder, open_unlinked, remove, rename
 from study.core.errors import UserError
 
 CHUNK = 1 << 20
@@ -51,7 +51,7 @@ def fetch(source: Source, folder: Path, progress: Callable[[int, int], None]) ->
         try:
             _verify(received, source)
         except UserError:
-            received.unlink()
+            remove(received)
             raise
         rename(received, file)
     _verify(file, source)
@@ -72,7 +72,7 @@ def receive(
         _receive(address, part, progress)
     except (OSError, http.client.HTTPException) as problem:
         if isinstance(problem, urllib.error.HTTPError):
-            part.unlink(missing_ok=True)  # a server that refuses will not go on with it either
+            remove(part)  # a server that refuses will not go on with it either
         reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
         known = f" ({size / 1e6:.1f} MB)" if size else ""
         raise UserError(
@@ -91,7 +91,7 @@ def _receive(address: str, part: Path, progress: Callable[[int, int], None]) -> 
         resumed = answer.status == http.client.PARTIAL_CONTENT
         have = have if resumed else 0
         total = have + int(answer.headers["Content-Length"] or 0)
-        with part.open("ab" if resumed else "wb") as written:
+        with open_unlinked(part, "ab" if resumed else "wb") as written:
             while block := answer.read(CHUNK):
                 have += written.write(block)
                 progress(have, total)
