@@ -41,6 +41,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave the cache and the settings of whoever runs the tests alone."""
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
+
+
 CUTOFF = 3.4
 RANGE = 3.0
 """Å, where the pair potential and its first two derivatives vanish."""

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from study.core.errors import UserError
@@ -58,10 +59,10 @@ def require_no_links(path: Path) -> None:
     Raises:
         UserError: naming the first link.
     """
-    plain = Path(os.path.abspath(path))  # noqa: PTH100 - `absolute` keeps `..`
-    if os.path.realpath(plain) == str(plain):
+    if os.path.realpath(path) == os.path.abspath(path):  # noqa: PTH100 - `absolute` keeps `..`
         return
-    for place in (*reversed(plain.parents), plain):
+    whole = path.absolute()
+    for place in (*reversed(whole.parents), whole):
         if place.is_symlink():
             raise UserError(
                 f"{place}: is a symbolic link, which nothing is written through; put the file or "
@@ -110,6 +111,38 @@ def read_small_file(path: Path, what: str) -> bytes:
         raise UserError(f"{path}: cannot be read ({problem.strerror}); name {what}") from None
     except ValueError as problem:
         raise UserError(f"{path}: cannot be read ({problem}); name {what}") from None
+
+
+def private_folder(name: str) -> Path | None:
+    """Return a folder of this user's cache into which nobody else can write.
+
+    It is below `XDG_CACHE_HOME` or `~/.cache`; where that cannot be written, below the folder of
+    temporary files.
+
+    Returns:
+        The folder, made if it was missing; none if neither place can have it.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(cache).is_absolute():
+        cache = os.path.expanduser("~/.cache")  # noqa: PTH111 - `Path` raises without a home
+    temporary = Path(tempfile.gettempdir()) / f"pretraining-study-{os.geteuid()}"
+    for place in (Path(cache) / "pretraining-study", temporary):
+        with suppress(OSError, UserError):
+            folder = real_path(place.parent) / place.name
+            if not place.is_absolute():
+                continue
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if all(map(_made_private, (folder, folder / name))):
+                return folder / name
+    return None
+
+
+def _made_private(folder: Path) -> bool:
+    """Make a folder unless it is there; tell whether this user can write to it, and nobody else."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o022
+    return private and found.st_uid == os.geteuid() and os.access(folder, os.W_OK)
 
 
 def socket_dirs() -> list[Path]:

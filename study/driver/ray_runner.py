@@ -49,6 +49,9 @@ def run(
     Raises:
         KeyboardInterrupt: after a signal, when workers have written their checkpoints.
     """
+    # Before Tune writes there: it follows links.
+    remove(scratch)
+    make_folder(scratch)
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
     tuner = tune.Tuner(
         _trainable(resources, gpus, root, frames, scratch, patience),
@@ -58,8 +61,6 @@ def run(
     withhold_secrets()
     # A line says why a worker died; Tune's traceback is not wanted beside it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    remove(scratch)
-    make_folder(scratch)
     try:
         with stop.graceful_shutdown(lambda: _request_stop(scheduler, scratch)):
             tuner.fit()

@@ -22,6 +22,7 @@ from study.space.plugin_configs import realized
 from study.space.pretrained import find_start
 from study.training.checkpoint import delete_checkpoints, load_tensors, save_tensors
 from study.training.loop import DivergenceError, PausedError
+from study.training.program_cache import user_store
 from study.training.runtime import configure_performance
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _train_and_test(
     folder, history = job.folder(root), list[EpochRecord]()
     try:
         setup = set_up(job, realized(job.trial, root), root, frames, device)
-        train = setup.train(job.trial.seed, job.checkpoints(root), root / "compiled", should_stop)
+        train = setup.train(job.trial.seed, job.checkpoints(root), user_store(), should_stop)
         for metrics in train:
             history.append(EpochRecord(job.stage, len(history) + 1, metrics))
             yield history[-1]

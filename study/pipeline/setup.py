@@ -63,7 +63,7 @@ class _Setup:
     kind: str
 
     def train(
-        self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
+        self, seed: int, folder: Path, store: Path | None, ending: Callable[[], bool]
     ) -> Iterator[dict[str, float]]:
         stage, (train, validation, _) = self.stage, self.parts
         graphs, used = self.task.graphs, train[: stage.frames]

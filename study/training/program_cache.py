@@ -1,4 +1,7 @@
-"""On-disk cache of compiled programs, shared between processes.
+"""On-disk cache of compiled programs, shared between all processes of one user.
+
+A program is code that runs here, in part as pickle. So it lies in a private folder of the user, and
+never among results, which may be handed over.
 
 The parts of Inductor's private interface that this needs are named and tested in
 tests/training/test_program_cache.py.
@@ -8,9 +11,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 import tempfile
+import time
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,9 +31,11 @@ from study.core.atomic_io import (
     lock_of,
     owned_by_current_user,
     read_hashed,
+    remove,
     write_hashed,
 )
 from study.core.hashing import code_version, digest, own_version
+from study.core.paths import private_folder
 from study.models.potential import Potential
 from study.tasks.task import Term
 from study.training.compiler import (
@@ -44,30 +52,52 @@ from study.training.precision import Precision
 LAYOUT, CODE = "layout.json", "code"
 """Names of the layout and of the code in a stored program, beside its kernels."""
 
+UNUSED = 30 * 24 * 3600
+"""Seconds without use after which a program is deleted."""
+
+
+def user_store() -> Path | None:
+    """The folder of compiled programs; none where no folder can be private."""
+    return private_folder("compiled")
+
 
 def load_or_compile(
     model: Potential, term: Term, store: Path | None, precision: Precision = "float32"
 ) -> Program:
     """Load the program for a model and the sizes of a term, or compile and store it.
 
-    One process compiles; others that need the same program wait for it.
+    One process compiles; others that need the same program wait for it. Without a store each
+    compiles for itself.
     """
     if store is None:
         with fresh_cache():
             return compile_program(model, term)
     key = _key(model, term, precision)
     with lock_of(store / f"{key}.lock"):
-        # A program is code that runs here, so only files of this user are trusted.
         for path in filter(owned_by_current_user, store.glob(f"{key}-*.zip")):
             try:
-                return _unpack(read_hashed(path))
+                program = _unpack(read_hashed(path))
             except DamagedFileError:
                 discard(path, "it is recompiled")
+            else:
+                os.utime(path)
+                return program
         # Inductor does not verify the files in its own cache.
         with fresh_cache():
             program = compile_program(model, term)
-            write_hashed(store, key, ".zip", _pack(program))
+            # On a full disk other processes have to compile, too.
+            with suppress(OSError):
+                write_hashed(store, key, ".zip", _pack(program))
+        _delete_unused(store)
         return program
+
+
+def _delete_unused(store: Path) -> None:
+    oldest = time.time() - UNUSED
+    for path in store.glob("*.zip"):
+        with suppress(FileNotFoundError):  # another process deletes, too
+            if path.stat().st_mtime < oldest:
+                remove(path)
 
 
 def _key(model: Potential, term: Term, precision: Precision) -> str:

@@ -140,6 +140,7 @@ class Mini:
             (tip3p, "simulate", simulated),
             (tip3p, "_run_workers", _in_this_process),
             (execute, "set_up", self._set_up),
+            (execute, "user_store", lambda: self.root / "compiled"),
             (program_cache, "fresh_cache", nullcontext),
             (program_cache, "_key", lambda *_: "program"),
             (program_cache, "compile_program", lambda *_: program),
@@ -174,7 +175,7 @@ class Setup:
         return SimpleNamespace(state_dict=lambda: {"w": self.weights})
 
     def train(
-        self, seed: int, folder: Path, store: Path, ending: Callable[[], bool]
+        self, seed: int, folder: Path, store: Path | None, ending: Callable[[], bool]
     ) -> Iterator[dict[str, float]]:
         del ending
         term: Any = SimpleNamespace(batch=None)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ from study.datasets.frames import Frames
 from study.datasets.splits import split
 from study.models.build import build_model
 from study.models.potential import ConservativePotential
-from study.pipeline import setup
+from study.pipeline import execute, setup
 from study.pipeline.execute import run_job, run_job_safely
 from study.pipeline.job import Job
 from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, load_outcome, require_weights
 from study.space.trial import Trial
 from study.training.checkpoint import load_tensors
 from study.training.loop import DivergenceError, PausedError
+from study.training.program_cache import user_store
 
 History = list[tuple[str, int, dict[str, float]]]
 
@@ -175,6 +177,23 @@ def test_the_facts_count_the_frames_of_the_split(work: Job, done: Path, water: F
 def test_finished_work_leaves_only_its_result_and_weights(work: Job, done: Path) -> None:
     kinds = {path.name.split("-")[0] for path in work.folder(done).iterdir()}
     assert kinds - {"lock"} == {"result.json", "weights"}
+
+
+def test_compiled_code_comes_from_the_user_and_never_from_the_results(
+    work: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[Path] = []
+
+    def train(_seed: int, _folder: Path, store: Path, _ending: object) -> Iterator[Any]:
+        stores.append(store)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(execute, "set_up", lambda *_: SimpleNamespace(train=train))
+    with pytest.raises(ZeroDivisionError):
+        list(run_job(work, tmp_path, tmp_path))
+    assert stores == [user_store()]
+    assert stores[0].stat().st_mode & 0o077 == 0
+    assert not stores[0].is_relative_to(tmp_path)
 
 
 def test_finished_work_is_not_done_again(

@@ -6,7 +6,10 @@ A new version of torch that moves or changes one of these parts fails here first
 from __future__ import annotations
 
 import inspect
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +21,10 @@ from torch._inductor.utils import fresh_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from study.core.atomic_io import write_hashed
+from study.training import program_cache
+from study.training.program_cache import UNUSED, load_or_compile, user_store
 
 PARAMETERS = [
     (standalone_compile, ["gm", "example_inputs", "dynamic_shapes"]),
@@ -59,3 +66,63 @@ def test_a_fresh_cache_is_an_empty_folder_of_its_own() -> None:
         inside = Path(cache_dir())
         assert not list(inside.rglob("*.so"))
     assert Path(cache_dir()) != inside
+
+
+def test_programs_lie_in_a_private_folder_of_the_user() -> None:
+    store = user_store()
+    assert store is not None
+    assert store.is_relative_to(os.environ["XDG_CACHE_HOME"])
+    assert store.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens in place of compiling and loading: a list of both."""
+    events: list[str] = []
+    monkeypatch.setattr(program_cache, "_key", lambda *_: "key")
+    monkeypatch.setattr(program_cache, "_pack", lambda _: b"code")
+    for name, done in (("compile_program", "compiled"), ("_unpack", "loaded")):
+        monkeypatch.setattr(program_cache, name, lambda *_, done=done: events.append(done))
+    return events
+
+
+NOTHING: Any = SimpleNamespace()
+
+
+def test_a_program_is_compiled_once_for_all_results_folders_of_a_user(fake: list[str]) -> None:
+    store = user_store()
+    for _ in range(3):
+        load_or_compile(NOTHING, NOTHING, store)
+    assert fake == ["compiled", "loaded", "loaded"]
+
+
+def test_without_a_private_folder_each_process_compiles(fake: list[str]) -> None:
+    for _ in range(2):
+        load_or_compile(NOTHING, NOTHING, None)
+    assert fake == ["compiled", "compiled"]
+
+
+def test_a_program_that_cannot_be_stored_is_used_all_the_same(
+    fake: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program_cache, "write_hashed", refuse)
+    load_or_compile(NOTHING, NOTHING, tmp_path)
+    assert fake == ["compiled"]
+
+
+def test_programs_that_nobody_used_for_long_are_deleted(fake: list[str], tmp_path: Path) -> None:
+    used = write_hashed(tmp_path, "key", ".zip", b"code")
+    forgotten = write_hashed(tmp_path, "other", ".zip", b"code")
+    recent = write_hashed(tmp_path, "recent", ".zip", b"code")
+    for path in (used, forgotten):
+        os.utime(path, (0, time.time() - UNUSED - 60))
+    load_or_compile(NOTHING, NOTHING, tmp_path)
+    assert fake == ["loaded"]
+    assert used.exists()
+    # A new program makes room for itself.
+    used.unlink()
+    load_or_compile(NOTHING, NOTHING, tmp_path)
+    assert sorted(tmp_path.glob("*.zip")) == sorted([used, recent])
