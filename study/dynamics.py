@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from study.commands.options import DynamicsOptions
-from study.console.command_line import parse
+from study.console.command_line import add_trust, parse
 from study.core.errors import UserError, exit_code
 from study.inference.structures import read_structures
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=300.0, help="of the first velocities, K")
     add("--seed", type=int, default=0, help="of the first velocities")
     add("--device", default="cpu", help="cpu or cuda")
+    add_trust(made)
     return made
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from study.commands.options import PredictOptions
-from study.console.command_line import parse
+from study.console.command_line import add_trust, parse
 from study.core.errors import exit_code
 from study.inference.structures import read_structures
 
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         help="default: float32, as in training",
     )
     add("--json", action="store_true", help="print one JSON line per structure")
+    add_trust(made)
     return made
 
 

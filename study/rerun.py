@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from study.console.command_line import complete_with, parse, study_dirs
+from study.console.command_line import add_trust, complete_with, may_run, parse, study_dirs
 from study.core.errors import exit_code
 
 
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     complete_with(study, study_dirs)
     made.add_argument("number", type=int, help="of the trial, as `python -m study.status` says")
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_trust(made)
     return made
 
 
@@ -45,7 +46,7 @@ def _rerun(options: argparse.Namespace) -> int:
     # Help appears without what this imports.
     from study.commands.rerun import rerun_trial
 
-    return rerun_trial(options.study, options.number, options.device)
+    return rerun_trial(options.study, options.number, options.device, may_run(trust=options.trust))
 
 
 if __name__ == "__main__":

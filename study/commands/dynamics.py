@@ -10,6 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from study.commands.options import DynamicsOptions
+from study.console.command_line import may_run
 from study.console.progress_bar import progress_display
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError
@@ -22,7 +23,8 @@ from study.inference.nve import (
     temperature_of,
     thermalize,
 )
-from study.inference.trained_model import TrainedTrial
+from study.inference.trained_model import TrainedTrial, resolve_trained_model
+from study.space.plugin_configs import accept_code
 
 MAX_ROWS = 5000
 """A long run keeps only so many moments, equally spaced."""
@@ -48,6 +50,8 @@ def move(atoms: Atoms, options: DynamicsOptions) -> None:
 
 
 def _conservative_calculator(options: DynamicsOptions) -> StudyCalculator:
+    trained = resolve_trained_model(options.model)
+    accept_code(trained.job.to_json(), trained.root, may_run(trust=options.trust))
     calculator = StudyCalculator(options.model, options.device)
     if not calculator.potential.model.conservative:
         raise UserError(

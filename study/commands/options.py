@@ -27,6 +27,7 @@ class PredictOptions:
         device: torch device.
         precision: of the predictions.
         json: whether to print JSON lines.
+        trust: whether code that came with the model may run.
     """
 
     model: Path
@@ -38,6 +39,7 @@ class PredictOptions:
     device: str
     precision: Literal["float32", "float64"]
     json: bool
+    trust: bool
 
     def check(self) -> None:
         """Refuse to overwrite files.
@@ -67,6 +69,7 @@ class DynamicsOptions:
         temperature: of the first velocities, K.
         seed: of the first velocities.
         device: torch device.
+        trust: whether code that came with the model may run.
     """
 
     model: Path
@@ -77,6 +80,7 @@ class DynamicsOptions:
     temperature: float
     seed: int
     device: str
+    trust: bool
 
     @property
     def steps(self) -> int:

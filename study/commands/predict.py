@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from study.commands.options import PredictOptions
+from study.console.command_line import may_run
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
 from study.core.paths import follow_links, real_path
@@ -21,6 +22,7 @@ from study.inference.test_predictions import predict_study
 from study.inference.torch_export import export
 from study.inference.trained_model import TrainedTrial, resolve_trained_model
 from study.planning.study_dir import StudyDir
+from study.space.plugin_configs import accept_code
 from study.tracking.model_registry import log_model
 
 
@@ -40,7 +42,7 @@ def predict(options: PredictOptions, structures: list[Atoms] | None) -> None:
     if structures is not None:
         _predict_structures(options, structures)
     elif not logged:
-        paths = predict_study(options.model, options.device)
+        paths = predict_study(options.model, options.device, may_run(trust=options.trust))
         sys.stdout.write(f"predictions of {len(paths)} trials\n")
 
 
@@ -48,13 +50,20 @@ def _log(options: PredictOptions) -> None:
     folder = real_path(options.model)
     if not (folder / "study.json").exists():
         raise UserError(f"{options.model}: --log and --register take the folder of a study")
-    trained = resolve_trained_model(folder)
+    trained = _accepted(folder, options)
     uri = log_model(trained, StudyDir(folder.parent.parent, folder.name), options.register)
     sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
 
 
+def _accepted(model: Path, options: PredictOptions) -> TrainedTrial:
+    """The trained model, whose code may run."""
+    trained = resolve_trained_model(model)
+    accept_code(trained.job.to_json(), trained.root, may_run(trust=options.trust))
+    return trained
+
+
 def _predict_structures(options: PredictOptions, structures: list[Atoms]) -> None:
-    trained = resolve_trained_model(options.model)
+    trained = _accepted(options.model, options)
     sys.stderr.write(f"model: {trained.label}\n")
     if trained.outdated:
         sys.stderr.write(

@@ -12,16 +12,18 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
+from study.space.plugin_configs import MayRun, accept_code
 from study.training.runtime import configure_process
 
 
-def rerun_trial(place: Path, number: int, device: str) -> int:
+def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda *_: False) -> int:
     """Run a trial, or show its result if it is finished.
 
     Args:
         place: folder of the study.
         number: of the trial.
         device: torch device.
+        may_run: asked of code among the results that this user has not accepted before.
 
     Returns:
         0; 1 if it diverged.
@@ -34,6 +36,7 @@ def rerun_trial(place: Path, number: int, device: str) -> int:
     resources = study.recorded_space().settings.resources
     job = _job(study, number)
     if load_outcome(job.folder(study.root)) is None:
+        accept_code(job.to_json(), study.root, may_run)
         frames = study.frames_of(job.data_hash)
         configure_process(resources.cpus, device, deterministic=resources.deterministic)
         _run(job, study.root, frames, device)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from study.core.errors import UserError
+from study.core.errors import UserError, printable
 
 SHIPPED = Path(__file__).parent.parent.parent / "search_spaces"
 
@@ -37,6 +39,36 @@ def complete_with(action: argparse.Action, completer: Completer) -> None:
     """Let a shell complete an option's value."""
     # argcomplete looks for this attribute, which argparse does not know.
     action.completer = completer  # type: ignore[attr-defined]
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that answers `may_run` beforehand."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the code that came with the results or the model; without it you are asked once",
+    )
+
+
+def may_run(*, trust: bool) -> Callable[[str, str], bool]:
+    """Make the function that decides whether code may run that came with results or a model.
+
+    Args:
+        trust: the answer; where it is no, the user is asked on a terminal.
+    """
+    return lambda code, sha256: trust or _asked(code, sha256)
+
+
+def _asked(code: str, sha256: str) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(
+        f"{printable(code)}: is code that came with results or a model, and would run with your "
+        f"rights\nSHA-256 {sha256}; to read it: less {shlex.quote(printable(code))}\n"
+        "Run it, now and later? [y/N] "
+    )
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def seconds_in(text: str, option: str) -> float:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from study.core.errors import UserError
 
@@ -113,20 +114,22 @@ def read_small_file(path: Path, what: str) -> bytes:
         raise UserError(f"{path}: cannot be read ({problem}); name {what}") from None
 
 
-def private_folder(name: str) -> Path | None:
-    """Return a folder of this user's cache into which nobody else can write.
+def private_folder(name: str, kind: Literal["cache", "config"] = "cache") -> Path | None:
+    """Return a folder of this user into which nobody else can write.
 
-    It is below `XDG_CACHE_HOME` or `~/.cache`; where that cannot be written, below the folder of
-    temporary files.
+    Args:
+        name: of the folder.
+        kind: below `XDG_CACHE_HOME` or `~/.cache`, or the same for settings, `~/.config`; where
+            that cannot be written, below the folder of temporary files.
 
     Returns:
         The folder, made if it was missing; none if neither place can have it.
     """
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    if not Path(cache).is_absolute():
-        cache = os.path.expanduser("~/.cache")  # noqa: PTH111 - `Path` raises without a home
+    home = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
+    if not Path(home).is_absolute():
+        home = os.path.expanduser(f"~/.{kind}")  # noqa: PTH111 - `Path` raises without a home
     temporary = Path(tempfile.gettempdir()) / f"pretraining-study-{os.geteuid()}"
-    for place in (Path(cache) / "pretraining-study", temporary):
+    for place in (Path(home) / "pretraining-study", temporary):
         with suppress(OSError, UserError):
             folder = real_path(place.parent) / place.name
             if not place.is_absolute():

@@ -1,23 +1,88 @@
-"""Python files and modules of the user's own: run once, known by their content."""
+"""Python files and modules of the user's own: run once, known by their content.
+
+What the user names is run. What results or a model name, which may be somebody else's, is run only
+if this user has accepted its content before; see `accept`.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import importlib
+import importlib.util
+import os
+import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from study.core.atomic_io import lock_of, write_with
 from study.core.config import PACKAGE, Component, Own
-from study.core.errors import UserError, one_line
+from study.core.errors import UserError, one_line, printable
 from study.core.hashing import OWN_CODE, digest
-from study.core.paths import read_small_file
+from study.core.paths import private_folder, read_small_file
 
 Kind = type[Component]
+
+ACCEPTED = "STUDY_TRUSTED_CODE"
+"""Environment variable: SHA-256 of code that this process and those it starts may run."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def accept(sha256: str, code: str) -> None:
+    """Let this user's processes run code of this content, now and later.
+
+    It is written down in the user's settings; where these cannot be written it holds for this
+    process and those that it starts.
+    """
+    inherited = os.environ.get(ACCEPTED, "")
+    if sha256 not in inherited:
+        os.environ[ACCEPTED] = ",".join(filter(None, (inherited, sha256)))
+    file = _file_of_accepted()
+    if file is not None and sha256 not in _written_down():
+        with suppress(OSError, UserError):
+            _write_down(file, f"{sha256}  {printable(code)}".replace("\n", " "))
+
+
+def is_accepted(sha256: str) -> bool:
+    """Whether this user has accepted code of this content."""
+    return sha256 in SHA256.findall(f"{os.environ.get(ACCEPTED, '')}\n{_written_down()}")
+
+
+def _written_down() -> str:
+    file = _file_of_accepted()
+    if file is None or not file.exists():
+        return ""
+    return read_small_file(file, "a list of accepted code").decode(errors="replace")
+
+
+def _write_down(file: Path, line: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.touch()
+        temporary.chmod(0o600)
+        temporary.write_text(f"{_written_down()}{line}\n")
+
+    with lock_of(file.with_suffix(".lock")):
+        write_with(file, write)
+
+
+def _file_of_accepted() -> Path | None:
+    """A line per file or package: its SHA-256, and where it was."""
+    folder = private_folder("trusted", "config")
+    return None if folder is None else folder / "code.txt"
+
+
+def refusal(code: str, sha256: str) -> UserError:
+    """Describe code that is not run, because nobody has accepted it."""
+    return UserError(
+        f"{code}: is code that came with results or a model, and would run with your rights; read "
+        f"it, then accept it: --trust, trust=True, or {ACCEPTED}={sha256}"
+    )
 
 
 def classes(module: ModuleType) -> list[Kind]:
@@ -46,23 +111,26 @@ def name_of(kind: Kind, code: str, taken: Collection[str] = ()) -> str:
     return name
 
 
-def load(code: str, planned: str = "") -> tuple[ModuleType, str]:
+def load(code: str, planned: str | None = None) -> tuple[ModuleType, str]:
     """Run a file, or import an installed module; once for the same content.
 
     Args:
         code: the file or the module.
-        planned: SHA-256 that it must have; nothing else is run, since others may write there.
+        planned: SHA-256 that it must have, where results name the code and not the user; it is run
+            only if the user has accepted it. Otherwise it is accepted by this.
 
     Returns:
         The module, and the SHA-256 of its file or of its whole package.
 
     Raises:
-        UserError: if it cannot be run, or is not what was planned.
+        UserError: if it cannot be run, is not what was planned, or is not accepted.
     """
     if not is_file(code):
-        module, sha256 = _imported(code)
+        package = code.partition(".")[0]
+        sha256 = _version_of(package, code)
         _require_planned(code, sha256, planned)
-        return module, sha256
+        OWN_CODE[package] = sha256
+        return _imported(code), sha256
     what = "a Python file, relative to the current folder, or an installed module"
     content = read_small_file(Path(code), what)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -70,8 +138,12 @@ def load(code: str, planned: str = "") -> tuple[ModuleType, str]:
     return _run(code, content), sha256
 
 
-def _require_planned(code: str, sha256: str, planned: str) -> None:
-    if planned not in ("", sha256):
+def _require_planned(code: str, sha256: str, planned: str | None) -> None:
+    if planned is None:
+        accept(sha256, str(Path(code).resolve()) if is_file(code) else code)
+    elif planned == sha256 and not is_accepted(sha256):
+        raise refusal(code, sha256)
+    elif planned != sha256:
         raise UserError(
             f"{code}: is not the code that this was planned with (SHA-256 {planned[:12]}…); bring "
             "that version back"
@@ -83,24 +155,32 @@ def is_file(code: str) -> bool:
     return code.endswith(".py") or "/" in code
 
 
-def _imported(code: str) -> tuple[ModuleType, str]:
+def _imported(code: str) -> ModuleType:
     try:
-        module = importlib.import_module(code)
+        return importlib.import_module(code)
     # Whatever the user's code raises is the answer, an exit included.
     except (Exception, SystemExit) as problem:
         raise UserError(
             f"{code}: {one_line(problem)}; name a Python file, *.py, or an installed module"
         ) from None
-    package = code.partition(".")[0]
-    OWN_CODE[package] = _version_of(package)
-    return module, OWN_CODE[package]
 
 
 @cache
-def _version_of(package: str) -> str:
-    """SHA-256 of all sources of an installed package."""
-    origin = sys.modules[package].__file__
-    if origin is None:
+def _version_of(package: str, code: str) -> str:
+    """SHA-256 of all sources of an installed package, which is not imported for that.
+
+    Raises:
+        UserError: if there is none.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:
+        spec = None
+    if spec is None:
+        _imported(code)
+        raise UserError(f"{package}: must be a package with an __init__.py, but has none")
+    origin = spec.origin
+    if origin is None or not Path(origin).is_file():
         raise UserError(f"{package}: must be a package with an __init__.py, but has none")
     main = Path(origin)
     sources = main.parent.rglob("*.py") if main.name == "__init__.py" else [main]
@@ -152,7 +232,9 @@ def _require_whole(parsed: ast.Module, code: str) -> None:
                 )
 
 
-def find(code: str, name: str, base: Kind, planned: str = "", taken: Collection[str] = ()) -> Kind:
+def find(
+    code: str, name: str, base: Kind, planned: str | None = None, taken: Collection[str] = ()
+) -> Kind:
     """The settings class of a name; `code` and `planned` as in `load`.
 
     Raises:
@@ -170,7 +252,13 @@ def find(code: str, name: str, base: Kind, planned: str = "", taken: Collection[
 
 
 def kept_file(sha256: str, root: Path) -> Path:
-    """Where a file of this content is kept beside the results."""
+    """Where a file of this content is kept beside the results.
+
+    Raises:
+        UserError: if it is no SHA-256, as in results that nobody here wrote.
+    """
+    if not SHA256.fullmatch(sha256):
+        raise UserError(f"{root}: names code by {sha256!r}, which is no SHA-256; it is not used")
     return root / "code" / f"{sha256}.py"
 
 
@@ -180,8 +268,8 @@ def typed(settings: Own, base: Kind, root: Path) -> Any:
     Raises:
         UserError: if the code is not there as it was.
     """
-    assert settings.sha256 is not None
-    kept = kept_file(settings.sha256, root)
+    sha256 = settings.sha256 or ""
+    kept = kept_file(sha256, root)
     code = str(kept) if kept.exists() else settings.code
-    kind = find(code, settings.name, base, settings.sha256)
+    kind = find(code, settings.name, base, sha256)
     return kind.model_validate(settings.model_dump(exclude={"code", "sha256"}))

@@ -6,6 +6,7 @@ from study.driver import ray_env  # noqa: F401
 
 # isort: split
 import logging
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from ray.tune.execution import class_cache
 
 from study.core.atomic_io import make_folder, remove
 from study.core.signals import ShutdownRequest
+from study.core.user_code import ACCEPTED
 from study.driver.ray_adapters import ReportHandler, SchedulerSearcher, Workers
 from study.driver.worker import STOP_FILE, run_work
 from study.scheduling.scheduler import Scheduler
@@ -86,6 +88,7 @@ def _trainable(
         threads=resources.cpus,
         device="cuda" if gpus else "cpu",
         deterministic=resources.deterministic,
+        accepted=os.environ.get(ACCEPTED, ""),
     )
     return tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus})
 

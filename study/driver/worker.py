@@ -6,12 +6,14 @@ from study.driver import ray_env  # noqa: F401
 
 # isort: split
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from study.core.user_code import ACCEPTED
 from study.driver.watchdog import Watchdog
 from study.pipeline.job import Job
 
@@ -29,8 +31,14 @@ def run_work(
     device: str,
     *,
     deterministic: bool,
+    accepted: str,
 ) -> None:
-    """Do one job in a worker process; report every epoch, with warnings."""
+    """Do one job in a worker process; report every epoch, with warnings.
+
+    On another node the user's settings may be missing, so that `accepted` names the code that may
+    run as the driver's environment does.
+    """
+    os.environ[ACCEPTED] = accepted
     job, warnings = Job.from_json(config["work"]), _WarningBuffer()
     diagnosis = Path(scratch) / f"{job.key}.txt"
     data = Path(frames[job.data_hash])

@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from study.inference.predictor import FloatType, TrainedPotential
 from study.inference.trained_model import resolve_trained_model
+from study.space.plugin_configs import accept_code
 
 
 class StudyCalculator(Calculator):
@@ -27,15 +28,25 @@ class StudyCalculator(Calculator):
         device: torch device.
         precision: float32 as in training, or float64, which long NVE runs and tightly converged
             relaxations need.
+        trust: run code that came with the model, though this user has not accepted it before.
+
+    Raises:
+        UserError: if there is no trained model, or its code is not to be trusted.
     """
 
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 - ASE's protocol
 
     def __init__(
-        self, model: str | Path, device: str = "cpu", precision: FloatType = "float64"
+        self,
+        model: str | Path,
+        device: str = "cpu",
+        precision: FloatType = "float64",
+        *,
+        trust: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         trained = resolve_trained_model(Path(model))
+        accept_code(trained.job.to_json(), trained.root, lambda *_: trust)
         if trained.outdated:
             warnings.warn(
                 f"{trained.label}: trained by another version of the code or of torch; predictions "

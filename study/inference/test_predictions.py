@@ -24,7 +24,7 @@ from study.pipeline.outcome import load_outcome, require_weights
 from study.pipeline.setup import set_up
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
-from study.space.plugin_configs import realized
+from study.space.plugin_configs import MayRun, accept_code, realized
 from study.training.checkpoint import load_tensors
 
 if TYPE_CHECKING:
@@ -135,8 +135,15 @@ def _raise_if_error_differs(job: Job, root: Path, arrays: dict[str, np.ndarray[A
         )
 
 
-def predict_study(place: Path, device: str = "cpu") -> list[Path]:
+def predict_study(
+    place: Path, device: str = "cpu", may_run: MayRun = lambda *_: False
+) -> list[Path]:
     """Predict the test frames of all completed trials of a study.
+
+    Args:
+        place: the study's folder.
+        device: torch device.
+        may_run: asked of code among the results that this user has not accepted before.
 
     Raises:
         UserError: if there is no study or nothing completed, or if the code has changed so that
@@ -150,6 +157,8 @@ def predict_study(place: Path, device: str = "cpu") -> list[Path]:
     completed = [entry for entry in entries if entry.result and entry.result.status == "completed"]
     if not completed:
         raise UserError(f"{place}: no trial has completed yet; run the study to its end first")
+    for entry in completed:
+        accept_code(entry.planned.work.to_json(), study.root, may_run)
     if any(entry.planned.work.code != code_version() for entry in completed):
         sys.stderr.write(
             "warning: code or torch have changed since this study ran; its models are used only "

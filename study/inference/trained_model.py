@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from study.core.atomic_io import read_hashed, write_bytes, write_json
-from study.core.errors import UserError
+from study.core.errors import UserError, one_line
 from study.core.hashing import code_version
 from study.core.paths import real_path
 from study.datasets.frames import read_header
@@ -90,7 +90,7 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
     """
     place = real_path(place)
     if portable := _read_portable(place):
-        return TrainedTrial(Job.from_json(portable["work"]), place / portable["weights"], place)
+        return _portable(portable, place)
     if (place / "journal.jsonl").exists():
         return _best_of(place)
     folder = place.parent if place.suffix == ".safetensors" else place
@@ -107,6 +107,16 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
         f"{place}: no trained model of a study; name a study's folder, such as runs/studies/NAME, "
         "or a trial's folder, runs/work/trial-…, beside the studies that it belongs to"
     )
+
+
+def _portable(described: dict[str, Any], place: Path) -> TrainedTrial:
+    try:
+        job, weights = Job.from_json(described["work"]), Path(str(described["weights"])).name
+    except (ValueError, KeyError, TypeError) as problem:
+        raise UserError(
+            f"{place / PORTABLE}: describes no model of this version ({one_line(problem)[:200]})"
+        ) from None
+    return TrainedTrial(job, place / weights, place)
 
 
 def save_portable(trained: TrainedTrial, folder: Path) -> None:

@@ -5,11 +5,12 @@ A job with a verified result in its folder is never run again, whichever study n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from study.core.hashing import code_version, digest, without_places
 from study.core.records import StageName
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from study.training.config import Stage
 
 Kind = Literal["pretrain", "trial"]
+
+NAME = re.compile(r"[^/\\\0]+")
+"""Any key, also of an older version."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,9 @@ class Job:
         fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
         key = fields.pop("key", None)
         job = cls(**fields)
+        # Both name folders that are written to, and others may have written them.
+        if job.kind not in get_args(Kind) or not NAME.fullmatch(str(key)):
+            raise ValueError(f"`kind` and `key` must name a job, but got {job.kind!r}, {key!r}")
         if key is not None:
             # Keeps the recorded key: settings added to the code since would change it.
             vars(job)["key"] = key

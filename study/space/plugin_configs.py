@@ -5,7 +5,7 @@ In between they are plain data (`study.core.config.Own`), which nobody needs tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,17 @@ from pydantic_core import to_jsonable_python
 from study.core.atomic_io import write_bytes
 from study.core.config import Own, shipped
 from study.core.errors import UserError
-from study.core.user_code import Kind, find, is_file, kept_file, load, typed
+from study.core.user_code import (
+    Kind,
+    accept,
+    find,
+    is_accepted,
+    is_file,
+    kept_file,
+    load,
+    refusal,
+    typed,
+)
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig
 from study.space.distributions import HOLES, hole_of
@@ -141,6 +151,30 @@ def keep(settings: Any, root: Path, kept_in: Path | None = None) -> None:
         source = kept_file(block["sha256"], kept_in) if kept_in else Path(block["code"])
         if is_file(block["code"]) and not kept.exists():
             write_bytes(kept, source.read_bytes())
+
+
+MayRun = Callable[[str, str], bool]
+"""Whether code may run, by its place and SHA-256."""
+
+
+def accept_code(settings: Any, root: Path, may_run: MayRun) -> None:
+    """Decide on the code that settings among results name, before it is run.
+
+    Args:
+        settings: JSON.
+        root: folder of all work, or of one model.
+        may_run: asked of code that this user has not accepted before.
+
+    Raises:
+        UserError: if the answer is no.
+    """
+    for block in blocks(settings):
+        sha256 = str(block["sha256"])
+        kept = kept_file(sha256, root)
+        code = str(kept) if kept.exists() else str(block["code"])
+        if not is_accepted(sha256) and not may_run(code, sha256):
+            raise refusal(code, sha256)
+        accept(sha256, code)
 
 
 def realized(settings: Parsed, root: Path) -> Parsed:
