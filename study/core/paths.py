@@ -84,6 +84,26 @@ def require_no_links_below(folder: Path) -> None:
                 require_no_links(place)
 
 
+def require_writable(folder: Path) -> None:
+    """Try to write a file to a folder, or to the nearest existing one above it.
+
+    Raises:
+        UserError: if that is refused.
+    """
+    try:
+        tempfile.TemporaryFile(dir=nearest_existing(folder)).close()
+    except OSError as problem:
+        raise UserError(
+            f"{folder}: cannot be written to ({problem.strerror}); choose another --out or "
+            "--tracking-uri"
+        ) from None
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or the nearest above it that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
 def _is_loop(problem: Exception) -> bool:
     return isinstance(problem, OSError) and problem.errno == errno.ELOOP
 

@@ -20,7 +20,8 @@ from study.core.paths import real_path
 from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
 from study.datasets.readers.detect import settings_of
-from study.driver.session import Session, require_cluster
+from study.driver.preflight import require_ready
+from study.driver.session import Session
 from study.driver.verify_resume import verify
 from study.planning.plan import Plan
 from study.planning.plan_checks import check_plan, prepare_datasets, read_datasets
@@ -29,7 +30,7 @@ from study.scheduling.journal import Journal
 from study.space.overrides import parse_change
 from study.space.search_space import STUDY_NAME, Space, load_space
 from study.space.yaml_loader import as_block
-from study.tracking.tracker import Tracker, require_reachable
+from study.tracking.tracker import Tracker
 
 EXIT_FAILED = 1
 
@@ -62,10 +63,9 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         print_data_warnings(plan, console)
         _dry_run(plan, console, options)
         return 0
-    _print_eta(plan, console)
-    require_reachable(plan.tracking_uri)
-    if options.address:
-        require_cluster(options.address)
+    cost = RemainingCost(plan).cost(Experience(plan, on_gpu=_on_gpu(plan)))
+    DryRun(plan).show_time(console, cost)
+    require_ready(plan, options.address, cost.disk)
     read_datasets(plan)
     print_data_warnings(plan, console)
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
@@ -152,12 +152,6 @@ def _dry_run(plan: Plan, console: Console, options: RunOptions) -> None:
     dry_run.show_cost(console, cost, how)
     if options.json:
         dry_run.print_json(cost)
-
-
-def _print_eta(plan: Plan, console: Console) -> None:
-    """Print how long a study that begins will take."""
-    cost = RemainingCost(plan).cost(Experience(plan, on_gpu=_on_gpu(plan)))
-    DryRun(plan).show_time(console, cost)
 
 
 def _conduct(

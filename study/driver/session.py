@@ -223,11 +223,16 @@ def require_cluster(address: str) -> None:
     """Probe the port of a cluster first: Ray retries for minutes.
 
     Raises:
-        UserError: if there is no response.
+        UserError: if it is no address, or there is no response.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    if address == "auto":
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(
+            f"--address {address}: must be HOST:PORT of a running Ray, such as head:6379, or auto "
+            "for one on this machine; leave the option out to run without one"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as problem:

@@ -8,12 +8,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from study.core.atomic_io import lock_of, remove, write_with
 from study.core.errors import UserError
-from study.core.paths import follow_links, real_path, require_no_links, require_no_links_below
+from study.core.paths import (
+    follow_links,
+    real_path,
+    require_no_links,
+    require_no_links_below,
+    require_writable,
+)
 
 
 def is_local(uri: str) -> bool:
@@ -24,6 +29,20 @@ def is_local(uri: str) -> bool:
 def path_of(uri: str) -> Path:
     """Return the file of a local database."""
     return Path(uri.removeprefix("sqlite:///"))
+
+
+def require_file(uri: str) -> None:
+    """Refuse a local database that is no file: it would be gone with the process.
+
+    Raises:
+        UserError: saying what to write instead.
+    """
+    name = uri.removeprefix("sqlite:///")
+    if name == uri or not name or name.startswith((":", "file:")) or "?" in name:
+        raise UserError(
+            f"--tracking-uri {uri}: must name a file, such as sqlite:////folder/mlflow.db; a "
+            "database in memory would be gone with the study's process"
+        )
 
 
 def artifacts_of(root: Path) -> str:
@@ -45,7 +64,7 @@ def require_usable(path: Path) -> None:
     """
     path = _unlinked(path)
     if not path.exists():
-        _require_writable(path.parent)
+        require_writable(path.parent)
         return
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
@@ -58,18 +77,6 @@ def require_usable(path: Path) -> None:
     # SQLite opens such a file all the same, and fails later.
     if not os.access(path, os.W_OK):
         raise _unusable(path, "it cannot be written to")
-
-
-def _require_writable(folder: Path) -> None:
-    """Try to write a file to a folder, or to the nearest existing one above it."""
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    try:
-        TemporaryFile(dir=nearest).close()
-    except OSError as problem:
-        raise UserError(
-            f"{folder}: cannot be written to ({problem.strerror}); choose another --out or "
-            "--tracking-uri"
-        ) from None
 
 
 def _unlinked(path: Path) -> Path:

@@ -20,7 +20,13 @@ from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult, Tag, without_password
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
-from study.tracking.mlflow_db import initialize_once, is_local, path_of, require_usable
+from study.tracking.mlflow_db import (
+    initialize_once,
+    is_local,
+    path_of,
+    require_file,
+    require_usable,
+)
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
 
@@ -39,6 +45,7 @@ def require_reachable(uri: str) -> None:
         UserError: if it does not respond, or the file is not a database.
     """
     if is_local(uri):
+        require_file(uri)
         require_usable(path_of(uri))
         return
     from mlflow import MlflowClient
