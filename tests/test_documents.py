@@ -39,8 +39,15 @@ def test_every_shipped_space_is_listed_with_its_cost() -> None:
 
 
 def settings_classes() -> Iterator[type[Config]]:
-    for place in ("models", "tasks", "training", "datasets"):
-        module = importlib.import_module(f"study.{place}.config")
+    places = (
+        "models.config",
+        "tasks.config",
+        "tasks.pretext_config",
+        "training.config",
+        "datasets.config",
+    )
+    for place in places:
+        module = importlib.import_module(f"study.{place}")
         for each in vars(module).values():
             mine = isinstance(each, type) and each.__module__ == module.__name__
             if mine and issubclass(each, Config) and not issubclass(each, Own):

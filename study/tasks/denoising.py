@@ -18,7 +18,7 @@ from study.models.potential import Potential
 from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
-    from study.tasks.config import Denoising as DenoisingSettings
+    from study.tasks.pretext_config import Denoising as DenoisingSettings
 
 
 @dataclass(frozen=True)

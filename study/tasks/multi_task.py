@@ -13,7 +13,7 @@ from study.models.potential import Potential
 from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
-    from study.tasks.config import Mixed as MixedSettings
+    from study.tasks.pretext_config import Mixed as MixedSettings
 
 
 class Mixed(PretextTask):

@@ -15,7 +15,7 @@ from study.tasks.scalar import mean_per_graph
 from study.tasks.task import PretextTask, Term
 
 if TYPE_CHECKING:
-    from study.tasks.config import NoiseLevel as NoiseLevelSettings
+    from study.tasks.pretext_config import NoiseLevel as NoiseLevelSettings
 
 
 class NoiseLevel(PretextTask):
