@@ -129,7 +129,7 @@ def _run(
         "die_at": die_at,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "study.driver.resume_worker"],
+        [sys.executable, "-m", "study.pipeline.resume_worker"],
         input=json.dumps(order),
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""A process that does a job, and may kill itself at a step; see `verify_resume`."""
+"""A process that does a job and may kill itself at a step, to verify that work resumes."""
 
 from __future__ import annotations
 
