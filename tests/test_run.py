@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from study.console.progress_table import ProgressTable
 from study.core import provenance
 from study.core.atomic_io import write_hashed
 from study.core.records import EpochRecord, JobResult
+from study.datasets.frames import Frames
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.planning.arms import names_of
@@ -28,6 +30,7 @@ from study.space import search_space
 from study.space.overrides import parse_change
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
+from tests.test_documents_commands import atoms_of
 
 ARMS = "trial:\n  choice:\n    - {pretrain: null, finetune: {epochs: 30}}\n    - {}\n"
 
@@ -133,12 +136,22 @@ def test_an_audit_is_part_of_the_plan(space_file: Path, capsys: pytest.CaptureFi
 
 
 def test_a_file_of_data_takes_the_place_of_the_data_set(
+    space_file: Path, water: Frames, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = space_file.parent / "my.extxyz"
+    ase.io.write(file, [atoms_of(water, number) for number in [*range(12)] * 3])
+    by_frame = ("--set", "trial.split.by=frame")
+    assert answer(space_file, "--data", str(file), "--dry-run", *by_frame) == 0
+    assert f"data     {file}" in capsys.readouterr().out
+
+
+def test_an_empty_file_of_data_is_refused_by_a_dry_run(
     space_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = space_file.parent / "my.extxyz"
     file.touch()
-    assert answer(space_file, "--data", str(file), "--dry-run") == 0
-    assert f"data     {file}" in capsys.readouterr().out
+    assert answer(space_file, "--data", str(file), "--dry-run") == 2
+    assert str(file) in capsys.readouterr().err
 
 
 def test_max_concurrent_limits_the_slots(

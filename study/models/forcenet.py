@@ -69,7 +69,8 @@ class AtomBatchNorm(nn.BatchNorm1d):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F) normalized."""
-        if len(features) > 1 or not self.training:
+        # By its shape: `len` would fix the size in compiled code.
+        if features.shape[0] > 1 or not self.training:
             return super().forward(features)
         # One atom has no variance: it is seen as in evaluation, and teaches no statistics.
         return nn.functional.batch_norm(
