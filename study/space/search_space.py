@@ -139,7 +139,7 @@ def load_space(
     if profile not in profiles:
         line = content.lines.get("profiles", 1)
         raise UserError(
-            f"{path}:{line}: profiles: has no `{profile}`, only {_listed(profiles)}; "
+            f"{path}:{line}: profiles: has no `{profile}`, only {', '.join(profiles) or 'none'}; "
             "choose one of these with --profile"
         )
     whole = {name: _with_profile(content, profiles, name, path) for name in profiles}
@@ -296,7 +296,3 @@ def _parse(
     except ValidationError as error:
         problems += explain(error, kind, value, path, place)
         return None
-
-
-def _listed(names: Block) -> str:
-    return ", ".join(names) or "none"
