@@ -13,7 +13,7 @@ import pytest
 from study.console import run_options
 
 PROGRAM = """
-import sys, time
+import os, sys, time
 from study.core import signals
 from study.core.signals import ShutdownRequest, handle_signals
 
@@ -22,7 +22,8 @@ asked = []
 
 def ask():
     asked.append(1)
-    print("asked", flush=True)
+    # Not by print: the signal may come while "ready" is being printed.
+    os.write(1, b"asked\\n")
 
 def work():
     deadline = time.monotonic() + 60
