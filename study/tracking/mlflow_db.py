@@ -69,7 +69,8 @@ def require_usable(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             database.execute("PRAGMA schema_version")
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            tables = {row[1] for row in database.execute("PRAGMA table_list") if row[0] == "main"}
+            tables -= {"sqlite_schema", "sqlite_sequence"}
     except sqlite3.Error as problem:
         raise _unusable(path, str(problem)) from None
     if tables and "experiments" not in tables:
