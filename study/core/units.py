@@ -66,10 +66,7 @@ def energy_unit(name: str) -> float:
     Raises:
         ValueError: naming the units that are known.
     """
-    known = _ENERGY_NAMES.get(_plain(name))
-    if known is None:
-        raise ValueError(f"must be an energy, one of {', '.join(ENERGIES)}, but got {name!r}")
-    return ENERGIES[known]
+    return _unit(name, _ENERGY_NAMES, ENERGIES, "an energy")
 
 
 def length_unit(name: str) -> float:
@@ -78,10 +75,14 @@ def length_unit(name: str) -> float:
     Raises:
         ValueError: naming the units that are known.
     """
-    known = _LENGTH_NAMES.get(_plain(name))
+    return _unit(name, _LENGTH_NAMES, LENGTHS, "a length")
+
+
+def _unit(name: str, names: dict[str, str], units: dict[str, float], kind: str) -> float:
+    known = names.get(_plain(name))
     if known is None:
-        raise ValueError(f"must be a length, one of {', '.join(LENGTHS)}, but got {name!r}")
-    return LENGTHS[known]
+        raise ValueError(f"must be {kind}, one of {', '.join(units)}, but got {name!r}")
+    return units[known]
 
 
 def force_unit(name: str) -> float:

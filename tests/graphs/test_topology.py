@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-import ase.build
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.graphs.topology import Neighborhoods, WaterMolecules
+from tests.molecules import graphs_of, molecules
 
 
 def find(frames: Frames, cutoff: float = 3.4) -> WaterMolecules:
@@ -119,29 +119,6 @@ def test_a_frame_that_is_not_whole_water_is_refused(
 def test_a_cutoff_shorter_than_the_bonds_is_refused(water: Frames) -> None:
     with pytest.raises(UserError, match="within the cutoff"):
         find(water, cutoff=0.9)
-
-
-EDGE = 12.0
-
-
-def molecules(*names: str) -> Frames:
-    """One molecule a frame, wrapped into a cube about a corner, so that bonds cross its faces."""
-    atoms = [ase.build.molecule(name) for name in names]
-    positions = [(one.positions - one.positions.mean(axis=0)) % EDGE for one in atoms]
-    total = sum(map(len, atoms))
-    return Frames(
-        numbers=np.concatenate([one.numbers for one in atoms]),
-        positions=np.concatenate(positions),
-        forces=np.zeros((total, 3)),
-        offsets=np.cumsum([0, *map(len, atoms)]),
-        cells=np.stack([EDGE * np.eye(3)] * len(atoms)),
-        energies=np.zeros(len(atoms)),
-        groups=np.arange(len(atoms)),
-    )
-
-
-def graphs_of(frames: Frames) -> GraphSet:
-    return GraphSet.build(frames, 3.4, dtype=torch.float64)
 
 
 def described(frames: Frames, hidden: int | None = None) -> list[Counter[tuple[int, str]]]:

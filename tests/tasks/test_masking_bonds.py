@@ -5,39 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-import ase.build
-import numpy as np
 import pytest
 import torch
 
 from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
-from study.graphs.graph_set import GraphSet
 from study.tasks.config import Masking as Settings
 from study.tasks.masking import Masking
-
-EDGE = 12.0
-
-
-def molecules(*names: str) -> Frames:
-    """One molecule a frame, wrapped into a cube about a corner, so that bonds cross its faces."""
-    atoms = [ase.build.molecule(name) for name in names]
-    positions = [(one.positions - one.positions.mean(axis=0)) % EDGE for one in atoms]
-    total = sum(map(len, atoms))
-    return Frames(
-        numbers=np.concatenate([one.numbers for one in atoms]),
-        positions=np.concatenate(positions),
-        forces=np.zeros((total, 3)),
-        offsets=np.cumsum([0, *map(len, atoms)]),
-        cells=np.stack([EDGE * np.eye(3)] * len(atoms)),
-        energies=np.zeros(len(atoms)),
-        groups=np.arange(len(atoms)),
-    )
-
-
-def graphs_of(frames: Frames) -> GraphSet:
-    return GraphSet.build(frames, 3.4, dtype=torch.float64)
+from tests.molecules import EDGE, graphs_of, molecules
 
 
 def masking(frames: Frames, ratio: float = 1.0, **settings: object) -> Masking:
