@@ -50,11 +50,10 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         MachineError: for a fault of this machine.
         KeyboardInterrupt: after a signal, when running work has written its checkpoints.
     """
-    profile, reason = _profile(options)
-    plan = build_plan(options, profile)
+    plan = build_plan(options)
     always = Console(highlight=False, soft_wrap=True, markup=False, stderr=options.json)
     console = Console(quiet=True) if options.quiet else always
-    console.print(f"{plan.space.path.stem}, profile {profile} ({reason})")
+    console.print(_heading(plan, options))
     check_plan(plan, on_cluster=bool(options.address))
     print_plan_summary(plan, console)
     if options.verify_resume:
@@ -73,22 +72,32 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         return _conduct(plan, console, always, options, stop)
 
 
-def _profile(options: RunOptions) -> tuple[str, str]:
-    """The profile, and why this one."""
+def _heading(plan: Plan, options: RunOptions) -> str:
+    """The study, the profile that it runs, and why this one."""
+    profile = plan.space.profile
+    if not profile:
+        return plan.name
     if options.profile is not None:
-        return options.profile, "as requested"
-    if gpus():
-        return "paper", "GPU found; use --profile quick for the small size"
-    return "quick", "no GPU found; use --profile paper for the full size"
+        return f"{plan.name}, profile {profile} (as requested)"
+    found = "GPU found" if gpus() else "no GPU found"
+    others = [name for name in (plan.space.settings.profiles or {}) if name != profile]
+    also = f"; there is also --profile {', '.join(others)}" if others else ""
+    return f"{plan.name}, profile {profile} ({found}{also})"
 
 
-def build_plan(options: RunOptions, profile: str) -> Plan:
+def build_plan(options: RunOptions) -> Plan:
     """Read the space and check what the command line changes.
 
     Raises:
         UserError: if the space or an option is wrong.
     """
-    space = load_space(options.space, profile, _changes(options), options.trials)
+    space = load_space(
+        options.space,
+        options.profile,
+        _changes(options),
+        options.trials,
+        default="paper" if gpus() else "quick",
+    )
     _check_options(options, space)
     root = real_path(options.out)
     uri = options.tracking_uri or f"sqlite:///{root}/mlflow.db"

@@ -59,7 +59,6 @@ def space_schema() -> Schema:
         "properties": {key: _ref(f"Settings/properties/{key}") for key in top}
         | {"profiles": {"description": profiles, **block}},
         "additionalProperties": False,
-        "required": ["profiles"],
         # An empty profile is the file itself, which must be whole then.
         "if": {"properties": {"profiles": {"not": {"additionalProperties": {"type": "object"}}}}},
         "then": complete,

@@ -51,7 +51,7 @@ class Space:
 
     Args:
         path: the YAML file.
-        profile: name of the profile.
+        profile: name of the profile; empty if the file has none.
         settings: all but the trial.
         body: the trial with its holes.
     """
@@ -62,7 +62,7 @@ class Space:
     @property
     def name(self) -> str:
         """Name of the study: space and profile."""
-        return f"{self.path.stem}-{self.profile}"
+        return f"{self.path.stem}-{self.profile}" if self.profile else self.path.stem
 
     def resolved(self) -> dict[str, Any]:
         """The space as JSON, profile applied."""
@@ -113,17 +113,19 @@ class Space:
 
 def load_space(
     name: str,
-    profile: str,
+    profile: str | None,
     changes: Sequence[tuple[list[str], Any]] = (),
     trials: int | None = None,
+    default: str = "quick",
 ) -> Space:
     """Read a space by its path, or by its name in `search_spaces/`.
 
     Args:
         name: path or name.
-        profile: which of its profiles.
+        profile: which of its profiles; None takes the default, or the only one.
         changes: keys and values from the command line, over all that the file says.
         trials: proposals of a search, in place of the file's.
+        default: the profile that is taken if none is named.
 
     Raises:
         UserError: one line per problem, with file and line.
@@ -136,12 +138,7 @@ def load_space(
             "64, the first a letter or digit; rename the file"
         )
     profiles = _profiles(content, path)
-    if profile not in profiles:
-        line = content.lines.get("profiles", 1)
-        raise UserError(
-            f"{path}:{line}: profiles: has no `{profile}`, only {', '.join(profiles) or 'none'}; "
-            "choose one of these with --profile"
-        )
+    profile = _chosen(profile, default, profiles, f"{path}:{content.lines.get('profiles', 1)}")
     whole = {name: _with_profile(content, profiles, name, path) for name in profiles}
     try:
         chosen = whole[profile] if trials is None else with_trials(whole[profile], trials, name)
@@ -167,7 +164,22 @@ def _profiles(content: Block, path: Path) -> Block:
     profiles = content.get("profiles") or Block({}, {})
     if not isinstance(profiles, Block):
         raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
-    return profiles
+    return profiles or Block({"": None}, {})
+
+
+def _chosen(requested: str | None, default: str, profiles: Block, place: str) -> str:
+    """The profile to run: the requested one, the default, or the only one there is."""
+    if requested is None and len(profiles) == 1:
+        return str(next(iter(profiles)))
+    profile = default if requested is None else requested
+    if profile in profiles:
+        return profile
+    if "" in profiles:
+        raise UserError(f"{place}: has no profiles, so none is `{profile}`; leave out --profile")
+    raise UserError(
+        f"{place}: profiles: has no `{profile}`, only {', '.join(profiles)}; "
+        "choose one of these with --profile"
+    )
 
 
 def _with_profile(content: Block, profiles: Block, profile: str, path: Path) -> Block:

@@ -50,6 +50,21 @@ def test_without_a_baseline_nothing_runs_from_scratch(space_file: Path) -> None:
     assert all(trial.pretrain is not None for trial in space.grid())
 
 
+def test_a_space_without_profiles_needs_none(space_file: Path) -> None:
+    plain = space_file.with_name("mine.yaml")
+    plain.write_text(space_file.read_text().split("profiles:")[0])
+    space = load_space(str(plain), None)
+    assert (space.name, space.profile) == ("mine", "")
+    assert space.grid() == load_space(str(space_file), "quick").grid()
+    assert "has no profiles" in refusals(str(plain), "quick")[0]
+
+
+def test_without_a_name_the_default_or_the_only_profile_is_taken(space_file: Path) -> None:
+    assert load_space(str(space_file), None, default="longer").profile == "longer"
+    only = edited(space_file, "  quick:\n", "")
+    assert load_space(only, None, default="quick").profile == "longer"
+
+
 def test_a_profile_changes_what_it_names_and_replaces_holes(space_file: Path) -> None:
     trials = load_space(str(space_file), "longer").grid()
     assert {trial.finetune.epochs for trial in trials} == {40}
