@@ -18,6 +18,7 @@ from study.console.progress_table import ProgressTable
 from study.core import provenance
 from study.core.atomic_io import write_hashed
 from study.core.records import EpochRecord, JobResult
+from study.core.signals import ShutdownRequest
 from study.datasets.frames import Frames
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
@@ -269,6 +270,7 @@ def display(
         1,
         lambda _trial, _stage: 1.0,
         names or {},
+        ShutdownRequest(),
         every_epoch=every_epoch,
     )
 
@@ -285,7 +287,7 @@ def test_verbose_says_every_epoch_off_a_terminal(tiny: Any, *, verbose: bool) ->
         shown.started(work(tiny, 0), 0)
         shown.recorded(work(tiny, 0), record(1, 0.05))
         shown.recorded(work(tiny, 0), record(2, 0.06))
-    line = "egnn scratch, seed 0: epoch 2 of 3, 60 meV/Å, best 50 meV/Å"
+    line = "egnn scratch, seed 0: epoch 2 of 3, 60.0 meV/Å, best 50.0 meV/Å"
     assert captured.get().splitlines()[-1:] == ([line] if verbose else [])
 
 

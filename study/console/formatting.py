@@ -50,4 +50,9 @@ def metric_title(metric: str) -> str:
 
 def without_unit(metric: str, value: float) -> str:
     """A metric's value in the unit that `metric_title` names."""
-    return f"{1000 * value:.4g}" if METRICS[metric][0] in MILLI else f"{value:.4g}"
+    return figures(1000 * value if METRICS[metric][0] in MILLI else value)
+
+
+def figures(value: float) -> str:
+    """A number with one decimal place from 10 on, and with three significant digits below."""
+    return f"{value:.1f}" if 10 <= abs(value) < 1e6 else f"{value:.3g}"

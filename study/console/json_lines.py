@@ -15,6 +15,9 @@ from study.scheduling.protocols import Planned
 class JsonLines:
     """Prints every event as a JSON line on the standard output."""
 
+    def say(self, phase: str) -> None:
+        """Print nothing: what comes before the first trial is no event."""
+
     def planned(self, planned: Planned) -> None:
         """A trial has got its number."""
         work = planned.work

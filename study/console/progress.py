@@ -125,10 +125,10 @@ class StudyProgress:
         return Counter(progress.status for progress in self.of("trial"))
 
     @property
-    def best(self) -> float | None:
-        """The lowest metric of all trials."""
-        found = [progress.best for progress in self.of("trial") if progress.best is not None]
-        return min(found, default=None)
+    def best(self) -> JobProgress | None:
+        """The trial with the lowest metric."""
+        found = [progress for progress in self.of("trial") if progress.best is not None]
+        return min(found, key=lambda progress: progress.best or 0.0, default=None)
 
     @property
     def seconds_left(self) -> float | None:

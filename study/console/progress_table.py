@@ -15,13 +15,15 @@ from study.console.formatting import duration, metric_title, with_unit, without_
 from study.console.progress import ENDED, JobProgress, StudyProgress
 from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
+from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
+from study.planning.arms import names_of
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 from study.training.config import Stage
 
-REFRESH_EVERY = 2.0
-"""Seconds between two looks of the live table: with twenty rows one takes 12 ms of a core."""
+REFRESH_EVERY = 1.0
+"""Seconds between two looks of the live table: with twelve rows one takes 8 ms of a core."""
 
 PLAIN_EVERY = 30.0
 """Seconds between progress lines if there is no terminal."""
@@ -31,11 +33,9 @@ GPU_EVERY = 10.0
 
 MOST_WARNINGS = 3
 
-ROWS = 12
-"""Trials shown at once: the running ones and the latest others."""
-
-UNBROKEN = 26
-"""Characters of a trial's name that 80 columns have room for; longer ones wrap."""
+ROWS, OTHER_LINES = 12, 9
+"""Trials shown at once, the running ones and the latest others, and lines of a window that the
+summary, the heads, the warnings and the prompt take."""
 
 STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed": "red"}
 
@@ -50,7 +50,8 @@ class ProgressTable:
         slots: trials at once.
         planned_trials: how many trials there will be.
         seconds_of: expected compute of a stage, s.
-        names: of planned work by its key, if it has another than its label.
+        names: of planned work by its key; work that a search proposes gets one when it starts.
+        stop: what a signal does, which the live table acknowledges.
         every_epoch: whether to print each epoch if there is no terminal.
     """
 
@@ -63,13 +64,15 @@ class ProgressTable:
         planned_trials: int,
         seconds_of: Callable[[Trial, Stage], float],
         names: Mapping[str, str],
+        stop: ShutdownRequest,
         *,
         every_epoch: bool = False,
     ) -> None:
         self.console, self.metric, self.planned_trials = console, metric, planned_trials
-        self.names, self.every_epoch = names, every_epoch
+        self.names, self.stop, self.every_epoch = names, stop, every_epoch
+        self.numbers: dict[str, int] = {}
         self.progress = StudyProgress(metric, expected, slots, seconds_of)
-        self.warnings: list[str] = []
+        self.phase, self.warnings = "", list[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
         self.printed_at = time.monotonic()
         self.live = Live(
@@ -80,19 +83,30 @@ class ProgressTable:
         """Begin to show."""
         if self.console.is_terminal:
             self.live.start()
+            self.stop.shown = True
         return self
 
     def __exit__(self, *problem: object) -> None:
         """Show the last state and leave it there."""
+        self.phase = ""
         if self.console.is_terminal:
+            self.stop.shown = False
             self.live.stop()
+
+    def say(self, phase: str) -> None:
+        """Show what goes on before the first trial starts."""
+        self.phase = phase
+        if not self.console.is_terminal:
+            self.console.print(phase)
 
     def planned(self, planned: Planned) -> None:
         """Show nothing until work starts."""
 
     def started(self, work: Job, number: int | None) -> None:
         """Add a line."""
-        del number
+        self.phase = ""
+        if number is not None:
+            self.numbers[work.key] = number
         self.progress.start(work)
 
     def recorded(self, work: Job, record: EpochRecord) -> None:
@@ -121,43 +135,63 @@ class ProgressTable:
             )
 
     def render(self) -> Group:
-        """The live table with its summary and the latest warnings."""
+        """The summary, the live table and the latest warnings, never wider than the window."""
+        lines = self._visible()
+        names = self._names([line.job for line in lines])
         table = Table(box=None, pad_edge=False)
-        rows = [(self._cells(line), line.status) for line in self._visible()]
-        table.add_column("trial", no_wrap=all(len(cells[0]) <= UNBROKEN for cells, _ in rows))
-        for name in ("stage", "epoch", metric_title(self.metric), "best", "ETA", "status"):
-            table.add_column(name, justify="left" if name in ("stage", "status") else "right")
-        for cells, status in rows:
-            table.add_row(*cells, Text(status, style=STYLES.get(status, "")))
-        # Cells wrap, where lines of their own would be cut off.
+        table.add_column("trial", no_wrap=True, overflow="ellipsis", vertical="bottom")
+        for head in ("progress", metric_title(self.metric).replace(" (", "\n("), "state"):
+            table.add_column(head, justify="right", no_wrap=True, vertical="bottom")
+        for line in lines:
+            progress = f"{line.job.stage} {line.epoch}/{line.epochs}"
+            value = self._number(line.job, line.value)
+            table.add_row(names[line.job.key], progress, value, _state(line))
+        # Cells of a table wrap, where the end of other lines is cut off.
         warnings = Table.grid()
         warnings.add_column(overflow="fold", style="red")
         for warning in self.warnings[-MOST_WARNINGS:]:
             warnings.add_row(Text(f"! {warning}"))
-        return Group(table, Text(self.summary()), warnings)
+        return Group(*self._summary_lines(), table if lines else "", warnings)
 
-    def _cells(self, line: JobProgress) -> list[str]:
+    def _summary_lines(self) -> list[Text]:
+        """What goes on, the state of the study, and its best trial, a line each."""
+        doing = STOPPING if self.stop.number is not None else self.phase
+        told = [(doing, "bold yellow"), (self.summary(), "bold"), (self._best(), "")]
         return [
-            self._name(line.job).removeprefix("pretrain "),
-            line.job.stage,
-            f"{line.epoch}/{line.epochs}",
-            self._number(line.job, line.value),
-            self._number(line.job, line.best).removeprefix("loss "),
-            "" if line.seconds_left is None else duration(line.seconds_left),
+            Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in told if text
         ]
+
+    def _names(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Names of jobs; the model is named where it varies, and a proposal by its number."""
+        found = {job.key: self._name(job).removeprefix("pretrain ") for job in jobs}
+        unnamed = [job for job in jobs if job.key not in self.names]
+        for kind in ("pretrain", "trial"):
+            found |= names_of(job for job in unnamed if job.kind == kind)
+        found = {key: name.removeprefix("pretrain ") for key, name in found.items()}
+        models = {job.trial.model.name for job in jobs}
+        if len(models) == 1:
+            model = f"{models.pop()} "
+            found = {key: name.removeprefix(model) for key, name in found.items()}
+        for job in unnamed:
+            if job.key in self.numbers:
+                found[job.key] = f"#{self.numbers[job.key]} {found[job.key]}"
+        return found
 
     def _visible(self) -> Sequence[JobProgress]:
         lines = self.progress.jobs.values()
         running = [line for line in lines if line.status == "running"]
         others = [line for line in lines if line.status != "running"]
-        return [*others[-max(1, ROWS - len(running)) :], *running]
+        rows = max(2, min(ROWS, self.console.height - OTHER_LINES))
+        return [*others[-max(1, rows - len(running)) :], *running[:rows]]
 
     def summary(self) -> str:
-        """The state of the whole study in a line."""
+        """The state of the whole study in a line, the time left first."""
         return " · ".join(self._facts())
 
     def _facts(self) -> Iterator[str]:
         progress, states = self.progress, self.progress.states
+        if progress.seconds_left is not None and progress.running:
+            yield f"ETA {duration(progress.seconds_left)}"
         yield f"{sum(states[end] for end in ENDED)}/{self.planned_trials} trials done"
         if progress.running:
             yield f"{progress.running} running"
@@ -167,21 +201,27 @@ class ProgressTable:
         if pretrainings := progress.of("pretrain"):
             finished = sum(line.status == "completed" for line in pretrainings)
             yield f"{finished} pretrainings done"
-        if progress.best is not None:
-            yield f"best {with_unit(self.metric, progress.best)}"
         if progress.reused:
             yield f"{progress.reused} reused, {duration(progress.saved)} saved"
         if use := self._gpu_use():
             yield use
-        if progress.seconds_left is not None and progress.running:
-            yield f"ETA {duration(progress.seconds_left)}"
+
+    def _best(self) -> str:
+        """The best trial so far, and its error."""
+        best = self.progress.best
+        if best is None or best.best is None:
+            return ""
+        name = self._names([best.job])[best.job.key]
+        title = metric_title(self.metric).partition(" (")[0]
+        return f"best {title} {with_unit(self.metric, best.best)}: {name}"
 
     def _print_progress(self) -> None:
         """Print the summary now and then if there is no terminal."""
         if self.console.is_terminal or time.monotonic() - self.printed_at < PLAIN_EVERY:
             return
         self.printed_at = time.monotonic()
-        self.console.print(self.summary(), highlight=False)
+        told = " · ".join(part for part in (self.summary(), self._best()) if part)
+        self.console.print(told, highlight=False)
 
     def _gpu_use(self) -> str:
         """Mean load and memory of the GPUs here, queried every ten seconds."""
@@ -203,3 +243,11 @@ class ProgressTable:
         if value is None:
             return "–"
         return f"{value:.3f}" if job.kind == "pretrain" else with_unit(self.metric, value)
+
+
+def _state(line: JobProgress) -> Text:
+    """How a job ended, or its time left."""
+    if line.status != "running":
+        return Text(line.status, STYLES.get(line.status, ""))
+    left = line.seconds_left
+    return Text("running" if left is None else f"{duration(left)} left")

@@ -13,6 +13,8 @@ from types import FrameType
 EXIT_UNFINISHED, EXIT_INTERRUPTED = 75, 130
 """Exit codes: stopped in time to be resumed (EX_TEMPFAIL), and interrupted by the user."""
 
+STOPPING = "stopping after the current step; press Ctrl-C again to abort"
+
 GRACE_PERIOD = 30.0
 """Seconds that running jobs have to write their checkpoints."""
 
@@ -35,10 +37,12 @@ class ShutdownRequest:
     Args:
         number: number of the signal; None if none came.
         request_stop: asks running jobs to stop; without it a signal raises KeyboardInterrupt.
+        shown: whether a live display says `STOPPING` itself, which a line would tear.
     """
 
     number: int | None = None
     request_stop: Callable[[], None] | None = None
+    shown: bool = False
 
     @property
     def code(self) -> int:
@@ -70,7 +74,8 @@ class ShutdownRequest:
         if not requested:
             self.number = number
             if self.request_stop is not None:
-                os.write(2, b"stopping after the current step; press Ctrl-C again to abort\n")
+                if not self.shown:
+                    os.write(2, f"{STOPPING}\n".encode())
                 signal.setitimer(signal.ITIMER_REAL, GRACE_PERIOD)
                 self.request_stop()
                 return

@@ -132,13 +132,16 @@ class Session:
         view: ProgressTable | JsonLines,
     ) -> None:
         if scheduler.has_work():
-            tracker.connect()
-            tracker.wait()
-            self._connect()
-            from study.driver import ray_runner  # Ray takes long to import.
-
             quiet = self.options.quiet
             with view if isinstance(view, ProgressTable) and not quiet else nullcontext():
+                view.say("connecting to MLflow")
+                tracker.connect()
+                tracker.wait()
+                view.say("starting Ray")
+                self._connect()
+                from study.driver import ray_runner  # Ray takes long to import.
+
+                view.say("starting trials")
                 ray_runner.run(
                     scheduler,
                     self.resources,
@@ -175,6 +178,7 @@ class Session:
             trials,
             self.plan.seconds_of,
             names_of(planned) | names_of(pretrainings),
+            self.stop,
             every_epoch=self.options.verbose,
         )
 

@@ -89,8 +89,9 @@ class Arm:
         values = [factor * value for value in found if value is not None]
         if not values:
             return "–"
-        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.4g}{spread}"
+        if len(values) < 2:
+            return f"{values[0]:.4g}"
+        return with_spread(statistics.mean(values), statistics.stdev(values))
 
     def change(self, baseline: Arm | None) -> str:
         """Mean change of the first test error against the baseline, paired by seed, in per cent."""
@@ -118,6 +119,14 @@ def arms(works: Iterable[tuple[Job, JobResult | None]]) -> list[Arm]:
             arm.results[work.trial.seed] = result
     _disambiguate(list(grouped.values()))
     return list(grouped.values())
+
+
+def with_spread(mean: float, spread: float) -> str:
+    """A mean and its spread, which has two significant digits, to the same decimal place."""
+    if not 0 < spread < math.inf:
+        return f"{mean:.4g} ± {spread:.2g}"
+    places = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{mean:.{places}f} ± {spread:.{places}f}"
 
 
 def names_of(works: Iterable[Job]) -> dict[str, str]:

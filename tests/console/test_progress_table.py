@@ -2,32 +2,94 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from study.console.progress_table import ProgressTable
-from study.core.records import EpochRecord
+from study.core.records import EpochRecord, StageName
+from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
 from study.space.trial import Trial
+
+WINDOWS = [(80, 24), (60, 20), (200, 50)]
+
+
+def shown(console: Console, table: ProgressTable) -> list[str]:
+    with console.capture() as captured:
+        console.print(table.render())
+    return captured.get().splitlines()
+
+
+def table_of(width: int, height: int, stop: ShutdownRequest | None = None) -> ProgressTable:
+    console = Console(
+        file=StringIO(), width=width, height=height, force_terminal=True, color_system=None
+    )
+    return ProgressTable(
+        console, "val_force_rmse", 1.0, 2, 40, lambda *_: 1.0, {}, stop or ShutdownRequest()
+    )
 
 
 def test_a_job_takes_one_line_of_80_columns(tiny: Callable[..., Trial]) -> None:
     trial = Job("trial", tiny(finetune__epochs=20, pretrain__task__masking_ratio=0.25), "data")
     assert trial.pretraining is not None
-    console = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
-    table = ProgressTable(console, "val_force_rmse", 1.0, 2, 1, lambda *_: 1.0, {})
-    for job, stage, metric in (
+    table = table_of(80, 24)
+    cases: tuple[tuple[Job, StageName, str], ...] = (
         (trial.pretraining, "pretrain", "val_loss"),
         (trial, "finetune", "val_force_rmse"),
-    ):
+    )
+    for job, stage, metric in cases:
         table.started(job, 0)
         table.recorded(job, EpochRecord(stage, 1, {metric: 0.1193, "seconds": 1.0}))
-    console.print(table.render())
-    shown = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    rows = [line for line in shown if "masking 0.25" in line]
-    assert len(rows) == 2
-    assert "loss 0.119" in rows[0]
-    assert "119.3" in rows[1]
-    assert all("seed 0" in row and row.rstrip().endswith("running") for row in rows)
+    rows = [line for line in shown(table.console, table) if "masking 0.25" in line]
+    assert len(rows) == 3
+    assert rows[0].startswith("best val force RMSE 119.3 meV/Å: #0 masking 0.25")
+    assert "pretrain 1/" in rows[1]
+    assert "loss 0.119" in rows[1]
+    assert "finetune 1/20" in rows[2]
+    assert "119.3" in rows[2]
+    assert all("seed 0" in row for row in rows)
+    assert rows[2].rstrip().endswith("19 s left")
+
+
+@pytest.mark.parametrize(("width", "height"), WINDOWS)
+def test_the_table_fits_every_window(width: int, height: int, tiny: Callable[..., Trial]) -> None:
+    table = table_of(width, height)
+    for number in range(40):
+        trial = tiny(seed=number, model__cutoff=3 + number / 1000, finetune__lr=1e-3 + number / 1e5)
+        table.started(Job("trial", trial, "data"), number)
+    table.warnings += [f"trial {number} diverged" for number in range(9)]
+    lines = shown(table.console, table)
+    assert len(lines) < height
+    assert all(len(line) <= width for line in lines)
+    assert "0/40 trials done · 40 running" in lines[0]
+
+
+def test_what_a_search_proposes_is_told_apart(tiny: Callable[..., Trial]) -> None:
+    table = table_of(80, 24)
+    for number, ratio in enumerate((0.25, 0.5, 0.9)):
+        trial = tiny(pretrain__task__masking_ratio=ratio, finetune__lr=1e-3 * (number + 1))
+        table.started(Job("trial", trial, "data"), number)
+    rows = [line.split("  ")[0] for line in shown(table.console, table) if "masking" in line]
+    assert len(set(rows)) == 3
+    assert [row[:15] for row in rows] == ["#0 masking 0.25", "#1 masking 0.5,", "#2 masking 0.9,"]
+
+
+def test_a_signal_is_acknowledged_in_the_table(tiny: Callable[..., Trial]) -> None:
+    stop = ShutdownRequest()
+    table = table_of(80, 24, stop)
+    table.started(Job("trial", tiny(), "data"), 0)
+    assert STOPPING not in shown(table.console, table)[0]
+    stop.number = signal.SIGINT
+    assert shown(table.console, table)[0] == STOPPING
+
+
+def test_what_goes_on_before_the_first_trial_is_shown(tiny: Callable[..., Trial]) -> None:
+    table = table_of(80, 24)
+    table.say("starting Ray")
+    assert shown(table.console, table)[0] == "starting Ray"
+    table.started(Job("trial", tiny(), "data"), 0)
+    assert "starting Ray" not in shown(table.console, table)[0]
