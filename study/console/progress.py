@@ -110,6 +110,12 @@ class StudyProgress:
         self._note_reused(progress)
         return progress
 
+    def pause(self) -> None:
+        """Note that no job runs any more; a later run of the study resumes them."""
+        for progress in self.jobs.values():
+            if progress.status == "running":
+                progress.status = "paused"
+
     def of(self, kind: str) -> list[JobProgress]:
         """The pretrainings or the trials that have begun."""
         return [progress for progress in self.jobs.values() if progress.job.kind == kind]

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.console.formatting import duration, metric_title, with_unit, without_unit
+from study.console.formatting import counted, duration, metric_title, with_unit, without_unit
 from study.console.progress import ENDED, JobProgress, StudyProgress
 from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
@@ -37,7 +37,13 @@ ROWS, OTHER_LINES = 12, 9
 """Trials shown at once, the running ones and the latest others, and lines of a window that the
 summary, the heads, the warnings and the prompt take."""
 
-STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed": "red"}
+STYLES = {
+    "completed": "green",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "diverged": "red",
+    "failed": "red",
+}
 
 
 class ProgressTable:
@@ -89,6 +95,7 @@ class ProgressTable:
     def __exit__(self, *problem: object) -> None:
         """Show the last state and leave it there."""
         self.phase = ""
+        self.progress.pause()
         if self.console.is_terminal:
             self.stop.shown = False
             self.live.stop()
@@ -155,7 +162,7 @@ class ProgressTable:
 
     def _summary_lines(self) -> list[Text]:
         """What goes on, the state of the study, and its best trial, a line each."""
-        doing = STOPPING if self.stop.number is not None else self.phase
+        doing = STOPPING if self.stop.stopping else self.phase
         told = [(doing, "bold yellow"), (self.summary(), "bold"), (self._best(), "")]
         return [
             Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in told if text
@@ -193,14 +200,14 @@ class ProgressTable:
         if progress.seconds_left is not None and progress.running:
             yield f"ETA {duration(progress.seconds_left)}"
         yield f"{sum(states[end] for end in ENDED)}/{self.planned_trials} trials done"
-        if progress.running:
+        if progress.running and not self.stop.stopping:
             yield f"{progress.running} running"
-        for status in ("stopped", "diverged", "failed"):
+        for status in ("paused", "stopped", "diverged", "failed"):
             if states[status]:
                 yield f"{states[status]} {status}"
         if pretrainings := progress.of("pretrain"):
             finished = sum(line.status == "completed" for line in pretrainings)
-            yield f"{finished} pretrainings done"
+            yield f"{counted(finished, 'pretraining')} done"
         if progress.reused:
             yield f"{progress.reused} reused, {duration(progress.saved)} saved"
         if use := self._gpu_use():

@@ -45,6 +45,11 @@ class ShutdownRequest:
     shown: bool = False
 
     @property
+    def stopping(self) -> bool:
+        """Running jobs were asked to stop, and have not all done so."""
+        return self.number is not None and self.request_stop is not None
+
+    @property
     def code(self) -> int:
         """Exit code: 75 after SLURM's warning or the deadline, which expect a rerun; else 130."""
         resumable = self.number in (signal.SIGUSR1, signal.SIGALRM)

@@ -78,11 +78,11 @@ def _heading(plan: Plan, options: RunOptions) -> str:
     if not profile:
         return plan.name
     if options.profile is not None:
-        return f"{plan.name}, profile {profile} (as requested)"
+        return f"{plan.name} (profile {profile}, as requested)"
     found = "GPU found" if gpus() else "no GPU found"
     others = [name for name in (plan.space.settings.profiles or {}) if name != profile]
     also = f"; there is also --profile {', '.join(others)}" if others else ""
-    return f"{plan.name}, profile {profile} ({found}{also})"
+    return f"{plan.name} (profile {profile}: {found}{also})"
 
 
 def build_plan(options: RunOptions) -> Plan:

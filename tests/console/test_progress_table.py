@@ -79,12 +79,17 @@ def test_what_a_search_proposes_is_told_apart(tiny: Callable[..., Trial]) -> Non
 
 
 def test_a_signal_is_acknowledged_in_the_table(tiny: Callable[..., Trial]) -> None:
-    stop = ShutdownRequest()
+    stop = ShutdownRequest(request_stop=lambda: None)
     table = table_of(80, 24, stop)
     table.started(Job("trial", tiny(), "data"), 0)
     assert STOPPING not in shown(table.console, table)[0]
     stop.number = signal.SIGINT
-    assert shown(table.console, table)[0] == STOPPING
+    assert shown(table.console, table)[:2] == [STOPPING, "0/40 trials done"]
+    stop.request_stop = None
+    table.__exit__()
+    last = shown(table.console, table)
+    assert last[0] == "0/40 trials done · 1 paused"
+    assert last[-1].endswith("paused")
 
 
 def test_what_goes_on_before_the_first_trial_is_shown(tiny: Callable[..., Trial]) -> None:
