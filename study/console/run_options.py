@@ -70,6 +70,7 @@ class RunOptions:
         name: of the study; that of the space when left out.
         report: whether to write the report and log it and the best model.
         tracking_uri: of MLflow; a database in `out` when left out.
+        optuna_storage: URL of the database for a search; a file in the study when left out.
         verbose: whether to print every epoch, or every arm.
         quiet: whether to print only problems and the final table.
         json: whether to print JSON lines.
@@ -96,6 +97,7 @@ class RunOptions:
     name: str | None
     report: bool
     tracking_uri: str | None
+    optuna_storage: str | None
     verbose: bool
     quiet: bool
     json: bool
@@ -202,6 +204,7 @@ def _add_where(add: Add) -> None:
     add("--name", help="name of the study (default: space and profile)")
     add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
     add("--tracking-uri", help="MLflow server or database (default: a database in --out)")
+    add("--optuna-storage", metavar="URL", help="database for a search's trials (default: a file)")
 
 
 def _add_shown(add: Add) -> None:

@@ -31,6 +31,7 @@ from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
 from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial
+from study.tracking.optuna_storage import OptunaRecords
 from study.tracking.tracker import Tracker
 
 
@@ -85,6 +86,11 @@ class Session:
         planned = [data.work(trial) for trial in self.plan.grid]
         view = self._view(self.plan.seconds, self.plan.trials, planned)
         observers: list[Observer] = [journal, tracker, self.budget, view]
+        records = None
+        if self.plan.space.settings.search is not None:
+            place = self.options.optuna_storage or self.plan.folder.path
+            records = OptunaRecords(self.plan.space, self.plan.name, journal, place)
+            observers.append(records)
         scheduler = Scheduler(
             proposals,
             self.plan.space.settings.metric,
@@ -95,7 +101,7 @@ class Session:
             self.budget,
             self._room(),
         )
-        self._run(scheduler, data, tracker, view)
+        self._run(scheduler, data, tracker, view, records)
 
     def audit(self, journal: Journal) -> Audit:
         """Draw the stopped trials that will be finished."""
@@ -130,8 +136,11 @@ class Session:
         data: DataSets,
         tracker: Tracker,
         view: ProgressTable | JsonLines,
+        records: OptunaRecords | None = None,
     ) -> None:
         if scheduler.has_work():
+            if records is not None:
+                records.open()
             quiet = self.options.quiet
             with view if isinstance(view, ProgressTable) and not quiet else nullcontext():
                 view.say("connecting to MLflow")

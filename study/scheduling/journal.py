@@ -64,14 +64,13 @@ class Journal:
 
     def entries(self) -> dict[int, Entry]:
         """All planned trials by number, with what is known of them."""
-        return {
-            number: Entry(
-                planned,
-                self._known(planned.work.key),
-                self._results.get(planned.work.key),
-            )
-            for number, planned in self._planned.items()
-        }
+        return {number: self.entry(number) for number in self._planned}
+
+    def entry(self, number: int) -> Entry:
+        """One planned trial, with what is known of it."""
+        planned = self._planned[number]
+        key = planned.work.key
+        return Entry(planned, self._known(key), self._results.get(key))
 
     def stopped(self) -> dict[str, tuple[JobResult, int]]:
         """Trials that were stopped early, by key: result and epochs; their work is not finished."""
