@@ -35,6 +35,27 @@ def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
     return gather_rows(positions, target) - gather_rows(positions, source) + graph.shift
 
 
+def nearest_images(graph: Data, vectors: Tensor) -> Tensor:
+    """Vectors less the multiples of lattice vectors that make them shortest, one after the other.
+
+    In orthorhombic cells these are the minimum images.
+
+    Args:
+        graph: has `edge_index` (2, E), `batch` (N,) and `cell` (G, 3, 3) Å.
+        vectors: (E, 3) Å; gradients pass unchanged.
+
+    Returns:
+        (E, 3) Å.
+    """
+    cells = gather_rows(graph.cell, gather_rows(graph.batch, graph.edge_index[1]))
+    for lattice in cells.unbind(1):
+        # Directions that do not repeat have lattice vectors of zeros.
+        square = lattice.square().sum(dim=-1, keepdim=True).clamp(min=1e-12)
+        along = (vectors.detach() * lattice).sum(dim=-1, keepdim=True) / square
+        vectors = vectors - torch.round(along) * lattice
+    return vectors
+
+
 def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """Select rows, (E, …) = `values[index]`, with a deterministic gradient.
 

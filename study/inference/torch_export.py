@@ -59,11 +59,13 @@ def export(potential: TrainedPotential, example: Atoms, path: Path) -> None:
         path: file to write, usually *.pt2.
 
     Raises:
-        UserError: if it is not conservative: such models select neighbours by data.
+        UserError: if it is not conservative, as such models select neighbours by data, or needs
+            cells, which a program is not given.
     """
-    if not potential.model.conservative:
+    if not potential.model.conservative or potential.model.needs_cell:
+        without = " without `rewrap`" * potential.model.needs_cell
         raise UserError(
-            f"--export: works for conservative models, but got "
+            f"--export: works for conservative models{without}, but got "
             f"{potential.trained.job.trial.model.name}; use the ASE calculator"
         )
     inputs = _inputs(potential, example)

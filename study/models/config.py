@@ -62,7 +62,15 @@ class ModelConfig(Component):
         return made
 
 
-class EGNN(ModelConfig):
+class MaskableConfig(ModelConfig):
+    """What the networks of arXiv:2402.15921 have in common."""
+
+    mask_init: Literal["zeros", "normal"] = "zeros"
+    """Initial mask embeddings: zeros, which change nothing until they are learned, or standard
+    normal ones as in the released code of arXiv:2402.15921."""
+
+
+class EGNN(MaskableConfig):
     """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
 
     implementation = "study.models.egnn:EGNN"
@@ -78,9 +86,22 @@ class EGNN(ModelConfig):
     """Edges fade out at the cutoff, or end abruptly there as in the paper."""
     vector_output: Literal["gradient", "displacement"] = "gradient"
     """Per-atom vectors of pretext tasks: −∂E/∂x as in the paper, or moved coordinates."""
+    final_norm: bool = False
+    """Layer norm before the readout, as in the released code of arXiv:2402.15921, not its text."""
+    coordinate_norm: Literal["smooth", "detached"] = "smooth"
+    """Atoms move along d / (|d| + 1), or along d / |d| with |d| a constant to gradients: the
+    `normalize` of the authors' code and of the released codes of arXiv:2402.15921 and 2303.02216,
+    with which forces are not the gradient of the energy."""
+    mean: Literal["smooth", "count"] = "smooth"
+    """Moves are averaged over Σ envelope + 1 neighbours, or over the number of neighbours as in
+    these codes, with which energies jump where an atom crosses the cutoff."""
+    rewrap: bool = False
+    """Wrap edge vectors to their nearest image in each layer, as the released code of
+    arXiv:2402.15921 does: other edges in cells thinner than twice the cutoff, and in wider ones
+    where moves carry a pair past half the cell."""
 
 
-class GNS(ModelConfig):
+class GNS(MaskableConfig):
     """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
 
     implementation = "study.models.gns:GNS"
@@ -117,7 +138,7 @@ class GNS(ModelConfig):
         return self
 
 
-class ForceNet(ModelConfig):
+class ForceNet(MaskableConfig):
     """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
 
     implementation = "study.models.forcenet:ForceNet"
@@ -142,6 +163,11 @@ class ForceNet(ModelConfig):
     energy_offset: Literal["atom", "channels"] = "atom"
     """The reference energy is added to what the readout gives for an atom, or, as in the released
     code, to each of the channels that the readout takes."""
+    energy_bias: Literal["atom", "frame"] = "atom"
+    """The bias of the readout counts once an atom, or once a frame as in the released code."""
+    lengths: Literal["signed", "clamped"] = "signed"
+    """Lengths of edges less the radii of their atoms may be negative, or are at least 0.001 of the
+    cutoff as in the authors' code."""
     init: Literal["torch", "xavier"] = "torch"
     """Initial weights: torch's default, or Xavier without biases as the authors draw them."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.graphs.graph_set import edge_vectors, gather_rows
+from study.graphs.graph_set import edge_vectors, gather_rows, nearest_images
 from study.models.layers.embedding import AtomEmbedding
 from study.models.layers.radial import bessel_basis, distances, edge_weights
 from study.models.layers.silu import SiLU
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 COORDINATE_GAIN = 1e-3
 """Gain of the initial coordinate weights, so that an untrained network hardly moves atoms."""
+
+NORM_EPSILON = 1e-8
+"""Å, added to the lengths that vectors are divided by, as in the authors' code."""
 
 
 class Layer(nn.Module):
@@ -59,20 +62,29 @@ class Layer(nn.Module):
 class EGNN(ConservativePotential):
     """EGNN potential: an E(3)-invariant energy, and forces as its negative gradient.
 
-    Coordinates move along (x_i − x_j) / (|x_i − x_j| + 1), the `normalize` option of the authors'
-    code that arXiv:2402.15921 uses; eq. 4 has x_i − x_j. Messages and moves fade out with the
-    envelope of the initial distance, and the mean of eq. 4 is over Σ envelope + 1 neighbours:
-    both keep energy and forces smooth when an atom crosses the cutoff.
+    Coordinates move along (x_i − x_j) / (|x_i − x_j| + 1), as in equivariant diffusion
+    (arXiv:2203.17003); eq. 4 has x_i − x_j. Messages and moves fade out with the envelope
+    of the initial distance, and the mean of eq. 4 is over Σ envelope + 1 neighbours: both keep
+    energy and forces smooth when an atom crosses the cutoff.
+
+    The released code of arXiv:2402.15921 divides by the length alone, through which no gradient
+    passes, averages over the number of neighbours, finds nearest images anew in each layer, and
+    normalizes the features before the readout: `coordinate_norm`, `mean`, `rewrap`, `final_norm`.
     """
 
+    after_layers = ("final_norm",)
     settings: EGNNSettings
 
     def __init__(self, settings: EGNNSettings) -> None:
         super().__init__()
         self.settings = settings
         radial = settings.basis if settings.radial == "bessel" else 1
-        self.embedding = AtomEmbedding(settings.hidden)
+        # A detached length makes forces differ from the gradient of the energy.
+        self.conservative = settings.coordinate_norm == "smooth"
+        self.needs_cell = settings.rewrap
+        self.embedding = AtomEmbedding(settings.hidden, mask_init=settings.mask_init)
         self.layers = nn.ModuleList(Layer(settings.hidden, radial) for _ in range(settings.layers))
+        self.final_norm = nn.LayerNorm(settings.hidden) if settings.final_norm else nn.Identity()
         self.readout = nn.Sequential(
             nn.Linear(settings.hidden, settings.hidden),
             SiLU(),
@@ -82,7 +94,7 @@ class EGNN(ConservativePotential):
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """Predict the energy (N,) of each atom, in units of `scale`."""
         features, _ = self._propagate(graph, positions, move_last=False)
-        return self.readout(features).squeeze(-1)
+        return self.readout(self.final_norm(features)).squeeze(-1)
 
     def vectors(self, graph: Data) -> Tensor:
         """Predict (N, 3) for pretext tasks: −∂E/∂x, or the displacement by all layers, Å."""
@@ -100,19 +112,36 @@ class EGNN(ConservativePotential):
         """
         target = graph.edge_index[1]
         weight = edge_weights(distances(edge_vectors(graph, positions)), target, self.settings)
-        degree = torch.zeros_like(positions[:, :1]).index_add(0, target, weight) + 1
+        degree = self._degrees(positions, target, weight)
         features: Tensor = self.embedding(graph)
         for number, layer in enumerate(self.layers, start=1):
             assert isinstance(layer, Layer)
-            vectors = edge_vectors(graph, positions)
+            vectors = self._edge_vectors(graph, positions)
             distance = distances(vectors)
             messages = weight * layer.messages(features, self._radial(distance), graph.edge_index)
             if number < len(self.layers) or move_last:
-                push = vectors / (distance + 1)
-                pull = -push * layer.coordinate(messages) * weight
+                pull = -self._directions(vectors, distance) * layer.coordinate(messages) * weight
                 positions = layer.move(positions, target, pull, degree)
             features = layer.update(features, target, messages)
         return features, positions
+
+    def _edge_vectors(self, graph: Data, positions: Tensor) -> Tensor:
+        """Vectors (E, 3) Å from source to target, wrapped to their nearest images if set."""
+        vectors = edge_vectors(graph, positions)
+        return nearest_images(graph, vectors) if self.settings.rewrap else vectors
+
+    def _degrees(self, positions: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Number of neighbours (N, 1) that moves are averaged over."""
+        if self.settings.mean == "count":
+            counted = (weight != 0).to(weight.dtype)
+            return torch.zeros_like(positions[:, :1]).index_add(0, target, counted).clamp(min=1)
+        return torch.zeros_like(positions[:, :1]).index_add(0, target, weight) + 1
+
+    def _directions(self, vectors: Tensor, distance: Tensor) -> Tensor:
+        """Directions (E, 3) along which atoms move."""
+        if self.settings.coordinate_norm == "detached":
+            return vectors / (distance.detach() + NORM_EPSILON)
+        return vectors / (distance + 1)
 
     def _radial(self, distance: Tensor) -> Tensor:
         if self.settings.radial == "squared":

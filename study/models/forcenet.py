@@ -14,7 +14,7 @@ from study.models.layers.embedding import AtomEmbedding
 from study.models.layers.init import initialize
 from study.models.layers.radial import distances, edge_weights
 from study.models.layers.spherical_harmonics import spherical_harmonics
-from study.models.potential import DirectPotential
+from study.models.potential import DirectPotential, batch_of, sum_per_graph
 
 if TYPE_CHECKING:
     from study.models.config import ForceNet as ForceNetSettings
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 OXYGEN = 8
 FREQUENCY_RATIO = 1.1
 """Ratio of successive frequencies of the sine basis."""
+
+SHORTEST = 1e-3
+"""In units of the cutoff, where lengths of edges are clamped."""
 
 
 class EdgeBasis(nn.Module):
@@ -32,8 +35,8 @@ class EdgeBasis(nn.Module):
     four functions, and each is multiplied with every harmonic of the direction.
 
     Departures: harmonics are real and orthonormal (the authors take real and imaginary parts; the
-    next linear map cannot tell), lengths may be negative (they clamp at 0.001, which has a kink),
-    radii are covalent ones, which are known for all elements.
+    next linear map cannot tell), lengths may be negative unless `clamped` (the authors' clamp has a
+    kink), radii are covalent ones, which are known for all elements.
     """
 
     lengths = 4
@@ -43,6 +46,7 @@ class EdgeBasis(nn.Module):
         super().__init__()
         self.cutoff, self.degrees = settings.cutoff, settings.max_n
         self.frequencies = settings.frequencies
+        self.clamped = settings.lengths == "clamped"
         self.size = self.lengths * self.degrees**2
         self.register_buffer("radii", torch.tensor(RADII) / 100, persistent=False)
         self.mix = nn.Linear(self.lengths * self.frequencies, self.lengths)
@@ -58,7 +62,10 @@ class EdgeBasis(nn.Module):
         source, target = self.radii[elements][..., None]
         radii = torch.cat([0 * source, source, target, source + target], dim=-1)
         power = torch.arange(self.frequencies, dtype=distance.dtype, device=distance.device)
-        waves = torch.sin((distance - radii)[..., None] / self.cutoff * FREQUENCY_RATIO**power)
+        lengths = (distance - radii)[..., None] / self.cutoff
+        if self.clamped:
+            lengths = lengths.clamp(min=SHORTEST)
+        waves = torch.sin(lengths * FREQUENCY_RATIO**power)
         radial = self.mix(waves.flatten(1))
         angular = spherical_harmonics(vectors / distance, self.degrees)
         return (radial[:, :, None] * angular[:, None]).flatten(1)
@@ -154,7 +161,9 @@ class ForceNet(DirectPotential):
         super().__init__()
         self.settings = settings
         hidden = settings.hidden
-        self.embedding = AtomEmbedding(hidden, species_blind=settings.species_blind)
+        self.embedding = AtomEmbedding(
+            hidden, species_blind=settings.species_blind, mask_init=settings.mask_init
+        )
         self.basis = EdgeBasis(settings)
         self.layers = nn.ModuleList(
             Layer(hidden, self.basis.size, settings.norm) for _ in range(settings.layers)
@@ -180,12 +189,28 @@ class ForceNet(DirectPotential):
             features = layer.update(features, graph.edge_index, filters)
         return self.output(features)
 
+    def scalars(self, graph: Data) -> Tensor:
+        """Predict (N,) the energy of each atom, in units of `scale`."""
+        return self._atomic_energies(self.features(graph), graph)
+
     def _energy(self, features: Tensor, graph: Data) -> Tensor:
-        if self.settings.energy_offset == "atom":
-            return super()._energy(features, graph)
-        offset = (self.reference[graph.z] / self.scale).to(features.dtype)
-        total = super()._energy(features + offset[:, None], graph)
-        return total - self.reference_energy(graph).to(total.dtype)
+        offsets = self.settings.energy_offset == "channels"
+        if offsets:
+            features = features + (self.reference[graph.z] / self.scale).to(features.dtype)[:, None]
+        energy = sum_per_graph(self.scale * self._atomic_energies(features, graph), graph)
+        if not offsets:
+            return energy
+        # What was added to the channels must not be added to the energy, too.
+        return energy - sum_per_graph(self.reference[graph.z], graph).to(energy.dtype)
+
+    def _atomic_energies(self, features: Tensor, graph: Data) -> Tensor:
+        """Read out (N,) energies of atoms; a bias of the frame is shared by its atoms."""
+        if self.settings.energy_bias == "atom":
+            return self.readout(features).squeeze(-1)
+        last = self.readout[0]
+        energies = nn.functional.linear(features, last.weight).squeeze(-1)
+        sizes = sum_per_graph(torch.ones_like(energies), graph)
+        return energies + last.bias / gather_rows(sizes, batch_of(graph))
 
     def _elements(self, graph: Data) -> Tensor:
         """Atomic numbers (N,) from which the radii follow; all oxygen if `species_blind`."""

@@ -140,7 +140,7 @@ class GNS(DirectPotential):
         hidden = settings.hidden
         radial = settings.basis if settings.radial == "bessel" else 1
         self.style = style = make_mlp_style(settings)
-        self.embedding = AtomEmbedding(hidden)
+        self.embedding = AtomEmbedding(hidden, mask_init=settings.mask_init)
         self.encode_node = nn.Sequential(mlp(hidden, hidden, hidden, style), style.norm(hidden))
         self.encode_edge = nn.Sequential(mlp(3 + radial, hidden, hidden, style), style.norm(hidden))
         self.layers = nn.ModuleList(Layer(hidden, style) for _ in range(settings.layers))

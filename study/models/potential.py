@@ -41,6 +41,8 @@ class Potential(nn.Module):
     """Names of the modules between the last of `layers` and the heads."""
     compilable: bool = True
     """Whether its gradients can be traced, and equal the eager ones when compiled."""
+    needs_cell: bool = False
+    """Whether it looks at cells; otherwise neighbours with their shifts are enough."""
     conservative: bool
     """Whether forces are the negative gradient of the energy."""
     equivariant: bool
@@ -186,5 +188,10 @@ class DirectPotential(Potential):
 
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:
     """Sum per-atom values (N,) to (G,); without `batch` all atoms are one graph."""
-    batch = graph.batch if graph.batch is not None else torch.zeros_like(graph.z)
+    batch = batch_of(graph)
     return values.new_zeros(graph.num_graphs if "ptr" in graph else 1).index_add(0, batch, values)
+
+
+def batch_of(graph: Data) -> Tensor:
+    """Graph (N,) of each atom; without `batch` all atoms are one graph."""
+    return graph.batch if graph.batch is not None else torch.zeros_like(graph.z)

@@ -51,6 +51,7 @@ def rotate(batch: Batch, matrix: Tensor) -> Batch:
     turned = copy.copy(batch)
     turned.pos = batch.pos @ matrix.T
     turned.shift = batch.shift @ matrix.T
+    turned.cell = batch.cell @ matrix.T
     return turned
 
 

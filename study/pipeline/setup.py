@@ -128,7 +128,8 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))
         model.load_pretrained(weights, include_heads=trial.transfer == "all")
-    if work.kind == "trial" and (work.pretraining is None or trial.transfer == "body"):
+    new_heads = work.pretraining is None or trial.transfer == "body"
+    if work.kind == "trial" and new_heads and trial.finetune.head_init == "zero":
         model.zero_init_readout()
     stage = trial.pretraining if work.kind == "pretrain" else trial.finetune
     assert stage is not None

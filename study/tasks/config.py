@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from study.core.config import any_of
 from study.core.properties import PROPERTIES, TARGETS
@@ -42,11 +42,27 @@ class LabelledConfig(TaskConfig):
     auxiliary: MixedPart | None = None
     """A pretext task that goes on while finetuning, on copies of the same frames; denoising makes
     it Noisy Nodes (arXiv:2106.07971)."""
+    labels_from: Literal["clean", "noised"] = "clean"
+    """Labels are predicted from the frames as they are, or in training from the copies that an
+    `auxiliary` denoising has noised, without a mask embedding of their own: Noisy Nodes as in the
+    released code of arXiv:2206.00133."""
+
+    @model_validator(mode="after")
+    def _noised_copies_exist(self) -> Self:
+        if self.labels_from == "noised":
+            task = self.auxiliary.task.name if self.auxiliary else "no auxiliary"
+            if task != "denoising":
+                raise ValueError(
+                    f"`labels_from: noised` needs an auxiliary denoising, but got {task}"
+                )
+        return self
 
     @property
     def label(self) -> str:
         """The task in a few words, with the one beside it."""
-        return self.learned + (f" + {self.auxiliary.task.label}" if self.auxiliary else "")
+        of_noised = " of noised frames" * (self.labels_from == "noised")
+        beside = f" + {self.auxiliary.task.label}" if self.auxiliary else ""
+        return self.learned + of_noised + beside
 
     @property
     def embeds_mask(self) -> bool:
@@ -78,17 +94,47 @@ class EnergyForces(LabelledConfig):
     """Penalty of a deviation."""
     criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
     """Validation metric that picks the best epoch."""
-    energy_reference: Literal["per_atom", "per_element", "per_frame", "none"] = "per_atom"
+    error_unit: Literal["own", "energy"] = "own"
+    """Energies and forces are measured each in the unit of its labels, or both in that of the
+    energies as in the released code, which has L1 with the weights 1 and 500."""
+    energy_reference: Literal["per_atom", "per_element", "per_frame", "frame_and_atoms", "none"] = (
+        "per_atom"
+    )
     """Energies are predicted about the training mean per atom, or about energies of the elements
     fitted to the training frames, which sets of different molecules need. The released code takes
-    the mean per atom off once per frame and measures frames by the deviation per atom; its GNS
-    learns the totals."""
-    output_scale: Literal["force_rms", "energy_std", "one"] = "force_rms"
-    """Unit of what the network puts out, of the training labels; the released code takes the
-    standard deviation of the energies in finetuning, and one in pretraining."""
+    the mean off once per frame, and its EGNN and ForceNet also add it, times the deviation, to
+    every atom, `frame_and_atoms`; its GNS learns what is left of the totals, `per_frame`."""
+    energy_statistics: Literal["per_atom", "per_frame"] = "per_atom"
+    """Mean and deviation that the two readings of the released code take: of energies per atom as
+    it does for RPBE water, or of frames' energies as for TIP3P."""
+    energy_unit: Literal["eV", "kJ/mol", "Hartree"] = "eV"
+    """Unit in which they multiply deviations with means and themselves: the released code's labels
+    are in kJ/mol for TIP3P and in Hartree for RPBE."""
+    output_scale: Literal["force_rms", "energy_std", "energy_variance", "one"] = "force_rms"
+    """Unit of what the network puts out, of the training labels. The released code takes the
+    standard deviation of the energies in finetuning, for EGNN and ForceNet twice, in the model and
+    in the label (`energy_variance`), and one in pretraining."""
     divergence: float | None = Field(default=2.0, gt=0)
     """A trial has diverged if after a tenth of its epochs the validation force error exceeds this
     many times the root mean square of the training forces; never when null."""
+
+    @model_validator(mode="after")
+    def _readings_of_the_released_code_go_together(self) -> Self:
+        released = self.energy_reference in ("per_frame", "frame_and_atoms")
+        if self.energy_statistics != "per_atom" and not released:
+            raise ValueError(
+                "`energy_reference` must be per_frame or frame_and_atoms for `energy_statistics`, "
+                f"but got {self.energy_reference}"
+            )
+        products = (
+            self.energy_reference == "frame_and_atoms" or self.output_scale == "energy_variance"
+        )
+        if self.energy_unit != "eV" and not products:
+            raise ValueError(
+                "`energy_unit` needs `output_scale: energy_variance` or `energy_reference: "
+                f"frame_and_atoms`, but got {self.output_scale} and {self.energy_reference}"
+            )
+        return self
 
     @property
     def errors(self) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ class NoisyBatch:
 
     Args:
         graph: perturbed positions, with the neighbour lists of these.
-        targets: (N, 3) the negative noise in units of the frame's noise scale: standard normal.
+        targets: (N, 3) what is to be predicted: the negative noise in units of the frame's noise
+            scale, or as the settings say.
         scales: (N, 1) the frame's noise scale in units of the largest.
         noised: (N, 1) 1 for atoms with noise, 0 for others.
     """
@@ -39,10 +40,11 @@ class NoisyBatch:
 
 
 class Denoising(PretextTask):
-    """Add Gaussian noise to positions and predict its negative.
+    """Add Gaussian noise to positions and predict its negative, or the noise itself.
 
     The negative noise has the sign of a force: for a conservative model the clean structure lies
-    in the minimum. The loss is the mean squared error in units of the noise scale; chance is 1.
+    in the minimum. The loss is the mean squared error in units of the noise scale; chance is 1, or
+    in Å the square of the scale.
     The noise scale may vary by frame; the network then infers it, or its output is divided by it.
 
     Noise may be added to a fraction of the atoms; only these count in the loss. The clean
@@ -99,7 +101,20 @@ class Denoising(PretextTask):
             graph.given_force = noised * graph.force
         graph.edge_index, graph.shift = connect(graph, self.graphs.cutoff)
         targets = noised * self._normal(graph, generator) if self.settings.placebo else -noise
-        return NoisyBatch(graph, targets, scales, noised)
+        return NoisyBatch(graph, self._converted(targets, scales), scales, noised)
+
+    def _converted(self, targets: Tensor, scales: Tensor) -> Tensor:
+        """Targets (N, 3) with the sign and the unit that are asked for.
+
+        Args:
+            targets: the negative noise in units of each frame's scale.
+            scales: (N, 1) in units of the largest.
+        """
+        if self.settings.target == "noise":
+            targets = -targets
+        if self.settings.target_unit == "angstrom":
+            targets = self.settings.noise_scale * scales * targets
+        return targets
 
     def _noised(self, graph: Batch, generator: torch.Generator) -> Tensor:
         """Draw (N, 1) which atoms get noise: 1 for these, 0 for others."""

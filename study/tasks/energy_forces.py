@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from study.core.seeding import seeded
+from study.core.units import ENERGIES
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
 from study.models.symmetry import symmetry_errors
@@ -43,6 +44,8 @@ class LabelStatistics:
         element_energies: energy of each element by its atomic number, eV: the least squares fit
             to the frames, the nearest to the mean per atom of those that fit equally well.
         energy_std_of_elements: standard deviation of the frames' energies about these, eV.
+        frame_energy: mean energy of the frames, eV.
+        frame_energy_std: standard deviation of the frames' energies, eV.
     """
 
     energy_per_atom: float
@@ -51,6 +54,8 @@ class LabelStatistics:
     force_rms: float
     element_energies: tuple[float, ...] = ()
     energy_std_of_elements: float = 1.0
+    frame_energy: float = 0.0
+    frame_energy_std: float = 1.0
 
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
@@ -74,24 +79,43 @@ class LabelStatistics:
             rms(known_values(forces, forces)) or 1.0,
             tuple((float(per_atom) + fitted).tolist()),
             rms(above - counts @ fitted) or 1.0,
+            float(energy.mean()),
+            rms(energy - energy.mean()) or 1.0,
         )
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
         """Set the reference energies and the output scale of a model in place."""
-        kind, mean = settings.energy_reference, self.energy_per_atom
-        model.reference.fill_(mean if kind == "per_atom" else 0.0)
+        kind, energy_std = settings.energy_reference, self.energy_unit(settings)
+        # Products of two energies are energies in one unit only.
+        twice = energy_std / ENERGIES[settings.energy_unit]
+        of_atoms = {
+            "per_atom": self.energy_per_atom,
+            "frame_and_atoms": twice * self._mean(settings),
+        }
+        model.reference.fill_(of_atoms.get(kind, 0.0))
         if kind == "per_element":
             model.reference.copy_(torch.tensor(self.element_energies, dtype=torch.float64))
-        model.frame_reference.fill_(mean if kind == "per_frame" else 0.0)
-        energy_std = self.energy_unit(settings)
-        scales = {"force_rms": self.force_rms, "energy_std": energy_std, "one": 1.0}
+        released = kind in ("per_frame", "frame_and_atoms")
+        model.frame_reference.fill_(self._mean(settings) if released else 0.0)
+        scales = {
+            "force_rms": self.force_rms,
+            "energy_std": energy_std,
+            "energy_variance": twice * energy_std,
+            "one": 1.0,
+        }
         model.scale.fill_(scales[settings.output_scale])
+
+    def _mean(self, settings: EnergyForcesSettings) -> float:
+        """Mean energy, eV, that is taken off each frame."""
+        per_frame = settings.energy_statistics == "per_frame"
+        return self.frame_energy if per_frame else self.energy_per_atom
 
     def energy_unit(self, settings: EnergyForcesSettings) -> float:
         """Standard deviation, eV, in whose units energy errors enter the loss."""
         match settings.energy_reference:
-            case "per_frame":
-                return self.energy_std_per_atom
+            case "per_frame" | "frame_and_atoms":
+                per_frame = settings.energy_statistics == "per_frame"
+                return self.frame_energy_std if per_frame else self.energy_std_per_atom
             case "per_element":
                 return self.energy_std_of_elements
             case _:
@@ -128,16 +152,18 @@ class EnergyForces(LabelledTask):
     def _measure_by(self, statistics: LabelStatistics) -> None:
         self.statistics = statistics
         real = partial(torch.tensor, dtype=self.graphs.pos.dtype, device=self.graphs.device)
-        self.units = real([statistics.energy_unit(self.settings), statistics.force_rms])
+        spread = statistics.energy_unit(self.settings)
+        alike = self.settings.error_unit == "energy"
+        self.units = real([spread, spread if alike else statistics.force_rms])
         self.weights = real([self.settings.energy_weight, self.settings.force_weight])
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Weighted errors of a batch, and the terms of the auxiliary task."""
-        batch = self.gather(frames)
+        batch, others = self.training_batch(frames, generator, step)
         batch.units, batch.weights = self.units, self.weights
         kind = self.loss_kind
         errors = Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)
-        return [errors, *self.auxiliary_terms(frames, generator, step)]
+        return [errors, *others]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors of forces (eV/Å per component) and energies (eV/atom, eV per frame)."""

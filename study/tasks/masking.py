@@ -29,11 +29,13 @@ class MaskedBatch:
         graph: the remaining atoms; `masked` is 1 for context atoms.
         atoms: (K,) context atoms of `graph`, each bonded to or beside one hidden atom.
         directions: (K, 3) unit vectors from context to hidden atom, minimum image.
+        distances: (K, 1) Å, between the two.
     """
 
     graph: Batch
     atoms: Tensor
     directions: Tensor
+    distances: Tensor
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class Masking(PretextTask):
     two hydrogens of each is hidden. It is removed from the graph with all its edges, so that its
     position cannot leak to the model. The oxygen can be hidden instead, which the paper found to
     be worse. The placebo has random directions as targets. Beyond water, bonded neighbourhoods
-    replace molecules.
+    replace molecules. The loss is 1 − mean cosine, or the mean square of the distance between the
+    vector and the displacement to the hidden atom.
     """
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
@@ -158,18 +161,24 @@ class Masking(PretextTask):
             )
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
-        """Loss of a batch: 1 − mean cosine between predicted and true directions."""
+        """Loss of a batch: by the angle to the hidden atoms, or by the distance from them."""
         del step
         masked = self.example(frames, generator)
-        masked.graph.context_atoms, masked.graph.directions = masked.atoms, masked.directions
+        masked.graph.context_atoms = masked.atoms
+        if self.settings.by_distance:
+            masked.graph.displacements = masked.distances * masked.directions
+            name = "square distance from the hidden atoms"
+            return [Term(name, mean_square_distance, masked.graph)]
+        masked.graph.directions = masked.directions
         return [Term("cosine of the directions", mean_cosine_distance, masked.graph)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """Validation loss over all context atoms of the batches."""
-        cosines = [self._cosines(model, frames, generator).detach() for frames in batches]
-        return {"val_loss": float(1 - torch.cat(cosines).mean())}
+        found = [self._agreement(model, frames, generator).detach() for frames in batches]
+        mean = torch.cat(found).mean()
+        return {"val_loss": float(mean if self.settings.by_distance else 1 - mean)}
 
     def example(self, frames: Tensor, generator: torch.Generator) -> MaskedBatch:
         """Hide atoms of the given frames.
@@ -190,9 +199,11 @@ class Masking(PretextTask):
         context_atoms = place[hidden.context_atoms]
         remaining.masked = torch.zeros_like(remaining.z)
         remaining.masked[context_atoms] = 1
+        distances = vectors.norm(dim=-1, keepdim=True)
         if self.settings.placebo:
             vectors = _normal_like(vectors, generator)
-        return MaskedBatch(remaining, context_atoms, vectors / vectors.norm(dim=-1, keepdim=True))
+        directions = vectors / vectors.norm(dim=-1, keepdim=True)
+        return MaskedBatch(remaining, context_atoms, directions, distances)
 
     def _sample_groups(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Sample int(ratio · M) of the M groups of each frame without replacement."""
@@ -206,9 +217,12 @@ class Masking(PretextTask):
         rows, frame = self.masked_rows.rows(frames)
         return order[torch.arange(len(rows), device=rows.device) + skipped[frame]]
 
-    def _cosines(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+    def _agreement(self, model: Potential, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Cosines (K,) between vectors and directions, or squares of the distances, Å²."""
         masked = self.example(frames, generator)
         predicted = model.vectors(masked.graph)[masked.atoms]
+        if self.settings.by_distance:
+            return (predicted - masked.distances * masked.directions).square().sum(dim=-1)
         return cosine_similarity(predicted, masked.directions, dim=-1)
 
 
@@ -216,6 +230,12 @@ def mean_cosine_distance(model: Potential, batch: Batch) -> Tensor:
     """Compute () 1 − mean cosine between the vectors of `context_atoms` and `directions`."""
     predicted = model.vectors(batch)[batch.context_atoms]
     return 1 - cosine_similarity(predicted, batch.directions, dim=-1).mean()
+
+
+def mean_square_distance(model: Potential, batch: Batch) -> Tensor:
+    """Compute () Å², the mean square of vectors of `context_atoms` less `displacements`."""
+    predicted = model.vectors(batch)[batch.context_atoms]
+    return (predicted - batch.displacements).square().sum(dim=-1).mean()
 
 
 def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:

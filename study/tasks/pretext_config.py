@@ -26,13 +26,22 @@ class Masking(PretextConfig):
     that is bonded to it alone, by covalent radii."""
     atom: Literal["hydrogen", "oxygen", "any"] = "hydrogen"
     """What is hidden; oxygens are the paper's negative result, `any` element goes with `bonds`."""
+    loss: Literal["cosine", "distance"] = "cosine"
+    """What deviates: the cosine of the angle to the hidden atom as in the paper and its released
+    code, whatever the length of the vector; or, as the paper argues against, the vector itself, by
+    the square of its distance from the displacement to the hidden atom, Å²."""
 
     @property
     def label(self) -> str:
         """The task in a few words."""
         what = f"masking {self.masking_ratio:g}" + " bonds" * (self.within == "bonds")
-        what += f" {self.atom}" * (self.atom != "hydrogen")
+        what += f" {self.atom}" * (self.atom != "hydrogen") + " by distance" * self.by_distance
         return what + " placebo" * self.placebo
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether lengths count, not directions alone."""
+        return self.loss == "distance"
 
     def check_frames(self, place: str, sizes: Sizes) -> None:
         """Masking needs water enough to hide an atom in every frame, or bonds."""
@@ -78,7 +87,16 @@ class Denoising(PretextConfig):
     reduction: Literal["mean", "sum"] = "mean"
     """Of squares over a batch to its training loss; the sum as in the code of arXiv:2303.02216."""
     center: bool = False
-    """Subtract each frame's mean push, as arXiv:2206.00133 does."""
+    """Subtract each frame's mean push, so that the noise moves no frame as a whole; none of the
+    released codes of arXiv:2206.00133, 2303.02216 and 2402.15921 does."""
+    target: Literal["negative_noise", "noise"] = "negative_noise"
+    """What is predicted: the way back, which for vectors that are −∂E/∂x puts the clean structure
+    at a minimum of the energy; or the noise as all three released codes have it, which puts it at a
+    maximum. For vectors of their own head the two are the same up to the sign of a weight."""
+    target_unit: Literal["noise_scale", "angstrom"] = "noise_scale"
+    """Unit of what is predicted: each frame's noise scale, as the released code of arXiv:2206.00133
+    but for rounding (it divides by a running deviation); or Å as those of arXiv:2303.02216 and
+    2402.15921, with losses smaller by the square of the scale."""
 
     @property
     def label(self) -> str:
@@ -89,6 +107,8 @@ class Denoising(PretextConfig):
         if self.corrupted < 1:
             scale += f" of {self.corrupted:g} of the atoms"
         told = " given forces" * (self.given == "forces")
+        told += " predicting the noise" * (self.target == "noise")
+        told += " in Å" * (self.target_unit == "angstrom")
         return f"denoising {scale}{told}" + " placebo" * self.placebo
 
     @property
@@ -112,6 +132,8 @@ class Denoising(PretextConfig):
             raise ValueError("`center` pushes every atom, so `corrupted` must be 1")
         if self.conditioned and self.lowest_scale is None:
             raise ValueError("`conditioned` needs a `lowest_scale`, but got none")
+        if self.conditioned and self.target_unit == "angstrom":
+            raise ValueError("`target_unit` must be noise_scale if `conditioned`, but got angstrom")
         return self
 
 

@@ -102,13 +102,13 @@ class Scalar(LabelledTask):
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Errors of a batch, and the terms of the auxiliary task."""
-        batch = self.gather(frames)
+        batch, others = self.training_batch(frames, generator, step)
         batch.units = self.units
         batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
         kind, pool = self.loss_kind, POOLINGS[self.settings.extensive]
         name = f"{kind} of {pool.__name__}"
         errors = Term(name, partial(scalar_errors, kind, pool), batch)
-        return [errors, *self.auxiliary_terms(frames, generator, step)]
+        return [errors, *others]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors per frame in the property's unit; for energies also per atom."""

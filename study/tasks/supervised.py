@@ -45,6 +45,13 @@ LOSSES = FULL_LOSSES | {
 """Means over the labels of a batch: over all, or over those that are there."""
 
 
+LABELLED = (
+    "z", "pos", "cell", "batch", "ptr", "energy", "force", "edge_index", "shift", "masked",
+)  # fmt: skip
+"""Tensors of a batch to predict labels from, without what an auxiliary task adds, such as forces
+that it gives to the network."""
+
+
 def known_values(values: Tensor, labels: Tensor) -> Tensor:
     """The values whose labels are not NaN."""
     return values[~labels.isnan()]
@@ -54,21 +61,42 @@ class LabelledTask(Task):
     """Learns the labels of frames, with an optional auxiliary pretext task.
 
     The auxiliary task shares all weights. With denoising this is Noisy Nodes (arXiv:2106.07971),
-    except that labels are predicted from clean structures only, because energies and forces change
-    with the noise.
+    except that labels are predicted from clean structures, because energies and forces change with
+    the noise; `labels_from: noised` predicts them from the noised ones in training, as there.
     """
 
     def __init__(self, settings: LabelledConfig, graphs: GraphSet) -> None:
         self.graphs, self.auxiliary_settings = graphs, settings.auxiliary
         self.embeds_mask = settings.mask_embedding == "zeros"
+        self.from_noised = settings.labels_from == "noised"
         self.auxiliary = settings.auxiliary.task.build(graphs) if settings.auxiliary else None
 
     def gather(self, frames: Tensor) -> Batch:
         """Collate the given frames (G,), with the mask embedding of unmasked atoms if set."""
-        batch = self.graphs.gather(frames)
+        return self._unmasked(self.graphs.gather(frames))
+
+    def _unmasked(self, batch: Batch) -> Batch:
         if self.embeds_mask:
             batch.masked = torch.zeros_like(batch.z)
         return batch
+
+    def training_batch(
+        self, frames: Tensor, generator: torch.Generator, step: int
+    ) -> tuple[Batch, list[Term]]:
+        """Frames to predict labels from in a training step, and terms of the auxiliary task.
+
+        Both are the same noised copies if labels are predicted from these.
+        """
+        if not self.from_noised:
+            batch = self.gather(frames)
+            return batch, list(self.auxiliary_terms(frames, generator, step))
+        assert self.auxiliary is not None
+        assert self.auxiliary_settings is not None
+        (noised,) = self.auxiliary.terms(frames, generator, step)
+        self._unmasked(noised.batch)
+        weight = self.auxiliary_settings.weight * noised.weight
+        labelled = Batch(**{name: noised.batch[name] for name in LABELLED if name in noised.batch})
+        return labelled, [replace(noised, weight=weight)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator

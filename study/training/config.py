@@ -86,6 +86,9 @@ class Finetuning(Stage):
     trainable: Literal["all", "readout"] | Annotated[int, Field(ge=1, le=64)] = "all"
     """Trainable weights: all; only the readout, on frozen features; or the readout and this many of
     the last layers."""
+    head_init: Literal["zero", "random"] = "zero"
+    """Weights of heads that are not taken over: zero in their last layer, so that training starts
+    at the reference energies without forces; or random as the released codes start."""
     schedule_epochs: None = None
     """Always left out: finetunings share no epochs and are shortened by early stopping."""
 

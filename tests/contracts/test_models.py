@@ -49,6 +49,17 @@ def alternatives(settings: ModelConfig) -> Iterator[tuple[str, ModelConfig]]:
 TINIES = {name: tiny(kind) for name, kind in shipped(ModelConfig).items()}
 EXTRA: dict[str, dict[str, Any]] = {
     "egnn of the paper": {"radial": "squared", "envelope": "hard"},
+    "egnn with a final norm": {"final_norm": True},
+    "egnn rewrapped": {"rewrap": True},
+    "egnn released": {
+        "radial": "squared",
+        "envelope": "hard",
+        "mask_init": "normal",
+        "final_norm": True,
+        "coordinate_norm": "detached",
+        "mean": "count",
+        "rewrap": True,
+    },
     "forcenet with few neighbours": {"max_neighbors": 5},
     "forcenet with all neighbours": {"max_neighbors": None},
     "forcenet blind": {"species_blind": True},
@@ -62,14 +73,30 @@ VARIANTS: dict[str, ModelConfig] = (
     | {name: TINIES[name.split()[0]].model_copy(update=new) for name, new in EXTRA.items()}
 )
 HARD = [name for name, settings in VARIANTS.items() if settings.envelope == "hard"]
-SMOOTH = [name for name, settings in VARIANTS.items() if settings.envelope == "smooth"]
+SMOOTH = [
+    name
+    for name, settings in VARIANTS.items()
+    if settings.envelope == "smooth" and getattr(settings, "mean", "smooth") == "smooth"
+]
+"""A mean over the number of neighbours jumps with that number."""
 BLIND = ["forcenet blind"]
 OFFSET = ["forcenet channels"]
 """The readout decides what becomes of the reference energies, so a silent one puts out nothing."""
 SEEING = [name for name in VARIANTS if name not in BLIND]
-KINDS = {name: type(build_model(settings, seed=0)) for name, settings in TINIES.items()}
-CONSERVATIVE = [name for name in VARIANTS if KINDS[VARIANTS[name].name].conservative]
-EQUIVARIANT = [name for name in VARIANTS if KINDS[VARIANTS[name].name].equivariant]
+KINDS = {name: build_model(settings, seed=0) for name, settings in VARIANTS.items()}
+CONSERVATIVE = [name for name, model in KINDS.items() if model.conservative]
+EQUIVARIANT = [name for name, model in KINDS.items() if model.equivariant]
+EXTENSIVE = [
+    name
+    for name, settings in VARIANTS.items()
+    if not getattr(settings, "rewrap", False) and getattr(settings, "energy_bias", "atom") == "atom"
+]
+"""Wrapped edges know one image of an atom alone, and a bias of the frame does not grow with it."""
+UNMARKED = [
+    name
+    for name, settings in VARIANTS.items()
+    if getattr(settings, "mask_init", "zeros") == "zeros"
+]
 SPREAD = {"visnet": 0.3}
 """Of weights in place of idle ones; unnormalized vectors grow from layer to layer."""
 IDLE = {
@@ -259,7 +286,7 @@ def test_rotating_atoms_and_cell_rotates_forces_and_vectors(
     assert_same(outputs(model, turned), (energy, forces @ matrix, vectors @ matrix))
 
 
-@every_variant
+@pytest.mark.parametrize("name", EXTENSIVE)
 def test_a_supercell_of_eight_has_eight_times_the_energy(
     name: str, atoms: tuple[Array, Array, Array]
 ) -> None:
@@ -363,7 +390,7 @@ def test_marked_atoms_are_told_apart(name: str, batch: Batch) -> None:
     assert change.abs().max() > 1e-3
 
 
-@every_variant
+@pytest.mark.parametrize("name", UNMARKED)
 def test_untrained_no_marks_are_the_same_as_marks_of_zero(name: str, batch: Batch) -> None:
     model = build_model(VARIANTS[name], seed=3).double().eval()
     unmarked = batch.clone()

@@ -77,6 +77,7 @@ def test_errors_are_those_of_their_definitions() -> None:
         z=torch.tensor([1, 1, 8]),
         pos=torch.eye(3),
         shift=torch.zeros(0, 3),
+        cell=torch.zeros(2, 3, 3),
         batch=torch.tensor([0, 0, 1]),
         ptr=torch.tensor([0, 2, 3]),
     )

@@ -16,14 +16,18 @@ class AtomEmbedding(nn.Module):
     Args:
         hidden: number of features, F.
         species_blind: give all elements the same vector, as a bug in the released ForceNet does.
+        mask_init: vectors for masked and unmasked atoms start at `zeros`, or `normal`.
     """
 
-    def __init__(self, hidden: int, *, species_blind: bool = False) -> None:
+    def __init__(
+        self, hidden: int, *, species_blind: bool = False, mask_init: str = "zeros"
+    ) -> None:
         super().__init__()
         self.species_blind = species_blind
         self.species = nn.Embedding(MAX_ATOMIC_NUMBER + 1, hidden)
         self.mask = nn.Embedding(2, hidden)
-        nn.init.zeros_(self.mask.weight)
+        if mask_init == "zeros":
+            nn.init.zeros_(self.mask.weight)
 
     def forward(self, graph: Data) -> Tensor:
         """Embed atoms to (N, F); a graph without `masked` gets no mask embedding at all."""
