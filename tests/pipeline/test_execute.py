@@ -430,6 +430,19 @@ def test_training_from_scratch_starts_from_the_seeds_weights_and_a_silent_readou
     assert not any(start[name].any() for name in LAST_LAYER)
 
 
+def test_random_heads_stay_as_they_were_drawn(
+    tiny: Callable[..., Trial],
+    water: Frames,
+    tmp_path: Path,
+    water_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = tiny(pretrain=None, finetune__head_init="random")
+    start = start_of(trial, water, tmp_path, water_folder, monkeypatch)
+    initial = build_model(trial.model, trial.seed).state_dict()
+    assert {n for n in start if not torch.equal(start[n], initial[n])} == LABEL_STATISTICS
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_seed_decides_the_split_and_the_training(
     seed: int,

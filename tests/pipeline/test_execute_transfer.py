@@ -196,6 +196,31 @@ def test_noisy_nodes_leave_validation_and_the_criterion_alone(graphs: GraphSet, 
     assert with_noise.settings.label == "energy and forces + denoising 0.1"
 
 
+@pytest.mark.parametrize("mask_embedding", ["zeros", "none"])
+def test_labels_may_be_those_of_the_noised_copies(graphs: GraphSet, mask_embedding: str) -> None:
+    indices, options = torch.tensor([3, 1]), {"mask_embedding": mask_embedding}
+    clean, noise = noisy_nodes(graphs, auxiliary=AUXILIARY, **options).terms(indices, seeded(1))
+    noisy = noisy_nodes(graphs, auxiliary=AUXILIARY, labels_from="noised", **options)
+    errors, same_noise = noisy.terms(indices, seeded(1))
+    assert torch.equal(errors.batch.pos, noise.batch.pos)
+    assert torch.equal(errors.batch.edge_index, noise.batch.edge_index)
+    for name in ("energy", "force", "units", "weights"):
+        assert torch.equal(errors.batch[name], clean.batch[name])
+    assert (same_noise.name, same_noise.weight) == (noise.name, noise.weight)
+    assert torch.equal(same_noise.batch.noise, noise.batch.noise)
+    assert errors.batch.keys() == clean.batch.keys()
+    for term in (errors, same_noise):
+        assert ("masked" in term.batch) == (mask_embedding == "zeros")
+        assert mask_embedding == "none" or not term.batch.masked.any()
+    assert noisy.settings.label == "energy and forces of noised frames + denoising 0.1"
+
+
+@pytest.mark.parametrize("auxiliary", [None, {"task": {"name": "masking", "masking_ratio": 0.5}}])
+def test_labels_of_noised_copies_need_denoising(graphs: GraphSet, auxiliary: object) -> None:
+    with pytest.raises(ValueError, match="`labels_from: noised` needs an auxiliary denoising"):
+        noisy_nodes(graphs, auxiliary=auxiliary, labels_from="noised")
+
+
 def test_masking_may_go_on_while_finetuning(graphs: GraphSet, egnn: EGNN) -> None:
     task = {"name": "masking", "masking_ratio": 0.5}
     _, masked = noisy_nodes(graphs, auxiliary={"task": task}).terms(torch.tensor([0]), seeded(0))

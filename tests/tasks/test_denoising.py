@@ -222,6 +222,28 @@ def test_scales_that_make_no_range_are_refused(settings: dict[str, object], rule
         Settings.model_validate({"name": "denoising", **settings})
 
 
+@pytest.mark.parametrize("scales", [{}, {"lowest_scale": 0.05}])
+def test_the_noise_itself_in_angstrom_is_what_was_added(
+    graphs: GraphSet, scales: dict[str, float]
+) -> None:
+    asked = {"noise_scale": 0.3, "target": "noise", "target_unit": "angstrom"} | scales
+    task, back = denoising(graphs, **asked), denoising(graphs, noise_scale=0.3, **scales)
+    noisy, clean = task.example(CHOSEN, seeded(0)), graphs.gather(CHOSEN).pos
+    torch.testing.assert_close(noisy.graph.pos - noisy.targets, clean, rtol=0, atol=1e-14)
+    same = back.example(CHOSEN, seeded(0))
+    assert torch.equal(noisy.graph.pos, same.graph.pos)
+    torch.testing.assert_close(noisy.targets, -0.3 * same.scales * same.targets)
+    nothing = task.loss(Pointing(torch.zeros_like(clean)), CHOSEN, seeded(0)).item()
+    assert nothing == pytest.approx(noisy.targets.square().mean().item())
+    assert task.settings.label.endswith("predicting the noise in Å")
+
+
+def test_conditioned_outputs_have_no_unit_of_length() -> None:
+    settings = {"name": "denoising", "lowest_scale": 0.1, "conditioned": True}
+    with pytest.raises(ValueError, match="`target_unit` must be noise_scale if `conditioned`"):
+        Settings.model_validate(settings | {"target_unit": "angstrom"})
+
+
 def test_errors_count_pushed_atoms_alone(graphs: GraphSet) -> None:
     task = denoising(graphs, noise_scale=0.3, corrupted=0.25)
     noisy, clean = task.example(CHOSEN, seeded(5)), graphs.gather(CHOSEN)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from study.core.seeding import seeded
+from study.core.units import HARTREE, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
@@ -258,6 +259,50 @@ def test_the_released_reference_is_one_mean_per_frame_in_deviations_per_atom(
     loss = EnergyForces(settings, graphs, statistics).loss(model, selected, seeded(0))
     expected = np.mean(((frames.energies - per_atom.mean()) / per_atom.std()) ** 2)
     assert loss.item() == pytest.approx(0.001 * expected, rel=1e-5)
+
+
+def test_the_released_unit_and_offset_are_products_in_its_own_unit(water: Frames) -> None:
+    frames, selected = water.select(np.arange(5)), torch.arange(5)
+    graphs, model = GraphSet.build(frames, 3.4, dtype=torch.float64), Slope().double()
+    options = {"energy_reference": "frame_and_atoms", "output_scale": "energy_variance"}
+    statistics = LabelStatistics.fit(graphs, selected)
+    for kind, energies in (
+        ("per_frame", frames.energies),
+        ("per_atom", frames.energies / frames.sizes),
+    ):
+        for unit, size in (("eV", 1.0), ("kJ/mol", KJ_PER_MOL), ("Hartree", HARTREE)):
+            settings = Settings(
+                name="energy_forces", energy_statistics=kind, energy_unit=unit, **options
+            )
+            statistics.apply(model, settings)
+            mean, std = energies.mean() / size, energies.std() / size
+            assert model.scale.item() == pytest.approx(std * std * size)
+            assert model.reference[1].item() == pytest.approx(std * mean * size)
+            assert model.frame_reference.item() == pytest.approx(mean * size)
+            assert statistics.energy_unit(settings) == pytest.approx(std * size)
+
+
+def test_both_errors_may_be_measured_in_the_unit_of_the_energy(
+    two: Frames, model: ConservativePotential, energy_errors: Array
+) -> None:
+    task = task_of(two, loss="l1", energy_weight=1.0, force_weight=500.0, error_unit="energy")
+    expected = (np.abs(energy_errors).mean() + 500 * np.abs(FORCE_ERRORS).mean()) / 0.5
+    actual = task.loss(model, torch.tensor([0, 1]), seeded(0)).item()
+    assert actual == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"energy_statistics": "per_frame"}, "`energy_reference` must be per_frame or"),
+        ({"energy_unit": "kJ/mol"}, "`energy_unit` needs `output_scale: energy_variance`"),
+    ],
+)
+def test_readings_that_would_change_nothing_are_refused(
+    settings: dict[str, str], rule: str
+) -> None:
+    with pytest.raises(ValueError, match=rule):
+        Settings(name="energy_forces", **settings)
 
 
 def test_the_trivial_predictor_is_the_mean_energy_whatever_the_reference(

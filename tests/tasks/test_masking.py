@@ -18,6 +18,7 @@ from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
+from study.models.potential import Potential
 from study.tasks.config import Masking as Settings
 from study.tasks.masking import MaskedBatch, Masking
 
@@ -272,3 +273,43 @@ def test_a_ratio_that_hides_nothing_in_some_frame_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"masking_ratio={ratio}, molecules={fewest}"):
         masking(every_water[name], ratio)
+
+
+def test_by_distance_the_displacement_is_learned_and_not_the_direction_alone(
+    triclinic_water: Frames,
+) -> None:
+    graphs = GraphSet.build(triclinic_water, 3.4, dtype=torch.float64)
+    frames = torch.tensor([3, 0])
+    tasks = {
+        loss: Masking(Settings(name="masking", masking_ratio=0.5, loss=loss), graphs)
+        for loss in ("cosine", "distance")
+    }
+    (by_angle,), (term,) = (task.terms(frames, seeded(0)) for task in tasks.values())
+    masked = tasks["distance"].example(frames, seeded(0))
+    lengths = masked.distances.squeeze(-1)
+    # Of O–H and of H–H.
+    short, long = lengths.sort().values.chunk(2)
+    torch.testing.assert_close(short, torch.full_like(short, 0.9572))
+    torch.testing.assert_close(long, torch.full_like(long, 2 * 0.9572 * np.sin(np.radians(52.26))))
+
+    vectors = torch.zeros_like(masked.graph.pos)
+    vectors[masked.atoms] = masked.distances * masked.directions
+    for factor, expected in ((1.0, 0.0), (0.0, 1.0), (2.0, 1.0), (-1.0, 4.0)):
+        model = Fixed(factor * vectors)
+        found = term.penalty(model, term.batch)
+        assert float(found) == pytest.approx(expected * float(lengths.square().mean()), abs=1e-12)
+        metrics = tasks["distance"].evaluate(model, [frames], seeded(0))
+        assert metrics["val_loss"] == pytest.approx(float(found), abs=1e-12)
+    assert float(by_angle.penalty(Fixed(2 * vectors), by_angle.batch)) == pytest.approx(0)
+    assert tasks["distance"].settings.label == "masking 0.5 by distance"
+
+
+class Fixed(Potential):
+    """Puts out given vectors."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.fixed = vectors
+
+    def vectors(self, _graph: Batch) -> Tensor:
+        return self.fixed

@@ -39,17 +39,13 @@ MODELS: dict[str, ModelConfig] = {
     "forcenet": ForceNet(name="forcenet", hidden=8, layers=1, frequencies=4, max_n=2),
 }
 
-
 MASKING = Masking(name="masking", masking_ratio=0.5)
-
 
 MIXED = Mixed(
     name="mixed", tasks=[{"task": MASKING}, {"task": Denoising(name="denoising"), "weight": 0.3}]
 )
 
-
 FINETUNING = EnergyForcesSettings(name="energy_forces", energy_weight=0.1)
-
 
 CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
 
@@ -141,8 +137,12 @@ def test_compiled_code_leaves_out_absent_labels_as_autograd_does(
     [
         *MODELS.values(),
         EGNN(name="egnn", hidden=8, layers=2, max_neighbors=5, vector_output="displacement"),
+        EGNN(
+            name="egnn", hidden=8, layers=2, rewrap=True, mean="count", coordinate_norm="detached"
+        ),
         GNS(name="gns", hidden=8, layers=2, edge_update="legacy"),
         ForceNet(name="forcenet", hidden=8, layers=1, force_input=True, norm="layer"),
+        ForceNet(name="forcenet", hidden=8, layers=1, energy_bias="frame", lengths="clamped"),
         SchNet(name="schnet", hidden=8, layers=2),
         EquivariantTransformer(name="equivariant_transformer", hidden=8, layers=2, heads=2),
     ],
