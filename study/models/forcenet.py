@@ -208,6 +208,7 @@ class ForceNet(DirectPotential):
         if self.settings.energy_bias == "atom":
             return self.readout(features).squeeze(-1)
         last = self.readout[0]
+        assert isinstance(last, nn.Linear)
         energies = nn.functional.linear(features, last.weight).squeeze(-1)
         sizes = sum_per_graph(torch.ones_like(energies), graph)
         return energies + last.bias / gather_rows(sizes, batch_of(graph))

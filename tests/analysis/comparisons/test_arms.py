@@ -33,7 +33,9 @@ def test_without_scratch_arms_are_compared_with_the_first(
     assert len(references(compared(study))) == 1
 
 
-@pytest.mark.parametrize("space", ["transfer", "noisy_nodes", "any_model", "text_or_code"])
+@pytest.mark.parametrize(
+    "space", ["transfer", "noisy_nodes", "any_model", "text_or_code", "released_reading"]
+)
 def test_trials_of_an_arm_differ_by_their_seed_alone(
     space: str, tabulate: Tabulate, scratch: Build
 ) -> None:
