@@ -21,6 +21,8 @@ FARTHEST = 1e8
 """Å from the origin; beyond, float64 no longer tells atoms apart."""
 NEAR = 1.5
 """Å, how far `closest_atoms` looks."""
+MOST_IN_CUBE = 200
+"""Atoms in a cube with edges of that length."""
 
 
 def check(frames: Frames, source: Path) -> None:
@@ -46,8 +48,28 @@ def check(frames: Frames, source: Path) -> None:
     _refuse_where(source, _thickness(cells, frames.pbc) < THINNEST, thin)
     left = "must have a right-handed cell; swap two lattice vectors"
     _refuse_where(source, frames.pbc.all(axis=1) & (volumes < 0), left)
+    _refuse_where(
+        source, _crowded(frames), f"must not have {MOST_IN_CUBE} atoms in a cube of {NEAR} Å"
+    )
     on_top = "must not have two atoms in the same place, periodic images included"
     _refuse_where(source, closest_atoms(frames) < SAME_PLACE, on_top)
+
+
+def _crowded(frames: Frames) -> NDArray[np.bool_]:
+    """(frames,) which have so many atoms in one place that their pairs would fill the memory.
+
+    No substance has more than a few there. Frames of fewer atoms are not looked at.
+    """
+    crowded = np.zeros(len(frames), np.bool_)
+    for index in np.flatnonzero(frames.sizes > MOST_IN_CUBE):
+        atoms = slice(*frames.offsets[index : index + 2])
+        positions, lattice = frames.positions[atoms], frames.lattices[index]
+        if frames.pbc[index].any():
+            inverse = np.linalg.pinv(lattice)
+            positions = positions - np.floor(positions @ inverse + 1e-9) @ lattice
+        cubes = np.floor(positions / NEAR).astype(np.int64)
+        crowded[index] = np.unique(cubes, axis=0, return_counts=True)[1].max() > MOST_IN_CUBE
+    return crowded
 
 
 def closest_atoms(frames: Frames) -> NDArray[np.float64]:

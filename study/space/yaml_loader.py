@@ -11,6 +11,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from study.core.errors import UserError
+from study.core.paths import read_small_file
 
 LARGEST_FILE = 1_000_000
 """Bytes; a space is a page of text."""
@@ -61,6 +62,8 @@ def read_value(text: str, place: str) -> Any:
     except yaml.YAMLError as problem:
         reason = getattr(problem, "problem", "") or "unexpected"
         raise UserError(f"{place}: not valid YAML: {reason}") from None
+    except RecursionError:
+        raise UserError(f"{place}: nested deeper than {DEEPEST_NESTING} levels") from None
     return None if node is None else _value(node, Path(place), 1)
 
 
@@ -71,13 +74,11 @@ def read_yaml(path: Path) -> Block:
         UserError: with file and line, for what is not a plain YAML mapping.
     """
     try:
-        content = path.read_bytes()
+        content = read_small_file(path, "a search space")
         if len(content) > LARGEST_FILE:
             raise UserError(f"{path}: larger than {LARGEST_FILE} bytes; this is no search space")
         text = content.decode()
         node = yaml.compose(text, Loader=_Loader)
-    except OSError as problem:
-        raise UserError(f"{path}: cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; save it as UTF-8") from None
     except yaml.MarkedYAMLError as problem:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.core.errors import UserError
-from study.space.yaml_loader import read_yaml
+from study.space.yaml_loader import read_value, read_yaml
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -90,3 +91,22 @@ def test_every_key_knows_its_line(tmp_path: Path) -> None:
     block = read_yaml(written(tmp_path, "# head\na: 1\nb:\n  c: 2\n"))
     assert block.lines == {"a": 2, "b": 3}
     assert block["b"].lines == {"c": 4}
+
+
+def test_a_value_of_the_command_line_may_not_be_nested_without_end() -> None:
+    with pytest.raises(UserError, match="--set x: nested deeper than 50 levels"):
+        read_value("[" * 3000, "--set x")
+
+
+def test_a_space_that_is_a_hole_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    with path.open("wb") as opened:
+        opened.truncate(20_000_000_000)
+    with pytest.raises(UserError, match="a regular file of at most"):
+        read_yaml(path)
+
+
+def test_a_pipe_is_no_space(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "space.yaml")
+    with pytest.raises(UserError, match="a regular file of at most"):
+        read_yaml(tmp_path / "space.yaml")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
-from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.guard import guarded, require_filled
 from study.datasets.parsing.text import MOST_UNPACKED, SMALL
 
 Array = NDArray[np.float64]
@@ -45,6 +45,7 @@ def load_npy(path: Path) -> NDArray[Any]:
         UserError: if it is none, or shorter than it says.
     """
     with guarded(path, "must be there and be an array"):
+        require_filled(path)
         # A map does not ask for the memory that a damaged header claims.
         array = np.load(path, allow_pickle=False, mmap_mode="r")
         return np.array(array)

@@ -11,6 +11,8 @@ from study.core.errors import UserError
 
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO)
 """What the system refuses whatever the file is."""
+LARGE, MOST_CLAIMED = 64_000_000, 200
+"""Bytes from which a file may not claim so many times what the disk holds of it."""
 LONGEST = 300
 """Characters of another program's message."""
 
@@ -72,3 +74,20 @@ def require_plain(path: Path) -> None:
         raise UserError(f"{path}: no such file or folder")
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{path}: must be a file or a folder, but is neither")
+    if path.is_file():
+        require_filled(path)
+
+
+def require_filled(path: Path) -> None:
+    """Refuse a file that claims far more than the disk holds of it, and is empty for the rest.
+
+    Raises:
+        UserError: if it does.
+    """
+    status = path.stat()
+    stored = 512 * getattr(status, "st_blocks", status.st_size)
+    if status.st_size > LARGE and status.st_size > MOST_CLAIMED * max(stored, 1):
+        raise UserError(
+            f"{path}: must be filled, but the disk holds {stored} of its {status.st_size} bytes; "
+            "copy it again"
+        )

@@ -5,9 +5,10 @@ Names are compared in lower case, without `ref_`, `dft_`, `qm_` or `target_` bef
 | label | names |
 |---|---|
 | energy | energy, total_energy, potential_energy, totenergy, etot, toten, e_tot, e, free_energy |
-| forces | forces, force, atomic_forces, total_forces, f |
+| forces | forces, force, atomic_forces, total_forces, total_force, f |
 
 Where a file has several that disagree, or has others, `labels: {energy: …, forces: …}` says which.
+Forces under a name with `grad` in it are gradients, and their sign is turned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NAMES: dict[Label, tuple[str, ...]] = {
         "e",
         "free_energy",
     ),
-    "forces": ("forces", "force", "atomic_forces", "total_forces", "f"),
+    "forces": ("forces", "force", "atomic_forces", "total_forces", "total_force", "f"),
 }
 """By label, in the order in which equal ones are taken."""
 FREE = "free_energy"
@@ -44,6 +45,16 @@ CLOSE = 1e-6
 def plain(name: str) -> str:
     """A name as it is compared."""
     return SOURCE.sub("", name.lower().strip())
+
+
+def sign_of(name: str | None) -> float:
+    """Factor from an array to forces: -1 if its name says that it is a gradient."""
+    return -1.0 if name and "grad" in name.lower() else 1.0
+
+
+def sign_remarks(name: str | None) -> tuple[str, ...]:
+    """What to say where the sign of an array is turned."""
+    return (f"forces are `{name}` with their sign turned",) if sign_of(name) < 0 else ()
 
 
 def is_label(name: str, label: Label) -> bool:

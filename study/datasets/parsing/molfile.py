@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TextIO
 
-from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import number, whole
 from study.datasets.reading import Factors
 
@@ -36,11 +37,30 @@ def sdf_molecule(lines: list[str], where: str, factors: Factors) -> tuple[list[s
             atoms = lines[4 : 4 + count]
             if len(atoms) < count:
                 raise ValueError(f"must have {count} atoms, but has {len(atoms)}")
+            _require_end(lines, count)
             symbols = [line[31:34].strip() for line in atoms]
             words = [[line[place : place + 10].strip() for place in (0, 10, 20)] for line in atoms]
         if not symbols:
             raise ValueError("must have an atom, but has none")
         return symbols, [factors.length * number(word) for row in words for word in row]
+
+
+def _require_end(lines: list[str], atoms: int) -> None:
+    """Refuse a molfile whose counts leave out an atom, or that was cut off.
+
+    Raises:
+        ValueError: if what follows atoms and bonds is neither a property nor the end.
+    """
+    bonds = whole(lines[3][3:6].strip() or "0")
+    place = 4 + atoms + bonds + whole(lines[3][6:9].strip() or "0")
+    after = lines[place] if len(lines) > place else ""
+    if not any(line.startswith("M  END") for line in lines):
+        raise ValueError("must end with `M  END`, but does not; is the file complete?")
+    if not re.match(r"[A-Z]  ", after):
+        raise ValueError(
+            f"must have {atoms} atoms and {bonds} bonds, and then properties or `M  END`, but has "
+            f"{printable(after.strip()[:40])!r}"
+        )
 
 
 def _v3000(lines: list[str]) -> list[list[str]]:

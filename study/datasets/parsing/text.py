@@ -8,6 +8,7 @@ import io
 import lzma
 import math
 import re
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,12 @@ OPENERS: dict[str, Callable[..., Any]] = {
     ".xz": lzma.open,
     ".bz2": bz2.open,
 }
+ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"(\xb5/\xfd": "packed with zstd",
+    b"7z\xbc\xaf": "a 7z archive",
+}
+"""What is not unpacked here, by its first bytes."""
 MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"BZh": ".bz2"}
 DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
 
@@ -72,6 +79,8 @@ def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """A file as bytes, unpacked if its first bytes say that it is zipped."""
     with path.open("rb") as plain:
         head = plain.read(8)
+    if what := ARCHIVES.get(head[:4]):
+        raise UserError(f"{path}: is {what}; unpack it, and name what comes out")
     kind = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), None)
     with guarded(path, "cannot be read to its end"):
         if kind is None:
@@ -113,7 +122,41 @@ def whole_text(path: Path, most: int = SMALL) -> str:
     with guarded(path):
         if path.stat().st_size > most:
             raise UserError(f"{path}: must have at most {most} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        with opened_bytes(path) as opened:
+            content = opened.read(most + 1)
+        if len(content) > most:
+            raise UserError(f"{path}: must unpack to at most {most} bytes")
+        return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+@contextmanager
+def tar_members(path: Path, suffix: str) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
+    """Names and contents of those files of a tar that end so, one after the other.
+
+    The tar may be zipped; it is unpacked as a stream, up to a bound.
+    """
+    with opened_bytes(path) as opened, tarfile.open(fileobj=opened, mode="r|") as archive:
+        yield (
+            # Streams of tarfile cannot tell whether they can be sought in.
+            (member.name, io.BufferedReader(Bounded(stream, path)))
+            for member in archive
+            if member.isfile()
+            and member.name.endswith(suffix)
+            and (stream := archive.extractfile(member)) is not None
+        )
+
+
+def is_tar(path: Path) -> bool:
+    """Whether it is a tar by its name, plain or zipped."""
+    return not path.is_dir() and (".tar" in path.suffixes or path.suffix in (".tgz", ".tbz2"))
+
+
+def plain_suffix(path: Path) -> str:
+    """The last part of a name in lower case, without that of a zipped file."""
+    name = path.name.lower()
+    for suffix in OPENERS:
+        name = name.removesuffix(suffix)
+    return Path(name).suffix
 
 
 @contextmanager

@@ -11,7 +11,7 @@ correlated and share a group, in a folder one for each file.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,7 @@ from study.core.paths import follow_links
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
-from study.datasets.parsing.text import unzipped
+from study.datasets.parsing.text import is_tar, plain_suffix, unzipped
 from study.datasets.readers.atoms import database, extxyz, lammps_dump
 from study.datasets.readers.atoms.labelled import Labelled, columns, labelled
 from study.datasets.reading import PLAIN, Reading
@@ -33,13 +33,17 @@ from study.datasets.reading import PLAIN, Reading
 if TYPE_CHECKING:
     from ase import Atoms
 
-PATTERNS = (
-    ("*.extxyz", "*.extxyz.gz", "*.extxyz.xz", "*.xyz", "*.xyz.gz"),
-    ("OUTCAR*", "*.OUTCAR", "*.outcar"),
-    ("vasprun*.xml",),
-    ("*.traj",),
+KINDS: tuple[Callable[[Path], bool], ...] = (
+    extxyz.has_name,
+    lambda file: "outcar" in file.name.lower(),
+    lambda file: file.name.lower().startswith("vasprun") and ".xml" in file.name.lower(),
+    lambda file: plain_suffix(file) == ".traj",
 )
 """Of files in a folder that are one set; the first that is there counts."""
+
+
+SHOWN = 8
+"""Names of columns in a message."""
 
 
 def read(path: Path, given: Reading = PLAIN) -> Frames:
@@ -58,7 +62,18 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
             frame.info.setdefault("group", f"file {file.relative_to(path)}")
             atoms.append(frame)
     extxyz.require_frames(len(atoms), path)
-    return joined(atoms, path, given)
+    frames = joined(atoms, path, given)
+    frames.origin["labels"] += _passed_over(path)
+    return frames
+
+
+def _passed_over(path: Path) -> list[str]:
+    """What to say of files in a folder that are of another kind than those read."""
+    others = [file for files in _by_kind(path)[1:] for file in files]
+    if not others:
+        return []
+    first = printable(str(others[0].relative_to(path)))
+    return [f"{len(others)} files of other kinds in the folder are not read, such as {first}"]
 
 
 def may_read(path: Path) -> bool:
@@ -70,11 +85,13 @@ def may_read(path: Path) -> bool:
 
 def files_of(path: Path) -> list[Path]:
     """The files of a folder, or below it, that are one set."""
-    found = (
-        sorted({file for name in names for file in path.rglob(name) if file.is_file()})
-        for names in PATTERNS
-    )
-    return next((files for files in found if files), [])
+    return next(iter(_by_kind(path)), [])
+
+
+def _by_kind(path: Path) -> list[list[Path]]:
+    """The files of each kind that is there."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return [found for kind in KINDS if (found := [file for file in files if kind(file)])]
 
 
 def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames:
@@ -135,12 +152,13 @@ def _remarks(made: Sequence[Labelled]) -> list[str]:
     remarks = list(dict.fromkeys(remark for each in made for remark in each.remarks))
     for label in ("energy", "forces"):
         if not any(each.names[label] for each in made):
-            others = sorted(
-                {name for each in made for name in each.others.get(label, ())} - {"forces"}
+            others = list(
+                dict.fromkeys(name for each in made for name in each.others.get(label, ()))
             )
             if others:
                 remarks.append(
-                    f"no {label}; columns that may be such: {', '.join(map(printable, others))} "
+                    f"no {label}; columns that may be such: "
+                    f"{', '.join(map(printable, others[:SHOWN]))} "
                     f"(`labels: {{{label}: {printable(others[0])}}}`)"
                 )
     return remarks
@@ -219,6 +237,8 @@ def _frames(path: Path, given: Reading) -> Iterator[Atoms]:
         io = import_module("ase.io")
     except ImportError as problem:
         raise UserError(f"{path.name}: is read with ASE ({problem}); pip install ase") from None
+    if is_tar(path):
+        raise UserError(f"{path}: is a tar; unpack it, and name the folder or file that comes out")
     if extxyz.is_xyz(path):
         yield from extxyz.frames(path)
     elif lammps_dump.is_dump(path):

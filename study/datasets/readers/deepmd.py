@@ -9,6 +9,8 @@ Files of energies or forces may be missing. Without `type_map.raw` the user name
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +21,12 @@ from study.core.elements import atomic_number
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, finite, load_npy, real
-from study.datasets.parsing.guard import guarded
-from study.datasets.parsing.text import number, whole_text
+from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.text import number, text_lines, whole, whole_text
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.reading import PLAIN, Factors, Reading
 
 DEFAULT = ("Å", "eV", "eV/Å")
-MOST_TEXT = 10**9
-"""Bytes of a table of numbers."""
 
 
 def holds_systems(path: Path) -> bool:
@@ -48,16 +48,36 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
         raise UserError(f"{path}: must hold a system with frames, a folder with type.raw and set.*")
     frames = joined(parts, path)
     frames.origin["units"] = factors.names
+    frames.origin["labels"] += [*factors.remarks, *_species_remarks(path, given)]
     return frames
+
+
+def _species_remarks(path: Path, given: Reading) -> list[str]:
+    """Where the user sets other elements than a file has."""
+    if not given.species:
+        return []
+    maps = sorted(path.rglob("type_map.raw"))
+    others = [names for file in maps if (names := whole_text(file).split()) != list(given.species)]
+    said = ", ".join(given.species)
+    return (
+        [f"types read as {said}, though a type_map.raw says {printable(', '.join(others[0]))}"]
+        if others
+        else []
+    )
 
 
 def _system(system: Path, given: Reading, factors: Factors) -> Iterator[Conformers]:
     """The frames of each set of a system, or of its plain tables if it has no sets."""
     kinds = _types(system)
-    elements = _elements(system, given, kinds)
+    elements = _elements(system, given)
     folders = sorted(each for each in system.glob("set.*") if each.is_dir()) or [system]
     made = [_read_set(folder, system, kinds, elements, factors) for folder in folders]
-    mixed = any(part for part in made if len(part) > 1)
+    first = made[0][0].numbers if made[0] else None
+    # Sets of the mixed type may have a frame each, with atoms of their own.
+    mixed = any(
+        len(part) != 1 or first is None or not np.array_equal(part[0].numbers, first)
+        for part in made
+    )
     if mixed:
         for part in made:
             yield from part
@@ -118,8 +138,10 @@ def _apart(
             f"real_atom_types.npy must have shape {whole.positions.shape[:2]}, but got "
             f"{types.shape}"
         )
+    if types.dtype.kind not in "iuf" or (types != np.floor(types)).any():
+        raise ValueError("real_atom_types.npy must hold whole numbers")
     parts = []
-    for index, kinds in enumerate(types):
+    for index, kinds in enumerate(types.astype(np.int64)):
         here, chosen = kinds != -1, slice(index, index + 1)
         parts.append(
             Conformers(
@@ -136,13 +158,15 @@ def _apart(
 def _types(system: Path) -> NDArray[np.int64]:
     """(N,) types of the atoms of every frame."""
     with guarded(system / "type.raw", "must hold a whole number for each atom"):
-        kinds = [int(word) for word in whole_text(system / "type.raw").split() if "_" not in word]
-        return np.array(kinds, dtype=np.int64)
+        words = whole_text(system / "type.raw").split()
+        return np.array(
+            [-whole(word[1:]) if word.startswith("-") else whole(word) for word in words],
+            dtype=np.int64,
+        )
 
 
-def _elements(system: Path, given: Reading, kinds: NDArray[np.int64]) -> list[int]:
+def _elements(system: Path, given: Reading) -> list[int]:
     """Atomic numbers of the types, by the user's word or the file's."""
-    del kinds
     if given.species:
         return given.elements()
     names = system / "type_map.raw"
@@ -166,6 +190,25 @@ def _numbers(kinds: NDArray[np.int64], elements: list[int], system: Path) -> NDA
     return np.array(elements, dtype=np.uint8)[kinds]
 
 
+def _text_rows(path: Path) -> Array:
+    """The numbers of a table, one row after the other.
+
+    Raises:
+        UserError: naming the line that has more or fewer numbers than the first.
+    """
+    values, width, rows = array("d"), 0, 0
+    with text_lines(path) as lines:
+        for place, line in enumerate(lines, start=1):
+            words = line.split()
+            if not words:
+                continue
+            width, rows = width or len(words), rows + 1
+            if len(words) != width:
+                raise UserError(f"{path}:{place}: must have {width} numbers, but has {len(words)}")
+            values.extend([number(word) for word in words])
+    return np.array(values).reshape(rows, width)
+
+
 def _table(folder: Path, name: str, width: int, frames: int | None = None) -> Array | None:
     """A row per frame of an npy or raw file; none where there is neither."""
     binary, text = folder / f"{name}.npy", folder / f"{name}.raw"
@@ -173,11 +216,9 @@ def _table(folder: Path, name: str, width: int, frames: int | None = None) -> Ar
         values = real(load_npy(binary), binary.name)
         if values.ndim == 0:
             raise UserError(f"{binary}: must have a row per frame, but holds a single number")
-        rows, file = values.reshape(len(values), -1), binary
+        rows, file = values.reshape(len(values), math.prod(values.shape[1:])), binary
     elif text.exists():
-        lines = whole_text(text, MOST_TEXT).splitlines()
-        words = [[number(word) for word in line.split()] for line in lines if line.strip()]
-        rows, file = np.array(words, dtype=np.float64).reshape(len(words), -1), text
+        rows, file = _text_rows(text), text
     else:
         return None
     if rows.shape[1] != width or frames not in (None, len(rows)):

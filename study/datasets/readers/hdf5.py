@@ -12,10 +12,7 @@ of a molecule is that in its SMILES. Where arrays have an attribute `units`, tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +23,14 @@ from study.core.elements import atomic_number
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import checked_numbers, real
-from study.datasets.parsing.guard import guarded, reason
-from study.datasets.parsing.label_names import chosen
+from study.datasets.parsing.declared_units import declared, text_of
+from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.hdf5_groups import groups_of, opened_hdf5, require_storage
+from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout
-from study.datasets.reading import PLAIN, Reading
+from study.datasets.reading import PLAIN, Reading, Units
 
-MOST_NUMBERS = 10**9
-"""Numbers in an array; a damaged file may claim any."""
-DEEPEST = 20
-"""Groups in groups."""
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
@@ -52,8 +47,9 @@ def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
     parts: list[Conformers] = []
     remarks: dict[str, None] = {}
     for each in files_of(path):
-        with guarded(each), _opened(each) as file:
-            for name, group in _groups(file):
+        with guarded(each), opened_hdf5(each) as file:
+            require_storage(file, each)
+            for name, group in groups_of(file):
                 with guarded(f"{each}: group {name}"):
                     made, said = _read(layout, group, given)
                     parts += made
@@ -76,8 +72,8 @@ def kind_of(path: Path) -> str:
     Raises:
         UserError: if it is none of them.
     """
-    with guarded(path), _opened(path) as file:
-        arrays = next((set(group) for _, group in _groups(file)), set())
+    with guarded(path), opened_hdf5(path) as file:
+        arrays = next((set(group) for _, group in groups_of(file)), set())
     for name, layout in LAYOUTS.items():
         if layout.names <= arrays and (layout.energies in arrays or layout is not ANI1X):
             return name
@@ -89,43 +85,13 @@ def kind_of(path: Path) -> str:
     )
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        h5py = import_module("h5py")
-    except ImportError as problem:
-        raise UserError(f"{path}: is read with h5py ({problem}); pip install h5py") from None
-    try:
-        file = h5py.File(path)
-    except OSError as problem:
-        raise UserError(f"{path}: is no HDF5 file ({reason(problem)})") from None
-    with file:
-        yield file
-
-
-def _groups(file: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every group that holds arrays, whatever it lies in."""
-    if depth > DEEPEST:
-        raise ValueError(f"groups must not lie in more than {DEEPEST} others, or in themselves")
-    groups = {key: part for key, part in file.items() if hasattr(part, "items")}
-    if name and len(groups) < len(file):
-        yield name, file
-    for key, group in groups.items():
-        yield from _groups(group, f"{name}/{key}".lstrip("/"), depth + 1)
-
-
 def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers], tuple[str, ...]]:
     """The conformers of a group, and what to say of them."""
     names = {key for key, part in group.items() if hasattr(part, "shape")}
     energy = _name(group, names, "energy", given.labels.energy, layout.energies)
     force = _name(group, names, "forces", given.labels.forces, layout.forces)
-    sign = layout.sign if force == layout.forces else 1.0
-    factors = given.factors(
-        layout.units,
-        length=_unit(group, layout.positions),
-        energy=_unit(group, energy),
-        forces=_unit(group, force),
-    )
+    sign = sign_of(force)
+    factors = given.factors(layout.units, **_units(layout, group, energy, force, given))
     positions = factors.length * _values(group, layout.positions)
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise ValueError(
@@ -143,9 +109,13 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
     known &= _finite(energies) if energy else True
     known &= _finite(forces) if force else True
     remarks = list(factors.remarks)
+    remarks += [] if force == layout.forces else sign_remarks(force)
     remarks += [] if energy else [f"no energy among {', '.join(sorted(names))}"]
-    if layout.forces and not force:
+    others = names - {layout.positions, layout.elements, energy, "smiles"}
+    if not force and (layout.forces or any(group[name].ndim == 3 for name in others)):
         remarks.append(f"no forces among {', '.join(sorted(names))}")
+    if not known.all():
+        remarks.append("conformers whose energy or forces are not finite are left out")
     if not known.any() and frames:
         raise ValueError(f"no conformer has finite `{energy or force}`")
     numbers = _numbers(_array(group, layout.elements))
@@ -204,14 +174,21 @@ def _is_row(group: Any, name: str) -> bool:
     return group[name].ndim == 1 and group[name].dtype.kind in "iuf"
 
 
-def _unit(group: Any, name: str | None) -> str:
-    """The attribute `units` of an array; empty without it."""
-    if name is None or name not in group:
-        return ""
-    attributes = group[name].attrs
-    value = next((attributes[key] for key in ("units", "unit") if key in attributes), "")
-    value = np.ravel(value)[0] if np.size(value) else ""
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _units(
+    layout: Layout, group: Any, energy: str | None, force: str | None, given: Reading
+) -> dict[str, str]:
+    """Units that arrays have as their attribute `units`, or groups and the file for all arrays."""
+    told = given.units != Units()
+    found: dict[str, str] = {}
+    names: dict[Any, str | None] = {"energy": energy, "forces": force}
+    for above in (group.file, group):
+        found |= declared(dict(above.attrs), names, told=told)
+    for kind, name in (("length", layout.positions), *names.items()):
+        attributes = group[name].attrs if name and name in group else {}
+        plain = {key.lower(): value for key, value in attributes.items()}
+        unit = next((text_of(plain[key]) for key in ("units", "unit") if key in plain), "")
+        found |= {kind: unit} if unit else {}
+    return found
 
 
 def _none(*shape: int) -> NDArray[np.float64]:
@@ -219,12 +196,10 @@ def _none(*shape: int) -> NDArray[np.float64]:
 
 
 def _array(group: Any, name: str) -> NDArray[Any]:
-    """An array, unless it claims to be larger than any here."""
+    """An array that is there."""
     if name not in group:
         raise ValueError(f"there is no `{name}`")
     found = group[name]
-    if found.size > MOST_NUMBERS:
-        raise ValueError(f"`{name}` must have less than {MOST_NUMBERS} numbers")
     array: NDArray[Any] = found[()]
     return array
 

@@ -15,7 +15,6 @@ class Layout:
         forces: likewise; none if there need not be any.
         units: of length, energy and forces.
         elements: name of their atomic numbers or symbols.
-        sign: -1 if `forces` are gradients.
     """
 
     positions: str
@@ -23,7 +22,6 @@ class Layout:
     forces: str | None
     units: tuple[str, str, str]
     elements: str = "atomic_numbers"
-    sign: float = 1.0
 
     @property
     def names(self) -> set[str]:
@@ -38,7 +36,6 @@ SPICE = Layout(
     "dft_total_energy",
     "dft_total_gradient",
     ("Bohr", "Hartree", "Hartree/Bohr"),
-    sign=-1.0,
 )
 LAYOUTS = {"ani1_hdf5": ANI1, "ani1x_hdf5": ANI1X, "spice_hdf5": SPICE}
 """By name of the data set."""

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, checked_numbers, finite, opened_npz, real
+from study.datasets.parsing.declared_units import declared
 from study.datasets.parsing.guard import guarded
-from study.datasets.parsing.label_names import chosen
+from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.readers import ase_file
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.reading import PLAIN, Labels, Reading, Units
 
-NUMBERS = ("z", "nuclear_charges", "atomic_numbers", "numbers", "species")
+NUMBERS = ("z", "Z", "nuclear_charges", "atomic_numbers", "numbers", "species")
 POSITIONS = ("R", "coords", "coordinates", "positions", "pos")
-CELLS = ("lattice", "cell", "cells", "box")
+CELLS = ("lattice", "cell", "cells", "box", "unit_cell", "Lattice")
 DEFAULT = ("Å", "kcal/mol", "kcal/mol/Å")
 ENERGY_UNITS = ("energy-unit", "energy_unit", "energy-units", "energy_units")
 PHYSNET = {"N", "Z", "R"}
@@ -86,28 +87,30 @@ def _read(
     names = list(arrays)
     padded = set(names) >= PHYSNET and arrays["Z"].ndim == 2
     numbers = "Z" if padded else _first(NUMBERS, names, "atomic numbers")
+    kinds = arrays[numbers]
     place = _first(POSITIONS, names, "positions")
     positions = real(arrays[place], place)
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise ValueError(f"`{place}` must have shape (frames, atoms, 3), but got {positions.shape}")
-    declared = {
-        "length": _text(arrays, "r_unit"),
-        "energy": _text(arrays, "e_unit"),
-    }
-    factors = given.factors(PHYSNET_UNITS if padded else DEFAULT, **declared)
+    texts = {name: arrays[name] for name in names if arrays[name].dtype.kind in "US"}
+    told = given.units != Units()
+    units = declared(
+        texts, {"energy": given.labels.energy, "forces": given.labels.forces}, told=told
+    )
+    factors = given.factors(PHYSNET_UNITS if padded else DEFAULT, **units)
     energies, forces, remarks = _labels(arrays, positions.shape, given.labels)
     whole = (
         factors.length * positions,
         factors.energy * energies,
         factors.force * forces,
     )
-    if padded:
-        counts = arrays["N"]
-        parts = _unpadded(arrays["Z"], counts, *whole)
+    cells = _cells(arrays, len(positions))
+    scaled = None if cells is None else factors.length * cells
+    if kinds.ndim == 2:
+        counts = arrays["N"] if padded else (kinds != 0).sum(axis=1)
+        parts = _unpadded(kinds, counts, *whole, scaled)
     else:
-        cells = _cells(arrays, len(positions))
-        scaled = None if cells is None else factors.length * cells
-        parts = [Conformers(checked_numbers(arrays[numbers]), *whole, cells=scaled)]
+        parts = [Conformers(checked_numbers(kinds), *whole, cells=scaled)]
     return parts, factors.names, (*factors.remarks, *remarks)
 
 
@@ -144,7 +147,8 @@ def _labels(
         finite(found, energy, frames)
     pushes = np.full(shape, np.nan)
     if force:
-        pushes = real(values[force], force)
+        remarks += sign_remarks(force)
+        pushes = sign_of(force) * real(values[force], force)
         if pushes.shape != shape:
             raise ValueError(f"`{force}` must have shape {shape}, but got {pushes.shape}")
         finite(pushes, force, frames)
@@ -172,14 +176,6 @@ def _first(known: tuple[str, ...], names: list[str], what: str) -> str:
     return found
 
 
-def _text(arrays: Mapping[str, Any], name: str) -> str:
-    """A word among the arrays; empty without it."""
-    if name not in arrays:
-        return ""
-    value = np.ravel(arrays[name])[0]
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _cells(arrays: Mapping[str, Any], frames: int) -> Array | None:
     """(F, 3, 3), rows are lattice vectors, as sGDML's columns are; none without a lattice."""
     name = next((name for name in CELLS if name in arrays), None)
@@ -188,16 +184,30 @@ def _cells(arrays: Mapping[str, Any], frames: int) -> Array | None:
     values = real(arrays[name], name)
     if values.shape not in ((3, 3), (frames, 3, 3)):
         raise ValueError(f"`{name}` must have shape (3, 3), but got {values.shape}")
-    rows = np.swapaxes(values, -1, -2) if name == "lattice" else values
+    if "pbc" in arrays and not np.all(arrays["pbc"]):
+        raise ValueError("`pbc` must be true along all vectors of a cell; write it as extxyz")
+    rows = np.swapaxes(values, -1, -2) if name.lower() == "lattice" else values
     return np.array(np.broadcast_to(rows, (frames, 3, 3)))
 
 
 def _unpadded(
-    numbers: NDArray[Any], counts: NDArray[Any], positions: Array, energies: Array, forces: Array
+    numbers: NDArray[Any],
+    counts: NDArray[Any],
+    positions: Array,
+    energies: Array,
+    forces: Array,
+    cells: Array | None,
 ) -> list[Conformers]:
     """Molecules of different size without what fills them up, one group for each composition."""
     if counts.shape != (len(positions),) or numbers.shape != positions.shape[:2]:
         raise ValueError("N, Z and R must have a row for each molecule")
+    filled = np.arange(numbers.shape[1]) < counts[:, None]
+    wrong = (filled != (numbers != 0)).any(axis=1) | (counts != filled.sum(axis=1))
+    if wrong.any():
+        raise ValueError(
+            f"molecule {int(wrong.argmax())} (from 0) must have as many atomic numbers above 0 as "
+            f"`N` says, {counts[wrong.argmax()]}, and zeros behind them"
+        )
     kinds: dict[bytes, list[int]] = {}
     for index, count in enumerate(counts.tolist()):
         kinds.setdefault(numbers[index, : int(count)].tobytes(), []).append(index)
@@ -210,6 +220,7 @@ def _unpadded(
                 positions[places, :count],
                 energies[places],
                 forces[places, :count],
+                cells=None if cells is None else cells[places],
             )
         )
     return parts

@@ -23,20 +23,27 @@ from __future__ import annotations
 
 import csv
 import io
-import tarfile
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from study.core.errors import UserError
 from study.core.properties import PROPERTIES, TARGETS
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.molfile import records, sdf_molecule
+from study.datasets.parsing.text import (
+    is_tar,
+    opened_bytes,
+    plain_suffix,
+    tar_members,
+    whole,
+    whole_text,
+)
 from study.datasets.parsing.text import number as real
-from study.datasets.parsing.text import opened_bytes, whole, whole_text
 from study.datasets.readers.conformers import Molecule, collected, named
 from study.datasets.readers.qm9 import QM9_EXCLUDED, QM9_UNITS, qm9_excluded
 from study.datasets.reading import PLAIN, Factors, Reading
@@ -74,6 +81,8 @@ def read_sdf(path: Path, given: Reading = PLAIN) -> Frames:
             path,
         )
     remarks = _remarks(frames) + ([] if table is None else _left_out(table))
+    if spare := sum(any(map(math.isfinite, row.values())) for row in rows or ()):
+        remarks.append(f"{spare} rows of {table.name if table else ''} have no molecule")
     return replace(frames, origin=frames.origin | {"labels": remarks})
 
 
@@ -142,17 +151,17 @@ def table_beside(path: Path) -> list[Path]:
 
 def is_sdf(path: Path) -> bool:
     """Whether it is an SDF by its name."""
-    return _plain_suffix(path) == ".sdf"
+    return not path.is_dir() and _plain_suffix(path) in (".sdf", ".sd", ".mol")
 
 
 def is_csv(path: Path) -> bool:
     """Whether it is a csv by its name."""
-    return _plain_suffix(path) == ".csv"
+    return not path.is_dir() and _plain_suffix(path) == ".csv"
 
 
 def _plain_suffix(path: Path) -> str:
-    plain = path.name.removesuffix(".gz").removesuffix(".tar")
-    return "" if path.is_dir() else Path(plain).suffix
+    suffix = plain_suffix(path)
+    return plain_suffix(path.with_suffix("").with_suffix("")) if suffix == ".tar" else suffix
 
 
 def holds_pcqm4mv2(path: Path) -> bool:
@@ -168,20 +177,19 @@ def _numbered(path: Path) -> Iterator[Path]:
 def _text(path: Path, suffix: str) -> Iterator[TextIO]:
     """A file as text, or what a .gz or the first such member of a .tar.gz holds."""
     with guarded(path):
-        if ".tar" in path.suffixes:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    stream = archive.extractfile(member)
-                    if member.name.endswith(suffix) and stream:
-                        with io.TextIOWrapper(stream, encoding="utf-8-sig") as file:
-                            yield file
-                        return
+        if is_tar(path):
+            with tar_members(path, suffix) as members:
+                for _, stream in members:
+                    with _decoded(stream) as file:
+                        yield file
+                    return
             raise UserError(f"{path}: must hold a *{suffix}, but holds none")
-        with (
-            opened_bytes(path) as opened,
-            io.TextIOWrapper(opened, encoding="utf-8-sig") as file,
-        ):
+        with opened_bytes(path) as opened, _decoded(opened) as file:
             yield file
+
+
+def _decoded(stream: IO[bytes]) -> TextIO:
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _xyz_molecule(text: str, where: str, factors: Factors) -> tuple[list[str], list[float]]:

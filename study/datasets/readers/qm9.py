@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,15 @@ from study.core.errors import UserError
 from study.core.units import HARTREE
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded
-from study.datasets.parsing.text import SMALL, number, text_lines, whole, whole_text
+from study.datasets.parsing.text import (
+    is_tar,
+    number,
+    plain_suffix,
+    tar_members,
+    text_lines,
+    whole,
+    whole_text,
+)
 from study.datasets.readers.conformers import Molecule, collected, named
 from study.datasets.reading import PLAIN, Factors, Reading
 
@@ -35,6 +42,8 @@ GDB = re.compile(r"gdb[ \t]+(\d+)\b")
 """How the second line begins."""
 
 QM9_EXCLUDED = "uncharacterized.txt"
+LARGEST = 1_000_000
+"""Bytes of a file with one molecule."""
 
 
 def read_qm9(path: Path, given: Reading = PLAIN) -> Frames:
@@ -59,7 +68,7 @@ def holds_qm9(path: Path) -> bool:
     if path.is_dir():
         file = next((each for each in sorted(path.iterdir()) if _is_xyz(each)), None)
         return file is not None and holds_qm9(file)
-    if not _is_xyz(path):
+    if not path.is_file():
         return False
     try:
         with text_lines(path) as lines:
@@ -71,7 +80,7 @@ def holds_qm9(path: Path) -> bool:
 
 def recognizes(path: Path) -> bool:
     """Whether it is such a file or folder, or by its name the tar of them."""
-    return holds_qm9(path) or ("dsgdb9nsd" in path.name and ".tar" in path.suffixes)
+    return holds_qm9(path) or ("dsgdb9nsd" in path.name and is_tar(path))
 
 
 def read_beside(path: Path) -> list[Path]:
@@ -81,23 +90,23 @@ def read_beside(path: Path) -> list[Path]:
 
 
 def _is_xyz(path: Path) -> bool:
-    return path.suffix == ".xyz" and path.is_file()
+    return plain_suffix(path) == ".xyz" and path.is_file()
 
 
 def _qm9_texts(path: Path) -> Iterator[tuple[int, str, str]]:
     """Number, name and content of each of QM9's files, as they come."""
-    if path.is_dir() or _is_xyz(path):
-        for file in path.iterdir() if path.is_dir() else [path]:
-            if _is_xyz(file):
-                text = whole_text(file)
-                yield _number_of(text, str(file)), file.name, text
+    if not is_tar(path):
+        for file in filter(_is_xyz, path.iterdir()) if path.is_dir() else [path]:
+            text = whole_text(file)
+            yield _number_of(text, str(file)), file.name, text
         return
-    with guarded(path), tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name.endswith(".xyz") and member.size < SMALL:
-                stream = archive.extractfile(member)
-                text = stream.read().decode() if stream else ""
-                yield _number_of(text, f"{path}: {member.name}"), member.name, text
+    with guarded(path), tar_members(path, ".xyz") as members:
+        for name, stream in members:
+            content = stream.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise UserError(f"{path}: {name}: must have at most {LARGEST} bytes")
+            text = content.decode(errors="replace")
+            yield _number_of(text, f"{path}: {name}"), name, text
 
 
 def _number_of(text: str, where: str) -> int:
@@ -123,6 +132,10 @@ def _qm9_molecule(text: str, where: str, factors: Factors) -> Molecule:
             raise ValueError(
                 f"must have a line with an element and three numbers for {count} atoms"
             )
+        if len(lines) > 2 + count and re.match(
+            r"\s*[A-Za-z]{1,2}(\s+[-+.\d]\S*){4}", lines[2 + count]
+        ):
+            raise ValueError(f"must have {count} atoms, but a line for one more follows")
         targets = [_real(word) for word in lines[1].split()[5:]]
         if len(targets) != len(QM9_UNITS):
             raise ValueError(f"must have {len(QM9_UNITS)} targets, but has {len(targets)}")
@@ -151,5 +164,5 @@ def qm9_excluded(folder: Path) -> frozenset[int]:
         return frozenset()
     with named(str(path)):
         return frozenset(
-            int(line.split()[0]) for line in path.read_text().splitlines()[9:-1] if line.strip()
+            whole(line.split()[0]) for line in whole_text(path).splitlines()[9:-1] if line.strip()
         )

@@ -254,3 +254,15 @@ def test_molecules_without_a_cell_are_not_periodic(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames.cells[2], CELL)
     assert frames.isolated.tolist() == [True, True, False]
     assert not frames.lattices[:2].any()
+
+
+def test_a_folder_takes_names_in_any_case_and_tells_what_it_leaves(tmp_path: Path) -> None:
+    for name in ("a.extxyz", "B.XYZ"):
+        ase.io.write(tmp_path / name, frame(1), format="extxyz")
+    (tmp_path / "c.xyz.gz").write_bytes(gzip.compress((tmp_path / "a.extxyz").read_bytes()))
+    (tmp_path / "vasprun.xml").touch()
+    frames = read(tmp_path)
+    assert len(frames) == 3
+    assert frames.origin["labels"] == [
+        "1 files of other kinds in the folder are not read, such as vasprun.xml"
+    ]

@@ -112,3 +112,30 @@ def test_a_label_that_is_no_number_names_its_frame(tmp_path: Path) -> None:
     np.save(folder / "set.000" / "energy.npy", np.array([-14.0, np.nan]))
     with pytest.raises(UserError, match=r"energy\.npy: .*frame 1 \(from 0\)"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["1_0", "\uff11", "1.0"])
+def test_types_are_whole_numbers_of_digits(kind: str, tmp_path: Path) -> None:
+    folder = system(tmp_path / "water", as_npy)
+    (folder / "type.raw").write_text(f"0\n{kind}\n1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"type\.raw: must hold a whole number"):
+        read(tmp_path)
+
+
+def test_sets_of_the_mixed_type_with_a_frame_each_keep_their_atoms(tmp_path: Path) -> None:
+    folder = system(tmp_path / "water", as_npy)
+    for number, types in enumerate(([0, 1, 1], [1, 0, 1])):
+        part = folder / f"set.{number:03d}"
+        part.mkdir(exist_ok=True)
+        for name, values in {"coord": PLACES, "force": PUSHES}.items():
+            np.save(part / f"{name}.npy", values[:1].reshape(1, 9))
+        np.save(part / "energy.npy", ENERGIES[:1])
+        np.save(part / "box.npy", 9 * np.eye(3).reshape(1, 9))
+        np.save(part / "real_atom_types.npy", np.array([types]))
+    assert read(tmp_path).numbers.tolist() == [8, 1, 1, 1, 8, 1]
+
+
+def test_elements_that_the_user_sets_against_the_file_are_told(tmp_path: Path) -> None:
+    system(tmp_path / "water", as_npy)
+    frames = read(tmp_path, Reading(species=("N", "H")))
+    assert frames.origin["labels"] == ["types read as N, H, though a type_map.raw says O, H"]

@@ -321,3 +321,31 @@ def test_left_handed_cells_are_turned_and_the_crystal_stays(tmp_path: Path) -> N
     np.testing.assert_allclose(frames.cells[0], 9 * np.eye(3))
     np.testing.assert_allclose(frames.positions, atoms.positions, atol=1e-7)
     assert frames.origin["labels"] == ["left-handed cells of 1 frames turned"]
+
+
+@pytest.mark.usefixtures("no_hang")
+def test_a_file_that_is_a_hole_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "hole.extxyz"
+    with path.open("wb") as opened:
+        opened.truncate(20_000_000_000)
+    with pytest.raises(UserError, match="must be filled"):
+        read_set(path)
+
+
+@pytest.mark.usefixtures("no_hang")
+def test_a_crowd_of_atoms_in_one_place_is_refused(tmp_path: Path) -> None:
+    places = np.random.default_rng(0).random((20_000, 3))
+    ase.io.write(tmp_path / "fractions.extxyz", Atoms("H20000", places))
+    problem = sane(tmp_path / "fractions.extxyz")
+    assert isinstance(problem, str)
+    assert "atoms in a cube of 1.5 Å" in problem
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_database_that_is_being_written_is_left_alone(suffix: str, tmp_path: Path) -> None:
+    write_database(tmp_path / "water.db")
+    (tmp_path / f"water.db{suffix}").write_bytes(b"x")
+    problem = sane(tmp_path / "water.db")
+    assert isinstance(problem, str)
+    assert "must be closed" in problem
+    assert (tmp_path / f"water.db{suffix}").read_bytes() == b"x"

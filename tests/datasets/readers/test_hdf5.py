@@ -85,3 +85,43 @@ def test_a_group_in_itself_is_refused(tmp_path: Path) -> None:
         group["again"] = group
     with pytest.raises(UserError, match="in themselves"):
         kind_of(tmp_path / "loop.h5")
+
+
+@pytest.mark.parametrize("place", ["file", "group", "array"])
+def test_units_may_stand_at_the_file_the_group_or_the_array(place: str, tmp_path: Path) -> None:
+    path = spice(tmp_path / "spice.hdf5", None)
+    with h5py.File(path, "a") as file:
+        holder = {"file": file, "group": file["water"], "array": file["water"][SPICE[1]]}[place]
+        holder.attrs["Units" if place == "array" else "energy_units"] = "eV"
+    np.testing.assert_allclose(read_spice(path).energies, ENERGIES, rtol=1e-8)
+
+
+def test_conformers_that_are_left_out_are_told(tmp_path: Path) -> None:
+    path = spice(tmp_path / "spice.hdf5", None)
+    with h5py.File(path, "a") as file:
+        file["water"][SPICE[1]][1] = np.nan
+    frames = read_spice(path)
+    assert len(frames) == 3
+    assert "not finite are left out" in frames.origin["labels"][0]
+
+
+def test_arrays_that_are_not_stored_are_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "empty.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("a")
+        group["atomic_numbers"], group[SPICE[1]] = [8, 1, 1], ENERGIES
+        group.create_dataset(SPICE[0], (10**8, 3, 3), chunks=(1000, 3, 3))
+    with pytest.raises(UserError, match="200 times its size"):
+        read_spice(path)
+
+
+def test_groups_that_lie_in_many_places_are_met_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as file:
+        inner = file.create_group("g0")
+        for number in range(1, 19):
+            outer = file.create_group(f"g{number}")
+            outer["left"], outer["right"] = inner, inner
+            inner = outer
+    with pytest.raises(UserError, match="in two places"):
+        kind_of(path)

@@ -103,3 +103,32 @@ def test_boxes_of_md22_are_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames.cells, np.tile(np.diag([9.0, 8, 7]), (2, 1, 1)))
     np.testing.assert_allclose(frames.energies, -323.0 * KCAL, rtol=1e-8)
     np.testing.assert_allclose(frames.forces[:3], PUSHES[0] * KCAL, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["z", "Z", "atomic_numbers"])
+def test_atoms_of_each_frame_may_be_given(name: str, tmp_path: Path) -> None:
+    kinds = np.array([[8, 1, 1], [6, 1, 0], [8, 1, 1], [8, 1, 1]])
+    np.savez(tmp_path / "set.npz", **{name: kinds}, R=PLACES, E=ENERGIES, F=PUSHES)
+    frames = read(tmp_path / "set.npz")
+    assert sorted(frames.sizes.tolist()) == [2, 3, 3, 3]
+    assert frames.numbers.tolist() == [8, 1, 1] * 3 + [6, 1]
+
+
+@pytest.mark.parametrize("counts", [[2, 3, 3, 3], [4, 3, 3, 3], [2.5, 3, 3, 3], [-1, 3, 3, 3]])
+def test_counts_that_lose_an_atom_are_refused(counts: list[float], tmp_path: Path) -> None:
+    kinds = np.tile([8, 1, 1], (4, 1))
+    np.savez(tmp_path / "set.npz", N=counts, Z=kinds, R=PLACES, E=ENERGIES, F=PUSHES)
+    with pytest.raises(UserError, match=r"molecule 0 \(from 0\) must have as many"):
+        read(tmp_path / "set.npz")
+
+
+def test_slabs_are_not_taken_for_crystals(tmp_path: Path) -> None:
+    path = saved(tmp_path / "set.npz", cell=9 * np.eye(3), pbc=[True, True, False])
+    with pytest.raises(UserError, match="`pbc` must be true"):
+        read(path)
+
+
+def test_gradients_that_the_user_names_have_their_sign_turned(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", z=[8, 1, 1], R=PLACES, E=ENERGIES, gradient=PUSHES)
+    frames = read(tmp_path / "set.npz", Reading(labels=Labels(forces="gradient")))
+    np.testing.assert_allclose(frames.forces[:3], -PUSHES[0] * KCAL, rtol=1e-8)

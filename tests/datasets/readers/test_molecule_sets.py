@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -442,3 +443,18 @@ def test_another_table_beside_it_makes_another_set(tmp_path: Path) -> None:
         dataset = SDFile(name="sdf_file", path=str(file))
         folders.append(prepare(dataset, tmp_path, 1, lambda _done, _total: None))
     assert [Frames.load(folder).properties["gap"].tolist() for folder in folders] == [[3.0], [4.0]]
+
+
+@pytest.mark.parametrize("name", ["mol.sdf.bz2", "mol.SDF", "mol.sd", "mol.mol"])
+def test_an_sdf_of_any_name_is_read_to_its_end(name: str, tmp_path: Path) -> None:
+    content = (3 * SDF).encode()
+    (tmp_path / name).write_bytes(bz2.compress(content) if ".bz2" in name else content)
+    assert settings_of(tmp_path / name)["name"] == "sdf_file"
+    assert len(molecule_sets.read_sdf(tmp_path / name)) == 3
+
+
+def test_rows_without_a_molecule_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.sdf").write_text(SDF)
+    (tmp_path / "a.csv").write_text("homolumogap\n3.0\n4.5\n\n")
+    labels = molecule_sets.read_sdf(tmp_path / "a.sdf").origin["labels"]
+    assert "1 rows of a.csv have no molecule" in labels

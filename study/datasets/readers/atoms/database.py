@@ -43,6 +43,7 @@ def frames(path: Path) -> Iterator[Atoms]:
     with path.open("rb") as opened:
         binary = opened.read(len(MAGIC)) == MAGIC
     if binary:
+        _require_closed(path)
         units = _units(path)
         _require_tables(path)
     elif path.suffix != ".json":
@@ -58,6 +59,21 @@ def frames(path: Path) -> Iterator[Atoms]:
                 frame: Atoms = row.toatoms(add_additional_information=True)
                 frame.info |= units
             yield frame
+
+
+def _require_closed(path: Path) -> None:
+    """Refuse a database with a journal beside it: part of its rows may be there.
+
+    Raises:
+        UserError: if another program writes to it, or was killed before it had written all.
+    """
+    for suffix in ("-wal", "-journal"):
+        journal = path.with_name(path.name + suffix)
+        if journal.is_file() and journal.stat().st_size:
+            raise UserError(
+                f"{path}: must be closed, but {journal.name} lies beside it; let the program "
+                "that writes it end, or open and close it once with ase.db"
+            )
 
 
 def _require_tables(path: Path) -> None:
@@ -78,7 +94,9 @@ def _units(path: Path) -> dict[str, str]:
             metadata: Any = json.loads((rows.fetchone() or ["{}"])[0])
         except sqlite3.OperationalError:
             return {}
-    known = metadata.get("_property_unit_dict") or {}
+    known = metadata.get("_property_unit_dict") or metadata.get("units") or {}
+    if not isinstance(known, dict):
+        known = {}
     found = {"length-unit": metadata.get("_distance_unit")}
     found |= {f"unit of {name}": unit for name, unit in known.items()}
     return {name: unit for name, unit in found.items() if isinstance(unit, str) and unit}

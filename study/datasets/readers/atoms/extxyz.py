@@ -1,8 +1,7 @@
 """Frames of xyz and extxyz files, each handed to ASE by itself so that none is lost.
 
 ASE ends at the first blank line between frames; here such lines are passed over, and what is no
-frame is refused. Deuterium and tritium are hydrogen. CP2K's comment `i = 5, …, E = -17.2` gives an
-energy in Hartree.
+frame is refused. Deuterium and tritium are hydrogen. Comments are read as in `comments`.
 """
 
 from __future__ import annotations
@@ -14,20 +13,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.core.elements import ISOTOPES
+from study.core.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.core.errors import UserError
 from study.datasets.parsing.guard import guarded, printable
-from study.datasets.parsing.text import number, text_lines
+from study.datasets.parsing.text import plain_suffix, text_lines
+from study.datasets.readers.atoms.comments import read_comment
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 SUFFIXES = (".xyz", ".extxyz")
 PROPERTIES = re.compile(r"Properties\s*=\s*[\"']?([\w:.-]+)", re.IGNORECASE)
-CP2K = re.compile(r"^\s*i\s*=\s*\d+\s*,.*\bE\s*=\s*(\S+)")
 ODD = re.compile(r"(?<![A-Za-z_\d.])[+-]?\d[\d.]*_\d")
 """`1_0`, which Python takes for 10."""
 ODD_ENERGY = re.compile(r"(?i)\be\w*\s*=\s*[\"']?[+-]?[\d.]+_\d|_energy\s*=\s*[\"']?[+-]?[\d.]+_\d")
+COUNT = re.compile(r"\s*\d{1,12}\s*", re.ASCII)
+ATOM = re.compile(r"\s*[A-Za-z0-9]{1,3}(\s+[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?){3}", re.ASCII)
+NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.xyz", re.IGNORECASE)
+"""CP2K's files of forces and velocities, which look as its positions do."""
 MOST_BLANK = 10_000
 """Lines between two frames."""
 UNNAMED = "unnamed columns"
@@ -35,8 +38,23 @@ UNNAMED = "unnamed columns"
 
 
 def is_xyz(path: Path) -> bool:
+    """Whether the name is that of such a file, plain or zipped, or its first lines are such."""
+    return has_name(path) or _begins_so(path)
+
+
+def has_name(path: Path) -> bool:
     """Whether the name is that of such a file, plain or zipped."""
-    return any(suffix in SUFFIXES for suffix in path.suffixes[-2:])
+    return plain_suffix(path) in SUFFIXES
+
+
+def _begins_so(path: Path) -> bool:
+    """Whether there is a number of atoms, a comment, and a symbol with three numbers."""
+    try:
+        with text_lines(path) as lines:
+            count, _, atom = (next(lines, "") for _ in range(3))
+    except UserError:
+        return False
+    return COUNT.fullmatch(count) is not None and ATOM.match(atom) is not None
 
 
 def frames(path: Path) -> Iterator[Atoms]:
@@ -46,6 +64,11 @@ def frames(path: Path) -> Iterator[Atoms]:
         UserError: naming the first frame that cannot be read.
     """
     count = blank = 0
+    if NO_POSITIONS.search(path.name):
+        raise UserError(
+            f"{path}: must hold positions, but by its name it has CP2K's forces or velocities; "
+            "name its file of positions, *-pos-*.xyz"
+        )
     with text_lines(path) as lines:
         ahead = next(lines, None)
         while ahead is not None:
@@ -64,7 +87,7 @@ def frames(path: Path) -> Iterator[Atoms]:
 
 def _frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str | None]:
     """Comment and atoms of a frame, and the line that comes after it."""
-    if not re.fullmatch(r"\s*\d{1,12}\s*", head, re.ASCII):
+    if not COUNT.fullmatch(head):
         raise ValueError(
             f"must begin with its number of atoms, but got {printable(head.strip()[:40])!r}"
         )
@@ -90,20 +113,18 @@ def _atoms(comment: str, rows: list[str]) -> Atoms:
     """
     from ase.io.extxyz import read_xyz
 
+    comment, extra = read_comment(comment)
     named = PROPERTIES.search(comment)
     columns = (named[1] if named else "species:S:1:pos:R:3").split(":")
     widths = [int(width) for width in columns[2::3]]
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in rows)
     _require_numbers(comment, text)
-    rows = _without_isotopes(rows, columns, widths)
-    energy = CP2K.match(comment)
-    head = "" if energy else comment.strip()
+    rows = _with_elements(rows, columns, widths)
     count = sum(not row.startswith("VEC") for row in rows)
-    body = "\n".join([str(count), head, *(row.rstrip("\n") for row in rows)]) + "\n"
+    body = "\n".join([str(count), comment, *(row.rstrip("\n") for row in rows)]) + "\n"
     (frame,) = read_xyz(StringIO(body), slice(None))
     atoms: Atoms = frame
-    if energy:
-        atoms.info |= {"E": number(energy[1]), "energy-unit": "Hartree"}
+    atoms.info |= extra
     spare = len(rows[0].split()) - sum(widths)
     if spare > 0:
         atoms.info[UNNAMED] = spare
@@ -121,8 +142,12 @@ def _require_numbers(comment: str, text: str) -> None:
             raise ValueError(f"must have digits 0 to 9, but got {strange!r}")
 
 
-def _without_isotopes(rows: list[str], columns: list[str], widths: list[int]) -> list[str]:
-    """The lines of atoms with H in place of D and T."""
+def _with_elements(rows: list[str], columns: list[str], widths: list[int]) -> list[str]:
+    """The lines of atoms with H in place of D and T.
+
+    Raises:
+        ValueError: naming the first symbol that is no element, as types of LAMMPS are none.
+    """
     names = [name.lower() for name in columns[0::3]]
     if "species" not in names:
         return rows
@@ -130,9 +155,15 @@ def _without_isotopes(rows: list[str], columns: list[str], widths: list[int]) ->
     kept = []
     for row in rows:
         words = row.split()
-        if place < len(words) and words[place].capitalize() in ISOTOPES:
+        symbol = words[place].capitalize() if place < len(words) else "H"
+        if symbol in ISOTOPES:
             words[place] = "H"
             row = " ".join(words)
+        elif symbol not in ATOMIC_NUMBERS and not words[0].startswith("VEC"):
+            raise ValueError(
+                "must have symbols of elements as `species`, but got "
+                f"{printable(words[place][:40])!r}; atomic numbers are `Z:I:1` in `Properties`"
+            )
         kept.append(row)
     return kept
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from study.core.properties import PROPERTIES
 from study.datasets.parsing.arrays import real
-from study.datasets.parsing.label_names import Label, chosen, is_label
+from study.datasets.parsing.declared_units import declared
+from study.datasets.parsing.label_names import Label, chosen, is_label, sign_of, sign_remarks
+from study.datasets.readers.atoms.comments import UNREAD
 from study.datasets.readers.atoms.extxyz import UNNAMED
-from study.datasets.reading import Reading
+from study.datasets.reading import Reading, Units
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,12 +25,7 @@ Array = NDArray[np.float64]
 GROUP = "group"
 """Key of a frame's info that names its trajectory. `config_type` names a kind of structure."""
 DEFAULT = ("Å", "eV", "eV/Å")
-UNIT_KEYS: dict[str, tuple[str, ...]] = {
-    "length": ("length", "distance", "pos", "positions"),
-    "energy": ("energy",),
-    "forces": ("force", "forces"),
-}
-"""Words before `-unit`, `_unit`, `-units` or `_units` in a frame's info."""
+NO_ENERGIES = (UNNAMED, UNREAD, GROUP, *PROPERTIES)
 COMPONENTS = ("fx", "fy", "fz")
 """Forces, a column for each component."""
 NO_LABELS: tuple[str, ...] = (
@@ -79,15 +77,19 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
     scalars, vectors = _scalars(frame), _vectors(frame)
     energy = chosen(scalars, "energy", given.labels.energy)
     forces = chosen(vectors, "forces", given.labels.forces)
-    factors = given.factors(DEFAULT, **_declared(frame.info, energy, forces))
-    remarks = factors.remarks
+    told = given.units != Units()
+    units = declared(frame.info, {"energy": energy, "forces": forces}, told=told)
+    factors = given.factors(DEFAULT, **units)
+    remarks = (*factors.remarks, *sign_remarks(forces))
     if spare := frame.info.get(UNNAMED):
         remarks += (f"{spare} columns of the atoms have no name in `Properties` and are left out",)
+    if unread := frame.info.get(UNREAD):
+        remarks += (f"comments such as {unread!r} are not read, because they have no `key=value`",)
     return Labelled(
         factors.length * frame.positions,
         factors.length * frame.cell.array,
         factors.energy * _energy(scalars, energy),
-        factors.force * _forces(vectors, forces, len(frame)),
+        sign_of(forces) * factors.force * _forces(vectors, forces, len(frame)),
         _group(_info(frame)),
         {"energy": energy, "forces": forces},
         {"energy": _others(scalars, "energy"), "forces": _others(vectors, "forces")},
@@ -169,25 +171,21 @@ def _vectors(frame: Atoms) -> dict[str, Any]:
 
 
 def _others(values: Mapping[str, Any], label: Label) -> list[str]:
-    """Names that may mean a label."""
-    hint = "en" if label == "energy" else ""
-    names = (name for name in values if not is_label(name, label) and name != UNNAMED)
-    return [name for name in names if hint in name.lower()]
+    """Names that may mean a label, the likeliest first."""
+    hint = "en" if label == "energy" else "f"
+    names = (
+        name
+        for name, value in values.items()
+        if not is_label(name, label)
+        and name not in NO_ENERGIES
+        and (hint in name.lower() or not _counts(value))
+    )
+    return sorted(names, key=lambda name: (hint not in name.lower(), name))
 
 
-def _declared(info: Mapping[str, Any], *names: str | None) -> dict[str, str]:
-    """Units that a frame's info tells."""
-    found = {}
-    for kind, words in UNIT_KEYS.items():
-        keys = [f"{word}{sign}" for word in words for sign in ("-unit", "_unit")]
-        keys += [f"{key}s" for key in keys]
-        known = {key.lower(): str(value) for key, value in info.items() if isinstance(key, str)}
-        if unit := next((known[key] for key in keys if key in known), None):
-            found[kind] = unit
-    for kind, name in zip(("energy", "forces"), names, strict=True):
-        if name and (unit := info.get(f"unit of {name}")):
-            found[kind] = str(unit)
-    return found
+def _counts(value: Any) -> bool:
+    """Whether it is a whole number from 0, such as that of a step."""
+    return isinstance(value, int | np.integer) and bool(value >= 0)
 
 
 def _info(frame: Atoms) -> dict[str, Any]:
@@ -198,4 +196,5 @@ def _info(frame: Atoms) -> dict[str, Any]:
 
 def _group(info: Mapping[str, Any]) -> str:
     """Name of the frame's trajectory; empty when the file does not tell."""
-    return f"{GROUP}={info[GROUP]}" if GROUP in info else ""
+    name = next((key for key in info if str(key).lower() == GROUP), None)
+    return f"{GROUP}={info[name]}" if name else ""

@@ -7,6 +7,7 @@ of the style `metal`: Å and eV.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from study.core.elements import atomic_number
+from study.core.errors import UserError
 from study.datasets.parsing.guard import guarded
-from study.datasets.parsing.text import number, opened_bytes, text_lines, whole
+from study.datasets.parsing.text import number, text_lines, whole
 from study.datasets.reading import Reading
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-HEAD = b"ITEM: "
+HEAD = "ITEM: "
 STYLES = {
     "metal": ("Å", "eV", "eV/Å"),
     "real": ("Å", "kcal/mol", "kcal/mol/Å"),
@@ -33,10 +35,18 @@ PLACES = (("x", "y", "z"), ("xu", "yu", "zu"), ("xs", "ys", "zs"), ("xsu", "ysu"
 FORCES = ("fx", "fy", "fz")
 
 
+BOUNDARY = re.compile(r"[pfsm]{2}")
+"""How a box ends at two sides: periodic, fixed, shrink-wrapped."""
+
+
 def is_dump(path: Path) -> bool:
     """Whether a file begins as a dump does."""
-    with opened_bytes(path) as opened:
-        return opened.read(len(HEAD)) == HEAD
+    try:
+        with text_lines(path) as lines:
+            first = next((line for line in islice(lines, 20) if line.strip()), "")
+    except UserError:
+        return False
+    return first.startswith(HEAD)
 
 
 def frames(path: Path, given: Reading) -> Iterator[Atoms]:
@@ -49,11 +59,12 @@ def frames(path: Path, given: Reading) -> Iterator[Atoms]:
     with text_lines(path) as lines:
         parts: dict[str, list[str]] = {}
         for line in lines:
-            if not line.startswith("ITEM: "):
+            if not line.startswith(HEAD):
                 if line.strip():
+                    _require_room(item, parts, f"{path}: frame {count - 1} (from 0)")
                     parts.setdefault(item, []).append(line)
                 continue
-            item = line.removeprefix("ITEM: ").strip()
+            item = line.removeprefix(HEAD).strip()
             with guarded(f"{path}: frame {count} (from 0)"):
                 if item.startswith("ATOMS"):
                     (size,) = (whole(text.strip()) for text in parts["NUMBER OF ATOMS"])
@@ -68,6 +79,16 @@ def frames(path: Path, given: Reading) -> Iterator[Atoms]:
             raise ValueError("must have atoms, but the file ends before them")
 
 
+def _require_room(item: str, parts: dict[str, list[str]], where: str) -> None:
+    """Refuse lines after the atoms, of which there are more than the frame says.
+
+    Raises:
+        UserError: if there are such lines.
+    """
+    if item.startswith("ATOMS") and not parts:
+        raise UserError(f"{where}: has more lines than its number of atoms says")
+
+
 def _atoms(
     names: list[str], rows: list[str], parts: dict[str, list[str]], style: str, given: Reading
 ) -> Atoms:
@@ -80,11 +101,16 @@ def _atoms(
     if any(len(words) != len(names) for words in table):
         raise ValueError(f"must have the columns {' '.join(names)} for every atom")
     if "id" in names:
-        table.sort(key=lambda words: whole(words[names.index("id")]))
+        place = names.index("id")
+        table.sort(key=lambda words: whole(words[place]))
+        if len({words[place] for words in table}) < len(table):
+            raise ValueError("must have a different `id` for every atom")
     columns = dict(zip(names, zip(*table, strict=True), strict=True)) if table else {}
     bounds = next(key for key in parts if key.startswith("BOX BOUNDS"))
     origin, cell = _cell(parts[bounds])
-    flags = [word for word in bounds.split()[2:] if len(word) == 2 and word.isalpha()][-3:]
+    flags = [word for word in bounds.split()[2:] if BOUNDARY.fullmatch(word)]
+    if bounds.split()[2:3] == ["abc"]:
+        raise ValueError("must have a box xlo xhi xy …, but has `abc origin`; write it without")
     positions = _places(columns, cell, origin)
     atoms: Any = Atoms(
         numbers=_elements(columns, given),
@@ -127,10 +153,13 @@ def _elements(columns: dict[str, Any], given: Reading) -> list[int]:
     """Atomic numbers, of the column `element` or of the user's `species`."""
     if given.species:
         kinds = given.elements()
+        if "type" not in columns:
+            raise ValueError("must have a column `type`, of which `species` names the elements")
         types = [whole(word) for word in columns["type"]]
         if min(types) < 1 or max(types) > len(kinds):
             raise ValueError(
-                f"has atom types 1 to {max(types)}, but `species` names {len(kinds)} elements"
+                f"has atom types {min(types)} to {max(types)}, but `species` names {len(kinds)} "
+                "elements, from type 1 on"
             )
         return [kinds[each - 1] for each in types]
     if "element" in columns:

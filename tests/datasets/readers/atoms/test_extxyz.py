@@ -78,3 +78,22 @@ def test_cp2k_tells_energies_in_hartree(tmp_path: Path) -> None:
 def test_columns_without_a_name_are_told(tmp_path: Path) -> None:
     frames = read(written(tmp_path / "water.xyz", "1\n\nO 1.0 2.0 3.0 0.1 0.2 0.3\n"))
     assert frames.origin["labels"][0].startswith("3 columns of the atoms have no name")
+
+
+@pytest.mark.parametrize("name", ["train", "water.txt", "WATER.EXTXYZ", "set.xyz.bak"])
+def test_a_file_of_any_name_is_read_to_its_end(name: str, tmp_path: Path) -> None:
+    assert len(read(written(tmp_path / name, (FRAME + "\n") * 5))) == 5
+
+
+@pytest.mark.parametrize("symbol", ["1", "OW", "H2", "X", "Q"])
+def test_what_is_no_element_is_refused(symbol: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "water.xyz", FRAME.replace("\nH ", f"\n{symbol} "))
+    with pytest.raises(UserError, match=f"must have symbols of elements.*'{symbol}'.*Z:I:1"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["frc", "vel"])
+def test_forces_and_velocities_of_cp2k_are_no_positions(kind: str, tmp_path: Path) -> None:
+    path = written(tmp_path / f"water-{kind}-1.xyz", "1\n i = 0, E = -17.1\nO 0.1 0.2 0.3\n")
+    with pytest.raises(UserError, match=r"must hold positions.*-pos-"):
+        read(path)

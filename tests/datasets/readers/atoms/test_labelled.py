@@ -152,3 +152,18 @@ def test_schnetpack_databases_tell_their_units(unit: str, tmp_path: Path) -> Non
     frames = ase_file.read(path)
     np.testing.assert_allclose(frames.energies, [-14.0 * factor], rtol=1e-8)
     np.testing.assert_allclose(frames.forces, np.array(PUSHES) * factor, rtol=1e-8)
+
+
+def test_gradients_that_the_user_names_have_their_sign_turned(tmp_path: Path) -> None:
+    path = extxyz(tmp_path / "water.extxyz", column=":gradients:R:3")
+    assert "gradients" in ase_file.read(path).origin["labels"][0]
+    frames = ase_file.read(path, Reading(labels=Labels(forces="gradients")))
+    np.testing.assert_allclose(frames.forces[:3], -np.array(PUSHES))
+    assert frames.origin["labels"] == ["forces are `gradients` with their sign turned"]
+
+
+@pytest.mark.parametrize("name", ["E0", "U", "my_energy"])
+def test_numbers_that_may_be_energies_are_named(name: str, tmp_path: Path) -> None:
+    path = extxyz(tmp_path / "water.extxyz", f"{name}=-14.0 step=3 charge=0")
+    (remark,) = ase_file.read(path).origin["labels"]
+    assert remark == f"no energy; columns that may be such: {name} (`labels: {{energy: {name}}}`)"

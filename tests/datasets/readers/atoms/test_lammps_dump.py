@@ -81,3 +81,37 @@ def test_open_boundaries_are_kept(tmp_path: Path) -> None:
     path.write_text(dump(box="pp pp ff"))
     frames = read(path, Reading(species=("H", "O")))
     assert frames.pbc.tolist() == [[True, True, False]]
+
+
+def test_more_atoms_than_a_frame_says_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "water.dump"
+    path.write_text((dump() + "3 1 2.0 1.0 1.0 0 0 0\n") * 3)
+    with pytest.raises(UserError, match=r"frame 0 \(from 0\): has more lines than"):
+        read(path, Reading(species=("H", "O")))
+
+
+def test_a_tilted_box_without_boundaries_is_periodic(tmp_path: Path) -> None:
+    path = tmp_path / "old.dump"
+    path.write_text(dump(box="xy xz yz").replace("0 9\n0 8\n0 7\n", "0 9 0\n0 8 0\n0 7 0\n"))
+    assert read(path, Reading(species=("H", "O"))).pbc.all()
+
+
+def test_boxes_of_any_vectors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "general.dump"
+    path.write_text(dump(box="abc origin pp pp pp"))
+    with pytest.raises(UserError, match="has `abc origin`"):
+        read(path, Reading(species=("H", "O")))
+
+
+def test_an_atom_stands_there_once(tmp_path: Path) -> None:
+    path = tmp_path / "twice.dump"
+    path.write_text(dump(rows="1 1 1 1 1 0 0 0\n1 2 2 1 1 0 0 0\n"))
+    with pytest.raises(UserError, match="a different `id`"):
+        read(path, Reading(species=("H", "O")))
+
+
+@pytest.mark.parametrize("before", ["\n\n", "\ufeff"])
+def test_what_comes_before_the_first_item_is_passed_over(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "water.dump"
+    path.write_text(before + dump(), encoding="utf-8")
+    assert len(read(path, Reading(species=("H", "O")))) == 1
