@@ -11,9 +11,10 @@ correlated and share a group, in a folder one for each file.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +26,18 @@ from study.core.paths import follow_links
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
-from study.datasets.parsing.text import is_tar, plain_suffix, unzipped
+from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import database, extxyz, lammps_dump
+from study.datasets.readers.atoms.folder import (
+    cut_off_remarks,
+    files_of,
+    passed_over_remarks,
+)
 from study.datasets.readers.atoms.labelled import Labelled, columns, labelled
 from study.datasets.reading import PLAIN, Reading
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-KINDS: tuple[Callable[[Path], bool], ...] = (
-    extxyz.has_name,
-    lambda file: "outcar" in file.name.lower(),
-    lambda file: file.name.lower().startswith("vasprun") and ".xml" in file.name.lower(),
-    lambda file: plain_suffix(file) == ".traj",
-)
-"""Of files in a folder that are one set; the first that is there counts."""
-
 
 SHOWN = 8
 """Names of columns in a message."""
@@ -55,7 +52,9 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     if not path.is_dir():
         atoms = list(checked(path, given))
         extxyz.require_frames(len(atoms), path)
-        return joined(atoms, path, given)
+        frames = joined(atoms, path, given)
+        frames.origin["labels"] += cut_off_remarks(path)
+        return frames
     atoms = []
     for file in files_of(path):
         for frame in checked(file, given):
@@ -63,17 +62,11 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
             atoms.append(frame)
     extxyz.require_frames(len(atoms), path)
     frames = joined(atoms, path, given)
-    frames.origin["labels"] += _passed_over(path)
+    frames.origin["labels"] += [
+        *passed_over_remarks(path),
+        *chain(*map(cut_off_remarks, files_of(path))),
+    ]
     return frames
-
-
-def _passed_over(path: Path) -> list[str]:
-    """What to say of files in a folder that are of another kind than those read."""
-    others = [file for files in _by_kind(path)[1:] for file in files]
-    if not others:
-        return []
-    first = printable(str(others[0].relative_to(path)))
-    return [f"{len(others)} files of other kinds in the folder are not read, such as {first}"]
 
 
 def may_read(path: Path) -> bool:
@@ -81,17 +74,6 @@ def may_read(path: Path) -> bool:
     if path.is_dir():
         return bool(files_of(path))
     return path.suffix not in (".h5", ".hdf5", ".hdf", ".lmdb")
-
-
-def files_of(path: Path) -> list[Path]:
-    """The files of a folder, or below it, that are one set."""
-    return next(iter(_by_kind(path)), [])
-
-
-def _by_kind(path: Path) -> list[list[Path]]:
-    """The files of each kind that is there."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return [found for kind in KINDS if (found := [file for file in files if kind(file)])]
 
 
 def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames:

@@ -110,7 +110,7 @@ def test_arrays_that_are_not_stored_are_not_made(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         group = file.create_group("a")
         group["atomic_numbers"], group[SPICE[1]] = [8, 1, 1], ENERGIES
-        group.create_dataset(SPICE[0], (10**8, 3, 3), chunks=(1000, 3, 3))
+        group.create_dataset(SPICE[0], (10**8, 3, 3), "f8", chunks=(1000, 3, 3))
     with pytest.raises(UserError, match="200 times its size"):
         read_spice(path)
 

@@ -1,0 +1,55 @@
+"""Files of one kind in a folder that are one set, and whether they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from study.datasets.parsing.guard import printable
+from study.datasets.parsing.text import CHUNK, opened_bytes, plain_suffix
+from study.datasets.readers.atoms import extxyz
+
+KINDS: tuple[Callable[[Path], bool], ...] = (
+    extxyz.has_name,
+    lambda file: "outcar" in file.name.lower(),
+    lambda file: file.name.lower().startswith("vasprun") and ".xml" in file.name.lower(),
+    lambda file: plain_suffix(file) == ".traj",
+)
+"""Of files in a folder that are one set; the first that is there counts."""
+
+
+TAIL = 1000
+"""Bytes at the end of a file that tell whether it is whole."""
+
+
+def cut_off_remarks(file: Path) -> list[str]:
+    """What to say of VASP's XML without its end, of which ASE reads the steps that are whole."""
+    if plain_suffix(file) != ".xml":
+        return []
+    with opened_bytes(file) as opened:
+        tail = b""
+        while block := opened.read(CHUNK):
+            tail = (tail + block)[-TAIL:]
+    if b"</modeling>" in tail:
+        return []
+    return [f"{printable(file.name)} was cut off: a step that is not whole is left out"]
+
+
+def passed_over_remarks(path: Path) -> list[str]:
+    """What to say of files in a folder that are of another kind than those read."""
+    others = [file for files in _by_kind(path)[1:] for file in files]
+    if not others:
+        return []
+    first = printable(str(others[0].relative_to(path)))
+    return [f"{len(others)} files of other kinds in the folder are not read, such as {first}"]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a folder, or below it, that are one set."""
+    return next(iter(_by_kind(path)), [])
+
+
+def _by_kind(path: Path) -> list[list[Path]]:
+    """The files of each kind that is there."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return [found for kind in KINDS if (found := [file for file in files if kind(file)])]
