@@ -21,8 +21,8 @@ JUNK = (
     b"inf",
 )
 TEXT = (".data", ".dump", ".sdf", ".csv", ".extxyz", ".xyz", ".xml", ".json")
-UNCOUNTED = (".data", ".json")
-"""Formats that do not tell how many atoms or keys there are."""
+UNCOUNTED = (".data", ".json", ".csv")
+"""Formats that do not tell how many atoms, keys or rows there are."""
 KINDS = ("cut", "bytes", "repeat", "line", "blank", "number", "swap")
 
 

@@ -29,6 +29,7 @@ def sdf_molecule(lines: list[str], where: str, factors: Factors) -> tuple[list[s
     with guarded(where):
         if len(lines) < 4:
             raise ValueError("must have a line of counts, the fourth, but ends before it")
+        _require_one_end(lines)
         if "V3000" in lines[3]:
             rows = _v3000(lines)
             symbols, words = [row[0] for row in rows], [row[1:4] for row in rows]
@@ -45,8 +46,21 @@ def sdf_molecule(lines: list[str], where: str, factors: Factors) -> tuple[list[s
         return symbols, [factors.length * number(word) for row in words for word in row]
 
 
+def _require_one_end(lines: list[str]) -> None:
+    """Refuse what was cut off, and two molecules without `$$$$` between them.
+
+    Raises:
+        ValueError: if there is not one end.
+    """
+    ends = sum(line.startswith("M  END") for line in lines)
+    if ends == 0:
+        raise ValueError("must end with `M  END`, but does not; is the file complete?")
+    if ends > 1 or sum(line.rstrip().endswith(("V2000", "V3000")) for line in lines) > 1:
+        raise ValueError("must end with `$$$$` before the next molecule")
+
+
 def _require_end(lines: list[str], atoms: int) -> None:
-    """Refuse a molfile whose counts leave out an atom, or that was cut off.
+    """Refuse a molfile whose counts leave out an atom.
 
     Raises:
         ValueError: if what follows atoms and bonds is neither a property nor the end.
@@ -54,8 +68,6 @@ def _require_end(lines: list[str], atoms: int) -> None:
     bonds = whole(lines[3][3:6].strip() or "0")
     place = 4 + atoms + bonds + whole(lines[3][6:9].strip() or "0")
     after = lines[place] if len(lines) > place else ""
-    if not any(line.startswith("M  END") for line in lines):
-        raise ValueError("must end with `M  END`, but does not; is the file complete?")
     if not re.match(r"[A-Z]  ", after):
         raise ValueError(
             f"must have {atoms} atoms and {bonds} bonds, and then properties or `M  END`, but has "

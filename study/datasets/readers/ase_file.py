@@ -27,9 +27,8 @@ from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import is_tar, unzipped
-from study.datasets.readers.atoms import database, extxyz, lammps_dump
+from study.datasets.readers.atoms import database, extxyz, lammps_dump, vasp_xml
 from study.datasets.readers.atoms.folder import (
-    cut_off_remarks,
     files_of,
     passed_over_remarks,
 )
@@ -53,7 +52,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
         atoms = list(checked(path, given))
         extxyz.require_frames(len(atoms), path)
         frames = joined(atoms, path, given)
-        frames.origin["labels"] += cut_off_remarks(path)
+        frames.origin["labels"] += vasp_xml.remarks(path)
         return frames
     atoms = []
     for file in files_of(path):
@@ -64,7 +63,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     frames = joined(atoms, path, given)
     frames.origin["labels"] += [
         *passed_over_remarks(path),
-        *chain(*map(cut_off_remarks, files_of(path))),
+        *chain(*map(vasp_xml.remarks, files_of(path))),
     ]
     return frames
 

@@ -1,6 +1,7 @@
 """Frames from `input.data` of RuNNer and n2p2: Bohr, Hartree and Hartree/Bohr, plain or zipped.
 
-The format has no place for units: where they are others, the user says so. The file is read line by
+The format has no place for units: where they are others, the user says so, or a comment such as
+`energy_unit=eV length_unit=Ang`. The file is read line by
 line; structures without a lattice are molecules in vacuum. Frames whose comment names the same
 `src=` are one group; those that name none may all be correlated and share a group too.
 """
@@ -18,10 +19,11 @@ import numpy as np
 from study.core.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.declared_units import declared
 from study.datasets.parsing.guard import printable
 from study.datasets.parsing.text import number as real
 from study.datasets.parsing.text import text_lines
-from study.datasets.reading import PLAIN, Factors, Reading
+from study.datasets.reading import PLAIN, Factors, Reading, Units
 
 DEFAULT = ("Bohr", "Hartree", "Hartree/Bohr")
 
@@ -33,6 +35,7 @@ COLUMNS = {
 }
 """Keywords whose lines have a fixed number of columns."""
 SOURCE, LABELS = re.compile(r"\bsrc=(\S+)"), re.compile(r"\blabels=(.*\S)")
+UNIT = re.compile(r"([\w-]*units?[\w-]*)\s*=\s*[\"']?([^\s\"']+)", re.IGNORECASE)
 
 
 def holds_structures(path: Path) -> bool:
@@ -67,7 +70,8 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
         )
     if not reading.energies:
         raise UserError(f"{path}: must hold a structure, `begin` to `end`, but holds none")
-    return reading.frames(given.factors(DEFAULT))
+    units = declared(reading.units, {}, told=given.units != Units())
+    return reading.frames(given.factors(DEFAULT, **units))
 
 
 @dataclass
@@ -92,6 +96,7 @@ class _Reading:
     alone: list[bool] = field(default_factory=list)
     sources: dict[str, int] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
+    units: dict[str, str] = field(default_factory=dict)
     began: int = 0
     source: int = -1
 
@@ -151,6 +156,7 @@ class _Reading:
             self.source = self.sources.setdefault(source[1], len(self.sources))
         if labels := LABELS.search(line):
             self.labels.add(labels[1])
+        self.units |= dict(UNIT.findall(line))
 
     def _end(self) -> None:
         ended = len(self.offsets) - 1

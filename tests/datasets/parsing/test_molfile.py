@@ -39,3 +39,9 @@ def test_counts_that_leave_out_an_atom_are_refused(count: int) -> None:
 def test_a_molecule_without_its_end_is_refused(kept: int) -> None:
     with pytest.raises(UserError, match="is the file complete"):
         sdf_molecule(LINES[:kept], "a.sdf", FACTORS)
+
+
+@pytest.mark.parametrize("more", [LINES, LINES[:8], LINES[3:]])
+def test_two_molecules_in_one_are_refused(more: list[str]) -> None:
+    with pytest.raises(UserError, match=r"must end with `\$\$\$\$` before the next"):
+        sdf_molecule(LINES + more, "a.sdf", FACTORS)

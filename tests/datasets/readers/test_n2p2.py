@@ -275,3 +275,11 @@ def test_frames_that_no_model_can_learn_from_are_refused(
     with pytest.raises(UserError, match=rule) as refused:
         check(one(**changes), Path("some.data"))
     assert str(refused.value).startswith("some.data: frame 0 (from 0) must")
+
+
+def test_units_in_a_comment_count(file: Path) -> None:
+    file.write_text(TWO.replace("comment from", "comment energy_unit=eV length_unit=Ang from"))
+    frames = read(file)
+    np.testing.assert_allclose(frames.energies, [-76.5, -460.0])
+    np.testing.assert_allclose(frames.positions[0], [1, 2, 3])
+    np.testing.assert_allclose(frames.forces[0], [0.01, -0.02, 0.03])

@@ -1,4 +1,4 @@
-"""Files of one kind in a folder that are one set, and whether they are whole."""
+"""Files of one kind in a folder that are one set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from study.datasets.parsing.guard import printable
-from study.datasets.parsing.text import CHUNK, opened_bytes, plain_suffix
+from study.datasets.parsing.text import plain_suffix
 from study.datasets.readers.atoms import extxyz
 
 KINDS: tuple[Callable[[Path], bool], ...] = (
@@ -16,23 +16,6 @@ KINDS: tuple[Callable[[Path], bool], ...] = (
     lambda file: plain_suffix(file) == ".traj",
 )
 """Of files in a folder that are one set; the first that is there counts."""
-
-
-TAIL = 1000
-"""Bytes at the end of a file that tell whether it is whole."""
-
-
-def cut_off_remarks(file: Path) -> list[str]:
-    """What to say of VASP's XML without its end, of which ASE reads the steps that are whole."""
-    if plain_suffix(file) != ".xml":
-        return []
-    with opened_bytes(file) as opened:
-        tail = b""
-        while block := opened.read(CHUNK):
-            tail = (tail + block)[-TAIL:]
-    if b"</modeling>" in tail:
-        return []
-    return [f"{printable(file.name)} was cut off: a step that is not whole is left out"]
 
 
 def passed_over_remarks(path: Path) -> list[str]:
