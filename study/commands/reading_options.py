@@ -55,5 +55,7 @@ def _pairs(text: str, option: str) -> dict[str, str]:
         key, sign, value = part.partition("=" if "=" in part else ":")
         if not sign or not key.strip() or not value.strip():
             raise UserError(f"{option}: must be such as energy=NAME,forces=NAME, but got {text!r}")
+        if key.strip() in pairs:
+            raise UserError(f"{option}: must name {key.strip()} once, but got {text!r}")
         pairs[key.strip()] = value.strip()
     return pairs

@@ -31,6 +31,9 @@ COUNT = re.compile(r"\s*\d{1,12}\s*", re.ASCII)
 ATOM = re.compile(r"\s*[A-Za-z0-9]{1,3}(\s+[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?){3}", re.ASCII)
 NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.xyz", re.IGNORECASE)
 """CP2K's files of forces and velocities, which look as its positions do."""
+LATTICE = re.compile(r"Lattice\s*=\s*[\"'{][^\"'}]*", re.IGNORECASE)
+BETWEEN = re.compile(r"[\s=,\"'{}\[\]]+")
+"""What stands between the words of a comment."""
 MOST_BLANK = 10_000
 """Lines between two frames."""
 UNNAMED = "unnamed columns"
@@ -134,12 +137,26 @@ def _atoms(comment: str, rows: list[str]) -> Atoms:
 def _require_numbers(comment: str, text: str) -> None:
     """Refuse what Python takes for a number and nobody else does."""
     odd = ODD.search(text) or ODD_ENERGY.search(comment)
-    if odd:
-        raise ValueError(f"must have numbers without underscores, but got {odd[0].strip()!r}")
+    lattice = LATTICE.search(comment)
+    if odd or (lattice and "_" in lattice[0]):
+        raise ValueError(
+            "must have numbers without underscores, but got "
+            f"{printable(odd[0].strip() if odd else lattice[0] if lattice else '')!r}"
+        )
+    words = [] if comment.isascii() else BETWEEN.split(comment)
+    strange = [word for word in words if not word.isascii() and _is_number(word)]
     if not text.isascii():
-        strange = next((each for each in text if each.isnumeric() and not each.isascii()), "")
-        if strange:
-            raise ValueError(f"must have digits 0 to 9, but got {strange!r}")
+        strange += [each for each in text if each.isnumeric() and not each.isascii()]
+    if strange:
+        raise ValueError(f"must have digits 0 to 9, but got {strange[0]!r}")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_elements(rows: list[str], columns: list[str], widths: list[int]) -> list[str]:

@@ -42,6 +42,9 @@ def remarks(file: Path) -> list[str]:
 
 def _require_rows(table: ElementTree.Element, atoms: int, step: int) -> None:
     name = table.get("name")
+    text = " ".join(row.text or "" for row in table) if name in (*TABLES, "basis") else ""
+    if "_" in text or not text.isascii():
+        raise ValueError(f"step {step} (from 0) must have plain numbers as {name}")
     rows = 3 if name == "basis" else atoms if name in TABLES else len(table)
     if len(table) != rows:
         raise ValueError(f"step {step} (from 0) must have {rows} rows of {name}, not {len(table)}")

@@ -97,3 +97,23 @@ def test_forces_and_velocities_of_cp2k_are_no_positions(kind: str, tmp_path: Pat
     path = written(tmp_path / f"water-{kind}-1.xyz", "1\n i = 0, E = -17.1\nO 0.1 0.2 0.3\n")
     with pytest.raises(UserError, match=r"must hold positions.*-pos-"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("energy=-5.0", "energy=-\u0665.0"),
+        ('="9 0 0', '="9_0 0 0'),
+        ('="9 0 0', '="\u0669 0 0'),
+        ("0 0 9", "0 0 \uff19"),
+    ],
+)
+def test_numbers_of_a_comment_are_plain(old: str, new: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", FRAME.replace(old, new))
+    with pytest.raises(UserError, match=r"must have (digits 0 to 9|numbers without underscores)"):
+        read(path)
+
+
+def test_other_words_of_a_comment_may_be_of_any_script(tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", FRAME.replace("energy", "name=\u6c34\u00b2_1 energy"))
+    assert read(path).energies.tolist() == [-5.0]
