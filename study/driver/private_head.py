@@ -16,12 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from study.core.atomic_io import owned_by_current_user
-from study.core.errors import MachineError
+from study.core.errors import MACHINE_FAULT, MachineError
 from study.core.paths import LONGEST_SOCKET, PREFIX, SOCKET, socket_dirs
 from study.driver import ray_supervisor
 from study.driver.ray_diagnosis import WAYS_OUT, start_failure
@@ -66,6 +67,8 @@ class PrivateHead:
         self._folder: Path | None = None
         self._lock = -1
         self._process: subprocess.Popen[str] | None = None
+        self._watching: threading.Thread | None = None
+        self._stopping = False
 
     def start(self, cpus: int | None) -> None:
         """Start it, more than once if need be.
@@ -90,13 +93,17 @@ class PrivateHead:
 
     def stop(self) -> None:
         """End all its processes and remove its folder; nothing if it does not run."""
+        self._stopping = True
         if self._process is not None:
             ray_supervisor.end_session(self._process.pid)
+            # It waits for what is still to be read.
+            if self._watching is not None:
+                self._watching.join()
             self._process.communicate()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
-        self._process, self._folder = None, None
+        self._process, self._folder, self._watching = None, None, None
 
     def _try(self, cpus: int | None) -> str:
         """Start it once; returns what kept it from starting, or an empty text."""
@@ -114,8 +121,32 @@ class PrivateHead:
         )
         self.address = f"127.0.0.1:{ports['port']}"
         if _answer(self._process, LIMIT) == "up":
+            self._watch(self._process)
             return ""
         return start_failure(self._folder)
+
+    def _watch(self, process: subprocess.Popen[str]) -> None:
+        """Abort if Ray ends before the study: its library would end this process without a word."""
+        self._stopping = False
+
+        def read() -> None:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if said.startswith("ended: ") and not self._stopping:
+                _abort(said.removeprefix("ended: ").strip())
+
+        self._watching = threading.Thread(target=read, name="watching Ray", daemon=True)
+        self._watching.start()
+
+
+def _abort(server: str) -> None:
+    """End this process at once, because nothing that waits for Ray would ever return."""
+    why = (
+        f"Ray's {server} ended while the study ran (killed, crashed, or short of memory); rerun "
+        "the same command; completed work is reused\n"
+    )
+    os.write(2, why.encode())
+    os._exit(MACHINE_FAULT)
 
 
 def _command(ports: dict[str, int], cpus: int | None) -> list[str]:

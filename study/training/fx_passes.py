@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from study.training import runtime  # noqa: F401 - says where Inductor may write
+
+# isort: split
 from typing import Any
 
 import torch

@@ -9,14 +9,19 @@ tests/training/test_program_cache.py.
 
 from __future__ import annotations
 
+from study.training import runtime  # noqa: F401 - says where Inductor may write
+
+# isort: split
 import io
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -73,23 +78,41 @@ def load_or_compile(
         with fresh_cache():
             return compile_program(model, term)
     key = _key(model, term, precision)
-    with lock_of(store / f"{key}.lock"):
+    with lock_of(store / f"{key}.lock"), _building(store / f"{key}.building") as empty:
         for path in filter(owned_by_current_user, store.glob(f"{key}-*.zip")):
             try:
-                program = _unpack(read_hashed(path))
+                program = _unpack(read_hashed(path), empty)
             except DamagedFileError:
                 discard(path, "it is recompiled")
             else:
                 os.utime(path)
                 return program
         # Inductor does not verify the files in its own cache.
-        with fresh_cache():
+        with fresh_cache(dir=empty):
             program = compile_program(model, term)
             # On a full disk other processes have to compile, too.
             with suppress(OSError):
                 write_hashed(store, key, ".zip", _pack(program))
         _delete_unused(store)
         return program
+
+
+@contextmanager
+def _building(folder: Path) -> Iterator[str | None]:
+    """Make a folder for Inductor's files, and remove it, and also what a killed process left there.
+
+    Yields:
+        The folder; none if the disk refuses it, so that they lie among the temporary files.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    made = None
+    with suppress(OSError):
+        folder.mkdir()
+        made = str(folder)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _delete_unused(store: Path) -> None:
@@ -127,7 +150,7 @@ def _pack(program: Program) -> bytes:
     """Pack a program as a zip file with the kernels that Inductor has just built for it."""
     packed = io.BytesIO()
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=cache_dir()) as folder,
         zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.writestr(LAYOUT, json.dumps(asdict(program.layout)))
@@ -139,9 +162,9 @@ def _pack(program: Program) -> bytes:
     return packed.getvalue()
 
 
-def _unpack(content: bytes) -> Program:
+def _unpack(content: bytes, empty: str | None = None) -> Program:
     """Unpack a program from a zip file; loaded kernels outlive their files."""
-    with fresh_cache(), zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with fresh_cache(dir=empty), zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(cache_dir())
         path = Path(cache_dir()) / CODE
         layout = Layout(**json.loads(archive.read(LAYOUT)))

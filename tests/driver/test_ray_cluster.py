@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -245,6 +246,28 @@ def test_a_signal_ends_a_start_at_once(head: PrivateHead, monkeypatch: pytest.Mo
             head.start(2)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("server", ["raylet", "gcs_server", ""])
+def test_a_study_ends_with_the_servers_of_ray_unless_it_ends_them_itself(
+    server: str, head: PrivateHead, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(private_head, "_abort", ended.append)
+    for name in ("raylet", "gcs_server"):
+        (place / name).symlink_to(shutil.which("sleep") or "")
+    pids = place / "pids"
+    start = f"{place}/raylet 600 & echo raylet $! > {pids}; {place}/gcs_server 600 & "
+    command(monkeypatch, start + f"echo gcs_server $! >> {pids}; sleep 0.2")
+    head.start(2)
+    started_now = dict(line.split() for line in pids.read_text().splitlines())
+    if server:
+        os.kill(int(started_now[server]), signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.05)
+    head.stop()
+    assert ended == ([ray_supervisor.SERVERS[server]] if server else [])
 
 
 def test_folders_of_killed_studies_are_removed_and_no_others(place: Path) -> None:

@@ -141,7 +141,7 @@ class Mini:
             (tip3p, "_run_workers", _in_this_process),
             (execute, "set_up", self._set_up),
             (execute, "user_store", lambda: self.root / "compiled"),
-            (program_cache, "fresh_cache", nullcontext),
+            (program_cache, "fresh_cache", lambda **_: nullcontext()),
             (program_cache, "_key", lambda *_: "program"),
             (program_cache, "compile_program", lambda *_: program),
             (program_cache, "_pack", lambda _: b"code"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +113,27 @@ def test_a_program_that_cannot_be_stored_is_used_all_the_same(
     monkeypatch.setattr(program_cache, "write_hashed", refuse)
     load_or_compile(NOTHING, NOTHING, tmp_path)
     assert fake == ["compiled"]
+
+
+def test_what_a_killed_compiler_left_is_removed(fake: list[str], tmp_path: Path) -> None:
+    abandoned = tmp_path / "key.building" / "tmp" / "kernel.so"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.touch()
+    load_or_compile(NOTHING, NOTHING, tmp_path)
+    assert fake == ["compiled"]
+    assert not list(tmp_path.glob("*.building"))
+
+
+def test_inductor_leaves_nothing_among_the_temporary_files(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "INDUCTOR" not in name}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    code = "import study.training.compiler, tempfile; print(tempfile.gettempdir())"
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, env=environment | {"TMPDIR": str(temporary)}
+    )
+    assert shown.strip() == str(temporary)
+    assert not list(temporary.iterdir())
 
 
 def test_programs_that_nobody_used_for_long_are_deleted(fake: list[str], tmp_path: Path) -> None:
