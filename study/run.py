@@ -12,6 +12,7 @@ import sys
 from study.console.run_options import RunOptions, parse_options
 from study.core.errors import (
     MACHINE_FAULT,
+    RERUN,
     MachineError,
     UserError,
     os_error_message,
@@ -39,10 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return MACHINE_FAULT
     except OSError as error:
-        sys.stderr.write(
-            f"{os_error_message(error)}; fix this and rerun the same command; completed work is "
-            "reused\n"
-        )
+        sys.stderr.write(f"{os_error_message(error)}; {RERUN}\n")
         return MACHINE_FAULT
 
 

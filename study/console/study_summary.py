@@ -11,7 +11,7 @@ from rich.console import Console
 from study.console.formatting import counted, relative_to_cwd
 from study.console.json_lines import print_json_event
 from study.console.result_table import result_table
-from study.core.errors import one_line
+from study.core.errors import is_disk_fault, one_line
 from study.core.records import without_password
 from study.planning.arms import arms
 from study.planning.plan import Plan
@@ -30,6 +30,7 @@ class StudySummary:
         console: where to show it.
         as_json: say it in JSON lines, too.
         published: whether the report is made and logged.
+        fault: of the disk, which kept it from that.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class StudySummary:
     console: Console
     as_json: bool
     published: bool = False
+    fault: str = ""
 
     def show_results(self, entries: Sequence[Entry]) -> None:
         """The table of test errors."""
@@ -78,7 +80,9 @@ class StudySummary:
         except Exception as reason:
             problem = one_line(reason)
         self.published = not problem
-        if problem:
+        if is_disk_fault(problem):
+            self.fault = f"{study}: report or model upload failed ({problem})"
+        elif problem:
             again = by_hand(str(relative_to_cwd(study)), model=model)
             message = f"Report or model upload failed ({problem}); retry with {again}"
             self.console.print(message, style="red")

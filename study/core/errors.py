@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 
@@ -42,12 +43,31 @@ class MachineError(Exception):
     """
 
 
+RERUN = "fix this and rerun the same command; completed work is reused"
+"""What to do about a fault of the machine."""
+
 MACHINE_FAULT = 71
 """Exit code of `MachineError` and of what the operating system refuses (EX_OSERR)."""
 
 
+DISK_FAULT = re.compile(
+    r"disk is full|No space left|quota exceeded|disk I/O error|Input/output error"
+    r"|read-?only (file system|database)|unable to open database file"
+    r"|Permission denied|Operation not permitted|requested and \d+ written",
+    re.IGNORECASE,
+)
+"""What the system, SQLite and numpy say when a disk does not take what is written to it."""
+
+
+def is_disk_fault(problem: BaseException | str) -> bool:
+    """Whether a disk has refused what was written to it, whichever library says so."""
+    return DISK_FAULT.search(str(problem)) is not None
+
+
 def os_error_message(problem: OSError) -> str:
     """Describe an error of the operating system in one line: file and reason."""
+    if problem.errno is None and is_disk_fault(problem):
+        return f"the disk is full ({problem})"  # Numpy counts bytes instead of naming a cause.
     place = f"{problem.filename}: " if problem.filename else ""
     return f"{place}{problem.strerror or problem}"
 

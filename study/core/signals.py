@@ -18,6 +18,9 @@ STOPPING = "stopping after the current step; press Ctrl-C again to abort"
 GRACE_PERIOD = 30.0
 """Seconds that running jobs have to write their checkpoints."""
 
+FAULT_GRACE = 15.0
+"""The same after a fault of the machine: checkpoints are hardly written then."""
+
 MAX_DEADLINE = 366 * 86400.0
 """Longest time to a deadline, s: no process runs longer, and system timers are limited."""
 
@@ -38,16 +41,32 @@ class ShutdownRequest:
         number: number of the signal; None if none came.
         request_stop: asks running jobs to stop; without it a signal raises KeyboardInterrupt.
         shown: whether a live display says `STOPPING` itself, which a line would tear.
+        fault: what this machine does not do any more, so that no work can go on.
     """
 
     number: int | None = None
     request_stop: Callable[[], None] | None = None
     shown: bool = False
+    fault: str = ""
 
     @property
     def stopping(self) -> bool:
         """Running jobs were asked to stop, and have not all done so."""
         return self.number is not None and self.request_stop is not None
+
+    @property
+    def requested(self) -> bool:
+        """Whether work has to stop, for a signal or for a fault."""
+        return self.number is not None or bool(self.fault)
+
+    def fail(self, fault: str) -> None:
+        """Stop for a fault of this machine as for a signal; `MachineError` is raised in the end."""
+        if self.fault or self.request_stop is None:
+            return
+        self.fault = fault
+        if self.number is None:
+            signal.setitimer(signal.ITIMER_REAL, FAULT_GRACE)
+            self.request_stop()
 
     @property
     def code(self) -> int:
@@ -66,13 +85,13 @@ class ShutdownRequest:
             yield
         finally:
             self.request_stop = None
-        if self.number is not None:
+        if self.requested:
             raise KeyboardInterrupt
 
     def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
         """Handle a signal: stop in order at the first one, abort at a second."""
-        requested = self.number is not None
-        if requested and number in ABORT_SIGNALS:
+        requested = self.requested
+        if self.number is not None and number in ABORT_SIGNALS:
             # A rerun cleans up what an abort leaves behind.
             os.write(2, b"aborted; rerun the same command to resume\n")
             os._exit(self.code)
@@ -84,7 +103,7 @@ class ShutdownRequest:
                 signal.setitimer(signal.ITIMER_REAL, GRACE_PERIOD)
                 self.request_stop()
                 return
-        if not requested or number == signal.SIGALRM:
+        if not requested or number in (signal.SIGALRM, *ABORT_SIGNALS):
             raise KeyboardInterrupt
 
 

@@ -22,10 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from study.core.atomic_io import owned_by_current_user
-from study.core.errors import MACHINE_FAULT, MachineError
+from study.core.errors import MACHINE_FAULT, RERUN, MachineError
 from study.core.paths import LONGEST_SOCKET, PREFIX, SOCKET, socket_dirs
 from study.driver import ray_supervisor
-from study.driver.ray_diagnosis import WAYS_OUT, start_failure
+from study.driver.ray_diagnosis import WAYS_OUT, is_full, start_failure
 
 logger = logging.getLogger(__name__)
 
@@ -128,24 +128,25 @@ class PrivateHead:
     def _watch(self, process: subprocess.Popen[str]) -> None:
         """Abort if Ray ends before the study: its library would end this process without a word."""
         self._stopping = False
+        folder = self._folder
 
         def read() -> None:
             assert process.stdout is not None
+            assert folder is not None
             said = process.stdout.readline()
             if said.startswith("ended: ") and not self._stopping:
-                _abort(said.removeprefix("ended: ").strip())
+                _abort(said.removeprefix("ended: ").strip(), folder)
 
         self._watching = threading.Thread(target=read, name="watching Ray", daemon=True)
         self._watching.start()
 
 
-def _abort(server: str) -> None:
+def _abort(server: str, folder: Path) -> None:
     """End this process at once, because nothing that waits for Ray would ever return."""
-    why = (
-        f"Ray's {server} ended while the study ran (killed, crashed, or short of memory); rerun "
-        "the same command; completed work is reused\n"
-    )
-    os.write(2, why.encode())
+    why = "killed, crashed, or short of memory"
+    if is_full(folder):
+        why = f"no space is left in {folder.parent}"
+    os.write(2, f"Ray's {server} ended while the study ran ({why}); {RERUN}\n".encode())
     os._exit(MACHINE_FAULT)
 
 

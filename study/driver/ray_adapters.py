@@ -9,8 +9,8 @@ import json
 import logging
 import re
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.core.atomic_io import write_bytes
+from study.core.errors import os_error_message
 from study.core.records import EpochRecord, JobResult
 from study.core.signals import ShutdownRequest
 from study.pipeline.job import Job
@@ -38,6 +39,20 @@ class _Unsaved:
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing to pickle."""
         return {}
+
+
+@contextmanager
+def _faults_end(stop: ShutdownRequest) -> Iterator[None]:
+    """Stop the study in order if a disk refuses what the driver writes of an event.
+
+    Tune would take it for the fault of a worker, and try again with another.
+    """
+    try:
+        yield
+    except OSError as problem:
+        stop.fail(os_error_message(problem))
+        if not stop.fault:
+            raise
 
 
 class Workers(_Unsaved, tune.Callback):
@@ -63,12 +78,18 @@ class Workers(_Unsaved, tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """The trial's worker is up."""
         del iteration, trials
-        self.scheduler.began(trial.config["key"])
+        with _faults_end(self.stop):
+            self.scheduler.began(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """Its worker died."""
         del iteration, trials
         self.reported.add(trial.trial_id)
+        with _faults_end(self.stop):
+            self._hand_on(trial)
+
+    def _hand_on(self, trial: Any) -> None:
+        """Say why a worker died, and let another one go on if that helps."""
         work = Job.from_json(trial.config["work"])
         diagnosis = _content(self.scratch / f"{work.key}.txt")
         why = _content(Path(trial.error_file)) if trial.error_file else ""
@@ -93,7 +114,7 @@ class Workers(_Unsaved, tune.Callback):
         """After a signal nothing is left to wait for once no worker is at work."""
         del iteration
         self._hand_on_aborted(trials)
-        if self.stop.number is not None and not self._is_busy():
+        if self.stop.requested and not self._is_busy():
             raise KeyboardInterrupt
 
     def _hand_on_aborted(self, trials: Sequence[Any]) -> None:
@@ -142,18 +163,20 @@ class SchedulerSearcher(_Unsaved, Searcher):
 
     Args:
         scheduler: what to ask.
+        stop: ends the study if the disk is at fault.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, stop: ShutdownRequest) -> None:
         super().__init__(metric="epoch", mode="max")
-        self.scheduler = scheduler
+        self.scheduler, self.stop = scheduler, stop
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next work as a Tune configuration."""
         del trial_id
-        work = self.scheduler.next()
-        if work is not None:
-            return {"key": work.key, "work": work.to_json()}
+        with _faults_end(self.stop):
+            work = self.scheduler.next()
+            if work is not None:
+                return {"key": work.key, "work": work.to_json()}
         return Searcher.FINISHED if self.scheduler.finished else None
 
     def on_trial_complete(
@@ -176,11 +199,12 @@ class ReportHandler(_Unsaved, FIFOScheduler):
 
     Args:
         scheduler: what decides.
+        stop: ends the study if the disk is at fault.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, stop: ShutdownRequest) -> None:
         super().__init__()
-        self.scheduler = scheduler
+        self.scheduler, self.stop = scheduler, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Handle an epoch, or the end; Tune repeats the last report when a trial ends."""
@@ -188,9 +212,19 @@ class ReportHandler(_Unsaved, FIFOScheduler):
         key = trial.config["key"]
         if key not in self.scheduler.running:
             return CONTINUE
+        if not self.stop.fault:
+            with _faults_end(self.stop):
+                return self._handle(key, result)
+        # What could not be written of it is found again in its folder.
+        self.scheduler.paused(key)
+        return STOP
+
+    def _handle(self, key: str, result: dict[str, Any]) -> str:
         for line in result.get("warnings", []):
             logger.warning(line)
-        if "paused" in result:
+        if "fault" in result:
+            self.stop.fail(result["fault"])
+        if "paused" in result or "fault" in result:
             self.scheduler.paused(key)
             return CONTINUE
         if "result" in result:

@@ -45,11 +45,16 @@ WAYS_OUT = {
 def start_failure(folder: Path) -> str:
     """Why Ray did not start, from its logs: one of `CAUSES`, or the last line of what it said."""
     # On a full disk no log can say so.
-    if shutil.disk_usage(folder).free < SPACE:
+    if is_full(folder):
         return "the disk is full"
     logs = [folder / ray_supervisor.START_LOG, *sorted(folder.glob("ray/session_2*/logs/*.*"))]
     texts = [_tail(log) for log in logs if log.suffix in (".log", ".out", ".err")]
     return known_cause("\n".join(texts)) or last_line(texts[0]) or "Ray does not say why"
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of Ray's folder lacks the space that Ray needs."""
+    return shutil.disk_usage(folder).free < SPACE
 
 
 def known_cause(text: str) -> str:

@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from study.core.atomic_io import make_folder, remove
+from study.core.errors import RERUN, MachineError
 from study.core.signals import ShutdownRequest
 from study.core.user_code import ACCEPTED
 from study.driver.ray_adapters import ReportHandler, SchedulerSearcher, Workers
@@ -50,6 +51,7 @@ def run(
 
     Raises:
         KeyboardInterrupt: after a signal, when workers have written their checkpoints.
+        MachineError: if a disk does not take what is written to it.
     """
     # Before Tune writes there: it follows links.
     remove(scratch)
@@ -57,7 +59,7 @@ def run(
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
     tuner = tune.Tuner(
         _trainable(resources, gpus, root, frames, scratch, patience),
-        tune_config=_tune_config(scheduler, reuse_workers=not gpus),
+        tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
         run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
     )
     withhold_secrets()
@@ -66,6 +68,10 @@ def run(
     try:
         with stop.graceful_shutdown(lambda: _request_stop(scheduler, scratch)):
             tuner.fit()
+    except KeyboardInterrupt:
+        if stop.fault and stop.number is None:
+            raise MachineError(f"{stop.fault}; {RERUN}") from None
+        raise
     finally:
         remove(scratch)
 
@@ -110,10 +116,10 @@ def _run_config(workers: Workers, scratch: Path) -> Any:
     )
 
 
-def _tune_config(scheduler: Scheduler, *, reuse_workers: bool) -> Any:
+def _tune_config(scheduler: Scheduler, stop: ShutdownRequest, *, reuse_workers: bool) -> Any:
     return tune.TuneConfig(
-        search_alg=SchedulerSearcher(scheduler),
-        scheduler=ReportHandler(scheduler),
+        search_alg=SchedulerSearcher(scheduler, stop),
+        scheduler=ReportHandler(scheduler, stop),
         num_samples=-1,
         # Leaked GPU memory ends with its process; a warm CPU worker saves seconds.
         reuse_actors=reuse_workers,

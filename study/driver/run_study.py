@@ -15,7 +15,7 @@ from study.console.progress_bar import progress_display
 from study.console.run_options import RunOptions
 from study.console.study_summary import StudySummary
 from study.core.atomic_io import locked
-from study.core.errors import UserError
+from study.core.errors import RERUN, MachineError, UserError
 from study.core.paths import real_path
 from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
@@ -185,6 +185,8 @@ def _conduct(
     if session.complete and options.report:
         summary.publish(entries, options.patience)
     summary.show_places()
+    if fault := tracker.fault or summary.fault:
+        raise MachineError(f"{fault}; {RERUN}")
     if session.complete:
         failed = session.failed or not all(entry.over for entry in entries)
         return EXIT_FAILED if failed else 0
@@ -231,7 +233,7 @@ def _tracker(
         yield tracker
         status = "FINISHED"
     finally:
-        if not tracker.close(status):
+        if not tracker.close(status) and not (tracker.fault and status == "FINISHED"):
             why = tracker.problem or "it is too slow"
             console.print(
                 f"MLflow did not take all records ({why}); rerun the same command to add them.",

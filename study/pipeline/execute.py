@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from study.core.atomic_io import lock_of, write_bytes
-from study.core.errors import UserError
+from study.core.errors import MachineError, UserError, is_disk_fault, os_error_message
 from study.core.hashing import code_version
 from study.core.records import COST_METRICS, EpochRecord, JobResult
 from study.models.build import build_model
@@ -115,6 +115,7 @@ def run_job_safely(
 
     Raises:
         PausedError: if `should_stop` returned True; the next call resumes.
+        MachineError: if a disk refuses what is written to it: no other job would do better.
     """
     folder = job.folder(root)
     try:
@@ -127,11 +128,26 @@ def run_job_safely(
     except PausedError:
         raise
     except Exception as problem:
+        if _is_disk_fault(problem, root):
+            raise MachineError(_fault(problem, folder)) from None
         result = _failure(problem, device)
         # A full disk or a link may be the reason.
         with suppress(OSError, UserError):
             write_bytes(folder / LOG, traceback.format_exc().encode())
     yield result
+
+
+def _is_disk_fault(problem: Exception, root: Path) -> bool:
+    """Whether it is the disk of the results that fails; what a user's code may not read is not."""
+    if isinstance(problem, PermissionError):
+        return problem.filename is not None and Path(problem.filename).is_relative_to(root)
+    return isinstance(problem, OSError) and is_disk_fault(problem)
+
+
+def _fault(problem: Exception, folder: Path) -> str:
+    assert isinstance(problem, OSError)
+    told = os_error_message(problem)
+    return told if problem.filename else f"{folder}: {told}"
 
 
 def _adopt_pretrained(job: Job, start: Pretrained, root: Path, device: str) -> Outcome:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from study.core.errors import MachineError
 from study.core.records import JobResult
 from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Job
@@ -36,7 +37,8 @@ def run_and_report(
         deterministic: whether repeated runs must agree in every bit on a GPU, too.
 
     Yields:
-        `record` with an epoch as JSON, `result` with how the job ended, or `paused`.
+        `record` with an epoch as JSON, `result` with how the job ended, `paused`, or `fault` with
+        what this machine does not do any more.
     """
     configure_process(threads, device, deterministic=deterministic)
     try:
@@ -45,3 +47,5 @@ def run_and_report(
             yield kind, json.dumps(asdict(news))
     except PausedError:
         yield "paused", ""
+    except MachineError as fault:
+        yield "fault", str(fault)

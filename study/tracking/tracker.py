@@ -7,6 +7,7 @@ identified by the key of their job and steps that MLflow already has are skipped
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import re
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.core.errors import UserError
+from study.core.errors import RERUN, MachineError, UserError, is_disk_fault
 from study.core.records import EpochRecord, JobResult, Tag, without_password
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
@@ -30,10 +31,14 @@ from study.tracking.mlflow_db import (
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
 
+logger = logging.getLogger(__name__)
+
 PATIENCE = 150.0
 """Seconds to wait for a locked database at the start, and for MLflow at the end."""
 HURRY = 25.0
 """Seconds to wait for MLflow at the end of an interrupted study."""
+DISK_PATIENCE = 10.0
+"""Seconds to wait at the end for a disk that is full: it was told before, and nobody mends it."""
 NO_RESPONSE = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
 """Message of requests about an unreachable server, with the reason."""
 
@@ -79,9 +84,10 @@ class Tracker:
         self.trials = trials
         self.finished: FinishedStudy | None = None
         self.problem = ""
+        self._told = False
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._opened = threading.Event()
-        self._deadline = math.inf
+        self._patience, self._deadline = PATIENCE, math.inf
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
 
     def open(self) -> None:
@@ -100,10 +106,13 @@ class Tracker:
 
         Raises:
             UserError: if it cannot be reached.
+            MachineError: if the disk of a local database refuses it.
         """
         if self._idle:
             return
         self._opened.wait()
+        if self.fault:
+            raise MachineError(f"{self.fault}; {RERUN}")
         if self.problem:
             raise _unreachable(self.uri, self.problem)
 
@@ -138,10 +147,16 @@ class Tracker:
             return True
         self._tasks.put(lambda: self.runs.close(status))
         self._tasks.put(None)
-        patience = PATIENCE if status == "FINISHED" else HURRY
-        self._deadline = time.monotonic() + patience
-        self._thread.join(patience + 5)
+        self._patience = PATIENCE if status == "FINISHED" else HURRY
+        self._deadline = time.monotonic() + self._patience
+        self._thread.join(self._patience + 5)
         return self.whole
+
+    @property
+    def fault(self) -> str:
+        """What keeps the disk of a local database from taking records; empty if nothing does."""
+        disk = is_local(self.uri) and is_disk_fault(self.problem)
+        return f"{path_of(self.uri)}: MLflow's records: {self.problem}" if disk else ""
 
     @property
     def whole(self) -> bool:
@@ -209,13 +224,26 @@ class Tracker:
             try:
                 task()
             except Exception as problem:
-                if time.monotonic() > self._deadline:
+                if time.monotonic() > self._deadline - self._warn_of(problem):
                     self.problem = _one_line(problem, self.uri)
                     return False
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
             else:
                 return True
+
+    def _warn_of(self, problem: Exception) -> float:
+        """Say once that the disk is at fault; returns by how much less is waited for it."""
+        if not is_local(self.uri) or not is_disk_fault(problem):
+            return 0.0
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "%s: MLflow does not take records: %s; mend it meanwhile, and they follow",
+                path_of(self.uri),
+                _one_line(problem, self.uri),
+            )
+        return self._patience - DISK_PATIENCE
 
 
 def _milliseconds() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from study.core.records import EpochRecord
 from study.core.signals import ShutdownRequest
 from study.driver import ray_adapters
-from study.driver.ray_adapters import Workers
+from study.driver.ray_adapters import ReportHandler, Workers
 from study.pipeline.job import Job
 from study.scheduling.grid import Grid
 from study.scheduling.scheduler import Scheduler
@@ -100,6 +102,35 @@ def test_after_a_signal_a_worker_that_tune_has_ended_is_not_waited_for(
     trials[0].status = "TERMINATED"
     with pytest.raises(KeyboardInterrupt):
         workers.on_step_end(2, trials)
+
+
+@pytest.mark.parametrize("report", ["epoch", "fault"])
+def test_a_full_disk_ends_a_study_in_order_and_is_no_fault_of_a_worker(
+    report: str, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/results/journal.jsonl")
+
+    monkeypatch.setattr(scheduler.announce, "recorded", refuse)
+    workers, trials = workers_of(scheduler, tmp_path), [handed_out(scheduler, n) for n in (0, 1)]
+    handler = ReportHandler(scheduler, workers.stop)
+    for trial in trials:
+        workers.on_trial_start(1, trials, trial)
+        trial.status = "RUNNING"
+    record = {"record": json.dumps({"stage": "finetune", "epoch": 1, "metrics": {METRIC: 0.1}})}
+    fault = {"fault": "/results/journal.jsonl: No space left on device"}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        workers.stop.graceful_shutdown(scheduler.stop_scheduling),
+    ):
+        handler.on_trial_result(None, trials[0], record if report == "epoch" else fault)
+        workers.on_step_end(1, trials)
+        handler.on_trial_result(None, trials[1], record)
+        workers.on_step_end(2, trials)
+        pytest.fail("the study goes on")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert workers.stop.fault == "/results/journal.jsonl: No space left on device"
+    assert scheduler.finished
 
 
 def test_ray_tells_how_short_of_memory_the_machine_was() -> None:

@@ -253,7 +253,7 @@ def test_a_study_ends_with_the_servers_of_ray_unless_it_ends_them_itself(
     server: str, head: PrivateHead, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(private_head, "_abort", ended.append)
+    monkeypatch.setattr(private_head, "_abort", lambda name, _: ended.append(name))
     for name in ("raylet", "gcs_server"):
         (place / name).symlink_to(shutil.which("sleep") or "")
     pids = place / "pids"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.core.errors import UserError
+from study.core.errors import MachineError, UserError
 from study.scheduling.journal import Journal
 from study.space.search_space import Space
 from tests.faults.disk import FaultyDisk, Killed, Kind, inserted
@@ -104,7 +104,7 @@ def disturb(mini: Mini, disk: FaultyDisk) -> None:
     try:
         with inserted(disk):
             mini.run()
-    except (Killed, OSError, UserError):
+    except (Killed, OSError, UserError, MachineError):
         pass
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor
 
 from study.core.atomic_io import DamagedFileError
-from study.core.errors import UserError
+from study.core.errors import MachineError, UserError
 from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.datasets.splits import split
@@ -579,6 +582,25 @@ def test_work_without_memory_fails_with_its_peak(
     assert result.facts["peak_memory_mb"] > 100
     assert f"out of memory at its peak of {result.facts['peak_memory_mb']} MB" in result.reason
     assert str(problem).splitlines()[0] in result.reason
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_disk_that_fails_is_no_failure_of_the_work(
+    number: int,
+    work: Job,
+    root: Path,
+    water_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = work.folder(root) / "epoch"
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), str(place))
+
+    (work.folder(root) / "result.json").unlink()
+    monkeypatch.setattr("study.training.gradients.Engine.backward", refuse)
+    with pytest.raises(MachineError, match=re.escape(f"{place}: {os.strerror(number)}")):
+        list(run_job_safely(work, root, water_folder))
 
 
 CRAMPED = """

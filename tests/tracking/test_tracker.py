@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from study.core.errors import UserError
+from study.core.errors import MachineError, UserError
 from study.core.records import JobResult, Tag
 from study.pipeline.job import Job
 from study.tracking import tracker as tracking_tracker
+from study.tracking.mlflow_db import path_of
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.tracker import Tracker, require_reachable
 from tests.tracking.recording import STUDY, finished, opened, record, report_all, runs
@@ -164,3 +168,77 @@ def test_a_locked_database_is_waited_for(
     tracker.wait()
     assert tracker.close("FINISHED")
     assert next(locked, None) is None
+
+
+@pytest.fixture
+def full_database() -> Iterator[threading.Event]:
+    """Set, it lets no SQLite database grow, as a full disk does."""
+    full = threading.Event()
+
+    def limit(connection: Any, cursor: Any, *_: object) -> None:
+        del connection
+        cursor.execute(f"PRAGMA max_page_count = {1 if full.is_set() else 2**30}")
+
+    event.listen(Engine, "before_cursor_execute", limit)
+    yield full
+    event.remove(Engine, "before_cursor_execute", limit)
+
+
+def many_epochs(tracker: Tracker, work: Job) -> None:
+    tracker.started(work, 0)
+    for epoch in range(1, 500):
+        tracker.recorded(work, record(epoch))
+
+
+def test_records_follow_when_a_full_disk_has_space_again(
+    uri: str,
+    tmp_path: Path,
+    work: Job,
+    full_database: threading.Event,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = opened(uri, "full", tmp_path)
+    full_database.set()
+    many_epochs(tracker, work)
+    deadline = time.monotonic() + 20
+    while not caplog.messages and time.monotonic() < deadline:
+        time.sleep(0.05)
+    full_database.clear()
+    assert tracker.close("KILLED")
+    (line,) = caplog.messages
+    assert "MLflow does not take records: " in line
+    assert "database or disk is full" in line
+    run = runs(uri, "full")["trial"].info.run_id
+    points = MlflowClient(uri).get_metric_history(run, "finetune/val_force_rmse")
+    assert sorted(point.step for point in points) == list(range(1, 500))
+
+
+def test_a_disk_that_stays_full_is_not_waited_for_and_is_named(
+    uri: str,
+    tmp_path: Path,
+    work: Job,
+    full_database: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking_tracker, "DISK_PATIENCE", 0.2)
+    tracker = opened(uri, "stays-full", tmp_path)
+    full_database.set()
+    many_epochs(tracker, work)
+    began = time.monotonic()
+    assert not tracker.close("FINISHED")
+    assert time.monotonic() - began < 20
+    assert tracker.fault.startswith(f"{path_of(uri)}: MLflow's records: ")
+    assert tracker.fault.endswith("database or disk is full")
+
+
+def test_a_full_disk_at_the_start_is_no_server_that_is_missing(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(tracking_tracker, "StudyRuns", refuse)
+    tracker = Tracker(uri, "full-at-start", tmp_path, STUDY)
+    tracker.open()
+    with pytest.raises(MachineError, match="database or disk is full; fix this and rerun"):
+        tracker.wait()
