@@ -119,15 +119,17 @@ def test_a_full_disk_ends_a_study_in_order_and_is_no_fault_of_a_worker(
         trial.status = "RUNNING"
     record = {"record": json.dumps({"stage": "finetune", "epoch": 1, "metrics": {METRIC: 0.1}})}
     fault = {"fault": "/results/journal.jsonl: No space left on device"}
-    with (
-        pytest.raises(KeyboardInterrupt),
-        workers.stop.graceful_shutdown(scheduler.stop_scheduling),
-    ):
-        handler.on_trial_result(None, trials[0], record if report == "epoch" else fault)
-        workers.on_step_end(1, trials)
-        handler.on_trial_result(None, trials[1], record)
-        workers.on_step_end(2, trials)
-        pytest.fail("the study goes on")
+
+    def steps() -> None:
+        with workers.stop.graceful_shutdown(scheduler.stop_scheduling):
+            handler.on_trial_result(None, trials[0], record if report == "epoch" else fault)
+            workers.on_step_end(1, trials)
+            handler.on_trial_result(None, trials[1], record)
+            workers.on_step_end(2, trials)
+            pytest.fail("the study goes on")
+
+    with pytest.raises(KeyboardInterrupt):
+        steps()
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert workers.stop.fault == "/results/journal.jsonl: No space left on device"
     assert scheduler.finished
