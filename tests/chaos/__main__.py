@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.chaos import disk, records
@@ -23,6 +24,7 @@ from tests.chaos.ledger import Ledger, Row, say
 from tests.chaos.processes import BusyLoops, kill, living
 from tests.chaos.schedule import SCENARIOS, Scenario, delays
 from tests.chaos.study import Place, Study
+from tests.faults.cluster import LocalCluster
 
 
 def main() -> int:
@@ -89,7 +91,14 @@ class Schedule:
         data = self.usual.place.out / "data" if scenario.data else None
         place = Place(self.folder / name.replace(" ", "-"), data)
         self.places.append(place)
-        studies = [Study(place, profile) for profile in scenario.profiles]
+        with LocalCluster() if scenario.cluster else nullcontext() as cluster:
+            studies = [Study(place, each, cluster=cluster) for each in scenario.profiles]
+            self._hit_all(name, scenario, studies, rng)
+            self._end(name, studies)
+
+    def _hit_all(
+        self, name: str, scenario: Scenario, studies: list[Study], rng: random.Random
+    ) -> None:
         for turn, (act, delay) in enumerate(zip(scenario.acts, delays(scenario, rng), strict=True)):
             for study in studies:
                 study.start()
@@ -98,7 +107,6 @@ class Schedule:
             self._note_next(study)
             if seen is not None:
                 self._pending[study] = self._row(f"{name} {study.profile}", act.target, seen, study)
-        self._end(name, studies)
 
     def close(self) -> None:
         """End what is still running after an error of this schedule itself."""

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from study.core.signals import EXIT_INTERRUPTED, EXIT_UNFINISHED
 from tests.chaos.processes import kill, living, named, seconds_until_gone
 from tests.chaos.study import LONGEST, Study
@@ -31,11 +29,11 @@ ENDING = ("driver", "group", "tree")
 
 MOMENTS: dict[str, Callable[[Study], object]] = {
     "start": lambda _: True,
-    "data": lambda study: any(study.place.out.glob("data/*")),
-    "worker": lambda study: named(study.place.mark, "worker"),
+    "data": lambda study: "pieces" in study.log.read_text(errors="replace"),
+    "worker": lambda study: named(study.mark, "worker"),
     "checkpoint": lambda study: any(study.place.out.glob("work/*/epoch-*")),
     "late": lambda study: len(list(study.place.out.glob("work/trial-*/result.json"))) >= 2,
-    "publishing": lambda study: named(study.place.mark, "publisher"),
+    "publishing": lambda study: named(study.mark, "publisher"),
 }
 """From when on a hit is due, as the file system and the process table show it."""
 
@@ -100,26 +98,27 @@ def _do(study: Study, driver: subprocess.Popen[bytes], target: str, moment: str)
         return _signal(study, driver, target, moment)
     if target == "stop":
         return _stop(driver, moment)
-    if target == "node":
+    if target == "node" and study.cluster is not None:
+        study.cluster.kill_node()
         return Seen(moment, None, None, [])
     return _kill_part(study, driver, target, moment)
 
 
 def _kill(study: Study, driver: subprocess.Popen[bytes], target: str, moment: str) -> Seen:
     """End the command; all that it has started must end by itself."""
-    others = living(study.place.mark)
+    others = living(study.mark)
     if target == "group":
         os.killpg(driver.pid, signal.SIGKILL)
     driver.kill()
     if target == "tree":
         kill(others)
     code = study.ended(LONGEST)
-    gone = seconds_until_gone(study.place.mark, PATIENCE)
+    gone = seconds_until_gone(study.mark, PATIENCE)
     return Seen(moment, code, gone, _alive(study) if gone is None else [])
 
 
 def _alive(study: Study) -> list[str]:
-    left = living(study.place.mark)
+    left = living(study.mark)
     names = [" ".join(process.cmdline())[:100] for process in left]
     kill(left)
     return [f"alive after {PATIENCE:g} s: {name}" for name in names]
@@ -132,7 +131,7 @@ def _signal(study: Study, driver: subprocess.Popen[bytes], name: str, moment: st
         return Seen(moment, None, None, [f"{name} came before it was heeded"])
     os.killpg(driver.pid, number)
     code = study.ended(LONGEST)
-    gone = seconds_until_gone(study.place.mark, PATIENCE)
+    gone = seconds_until_gone(study.mark, PATIENCE)
     problems = _alive(study) if gone is None else []
     # It may have been about to end anyway.
     if code not in (SIGNALS[name], 0):
@@ -165,14 +164,14 @@ def _kill_part(
     study: Study, driver: subprocess.Popen[bytes], target: str, moment: str
 ) -> Seen | None:
     """Kill one process; the study goes on, or ends in order with a line; none if there is none."""
-    found, began = named(study.place.mark, target), time.monotonic()
+    found, began = named(study.mark, target), time.monotonic()
     if not found:
         return None
     kill(found[:1])
     if target in ("worker", "publisher"):
         return Seen(moment, driver.poll(), None, [])
     code = study.ended(LONGEST)
-    gone = seconds_until_gone(study.place.mark, PATIENCE)
+    gone = seconds_until_gone(study.mark, PATIENCE)
     problems = _alive(study) if gone is None else []
     if code not in (0, 71):
         problems.append(f"exit code {code} after the end of {target}: {study.said()}")
@@ -195,10 +194,3 @@ def _damage(out: Path, how: str) -> str:
         else:
             path.unlink()
     return f"{how}: {len(chosen)} of {len(checkpoints)} checkpoints"
-
-
-def alone(process: psutil.Process) -> str:
-    """The command line of a process, for a message."""
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())[:100]
-    return "gone"

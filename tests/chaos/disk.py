@@ -164,7 +164,8 @@ def _tells(study: Study, since: int) -> bool:
 def _names_fault(text: str) -> bool:
     low = text.lower()
     return any(
-        word in low for word in ("space left", "full", "read-only", "readonly", "not permitted")
+        word in low
+        for word in ("space left", "full", "are free", "read-only", "readonly", "not permitted")
     )
 
 

@@ -13,15 +13,17 @@ from collections.abc import Iterator
 import psutil
 
 MARK = "CHAOS_MARK"
-"""Environment variable that all processes of a place inherit."""
+"""Environment variable that all processes of a study inherit."""
 
 
 def living(mark: str) -> list[psutil.Process]:
-    """All processes that carry a mark, this one not among them."""
+    """All processes whose mark begins like this: those of a place, or of one study there."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(
+                MARK, ""
+            ).startswith(mark):
                 found.append(process)
     return found
 

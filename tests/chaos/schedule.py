@@ -17,11 +17,13 @@ class Scenario:
         profiles: of the studies, which run at the same time.
         acts: in order.
         data: whether its data are there already.
+        cluster: whether they run on a Ray cluster of two nodes, of which one can be killed.
     """
 
     profiles: Sequence[str]
     acts: Sequence[Act]
     data: bool = True
+    cluster: bool = False
 
 
 SCENARIOS = {
@@ -95,6 +97,9 @@ SCENARIOS = {
             Act("checkpoint", "SIGUSR1"),
             Act("start", "SIGTERM", 9),
         ],
+    ),
+    "node": Scenario(
+        ["grid"], [Act("checkpoint", "node"), Act("checkpoint", "node", 3)], cluster=True
     ),
 }
 

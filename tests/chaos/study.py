@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
-from tests.chaos.processes import MARK, living
+from tests.chaos.processes import living
+from tests.faults.cluster import LocalCluster
 
 SPACE = """\
 question: Does anything get lost?
@@ -60,8 +60,8 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its processes see; the mark tells them from all others."""
-        own = {"HOME": str(self.home), "TMPDIR": str(self.tmp), MARK: self.mark}
+        """What its processes see."""
+        own = {"HOME": str(self.home), "TMPDIR": str(self.tmp)}
         return os.environ | own | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def left_over(self) -> list[str]:
@@ -81,18 +81,15 @@ class Study:
         place: where it runs.
         profile: of the space.
         options: more of the command line.
-        environment: more of it.
+        cluster: to run on; this machine without it.
     """
 
     def __init__(
-        self,
-        place: Place,
-        profile: str,
-        *options: str,
-        environment: Mapping[str, str] | None = None,
+        self, place: Place, profile: str, *options: str, cluster: LocalCluster | None = None
     ) -> None:
-        self.place, self.profile, self.options = place, profile, options
-        self.environment = environment or {}
+        self.place, self.profile, self.cluster = place, profile, cluster
+        self.mark = f"{place.mark}-{profile}"
+        self.options = (*options, *(["--address", cluster.address] if cluster else []))
         self.runs = 0
         self.driver: subprocess.Popen[bytes] | None = None
         self.began = 0.0
@@ -126,7 +123,7 @@ class Study:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=self.place.environment | self.environment,
+                    env=(self.cluster.environment if self.cluster else {}) | self.place.environment,
                     start_new_session=True,
                 )
         return self.driver
