@@ -160,6 +160,17 @@ def private_folder(name: str, kind: Literal["cache", "config"] = "cache") -> Pat
     return None
 
 
+def keep_inductor_private() -> None:
+    """Name a folder of this user to torch's Inductor, for this process and those that it starts.
+
+    Torch makes one as soon as torch-geometric is imported, by default among the temporary files,
+    where it stays.
+    """
+    folder = private_folder("inductor")
+    if folder is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
 def _made_private(folder: Path) -> bool:
     """Make a folder unless it is there; tell whether this user can write to it, and nobody else."""
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -16,7 +16,7 @@ from study.console.run_options import RunOptions
 from study.console.study_summary import StudySummary
 from study.core.atomic_io import locked
 from study.core.errors import RERUN, MachineError, UserError
-from study.core.paths import real_path
+from study.core.paths import keep_inductor_private, real_path
 from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
 from study.datasets.readers.detect import settings_of
@@ -178,6 +178,7 @@ def _conduct(
     Returns:
         The exit code.
     """
+    keep_inductor_private()
     journal, tracker, session = _do_work(plan, console, options, stop)
     entries = [entry for entry in journal.entries().values() if entry.result is not None]
     summary = StudySummary(plan, tracker, always, as_json=options.json)

@@ -8,9 +8,6 @@ named and tested in tests/training/test_program_cache.py.
 
 from __future__ import annotations
 
-from study.training import runtime  # noqa: F401 - says where Inductor may write
-
-# isort: split
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass

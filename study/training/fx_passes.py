@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from study.training import runtime  # noqa: F401 - says where Inductor may write
-
-# isort: split
 from typing import Any
 
 import torch

@@ -9,9 +9,6 @@ tests/training/test_program_cache.py.
 
 from __future__ import annotations
 
-from study.training import runtime  # noqa: F401 - says where Inductor may write
-
-# isort: split
 import io
 import json
 import os

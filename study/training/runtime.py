@@ -7,8 +7,6 @@ import os
 
 import torch
 
-from study.core.paths import private_folder
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`."""
 
@@ -16,19 +14,6 @@ MIN_ONEDNN_WIDTH = 96
 """Width from which oneDNN's matmul pays: it compiles a kernel for each shape in a millisecond, and
 batches rarely have the same number of edges. At 32 a step takes 1.25 times as long, at 64 as long
 as with torch's default, at 128 0.7 times."""
-
-
-def keep_inductor_private() -> None:
-    """Name a folder of this user to Inductor, which makes one as soon as it is imported.
-
-    By default that lies among the temporary files, and stays there.
-    """
-    folder = private_folder("inductor")
-    if folder is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-
-
-keep_inductor_private()
 
 
 def configure_process(threads: int, device: str, *, deterministic: bool) -> None:

@@ -128,7 +128,10 @@ def test_inductor_leaves_nothing_among_the_temporary_files(tmp_path: Path) -> No
     environment = {name: value for name, value in os.environ.items() if "INDUCTOR" not in name}
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    code = "import study.training.compiler, tempfile; print(tempfile.gettempdir())"
+    code = (
+        "import study.core.paths, tempfile; study.core.paths.keep_inductor_private(); "
+        "import torch_geometric; print(tempfile.gettempdir())"
+    )
     shown = subprocess.check_output(
         [sys.executable, "-c", code], text=True, env=environment | {"TMPDIR": str(temporary)}
     )
