@@ -251,7 +251,9 @@ def _milliseconds() -> int:
 
 
 def _one_line(problem: Exception, uri: str) -> str:
-    text = str(problem).split("\n", 1)[0] or type(problem).__name__
+    lines = str(problem).splitlines() or [type(problem).__name__]
+    # SQLAlchemy may say first when it happened.
+    text = next(filter(is_disk_fault, lines), lines[0])
     if match := NO_RESPONSE.search(text):
         return f"no response ({match[1]})"
     return text.replace(uri, without_password(uri))[:200]

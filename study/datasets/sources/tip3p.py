@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.atomic_io import discard, locked, make_folder, remove, rename, write_bytes
-from study.core.errors import UserError
+from study.core.errors import (
+    MACHINE_FAULT,
+    RERUN,
+    MachineError,
+    UserError,
+    os_error_message,
+)
 from study.core.hashing import digest
 from study.core.units import NANOMETRE
 from study.datasets.frames import Frames, read_header
@@ -89,6 +96,7 @@ def make(
 
     Raises:
         UserError: if OpenMM is missing, another process makes the same set, or a worker dies.
+        MachineError: if the disk does not take what is simulated.
     """
     folder = root / folder_name(recipe)
     partial = root / f"{folder.name}.partial"
@@ -127,13 +135,14 @@ def _run_workers(
 ) -> None:
     spawn, count = multiprocessing.get_context("spawn"), min(workers, recipe.trajectories)
     total, running = recipe.trajectories * _pieces_per_trajectory(recipe), []
+    faults, tell = spawn.Pipe(duplex=False)
     try:
         for first in range(count):
             mine = range(first, recipe.trajectories, count)
-            process = spawn.Process(target=_work, args=(recipe, pieces, mine), daemon=True)
+            process = spawn.Process(target=_work, args=(recipe, pieces, mine, tell), daemon=True)
             process.start()
             running.append(process)
-        while _some_alive([process.exitcode for process in running], pieces):
+        while _some_alive([process.exitcode for process in running], pieces, faults):
             progress(sum(1 for _ in pieces.glob("*.piece")), total)
             wait([process.sentinel for process in running if process.is_alive()], timeout=0.5)
         progress(total, total)
@@ -143,7 +152,9 @@ def _run_workers(
             process.join()
 
 
-def _some_alive(exitcodes: list[int | None], pieces: Path) -> bool:
+def _some_alive(exitcodes: list[int | None], pieces: Path, faults: Connection) -> bool:
+    if MACHINE_FAULT in exitcodes:
+        raise MachineError(f"{faults.recv()}; {RERUN}")
     for code in exitcodes:
         if code not in (None, 0):
             raise UserError(
@@ -153,11 +164,18 @@ def _some_alive(exitcodes: list[int | None], pieces: Path) -> bool:
     return None in exitcodes
 
 
-def _work(recipe: TIP3PWater, pieces: Path, trajectories: Iterable[int]) -> None:
+def _work(
+    recipe: TIP3PWater, pieces: Path, trajectories: Iterable[int], faults: Connection
+) -> None:
     end_with_parent(on_interrupt=signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    for trajectory in trajectories:
-        for _ in _trajectory(recipe, pieces, trajectory):
-            pass
+    try:
+        for trajectory in trajectories:
+            for _ in _trajectory(recipe, pieces, trajectory):
+                pass
+    except OSError as problem:
+        told = os_error_message(problem)
+        faults.send(told if problem.filename else f"{pieces}: {told}")
+        sys.exit(MACHINE_FAULT)
 
 
 def _pieces_per_trajectory(recipe: TIP3PWater) -> int:

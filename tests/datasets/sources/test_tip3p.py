@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 import study
 from study import data
 from study.core.atomic_io import locked
-from study.core.errors import UserError
+from study.core.errors import MACHINE_FAULT, MachineError, UserError
 from study.datasets.config import TIP3PWater
 from study.datasets.frames import Frames
 from study.datasets.inspection import summary
@@ -151,6 +154,22 @@ def test_a_finished_set_is_not_made_again(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_full_disk_is_told_by_the_process_that_simulates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Iterator[Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tip3p, "_trajectory", refuse)
+    monkeypatch.setattr(tip3p, "end_with_parent", lambda **_: None)
+    faults, tell = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(SystemExit) as ended:
+        tip3p._work(RECIPE, tmp_path, [0], tell)
+    assert ended.value.code == MACHINE_FAULT
+    with pytest.raises(MachineError, match=f"{tmp_path}: No space left on device; fix this"):
+        tip3p._some_alive([None, MACHINE_FAULT], tmp_path, faults)
+
+
 def test_killed_and_damaged_runs_end_in_the_same_bits(frames: Frames, tmp_path: Path) -> None:
     process = start_command(tmp_path)
     wait_for_pieces(tmp_path, 3)
