@@ -229,12 +229,18 @@ def _tracker(
     """Record in MLflow what is done meanwhile; see `Tracker`."""
     tracker = Tracker(plan.tracking_uri, plan.name, plan.root, tags, trials)
     tracker.open()
-    status = "KILLED"
+    status, told = "KILLED", False
     try:
         yield tracker
         status = "FINISHED"
+    except (MachineError, OSError):
+        told = True
+        raise
     finally:
-        if not tracker.close(status) and not (tracker.fault and status == "FINISHED"):
+        whole = tracker.close(status)
+        # A fault of the disk ends the study with a line of its own.
+        told = told or status == "FINISHED"
+        if not whole and not (tracker.fault and told):
             why = tracker.problem or "it is too slow"
             console.print(
                 f"MLflow did not take all records ({why}); rerun the same command to add them.",

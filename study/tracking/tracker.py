@@ -219,12 +219,16 @@ class Tracker:
 
     def _done(self, task: Callable[[], None]) -> bool:
         """Repeat a task until it succeeds or the deadline has passed; tell if it succeeded."""
-        pause = 0.5
+        pause, began = 0.5, time.monotonic()
         while True:
             try:
                 task()
             except Exception as problem:
-                if time.monotonic() > self._deadline - self._warn_of(problem):
+                full = is_local(self.uri) and is_disk_fault(problem)
+                if full and time.monotonic() - began > DISK_PATIENCE / 2:
+                    self._warn_of(problem)
+                spared = self._patience - DISK_PATIENCE if full else 0.0
+                if time.monotonic() > self._deadline - spared:
                     self.problem = _one_line(problem, self.uri)
                     return False
                 time.sleep(pause)
@@ -232,18 +236,16 @@ class Tracker:
             else:
                 return True
 
-    def _warn_of(self, problem: Exception) -> float:
-        """Say once that the disk is at fault; returns by how much less is waited for it."""
-        if not is_local(self.uri) or not is_disk_fault(problem):
-            return 0.0
-        if not self._told:
+    def _warn_of(self, problem: Exception) -> None:
+        """Say once that the disk is at fault, unless the study ends and says so by itself."""
+        if not self._told and self._deadline == math.inf:
             self._told = True
             logger.warning(
-                "%s: MLflow does not take records: %s; mend it meanwhile, and they follow",
+                "%s: MLflow does not take records: %s; free some space or make it writable, and "
+                "they follow",
                 path_of(self.uri),
                 _one_line(problem, self.uri),
             )
-        return self._patience - DISK_PATIENCE
 
 
 def _milliseconds() -> int:

@@ -196,7 +196,9 @@ def test_records_follow_when_a_full_disk_has_space_again(
     work: Job,
     full_database: threading.Event,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tracking_tracker, "DISK_PATIENCE", 0.2)
     tracker = opened(uri, "full", tmp_path)
     full_database.set()
     many_epochs(tracker, work)
@@ -204,6 +206,7 @@ def test_records_follow_when_a_full_disk_has_space_again(
     while not caplog.messages and time.monotonic() < deadline:
         time.sleep(0.05)
     full_database.clear()
+    monkeypatch.undo()
     assert tracker.close("KILLED")
     (line,) = caplog.messages
     assert "MLflow does not take records: " in line
