@@ -49,7 +49,7 @@ def main() -> int:
                 schedule.run(options.kills, options.seed, options.only)
             else:
                 places = options.disk or ["out", "tmp", "database", "artifacts"]
-                disk.run(Path(folder), schedule.ledger, schedule.records, places)
+                disk.run(Path(folder), schedule.ledger, schedule.usual, schedule.records, places)
         finally:
             schedule.close()
     schedule.ledger.show()

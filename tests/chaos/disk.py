@@ -50,20 +50,21 @@ class Case:
 
 
 CASES = (
-    Case("out", "start"),
-    Case("out", "data"),
-    Case("out", "worker"),
-    Case("out", "checkpoint"),
-    Case("out", "late"),
-    Case("out", "publishing"),
-    Case("out", "checkpoint", "read-only"),
-    Case("database", "start"),
     Case("database", "worker"),
-    Case("database", "checkpoint", "read-only"),
-    Case("artifacts", "worker"),
-    Case("tmp", "start"),
+    Case("out", "checkpoint"),
+    Case("out", "data"),
     Case("tmp", "worker"),
+    Case("out", "checkpoint", "read-only"),
+    Case("artifacts", "worker"),
+    Case("out", "publishing"),
+    Case("database", "start"),
+    Case("database", "checkpoint", "read-only"),
+    Case("out", "start"),
+    Case("out", "worker"),
+    Case("out", "late"),
+    Case("tmp", "start"),
 )
+"""The first ones tell most."""
 
 
 @contextmanager
@@ -98,14 +99,27 @@ def _immutable(place: Path, mode: str) -> None:
     subprocess.run(["chattr", "-R", mode, place], check=False, capture_output=True)
 
 
-def run(folder: Path, ledger: Ledger, usual: records.Records, chosen: list[str]) -> None:
-    """Go through the cases whose place is chosen."""
+def run(
+    folder: Path, ledger: Ledger, usual: Study, expected: records.Records, chosen: list[str]
+) -> None:
+    """Go through the cases whose place is chosen.
+
+    Args:
+        folder: for all of them.
+        ledger: of what was seen.
+        usual: an undisturbed study, whose data are copied where they are not at stake.
+        expected: its records.
+        chosen: places.
+    """
     for number, case in enumerate(CASES, start=1):
         if case.where in chosen:
-            _play(folder / f"disk-{number}", case, ledger, usual)
+            data = None if case.moment in ("start", "data") else usual.place.out / "data"
+            _play(folder / f"disk-{number}", case, ledger, data, expected)
 
 
-def _play(folder: Path, case: Case, ledger: Ledger, usual: records.Records) -> None:
+def _play(
+    folder: Path, case: Case, ledger: Ledger, data: Path | None, usual: records.Records
+) -> None:
     place = Place(folder)
     where = {
         "out": place.out,
@@ -116,6 +130,8 @@ def _play(folder: Path, case: Case, ledger: Ledger, usual: records.Records) -> N
     options = ["--tracking-uri", f"sqlite:///{where}/mlflow.db"] if where.name == "db" else []
     study = Study(place, "grid", *options)
     with mounted(where):
+        if data is not None:
+            shutil.copytree(data, place.out / "data")
         try:
             row, mend = _fail_once(study, case, where)
             mend()
