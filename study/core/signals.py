@@ -85,6 +85,9 @@ class ShutdownRequest:
             yield
         finally:
             self.request_stop = None
+            # What follows a fault is not hurried: its line has to come.
+            if self.fault and self.number is None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
         if self.requested:
             raise KeyboardInterrupt
 

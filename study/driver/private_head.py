@@ -7,6 +7,7 @@ reaches it, and ends with this process however that ends.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import select
@@ -120,25 +121,39 @@ class PrivateHead:
             start_new_session=True,
         )
         self.address = f"127.0.0.1:{ports['port']}"
-        if _answer(self._process, LIMIT) == "up":
-            self._watch(self._process)
+        said = _answer(self._process, LIMIT)
+        if said.startswith("up"):
+            self._watch(self._process, json.loads(said.removeprefix("up")))
             return ""
         return start_failure(self._folder)
 
-    def _watch(self, process: subprocess.Popen[str]) -> None:
-        """Abort if Ray ends before the study: its library would end this process without a word."""
+    def _watch(self, process: subprocess.Popen[str], servers: dict[str, str]) -> None:
+        """Abort if Ray ends before the study: its library would end this process without a word.
+
+        Args:
+            process: Ray's supervisor.
+            servers: process id → which server of Ray it is.
+        """
         self._stopping = False
+        ends = {descriptor: servers[pid] for pid in servers for descriptor in _end_of(int(pid))}
         folder = self._folder
 
-        def read() -> None:
-            assert process.stdout is not None
-            assert folder is not None
-            said = process.stdout.readline()
-            if said.startswith("ended: ") and not self._stopping:
-                _abort(said.removeprefix("ended: ").strip(), folder)
+        def wait() -> None:
+            ended, _, _ = select.select([process.stdout, *ends], [], [])
+            for descriptor, server in ends.items():
+                os.close(descriptor)
+                if descriptor in ended and not self._stopping and folder is not None:
+                    _abort(server, folder)
 
-        self._watching = threading.Thread(target=read, name="watching Ray", daemon=True)
+        self._watching = threading.Thread(target=wait, name="watching Ray", daemon=True)
         self._watching.start()
+
+
+def _end_of(process: int) -> list[int]:
+    """A descriptor that can be read when a process has ended, where the system has such."""
+    with suppress(AttributeError, OSError):
+        return [os.pidfd_open(process)]
+    return []
 
 
 def _abort(server: str, folder: Path) -> None:

@@ -1,12 +1,11 @@
 """Starts Ray for one study, and ends all of it when the study's process ends, however that ends.
 
 Runs as a script in a session of processes of its own, with nothing but Python's library. It says
-`up` when Ray has started, names a server of Ray that ends before the study, and ends all of Ray
-when its standard input closes.
+`up` when Ray has started, with the ids of its servers, and ends it when its standard input closes.
 """
 
+import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -23,9 +22,6 @@ PATIENCE = 2.0
 
 SERVERS = {"raylet": "raylet", "gcs_server": "GCS"}
 """Programs without which Ray cannot go on, and what its documentation calls them."""
-
-WATCH_EVERY = 1.0
-"""Seconds between two looks at them."""
 
 
 def end_session(session: int, patience: float = 0.0) -> None:
@@ -84,30 +80,6 @@ def _servers() -> dict[int, str]:
     return found
 
 
-def _watch(servers: dict[int, str]) -> None:
-    """Wait until the standard input closes, and say once if a server ends before."""
-    while not select.select([sys.stdin], [], [], WATCH_EVERY)[0]:
-        ended = [name for process, name in servers.items() if not _is_alive(process)]
-        if ended:
-            _say(f"ended: {ended[0]}")
-            sys.stdin.read()
-            return
-
-
-def _is_alive(process: int) -> bool:
-    with suppress(OSError):
-        stat = Path(f"/proc/{process}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def _say(what: str) -> None:
-    # The study may have been killed.
-    with suppress(OSError):
-        sys.stdout.write(f"{what}\n")
-        sys.stdout.flush()
-
-
 def main(folder: str, *command: str) -> int:
     """Start, wait, end.
 
@@ -123,9 +95,9 @@ def main(folder: str, *command: str) -> int:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
         )
     if done.returncode == 0:
-        servers = _servers()
-        _say("up")
-        _watch(servers)
+        sys.stdout.write(f"up {json.dumps(_servers())}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
     end_session(os.getsid(0), PATIENCE)
     if done.returncode == 0:
         shutil.rmtree(folder, ignore_errors=True)

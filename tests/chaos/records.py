@@ -106,7 +106,6 @@ def _read_parquet(study: Study, records: Records) -> None:
     subprocess.run(command, check=True, capture_output=True, env=study.place.environment)
     trials = pq.read_table(tables / "trials.parquet").to_pylist()
     curves = pq.read_table(tables / "curves.parquet").to_pylist()
-    dropped = ROW_MEASURED + (PLACE_IN_PLAN if study.profile == "search" else ())
     for row in trials:
         if row["key"] in records.rows:
             records.doubled.append(f"row of {row['key']}")
@@ -114,7 +113,7 @@ def _read_parquet(study: Study, records: Records) -> None:
             name: value
             for name, value in row.items()
             # A column that only some studies have is empty in the others.
-            if name not in dropped and value is not None
+            if name not in ROW_MEASURED and value is not None
         }
     for point in curves:
         if point["metric"].endswith(MEASURED):
@@ -142,7 +141,7 @@ def differences(profile: str, found: Records, usual: Records) -> list[str]:
     stopped = {key for key, status in found.status.items() if status == "stopped"}
     stopped |= {key for key, row in found.rows.items() if row["status"] == "stopped"}
     for name in ("weights", "points", "logged", "status", "rows", "curves"):
-        here, there = getattr(found, name), getattr(usual, name)
+        here, there = _comparable(found, name, whole), _comparable(usual, name, whole)
         lost = there.keys() - here.keys() if whole else set()
         problems += [f"{name}: lost {key[:80]}" for key in lost]
         problems += [f"{name}: unknown {key[:80]}" for key in here.keys() - there.keys()]
@@ -153,6 +152,17 @@ def differences(profile: str, found: Records, usual: Records) -> list[str]:
                 continue
             problems.append(f"{name}: {key[:80]} {_difference(here[key], there[key])}")
     return problems
+
+
+def _comparable(records: Records, name: str, whole: bool) -> dict[str, Any]:  # noqa: FBT001
+    """One kind of records; rows of a search without their place in the plan."""
+    kept: dict[str, Any] = getattr(records, name)
+    if whole or name != "rows":
+        return kept
+    return {
+        key: {column: value for column, value in row.items() if column not in PLACE_IN_PLAN}
+        for key, row in kept.items()
+    }
 
 
 def _is_part(name: str, here: Any, there: Any) -> bool:

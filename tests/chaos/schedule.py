@@ -56,16 +56,16 @@ SCENARIOS = {
             Act("worker", "gcs", 3),
         ],
     ),
-    "search again": Scenario(
+    "early stop": Scenario(
         ["search"], [Act("worker", "raylet", 3), Act("late", "worker"), Act("late", "tree", 0.5)]
     ),
     "checkpoints": Scenario(
         ["grid"],
         [
-            Act("checkpoint", "group", damage="delete"),
-            Act("worker", "tree", 2, damage="alter"),
-            Act("worker", "driver", 2, damage="cut"),
-            Act("worker", "group", 2, damage="all"),
+            Act("checkpoint", "group", 0.2, damage="delete"),
+            Act("checkpoint", "tree", 0.2, damage="alter"),
+            Act("checkpoint", "driver", 0.2, damage="cut"),
+            Act("checkpoint", "group", 0.2, damage="all"),
         ],
     ),
     "stopped": Scenario(["grid"], [Act("checkpoint", "stop"), Act("worker", "worker")]),

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.chaos.processes import living
+from tests.chaos.processes import MARK, living
 from tests.faults.cluster import LocalCluster
 
 SPACE = """\
@@ -21,11 +21,11 @@ trial:
   model: {name: egnn, hidden: 8, layers: 2}
   pretrain:
     task: {name: masking, masking_ratio: {choice: [0.5, 0.9]}}
-    epochs: 6
+    epochs: 20
     batch_size: 2
   finetune:
     task: {name: energy_forces}
-    epochs: 12
+    epochs: 40
     batch_size: 2
     lr: {choice: [1e-3, 2e-3]}
 profiles:
@@ -123,10 +123,15 @@ class Study:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=(self.cluster.environment if self.cluster else {}) | self.place.environment,
+                    env=self._environment(),
                     start_new_session=True,
                 )
         return self.driver
+
+    def _environment(self) -> dict[str, str]:
+        """What its processes see; the mark tells them from all others."""
+        shared = self.cluster.environment if self.cluster else {}
+        return shared | self.place.environment | {MARK: self.mark}
 
     def ended(self, seconds: float) -> int | None:
         """Wait so long for its exit code; none if it still runs."""
