@@ -145,7 +145,7 @@ class Mini:
             (program_cache, "_key", lambda *_: "program"),
             (program_cache, "compile_program", lambda *_: program),
             (program_cache, "_pack", lambda _: b"code"),
-            (program_cache, "_unpack", lambda _: program),
+            (program_cache, "_unpack", lambda *_: program),
         ]
         with ExitStack() as stack:
             stack.enter_context(patch("mlflow.MlflowClient", self.server.client))
