@@ -137,9 +137,11 @@ class PrivateHead:
         self._stopping = False
         ends = {descriptor: servers[pid] for pid in servers for descriptor in _end_of(int(pid))}
         folder = self._folder
+        assert process.stdout is not None
+        supervisor = process.stdout.fileno()
 
         def wait() -> None:
-            ended, _, _ = select.select([process.stdout, *ends], [], [])
+            ended, _, _ = select.select([supervisor, *ends], [], [])
             for descriptor, server in ends.items():
                 os.close(descriptor)
                 if descriptor in ended and not self._stopping and folder is not None:
