@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from study.core.atomic_io import owned_by_current_user
-from study.core.errors import MACHINE_FAULT, RERUN, MachineError
+from study.core.errors import MACHINE_FAULT, MachineError
 from study.core.paths import LONGEST_SOCKET, PREFIX, SOCKET, socket_dirs
 from study.driver import ray_supervisor
 from study.driver.ray_diagnosis import WAYS_OUT, is_full, start_failure
@@ -163,7 +163,8 @@ def _abort(server: str, folder: Path) -> None:
     why = "killed, crashed, or short of memory"
     if is_full(folder):
         why = f"no space is left in {folder.parent}"
-    os.write(2, f"Ray's {server} ended while the study ran ({why}); {RERUN}\n".encode())
+    rerun = "rerun the same command; completed work is reused"
+    os.write(2, f"Ray's {server} ended while the study ran ({why}); {rerun}\n".encode())
     os._exit(MACHINE_FAULT)
 
 

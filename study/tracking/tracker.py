@@ -11,6 +11,8 @@ import logging
 import math
 import queue
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +41,8 @@ HURRY = 25.0
 """Seconds to wait for MLflow at the end of an interrupted study."""
 DISK_PATIENCE = 10.0
 """Seconds to wait at the end for a disk that is full: it was told before, and nobody mends it."""
+SPACE = 2**20
+"""Bytes below which a disk is called full."""
 NO_RESPONSE = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
 """Message of requests about an unreachable server, with the reason."""
 
@@ -156,7 +160,7 @@ class Tracker:
     def fault(self) -> str:
         """What keeps the disk of a local database from taking records; empty if nothing does."""
         disk = is_local(self.uri) and is_disk_fault(self.problem)
-        return f"{path_of(self.uri)}: MLflow's records: {self.problem}" if disk else ""
+        return f"{self._full_place()}: MLflow's records: {self.problem}" if disk else ""
 
     @property
     def whole(self) -> bool:
@@ -243,9 +247,16 @@ class Tracker:
             logger.warning(
                 "%s: MLflow does not take records: %s; free some space or make it writable, and "
                 "they follow",
-                path_of(self.uri),
+                self._full_place(),
                 _one_line(problem, self.uri),
             )
+
+    def _full_place(self) -> Path:
+        """Where no space is left: MLflow also writes artifacts, by way of temporary files."""
+        database = path_of(self.uri)
+        places = (database.parent, self.root, Path(tempfile.gettempdir()))
+        full = (place for place in places if shutil.disk_usage(place).free < SPACE)
+        return next(full, database)
 
 
 def _milliseconds() -> int:
