@@ -148,6 +148,7 @@ class Masking(PretextTask):
 
     def __init__(self, settings: MaskingSettings, graphs: GraphSet) -> None:
         self.settings, self.ratio = settings, settings.masking_ratio
+        self.by_distance = settings.loss == "distance"
         self.graphs = graphs
         group_type = WaterGroups if settings.within == "water" else BondedGroups
         self.groups: MaskingGroups = group_type(graphs, settings.atom)
@@ -165,7 +166,7 @@ class Masking(PretextTask):
         del step
         masked = self.example(frames, generator)
         masked.graph.context_atoms = masked.atoms
-        if self.settings.by_distance:
+        if self.by_distance:
             masked.graph.displacements = masked.distances * masked.directions
             name = "square distance from the hidden atoms"
             return [Term(name, mean_square_distance, masked.graph)]
@@ -178,7 +179,7 @@ class Masking(PretextTask):
         """Validation loss over all context atoms of the batches."""
         found = [self._agreement(model, frames, generator).detach() for frames in batches]
         mean = torch.cat(found).mean()
-        return {"val_loss": float(mean if self.settings.by_distance else 1 - mean)}
+        return {"val_loss": float(mean if self.by_distance else 1 - mean)}
 
     def example(self, frames: Tensor, generator: torch.Generator) -> MaskedBatch:
         """Hide atoms of the given frames.
@@ -221,7 +222,7 @@ class Masking(PretextTask):
         """Cosines (K,) between vectors and directions, or squares of the distances, Å²."""
         masked = self.example(frames, generator)
         predicted = model.vectors(masked.graph)[masked.atoms]
-        if self.settings.by_distance:
+        if self.by_distance:
             return (predicted - masked.distances * masked.directions).square().sum(dim=-1)
         return cosine_similarity(predicted, masked.directions, dim=-1)
 

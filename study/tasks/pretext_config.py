@@ -35,13 +35,9 @@ class Masking(PretextConfig):
     def label(self) -> str:
         """The task in a few words."""
         what = f"masking {self.masking_ratio:g}" + " bonds" * (self.within == "bonds")
-        what += f" {self.atom}" * (self.atom != "hydrogen") + " by distance" * self.by_distance
+        what += f" {self.atom}" * (self.atom != "hydrogen")
+        what += " by distance" * (self.loss == "distance")
         return what + " placebo" * self.placebo
-
-    @property
-    def by_distance(self) -> bool:
-        """Whether lengths count, not directions alone."""
-        return self.loss == "distance"
 
     def check_frames(self, place: str, sizes: Sizes) -> None:
         """Masking needs water enough to hide an atom in every frame, or bonds."""
