@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from study.graphs.graph_set import edge_vectors, gather_rows, nearest_images
 from study.models.layers.embedding import AtomEmbedding
-from study.models.layers.radial import bessel_basis, distances, edge_weights
+from study.models.layers.radial import bessel_basis, distances, edge_weights, nearest_neighbor_mask
 from study.models.layers.silu import SiLU
 from study.models.potential import ConservativePotential
 
@@ -111,8 +111,12 @@ class EGNN(ConservativePotential):
         Only `vectors` needs the coordinate update of the last layer, so energies skip it.
         """
         target = graph.edge_index[1]
-        weight = edge_weights(distances(edge_vectors(graph, positions)), target, self.settings)
-        degree = self._degrees(positions, target, weight)
+        distance = distances(edge_vectors(graph, positions))
+        weight = edge_weights(distance, target, self.settings)
+        degree = torch.zeros_like(positions[:, :1]).index_add(
+            0, target, self._counted(distance, target, weight)
+        )
+        degree = degree.clamp(min=1) if self.settings.mean == "count" else degree + 1
         features: Tensor = self.embedding(graph)
         for number, layer in enumerate(self.layers, start=1):
             assert isinstance(layer, Layer)
@@ -130,12 +134,14 @@ class EGNN(ConservativePotential):
         vectors = edge_vectors(graph, positions)
         return nearest_images(graph, vectors) if self.settings.rewrap else vectors
 
-    def _degrees(self, positions: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Number of neighbours (N, 1) that moves are averaged over."""
-        if self.settings.mean == "count":
-            counted = (weight != 0).to(weight.dtype)
-            return torch.zeros_like(positions[:, :1]).index_add(0, target, counted).clamp(min=1)
-        return torch.zeros_like(positions[:, :1]).index_add(0, target, weight) + 1
+    def _counted(self, distance: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """What each edge (E, 1) adds to the neighbours that moves are averaged over."""
+        if self.settings.mean == "smooth":
+            return weight
+        limit = self.settings.max_neighbors
+        if limit is None:
+            return torch.ones_like(weight)
+        return nearest_neighbor_mask(target, distance, limit)
 
     def _directions(self, vectors: Tensor, distance: Tensor) -> Tensor:
         """Directions (E, 3) along which atoms move."""
