@@ -62,6 +62,7 @@ def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
     tip3p.add_argument("--frames", type=int, default=1000, help="of each, 0.1 ps apart")
     tip3p.add_argument("--temperature", type=float, default=300.0, help="K")
     tip3p.add_argument("--flexible", action="store_true", help="bonds and angles swing")
+    tip3p.add_argument("--seed", type=int, default=0, help="another one makes an independent set")
     tip3p.add_argument("--out", type=Path, default=Path("runs"), help="made in OUT/data")
     tip3p.add_argument("--workers", type=int, default=cores(), help="cores to use")
 

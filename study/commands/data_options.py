@@ -19,6 +19,7 @@ class SimulateOptions:
         frames: kept of each.
         temperature: K.
         flexible: whether bonds and angles are.
+        seed: of all simulations.
         out: folder of all results.
         workers: cores to use.
     """
@@ -28,6 +29,7 @@ class SimulateOptions:
     frames: int
     temperature: float
     flexible: bool
+    seed: int
     out: Path
     workers: int
 

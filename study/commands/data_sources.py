@@ -25,7 +25,7 @@ def simulate(options: SimulateOptions) -> None:
     Raises:
         UserError: for a recipe that gives none.
     """
-    fields = ("molecules", "trajectories", "frames", "temperature", "flexible")
+    fields = ("molecules", "trajectories", "frames", "temperature", "flexible", "seed")
     try:
         recipe = TIP3PWater(name="tip3p_water", **{name: getattr(options, name) for name in fields})
     except ValidationError as error:

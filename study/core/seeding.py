@@ -14,6 +14,10 @@ def seeded(*purpose: int | str, device: torch.device | str = "cpu") -> torch.Gen
     # Importing torch takes longer than what most importers of this module do.
     import torch
 
+    return torch.Generator(device=device).manual_seed(seed_of(*purpose))
+
+
+def seed_of(*purpose: int | str) -> int:
+    """Hash `purpose` to a seed of 63 bits."""
     name = "\x1f".join(map(str, purpose)).encode()
-    seed = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
-    return torch.Generator(device=device).manual_seed(seed)
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from study.core.config import Component
 from study.datasets.sizes import Sizes
@@ -23,6 +23,11 @@ class DatasetConfig(Component):
         """Read or make all frames; equal settings give equal frames."""
         made: Frames = super().build()
         return made
+
+    def of_trial(self, seed: int) -> Self:
+        """What the trial with this seed uses: the same for all, unless it is made for each."""
+        del seed
+        return self
 
     @property
     def label(self) -> str:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from study.core.config import Own, any_of
 from study.datasets.base_config import DatasetConfig as DatasetConfig
 from study.datasets.reading import Named, Stored, Typed
 from study.datasets.sizes import Sizes
+
+
+def _seed_kind(value: object) -> str:
+    """Tag of the kind of a seed."""
+    return "<word>" if isinstance(value, str) else "<number>"
+
+
+DatasetSeed = Annotated[
+    Annotated[int, Field(ge=0, lt=2**31), Tag("<number>")]
+    | Annotated[Literal["trial"], Tag("<word>")],
+    Discriminator(_seed_kind),
+]
+"""A seed of a simulated data set, or that of each trial."""
 
 
 class TIP3PWater(DatasetConfig):
@@ -29,6 +42,12 @@ class TIP3PWater(DatasetConfig):
     """Thermostat, K."""
     flexible: bool = False
     """Bonds and angles swing, in steps of 0.5 fs; the paper's molecules are rigid, 2 fs."""
+    seed: DatasetSeed = 0
+    """Of all simulations; `trial` simulates an independent set for every seed of the study."""
+
+    def of_trial(self, seed: int) -> Self:
+        """What the trial with this seed uses: one set for all, or one for each."""
+        return self if self.seed != "trial" else self.model_copy(update={"seed": seed})
 
     @property
     def label(self) -> str:
@@ -37,6 +56,7 @@ class TIP3PWater(DatasetConfig):
             f"{'flexible ' * self.flexible}TIP3P water, "
             f"{self.trajectories} × {self.frames} frames of {self.molecules} molecules"
             + (f" at {self.temperature:g} K" if self.temperature != 300 else "")
+            + (f", seed {self.seed}" if self.seed else "")
         )
 
     @property

@@ -12,12 +12,17 @@ from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.pairs import search
 from study.datasets.sizes import partly
-from study.datasets.splits import sizes_of, units_of
+from study.datasets.split_config import Split
+from study.datasets.splits import held_out_units, sizes_of, units_of
 
 GRAMS_PER_CM3 = 1.66053906660
 """g/cm³ in one u/Å³ (CODATA 2018)."""
 FRAMES_FOR_DISTANCES = 20
 """Frames, evenly spread, in which molecules are told apart."""
+SEEDS = 10
+"""Seeds of a study that are looked at."""
+MOST_GROUPS = 100
+"""Of more groups seeds hardly draw the same ones to test on."""
 REACH = 3.0
 """Å, how far molecules look for their hydrogens and for each other."""
 
@@ -36,9 +41,24 @@ def summary(frames: Frames) -> dict[str, str]:
         **_label_rows(frames),
         "labels": ", ".join(frames.origin.get("labels", [])),
         "repeated frames": str(copies(frames)),
+        "test parts": _test_parts(frames),
         "nearest contacts": _contacts(frames),
     }
     return {name: value for name, value in rows.items() if value} | _distance_rows(frames)
+
+
+def _test_parts(frames: Frames) -> str:
+    """How many different groups of frames the first seeds test on; empty if each has its own."""
+    groups = len(np.unique(units_of(frames, "trajectory")))
+    if not SEEDS / 2 <= groups <= MOST_GROUPS:
+        return ""
+    parts = {held_out_units(groups, Split(), seed) for seed in range(SEEDS)}
+    if len(parts) == SEEDS:
+        return ""
+    return (
+        f"seeds 0 to {SEEDS - 1} draw {len(parts)} different ones of {groups} groups; "
+        f"`split.folds: {groups}` gives seeds 0 to {groups - 1} parts of their own"
+    )
 
 
 def _part_periodic(frames: Frames) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from study.core.config import Config
 from study.datasets.sizes import SplitBy
@@ -42,9 +42,29 @@ class Split(Config):
     number of them."""
     validation: Portion = 0.1
     """Picks the best epoch: a fraction of the rest, or a number."""
+    folds: int | None = Field(default=None, ge=2, le=1000)
+    """K-fold cross-validation, in place of `test`: of all trajectories, frames or sum formulas, by
+    their order in the data set, seed k tests on the numbers k mod K, k mod K + K, and so on. Seeds
+    0 to K - 1 test on disjoint parts, which hold everything once."""
+
+    @model_validator(mode="after")
+    def _folds_are_dealt_here(self) -> Self:
+        if self.folds and self.by == "published":
+            raise ValueError(
+                "`folds` must be left out where `by` is published, whose parts are fixed, but got "
+                f"{self.folds}"
+            )
+        return self
+
+    def fold_of(self, units: int, seed: int) -> range | None:
+        """Numbers of the trajectories or frames in the fold of a seed; None without folds."""
+        return range(seed % self.folds, units, self.folds) if self.folds else None
 
     def counts(self, units: int) -> tuple[int, int, int]:
-        """Trajectories or frames for training, validation and test; one at least of the latter."""
-        test = taken(self.test, units)
+        """Trajectories or frames for training, validation and test; one at least of the latter.
+
+        Folds differ by one at most; these are the numbers of the largest.
+        """
+        test = -(-units // self.folds) if self.folds else taken(self.test, units)
         validation = taken(self.validation, units - test)
         return units - test - validation, validation, test

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from study.core.atomic_io import write_json
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.core.seeding import seeded
+from study.core.seeding import seed_of, seeded
 from study.datasets.frames import Frames
 from study.datasets.readers.conformers import extents
 from study.datasets.sizes import Sizes, histogram
@@ -62,8 +62,8 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
     """Hold out a test part of all units, then a validation part of the rest.
 
     The units are whole groups of correlated frames, single frames, or all frames of a sum formula;
-    equal frames are never torn apart. A part gets at least one unit. A published split is taken as
-    it is.
+    equal frames are never torn apart. A part gets at least one unit. With folds the test part is
+    the fold of the seed. A published split is taken as it is.
     """
     if settings.by == "published":
         parts = frames.properties.get("part", np.full(len(frames), np.nan))
@@ -71,11 +71,37 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
         return Splits(*(order[parts[order] == number] for number in PARTS))
     owner = units_of(frames, settings.by)
     units = np.unique(owner)
-    shuffled = units[_permutation(len(units), seed, "units")]
+    shuffled = _permutation(len(units), seed, "units")
     _, n_validation, n_test = settings.counts(len(units))
-    test, validation, train = np.split(shuffled, [n_test, n_test + n_validation])
+    fold = settings.fold_of(len(units), seed)
+    if fold is not None:
+        shuffled = np.concatenate([fold, shuffled[~np.isin(shuffled, fold)]])
+        n_test = len(fold)
+    dealt = np.split(units[shuffled], [n_test, n_test + n_validation])
     order = _permutation(len(frames), seed, "frames")
-    return Splits(*(order[np.isin(owner[order], part)] for part in (train, validation, test)))
+    test, validation, train = (order[np.isin(owner[order], part)] for part in dealt)
+    return Splits(train, validation, test)
+
+
+def held_out_units(units: int, settings: Split, seed: int) -> frozenset[int]:
+    """The numbers of the units that a split tests on, without torch; see `split`.
+
+    Args:
+        units: how many there are.
+        settings: of the split; not a published one.
+        seed: of the trial.
+    """
+    fold = settings.fold_of(units, seed)
+    if fold is not None:
+        return frozenset(fold)
+    # What torch.randperm does with the Mersenne Twister of its generator.
+    twister = np.random.RandomState(seed_of("split", "units", seed) & 0xFFFFFFFF)
+    drawn = twister.randint(0, 2**32, size=units, dtype=np.uint32)
+    order, test = list(range(units)), settings.counts(units)[2]
+    for place in range(test):
+        other = place + int(drawn[place]) % (units - place)
+        order[place], order[other] = order[other], order[place]
+    return frozenset(order[:test])
 
 
 def require_labels(

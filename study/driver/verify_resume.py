@@ -75,7 +75,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
         UserError: if it does not even run without being killed.
     """
     trial = _short(plan.typical)
-    frames = sample_frames(trial.dataset, FRAMES, plan.root)
+    frames = sample_frames(trial.datasets[0], FRAMES, plan.root)
     with tempfile.TemporaryDirectory() as folder:
         stored, roots = (
             Path(folder) / "frames",

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.records import COST_METRICS, EpochRecord
 from study.datasets.frames import Frames
-from study.datasets.splits import require_labels, split
+from study.datasets.splits import Splits, require_labels, split
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
@@ -41,6 +42,9 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+LISTED_GROUPS = 20
+"""Groups of test frames that the records list; of more they give the number."""
+
 _FLOPS: dict[str, Flops] = {}
 """What this process has counted, by the kind of setup: trials of a study differ in little."""
 
@@ -51,7 +55,7 @@ class _Setup:
 
     Args:
         parts: (frames,) training, validation and test frames.
-        split_hash: content hash of these parts.
+        split_facts: content hash of these parts, and which groups of frames test.
         kind: hash of all that operations per atom and edge depend on.
     """
 
@@ -59,7 +63,7 @@ class _Setup:
     task: Task
     stage: Stage
     parts: tuple[Tensor, Tensor, Tensor]
-    split_hash: str
+    split_facts: dict[str, str | int]
     kind: str
 
     def train(
@@ -94,7 +98,7 @@ class _Setup:
         ordered = not on_gpu or torch.are_deterministic_algorithms_enabled()
         compiled = compiles(self.stage, self.model, len(self.parts[0]))
         return {
-            "split_hash": self.split_hash,
+            **self.split_facts,
             "train_frames": min(len(self.parts[0]), self.stage.frames or len(self.parts[0])),
             "validation_frames": len(self.parts[1]),
             "test_frames": len(self.parts[2]),
@@ -141,7 +145,19 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None
     kind = digest([work.data_hash, settings, stage.batch_size, learning])
-    return _Setup(model, task, stage, (train, validation, test), splits.content_hash(), kind)
+    return _Setup(model, task, stage, (train, validation, test), _facts(loaded, splits), kind)
+
+
+def _facts(frames: Frames, splits: Splits) -> dict[str, str | int]:
+    """What the records say of a split: which part tests, and of which trajectories it is."""
+    groups = np.unique(frames.groups[splits.test]).tolist()
+    return {
+        "split_hash": splits.content_hash(),
+        "test_hash": digest(sorted(splits.test.tolist())),
+        "test_groups": len(groups),
+        "all_groups": len(np.unique(frames.groups)),
+        "tested": ", ".join(map(str, groups)) if len(groups) <= LISTED_GROUPS else "",
+    }
 
 
 @lru_cache(maxsize=1)

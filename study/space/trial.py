@@ -48,6 +48,9 @@ def _first_stage(value: Any) -> str:
     return "<Pretrained>" if done else "<Pretraining>"
 
 
+PLURALS = {"trajectory": "trajectories", "frame": "frames", "composition": "sum formulas"}
+"""What a split deals out, by its `by`."""
+
 FirstStage = Annotated[
     Annotated[Pretraining, Tag("<Pretraining>")] | Annotated[Pretrained, Tag("<Pretrained>")],
     Discriminator(_first_stage),
@@ -125,12 +128,13 @@ class Trial(Config):
     def datasets(self) -> tuple[DatasetConfig, ...]:
         """What it trains on: one data set, or one for each stage."""
         own = self.pretraining.dataset if self.pretraining else None
-        return (self.dataset,) if own is None else (self.dataset, own)
+        named = (self.dataset,) if own is None else (self.dataset, own)
+        return tuple(dataset.of_trial(self.seed) for dataset in named)
 
     def dataset_of(self, stage: Stage) -> DatasetConfig:
         """What one of its stages trains on."""
         own = stage.dataset if isinstance(stage, Pretraining) else None
-        return own or self.dataset
+        return (own or self.dataset).of_trial(self.seed)
 
     @model_validator(mode="after")
     def _suits_its_dataset(self) -> Self:
@@ -163,6 +167,11 @@ class Trial(Config):
             check_published(name, stage, place, sizes.published)
             return
         units = sizes.units(by)
+        if self.split.folds and units < self.split.folds:
+            raise ValueError(
+                f"`split.folds` must be <= {units}, the number of {PLURALS[by]} in `{place}`, but "
+                f"got {self.split.folds}"
+            )
         train = self.split.counts(units)[0]
         if train < 1:
             raise ValueError(

@@ -15,7 +15,14 @@ from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
-from study.datasets.splits import Splits, require_labels, sizes_of, split, units_of
+from study.datasets.splits import (
+    Splits,
+    held_out_units,
+    require_labels,
+    sizes_of,
+    split,
+    units_of,
+)
 from study.graphs.graph_set import GraphSet
 
 BY_FRAME, BY_TRAJECTORY = Split(by="frame"), Split(by="trajectory")
@@ -94,6 +101,38 @@ def test_trajectories_stay_whole(seed: int) -> None:
 def test_frames_of_a_trajectory_are_torn_apart_when_drawn_one_by_one() -> None:
     train, _, test = parts(split(TRAJECTORIES, BY_FRAME, 0))
     assert set(TRAJECTORIES.groups[train]) & set(TRAJECTORIES.groups[test])
+
+
+def test_the_folds_of_the_seeds_are_dealt_by_number_and_hold_everything_once() -> None:
+    frames = single_atoms([3, 3, 5, 5, 7, 9, 9])
+    settings = Split(folds=3, validation=1)
+    found = [sorted(split(frames, settings, seed).test.tolist()) for seed in range(4)]
+    # Of trajectories 3, 5, 7, 9 fold 0 has the first and the fourth.
+    assert found == [[0, 1, 5, 6], [2, 3], [4], [0, 1, 5, 6]]
+    for seed in range(3):
+        made = split(frames, settings, seed)
+        assert len(np.unique(frames.groups[made.validation])) == 1
+        assert sorted(np.concatenate([made.train, made.validation, made.test])) == [*range(7)]
+
+
+def test_folds_draw_what_validates_by_the_seed_alone() -> None:
+    frames = single_atoms([*range(20)])
+    drawn = {tuple(sorted(split(frames, Split(folds=2), seed).validation)) for seed in (0, 2, 4)}
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize("settings", [Split(), Split(test=0.3), Split(test=2), Split(folds=3)])
+@pytest.mark.parametrize("units", [4, 10, 37])
+def test_the_held_out_units_are_known_without_torch(settings: Split, units: int) -> None:
+    frames = single_atoms([*range(units)])
+    for seed in range(20):
+        told = held_out_units(units, settings, seed)
+        assert told == set(split(frames, settings, seed).test.tolist())
+
+
+def test_folds_of_a_published_split_are_refused() -> None:
+    with pytest.raises(ValueError, match="`folds` must be left out"):
+        Split(by="published", folds=3)
 
 
 @pytest.mark.parametrize("settings", [BY_FRAME, BY_TRAJECTORY])

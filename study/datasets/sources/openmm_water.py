@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
+from study.core.seeding import seed_of
 from study.core.units import KJ_PER_MOL, KJ_PER_MOL_PER_NM, NANOMETRE
 
 if TYPE_CHECKING:
@@ -102,8 +103,10 @@ def build_box(molecules: int, *, flexible: bool = False) -> tuple[Any, NDArray[n
 _box = cache(build_box)
 
 
-def seed(trajectory: int, number: int) -> int:
+def seed(recipe: TIP3PWater, trajectory: int, number: int) -> int:
     """Of an equilibration piece; from 1, because 0 asks OpenMM for a random seed."""
+    if recipe.seed:
+        return 1 + seed_of("tip3p_water", recipe.seed, trajectory, number) % (2**31 - 1)
     return 1 + trajectory * EQUILIBRATION_PIECES + number
 
 
@@ -147,7 +150,7 @@ def _context(recipe: TIP3PWater, trajectory: int, number: int, state: str) -> An
     else:
         context.setPositions(packing)
         mm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
-        context.setVelocitiesToTemperature(recipe.temperature, seed(trajectory, number))
+        context.setVelocitiesToTemperature(recipe.temperature, seed(recipe, trajectory, number))
     return context
 
 
@@ -156,7 +159,7 @@ def _integrator(recipe: TIP3PWater, trajectory: int, number: int) -> Any:
     if number >= EQUILIBRATION_PIECES:
         return openmm().NoseHooverIntegrator(*settings)
     integrator = openmm().LangevinMiddleIntegrator(*settings)
-    integrator.setRandomNumberSeed(seed(trajectory, number))
+    integrator.setRandomNumberSeed(seed(recipe, trajectory, number))
     return integrator
 
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 RECIPE_VERSION = 1
 """Raised when the same recipe gives other numbers."""
+LATER_KEYS = ("flexible", "seed")
+"""Keys that recipes did not have at first; sets of those recipes keep their names."""
 RIGID = (
     "Forces leave out the constraint forces of the rigid molecules, whose bonds and angles have no "
     "energy: the labels are purely intermolecular, and dynamics with a model trained on them needs "
@@ -68,8 +70,8 @@ def folder_name(recipe: TIP3PWater) -> str:
 
 
 def _named(recipe: TIP3PWater) -> dict[str, Any]:
-    """What names a set; rigid ones are named as they were before there were flexible ones."""
-    return recipe.model_dump(exclude=set() if recipe.flexible else {"flexible"})
+    """What names a set; `flexible` and `seed` only where they are not what they always were."""
+    return recipe.model_dump(exclude={name for name in LATER_KEYS if not getattr(recipe, name)})
 
 
 def seconds_to_make(recipe: TIP3PWater, workers: int) -> float:
@@ -257,7 +259,7 @@ def _origin(recipe: TIP3PWater) -> dict[str, Any]:
         "timestep_fs": timestep(recipe) * 1000,
         "steps_between_frames": interval(recipe),
         "equilibration_ps": EQUILIBRATION_PIECES * PIECE * SPACING,
-        "seeds": [[seed(t, n) for n in equilibration] for t in range(recipe.trajectories)],
+        "seeds": [[seed(recipe, t, n) for n in equilibration] for t in range(recipe.trajectories)],
         "remarks": [
             "Frame i of a trajectory is taken after steps_between_frames * (i + 1) steps of "
             "Nosé-Hoover dynamics; temperatures.npy holds its temperature in K.",

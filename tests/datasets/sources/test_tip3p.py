@@ -20,6 +20,7 @@ import study
 from study import data
 from study.core.atomic_io import locked
 from study.core.errors import MACHINE_FAULT, MachineError, UserError
+from study.core.hashing import digest
 from study.datasets.config import TIP3PWater
 from study.datasets.frames import Frames
 from study.datasets.inspection import summary
@@ -316,3 +317,28 @@ def test_inspect_measures_across_the_border_of_the_box() -> None:
     assert rows["density"].startswith("0.0598 g/cm³")
     assert rows["energy"].startswith("-0.20000 eV/atom")
     assert rows["largest force"] == "5.000 eV/Å"
+
+
+def test_a_seed_makes_independent_trajectories_and_none_leaves_old_sets_as_they_are() -> None:
+    plain = RECIPE.model_copy(update={"trajectories": 1, "frames": 2})
+    old = plain.model_dump(exclude={"flexible", "seed"})
+    assert tip3p.folder_name(plain) == f"tip3p_water-{digest([old, tip3p.RECIPE_VERSION])[:12]}"
+    own = plain.of_trial(5)
+    assert own is plain
+    per_trial = plain.model_copy(update={"seed": "trial"})
+    assert per_trial.of_trial(0) == plain
+    seeded = [per_trial.of_trial(seed) for seed in (1, 2)]
+    assert len({tip3p.folder_name(recipe) for recipe in (plain, *seeded)}) == 3
+    numbers = {
+        openmm_water.seed(recipe, trajectory, number)
+        for recipe in (plain, *seeded)
+        for trajectory in range(10)
+        for number in range(openmm_water.EQUILIBRATION_PIECES)
+    }
+    assert len(numbers) == 120
+    assert all(0 < number < 2**31 for number in numbers)
+    first, again, other = (
+        openmm_water.simulate(recipe, 0, 0, "")["state"].tobytes()
+        for recipe in (seeded[0], seeded[0], seeded[1])
+    )
+    assert first == again != other
