@@ -52,7 +52,7 @@ def settings_classes() -> Iterator[type[Config]]:
             mine = isinstance(each, type) and each.__module__ == module.__name__
             if mine and issubclass(each, Config) and not issubclass(each, Own):
                 yield each
-    for name in ("Settings", "Search", "EarlyStopping", "Resources"):
+    for name in ("Settings", "Search", "EarlyStopping", "Tune", "Resources"):
         yield getattr(importlib.import_module("study.space.settings"), name)
 
 

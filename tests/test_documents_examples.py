@@ -38,7 +38,7 @@ profiles:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.place)
 def test_lines_of_spaces_are_valid(block: Block, folder: Path) -> None:
     whole = block.text.startswith("question:")
-    top = re.match(r"(search|metric|seeds|trial):", block.text)
+    top = re.match(r"(search|metric|seeds|trial|tune):", block.text)
     indent = "    " if top else "      "
     lines = "".join(f"{indent}{line}\n" for line in block.text.splitlines())
     path = folder / "lines.yaml"

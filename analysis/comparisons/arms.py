@@ -75,8 +75,15 @@ def arms(study: Study) -> pd.DataFrame:
     - total_seconds, steps: of both stages
     - compute: of both stages, s, at the study's median pace; pretrain_compute: of the first
     """
-    trials = _with_names(_with_tasks(study.trials), study.settings)
+    chosen = tuned(study)
+    compared = [name for name in study.settings if name not in chosen]
+    trials = _with_names(_with_tasks(study.trials), compared)
     return with_totals(trials, study.pretrainings)
+
+
+def tuned(study: Study) -> list[str]:
+    """Settings that were chosen for every arm alike: they are the arm's own, and do not name it."""
+    return list((study.facts["space"].get("tune") or {}).get("each_arm", {}))
 
 
 def _with_tasks(trials: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ def cost(study: Study) -> pd.DataFrame:
     """
     stages = {"pretraining": _pretrainings(study), "finetuning": study.trials}
     stages |= {"audit": _audits(study)} if len(study.audits) else {}
+    stages |= {"tuning": study.tuning} if len(study.tuning) else {}
     return pd.DataFrame([_summed(stage, work) for stage, work in stages.items()])
 
 

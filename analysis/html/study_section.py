@@ -25,6 +25,7 @@ from analysis.comparisons.training_curves import convergence, stability, while_l
 from analysis.formatting import duration, listed, number
 from analysis.html import ablation_grids, grids
 from analysis.html.headline import headline
+from analysis.html.scope import scope, tuning_grid
 from analysis.records.study_tables import Study
 
 MOST_TRIALS = 200
@@ -38,6 +39,8 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
         "error": lead(study).error,
         "forces": lead(study) == FORCE,
         "headline": headline(study),
+        "tuning": tuning_grid(study),
+        "scope": scope(study),
         "progress": _progress(study),
         "trials": _trials(study),
         "listed": min(len(study.trials), MOST_TRIALS),

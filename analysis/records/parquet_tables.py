@@ -33,6 +33,8 @@ TAGS = {
     "whole": Tag.WHOLE,
     "data_hash": Tag.DATA,
     "split_hash": Tag.SPLIT,
+    "test_hash": "study.test_hash",
+    "tested": "study.tested",
     "code_version": Tag.CODE,
 }
 FINAL = [
@@ -41,7 +43,15 @@ FINAL = [
     if name not in PROPERTY_METRICS
     and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *COST_METRICS})
 ]
-COUNTS = ("train_frames", "validation_frames", "test_frames", "parameters", "threads")
+COUNTS = (
+    "train_frames",
+    "validation_frames",
+    "test_frames",
+    "test_groups",
+    "all_groups",
+    "parameters",
+    "threads",
+)
 """Whole numbers that the study records of a finished job, as tags."""
 STUDY_TAGS = {
     "key": Tag.KEY,
@@ -53,7 +63,7 @@ STUDY_TAGS = {
     "git": Tag.GIT,
     "warning": Tag.WARNING,
 }
-TABLES_VERSION = 4
+TABLES_VERSION = 5
 """Raised when a column comes, goes or changes its meaning."""
 
 CURVES = pa.schema(
@@ -160,6 +170,7 @@ def _trials(work: Sequence[Run]) -> pa.Table:
         "end_time": ("fact", pa.array([run.ended for run in work], UTC)),
         "device": ("fact", _texts([run.tags.get("study.device") for run in work])),
         "exempt": ("fact", _flags([run.tags.get(Tag.EXEMPT) for run in work])),
+        "tuning": ("fact", _flags([run.tags.get(Tag.TUNING, "False") for run in work])),
     }
     for name in COUNTS:
         texts = [run.tags.get(f"study.{name}") for run in work]

@@ -34,6 +34,8 @@ class Study:
         curves: key, run_id, stage, epoch, metric, value; one row per value.
         audits: stopped trials that were finished afterwards, with the same columns as trials.
         predictions: of test frames, one row per atom; empty if none were exported.
+        tuning: trials and pretrainings that only chose settings for the arms, with the same columns
+            as trials; no other table holds them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Study:
     curves: pd.DataFrame
     audits: pd.DataFrame
     predictions: pd.DataFrame
+    tuning: pd.DataFrame
 
 
 remembered = lru_cache(maxsize=64)
@@ -63,8 +66,9 @@ def load(folder: Path) -> Study:
     for name in ("space", "packages", "hardware"):
         facts[name] = json.loads(facts[name] or "{}")
     rows = work.to_pandas(types_mapper=DTYPES.get)
+    tuning = rows.tuning.astype(bool)
     kinds = {
-        kind: rows[rows.kind == kind].reset_index(drop=True)
+        kind: rows[(rows.kind == kind) & ~tuning].reset_index(drop=True)
         for kind in ("trial", "pretrain", "audit")
     }
     predicted = tables.get("predictions")
@@ -78,6 +82,7 @@ def load(folder: Path) -> Study:
         curves=tables["curves"].to_pandas(types_mapper=DTYPES.get),
         audits=kinds["audit"],
         predictions=pd.DataFrame() if predicted is None else predicted.to_pandas(),
+        tuning=rows[tuning].reset_index(drop=True),
     )
 
 

@@ -96,6 +96,7 @@ class DryRun:
         print_json_event(
             "plan",
             trials=self.plan.trials,
+            tuning=len(self.plan.tuning),
             arms=[
                 {"label": arm.label, "seeds": [*arm.trials], "settings": arm.settings}
                 for arm in self.arms
@@ -113,7 +114,9 @@ class DryRun:
     @cached_property
     def arms(self) -> list[Arm]:
         """Trials of a grid that differ in their seed alone."""
-        return arms((Job("trial", trial, ""), None) for trial in self.plan.grid)
+        tune = self.plan.space.settings.tune
+        works = ((Job("trial", trial, ""), None) for trial in self.plan.reported)
+        return arms(works, tune.each_arm if tune else ())
 
     def _is_unread(self, dataset: DatasetConfig) -> bool:
         """Whether its size is not known, so that the cost leaves it out."""
@@ -133,13 +136,22 @@ class DryRun:
 
     def _arms_in_words(self) -> tuple[Row, list[Row]]:
         rows: list[Row] = []
+        tuned = self._tuned()
         for arm in self.arms:
             trials = list(arm.trials.values())
             pretrained = [(trial, trial.pretraining) for trial in trials if trial.pretraining]
             seeds = ", ".join(map(str, arm.trials))
             finetuned = self._done([(trial, trial.finetune) for trial in trials])
-            rows.append((arm.label, seeds, finetuned, self._done(pretrained)))
-        return ("arm", "seeds", "finetuned", "pretrained"), rows
+            told = tuned[self.plan.arm_of(trials[0])] if tuned else ()
+            rows.append((arm.label, *told, seeds, finetuned, self._done(pretrained)))
+        return ("arm", *(("tuned",) if tuned else ()), "seeds", "finetuned", "pretrained"), rows
+
+    def _tuned(self) -> dict[str, tuple[str]]:
+        """How many tuning trials of each arm are done, of how many."""
+        stages: dict[str, list[tuple[Trial, Stage]]] = {}
+        for trial in self.plan.tuning:
+            stages.setdefault(self.plan.arm_of(trial), []).append((trial, trial.finetune))
+        return {arm: (self._done(those),) for arm, those in stages.items()}
 
     def _done(self, stages: Sequence[tuple[Trial, Stage]]) -> str:
         done = sum(self.plan.is_done(*stage) for stage in stages)

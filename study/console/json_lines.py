@@ -21,7 +21,9 @@ class JsonLines:
     def planned(self, planned: Planned) -> None:
         """A trial has got its number."""
         work = planned.work
-        print_json_event("planned", work, number=planned.number, parameters=planned.parameters)
+        facts = {"number": planned.number, "parameters": planned.parameters}
+        marked = {"tuning": True} if planned.tuning else {}
+        print_json_event("planned", work, **facts, **marked)
 
     def started(self, work: Job, number: int | None) -> None:
         """Work has begun, or was found finished."""

@@ -12,6 +12,7 @@ from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
 from study.space.samplers import OwnSampler, shipped_sampler
+from study.space.tuning import draw
 
 
 def print_plan_summary(plan: Plan, console: Console) -> None:
@@ -41,9 +42,19 @@ def _trials_in_words(plan: Plan) -> str:
     settings = plan.space.settings
     seeds = counted(len(settings.seeds), "seed")
     if settings.search is None:
-        arms = plan.trials // len(settings.seeds)
-        return f"{plan.trials}: {counted(arms, 'arm')} × {seeds}"
+        arms = counted(len(plan.reported) // len(settings.seeds), "arm")
+        tuning = f"{_tuning_in_words(plan)}, then " if plan.tuning else ""
+        return f"{plan.trials}: {tuning}{arms} × {seeds}"
     return "; ".join(_search_in_words(plan)) + f": {plan.trials} in total"
+
+
+def _tuning_in_words(plan: Plan) -> str:
+    """How many trials choose what, for every arm alike."""
+    tune = plan.space.settings.tune
+    assert tune is not None
+    proposals, names = len(draw(tune)), " and ".join(tune.each_arm)
+    trials = counted(len(plan.tuning), "tuning trial")
+    return f"{trials} (each arm {proposals} proposals of {names}, seed {tune.seed})"
 
 
 def _search_in_words(plan: Plan) -> Iterator[str]:

@@ -86,6 +86,8 @@ class StudyProgress:
         self.metric, self.expected = metric, expected
         self.slots, self.seconds_of = slots, seconds_of
         self.jobs: dict[str, JobProgress] = {}
+        self.tuning: set[str] = set()
+        """Keys of trials that only choose values; they are not among the best."""
         self.reused, self.saved, self.shared = 0, 0.0, set[str]()
 
     def start(self, job: Job) -> None:
@@ -133,7 +135,8 @@ class StudyProgress:
     @property
     def best(self) -> JobProgress | None:
         """The trial with the lowest metric."""
-        found = [progress for progress in self.of("trial") if progress.best is not None]
+        trials = [each for each in self.of("trial") if each.job.key not in self.tuning]
+        found = [progress for progress in trials if progress.best is not None]
         return min(found, key=lambda progress: progress.best or 0.0, default=None)
 
     @property

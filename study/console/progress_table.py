@@ -75,7 +75,7 @@ class ProgressTable:
         every_epoch: bool = False,
     ) -> None:
         self.console, self.metric, self.planned_trials = console, metric, planned_trials
-        self.names, self.stop, self.every_epoch = names, stop, every_epoch
+        self.names, self.stop, self.every_epoch = dict(names), stop, every_epoch
         self.numbers: dict[str, int] = {}
         self.progress = StudyProgress(metric, expected, slots, seconds_of)
         self.phase, self.warnings = "", list[str]()
@@ -107,7 +107,14 @@ class ProgressTable:
             self.console.print(phase)
 
     def planned(self, planned: Planned) -> None:
-        """Show nothing until work starts."""
+        """Learn what a trial is called: it shows when its work starts."""
+        key = planned.work.key
+        if planned.untuned is not None:
+            self.names[key] = self.names.get(planned.untuned.key, planned.work.label)
+        if planned.tuning:
+            self.progress.tuning.add(key)
+            name = self.names.get(key, planned.work.label)
+            self.names[key] = f"{name.rpartition(', seed ')[0]}, tuning"
 
     def started(self, work: Job, number: int | None) -> None:
         """Add a line."""

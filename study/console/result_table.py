@@ -1,11 +1,17 @@
-"""The result of a study in one table: an arm per line, mean and spread over the seeds."""
+"""The result of a study in one table, and how its arms were tuned in another; an arm per line."""
 
 from __future__ import annotations
 
+import math
+
 from rich.table import Table
 
+from study.console.formatting import metric_title, without_unit
 from study.core.records import METRICS
-from study.planning.arms import DEFAULT_ERRORS, Arm
+from study.pipeline.job import Job
+from study.planning.arms import DEFAULT_ERRORS, Arm, arms
+from study.planning.plan import Plan
+from study.scheduling.tuned_grid import TunedArm
 
 MOST_ARMS = 30
 
@@ -61,3 +67,53 @@ def _one_per_data_set(found: list[Arm]) -> dict[str, Arm]:
             sets.setdefault(str([arm.settings[name] for name in names]), arm)
     several = len(sets) > 1
     return {f", data of {arm.label}" * several: arm for arm in sets.values()}
+
+
+def tuning_table(plan: Plan) -> Table:
+    """Tabulate the proposals that each arm was given, and what was chosen by validation.
+
+    Args:
+        plan: of a study whose arms are tuned, read after the last tuning trial.
+    """
+    settings = plan.space.settings
+    assert settings.tune is not None
+    seed, names = settings.tune.seed, list(settings.tune.each_arm)
+    title = f"Chosen by validation on seed {seed}; these trials enter no comparison"
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("arm")
+    for head in ("proposals\ncompleted", *names, metric_title(settings.metric)):
+        table.add_column(head, justify="right")
+    for label, arm in labelled_arms(plan):
+        done = f"{arm.completed}/{arm.proposals}"
+        error = without_unit(settings.metric, arm.error) if math.isfinite(arm.error) else "–"
+        values = [_in_words(arm, name) for name in names]
+        table.add_row(label, done, *values, error)
+    return table
+
+
+def labelled_arms(plan: Plan) -> list[tuple[str, TunedArm]]:
+    """What the journal knows of the tuning of each arm, with the arm's label.
+
+    Args:
+        plan: as for `tuning_table`.
+    """
+    untuned = arms((Job("trial", trial, ""), None) for trial in plan.untuned)
+    labels = {plan.arm_of(next(iter(arm.trials.values()))): arm.label for arm in untuned}
+    return [
+        (labels.get(identity, arm.trial.model.name), arm)
+        for identity, arm in plan.tuned_arms.items()
+    ]
+
+
+def _in_words(arm: TunedArm, name: str) -> str:
+    """What was chosen, marked if it is an end of what was proposed."""
+    chosen = arm.chosen
+    if not chosen:
+        return "–" if chosen is None else "as in the space"
+    if name not in chosen:
+        return ""
+    value, tried = chosen[name], {values[name] for _, values in arm.errors.values()}
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    at_end = len(tried) > 1 and value in (min(tried), max(tried))
+    return f"{value:.4g}{', an end' * at_end}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
 from study.console.formatting import counted, relative_to_cwd
 from study.console.json_lines import print_json_event
-from study.console.result_table import result_table
+from study.console.result_table import labelled_arms, result_table, tuning_table
 from study.core.errors import is_disk_fault, one_line
 from study.core.records import without_password
 from study.planning.arms import arms
@@ -42,16 +42,32 @@ class StudySummary:
 
     def show_results(self, entries: Sequence[Entry]) -> None:
         """The table of test errors."""
-        found = arms((entry.planned.work, entry.result) for entry in entries if entry.result)
+        reported = [entry for entry in entries if entry.result and not entry.planned.tuning]
+        tune = self.plan.space.settings.tune
+        names = list(tune.each_arm) if tune else []
+        found = arms(((entry.planned.work, entry.result) for entry in reported), names)
         if self.as_json:
             print_json_event("result", arms=[arm.facts() for arm in found])
         self.console.print()
+        if tune:
+            self._show_tuning()
         self.console.print(result_table(found))
+        for line in self.plan.warnings:
+            self.console.print(f"warning: {line}", style="yellow")
         ends = [entry.result.status for entry in entries if entry.result]
         if failed := ends.count("failed"):
             study = shlex.quote(str(relative_to_cwd(self.plan.folder.path)))
             message = f"{counted(failed, 'trial')} failed; see the reasons and retry with:"
             self.console.print(f"\n{message} python -m study.status {study}", style="red")
+
+    def _show_tuning(self) -> None:
+        """What each arm was given to be tuned; read from the journal, which knows more by now."""
+        plan = replace(self.plan)
+        if self.as_json:
+            found = [{"label": label} | arm.facts() for label, arm in labelled_arms(plan)]
+            print_json_event("tuned", arms=found)
+        self.console.print(tuning_table(plan))
+        self.console.print()
 
     def publish(self, entries: Sequence[Entry], patience: float) -> None:
         """Make and log the report and the best model, unless they are of these very records.

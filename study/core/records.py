@@ -132,6 +132,8 @@ class Tag:
     """Number of the trial in the plan, from 0."""
     EXEMPT = "study.exempt"
     """True if the trial is exempt from early stopping, because it is a reference; else False."""
+    TUNING = "study.tuning"
+    """True if the job only serves to choose settings of its arm, and enters no comparison."""
     PRETRAINING = "study.pretraining"
     """Key of the pretraining that a trial started from; absent from scratch."""
     WHOLE = "study.whole"
@@ -157,7 +159,8 @@ class Tag:
     """URI of the best model, once it is logged; parent run only."""
     PROFILE = "study.profile"
     WARNING = "study.warning"
-    """Possible leakage: pretrained weights that may have seen test frames; parent run only."""
+    """What whoever reads the results should know: possible leakage, seeds that test on the same
+    frames; parent run only."""
     QUESTION = "study.question"
     NOTE = "mlflow.note.content"
     """Description in Markdown, which MLflow's pages show."""

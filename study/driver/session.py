@@ -30,6 +30,7 @@ from study.scheduling.journal import Journal
 from study.scheduling.optuna_search import OptunaProposals
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
 from study.scheduling.scheduler import Scheduler
+from study.scheduling.tuned_grid import TunedGrid
 from study.space.trial import Trial
 from study.tracking.optuna_storage import OptunaRecords
 from study.tracking.tracker import Tracker
@@ -83,8 +84,9 @@ class Session:
         """Run all trials of the plan."""
         proposals = build_proposals(self.plan, journal, data.work, self.slots)
         early_stop = build_early_stop(self.plan, journal)
-        planned = [data.work(trial) for trial in self.plan.grid]
-        view = self._view(self.plan.seconds, self.plan.trials, planned)
+        tuning = [data.work(trial) for trial in self.plan.tuning]
+        planned = [data.work(trial) for trial in self.plan.untuned or self.plan.grid]
+        view = self._view(self.plan.seconds, self.plan.trials, planned, tuning)
         observers: list[Observer] = [journal, tracker, self.budget, view]
         records = None
         if self.plan.space.settings.search is not None:
@@ -174,11 +176,11 @@ class Session:
             ray_cluster.connect(self.resources, cpus=cpus)
 
     def _view(
-        self, expected: float, trials: int, planned: Sequence[Job]
+        self, expected: float, trials: int, planned: Sequence[Job], tuning: Sequence[Job] = ()
     ) -> ProgressTable | JsonLines:
         if self.options.json:
             return JsonLines()
-        pretrainings = [job.pretraining for job in planned if job.pretraining]
+        pretrainings = [job.pretraining for job in (*planned, *tuning) if job.pretraining]
         return ProgressTable(
             self.console,
             self.plan.space.settings.metric,
@@ -186,7 +188,7 @@ class Session:
             self.slots,
             trials,
             self.plan.seconds_of,
-            names_of(planned) | names_of(pretrainings),
+            names_of(planned) | names_of(tuning) | names_of(pretrainings),
             self.stop,
             every_epoch=self.options.verbose,
         )
@@ -206,6 +208,8 @@ def build_proposals(
     settings, entries = plan.space.settings, journal.entries()
     if settings.search is not None:
         return OptunaProposals(plan.space, work, slots, entries, plan.root)
+    if settings.tune is not None:
+        return TunedGrid(plan.space, work, entries)
     jobs = [work(trial) for trial in plan.grid]
     return Grid(jobs, entries, exempt=settings.early_stopping is None)
 

@@ -143,7 +143,8 @@ def _read_portable(folder: Path) -> dict[str, Any]:
 def _best_of(study: Path) -> TrainedTrial:
     """Select the completed trial with the lowest validation error; test errors are not used.
 
-    A trial that was stopped early is excluded, though an audit may have finished it.
+    A trial that was stopped early is excluded, though an audit may have finished it, and so are
+    those that only chose settings.
     """
     root = study.parent.parent
     metric = StudyDir(root, study.name).recorded_space().settings.metric
@@ -151,7 +152,8 @@ def _best_of(study: Path) -> TrainedTrial:
     for entry in Journal(study / "journal.jsonl", "").entries().values():
         job = entry.planned.work
         stopped = entry.result is not None and entry.result.status == "stopped"
-        outcome = None if stopped else load_outcome(job.folder(root))
+        left_out = stopped or entry.planned.tuning
+        outcome = None if left_out else load_outcome(job.folder(root))
         if outcome is not None and outcome.result.status == "completed":
             best = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
             errors.setdefault(best.metrics[metric], job)

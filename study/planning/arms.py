@@ -43,12 +43,14 @@ class Arm:
         label: how it was pretrained, and what else distinguishes it from other arms.
         trials: by seed.
         results: by seed.
+        tuned: names of settings that were chosen for every arm alike.
     """
 
     settings: dict[str, Any]
     label: str
     trials: dict[int, Trial] = field(default_factory=dict)
     results: dict[int, JobResult] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
 
     @property
     def completed(self) -> dict[int, JobResult]:
@@ -58,7 +60,8 @@ class Arm:
     @property
     def setting(self) -> str:
         """What an arm and its baseline have in common."""
-        names = (name for name in self.settings if not name.startswith(PRETRAINING_KEYS))
+        own = (*PRETRAINING_KEYS, *self.tuned)
+        names = (name for name in self.settings if not name.startswith(own))
         return digest({name: self.settings[name] for name in names})
 
     @property
@@ -107,13 +110,18 @@ class Arm:
         return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
 
 
-def arms(works: Iterable[tuple[Job, JobResult | None]]) -> list[Arm]:
-    """Group trials by everything but the seed, in order of appearance; some may have no result."""
+def arms(works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = ()) -> list[Arm]:
+    """Group trials by everything but the seed, in order of appearance; some may have no result.
+
+    Args:
+        works: trials, and their results.
+        tuned: names of settings that were chosen for every arm alike.
+    """
     grouped: dict[str, Arm] = {}
     for work, result in works:
         settings = _settings(work)
         label = work.label.rpartition(",")[0]
-        arm = grouped.setdefault(digest(settings), Arm(settings, label))
+        arm = grouped.setdefault(digest(settings), Arm(settings, label, tuned=tuple(tuned)))
         arm.trials[work.trial.seed] = work.trial
         if result is not None:
             arm.results[work.trial.seed] = result

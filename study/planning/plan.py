@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,14 @@ from study.planning.cost_model import stage_seconds
 from study.planning.prepared_data import DataSets
 from study.planning.stages import one_per_pretraining, stages
 from study.planning.study_dir import StudyDir
+from study.planning.test_parts import shared_tests
 from study.scheduling.journal import Journal
+from study.scheduling.tuned_grid import TunedArm, tuned_arms
+from study.space.distributions import listed
 from study.space.pretrained import remarks_on_starts
 from study.space.search_space import Space
 from study.space.trial import Trial
+from study.space.tuning import identity_of_arm, with_values
 from study.training.config import Stage
 
 
@@ -50,8 +55,54 @@ class Plan:
 
     @cached_property
     def grid(self) -> list[Trial]:
-        """All trials of a grid; none of a search is known beforehand."""
-        return [] if self.space.settings.search else self.space.grid()
+        """All trials of a grid, those that tune first; none of a search is known beforehand."""
+        return [] if self.space.settings.search else [*self.tuning, *self.reported]
+
+    @cached_property
+    def tuning(self) -> list[Trial]:
+        """The trials that choose values for the arms of a grid, and enter no comparison."""
+        return [trial for trial, _ in self.space.tuning()]
+
+    @cached_property
+    def reported(self) -> list[Trial]:
+        """The trials of a grid that are compared, with what was chosen as far as it is known."""
+        if self.space.settings.search:
+            return []
+        chosen = {identity: arm.chosen for identity, arm in self.tuned_arms.items()}
+        if not chosen:
+            return self.space.grid()
+        grid = [(trial, chosen.get(self.arm_of(trial)) or {}) for trial in self.space.grid()]
+        return [with_values(trial, own) if own else trial for trial, own in grid]
+
+    @property
+    def untuned(self) -> list[Trial]:
+        """The trials that are compared, as the space says them; none without `tune`."""
+        return self.space.grid() if self.space.settings.tune else []
+
+    @cached_property
+    def tuned_arms(self) -> dict[str, TunedArm]:
+        """What the journal knows of the tuning of each arm; nothing without `tune`."""
+        if self.space.settings.tune is None:
+            return {}
+        journal = Journal(self.folder.journal, self.space.settings.metric)
+        return tuned_arms(self.space, journal.entries())
+
+    def arm_of(self, trial: Trial) -> str:
+        """Identity of the arm of a trial, whatever was chosen for it; empty without `tune`."""
+        tune = self.space.settings.tune
+        return identity_of_arm(trial, tune.each_arm) if tune else ""
+
+    def _is_undecided(self, trial: Trial, stage: Stage) -> bool:
+        """Whether a stage depends on values that are not chosen yet."""
+        tune = self.space.settings.tune
+        if tune is None or trial.seed == tune.seed:
+            return False
+        arm = self.tuned_arms.get(self.arm_of(trial))
+        if arm is not None and arm.chosen is not None:
+            return False
+        return stage is trial.finetune or any(
+            name.startswith("pretrain.") for name in tune.each_arm
+        )
 
     @cached_property
     def typical(self) -> Trial:
@@ -67,8 +118,18 @@ class Plan:
     @cached_property
     def datasets(self) -> list[DatasetConfig]:
         """Every data set that some trial uses."""
-        trials = self.grid or self.space.samples
+        trials = self.grid or self._samples_of_all_seeds
         return list(dict.fromkeys(dataset for trial in trials for dataset in trial.datasets))
+
+    @property
+    def _samples_of_all_seeds(self) -> list[Trial]:
+        """What a search may propose, and repeat with its seeds."""
+        seeds = self.space.settings.seeds
+        return [
+            sample.model_copy(update={"seed": seed})
+            for sample in self.space.samples
+            for seed in seeds
+        ]
 
     @cached_property
     def trials(self) -> int:
@@ -105,6 +166,8 @@ class Plan:
 
     def is_done(self, trial: Trial, stage: Stage) -> bool:
         """Whether a stage of a trial has a result, by this study or another."""
+        if self._is_undecided(trial, stage):
+            return False
         if not self.known.prepared.keys() >= set(trial.datasets):
             return False
         work = self.known.work(trial)
@@ -164,7 +227,22 @@ class Plan:
     def warnings(self) -> list[str]:
         """What whoever reads the results should know."""
         remarks = remarks_on_starts(self.space.samples, self.space.settings.seeds)
-        return list(dict.fromkeys(remarks))
+        trials = self.reported or self._samples_of_all_seeds
+        shared = shared_tests(trials, lambda dataset: sizes_of(dataset, self.root))
+        return list(dict.fromkeys([*remarks, *shared, *self._untuned_baseline()]))
+
+    def _untuned_baseline(self) -> Iterator[str]:
+        """Say what the baseline of a search takes over from pretrained trials, if it does."""
+        settings = self.space.settings
+        if not settings.search or not settings.baseline or not settings.search.repeat_best:
+            return
+        names = [name for name, _ in listed(self.space.body) if name.startswith("finetune.")]
+        if names:
+            yield (
+                "the baseline from scratch is not tuned: it takes the values of "
+                f"{' and '.join(names)} that were chosen for the pretrained trial; a grid with "
+                "`tune:` tunes both alike"
+            )
 
     def seconds_to_make(self, dataset: DatasetConfig) -> float:
         """Expected time until one is; nothing if it is there."""

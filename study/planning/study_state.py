@@ -16,6 +16,7 @@ from study.planning.plan import Plan
 from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
+from study.scheduling.protocols import Planned
 
 LINES = 5
 """Lines of a log that are shown."""
@@ -35,6 +36,7 @@ class TrialState:
         best: its lowest value.
         reason: why the trial did not complete.
         folder: its checkpoints, weights and result.
+        tuning: it only chooses values for its arm.
     """
 
     number: int
@@ -46,6 +48,7 @@ class TrialState:
     best: float | None
     reason: str
     folder: str
+    tuning: bool = False
 
     @property
     def log(self) -> list[str]:
@@ -116,7 +119,8 @@ class StudyState:
     @property
     def best(self) -> TrialState | None:
         """The completed trial with the lowest metric."""
-        completed = [trial for trial in self.trials if trial.status == "completed"]
+        reported = [trial for trial in self.trials if not trial.tuning]
+        completed = [trial for trial in reported if trial.status == "completed"]
         return min(completed, key=lambda trial: trial.best or 0.0, default=None)
 
 
@@ -173,7 +177,7 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
     values = entry.values
     return TrialState(
         number,
-        work.label,
+        _label(entry.planned),
         status,
         epoch,
         shown.epochs,
@@ -181,7 +185,16 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
         min(values, default=None),
         reason,
         str(work.folder(root)),
+        entry.planned.tuning,
     )
+
+
+def _label(planned: Planned) -> str:
+    """The trial in a few words, with what it tries if it only chooses."""
+    if not planned.tuning:
+        return planned.work.label
+    tried = [f"{name} {value}" for name, value in planned.parameters.items()]
+    return ", ".join([planned.work.label.rpartition(", seed ")[0], *tried, "tuning"])
 
 
 def _is_busy(work: Job, root: Path) -> bool:

@@ -91,6 +91,7 @@ class Journal:
                     "work": planned.work.to_json(),
                     "parameters": planned.parameters,
                     "exempt": planned.exempt,
+                    **({"tuning": True} if planned.tuning else {}),
                 }
             )
 
@@ -127,8 +128,10 @@ class Journal:
         match event["event"]:
             case "planned":
                 work = Job.from_json(event["work"] | {"key": event["key"]})
-                number = event["number"]
-                self._planned[number] = Planned(number, work, event["parameters"], event["exempt"])
+                number, tuning = event["number"], event.get("tuning", False)
+                self._planned[number] = Planned(
+                    number, work, event["parameters"], event["exempt"], tuning
+                )
             case "reported":
                 values = self._values.setdefault(event["key"], {})
                 # Older versions wrote every epoch, and no number.

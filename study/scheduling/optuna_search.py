@@ -130,7 +130,8 @@ class OptunaProposals:
         ranked = sorted(self.scores, key=lambda number: self.scores[number])
         best = [self.proposed[number].work.trial for number in ranked]
         known = {planned.work.key for planned in self.proposed.values()}
-        for trial in self.space.with_baselines(best[: self.settings.repeat_best]):
+        seeds = self.space.settings.seeds
+        for trial in self.space.with_baselines(best[: self.settings.repeat_best], seeds):
             work = self.work(trial)
             if work.key not in known:
                 number = self.numbers.get(work.key)

@@ -17,14 +17,20 @@ class Planned:
     Args:
         number: from 0.
         work: the trial.
-        parameters: what Optuna proposed, by the dotted name of the hole; empty in a grid.
+        parameters: what Optuna proposed, by the dotted name of the hole, or what tuning tries or
+            has chosen; empty in another grid.
         exempt: is never stopped early, because others are judged by it.
+        tuning: only chooses values for its arm, and enters no comparison.
+        untuned: the same trial with what the space says in place of what was chosen; none if
+            nothing was.
     """
 
     number: int
     work: Job
     parameters: dict[str, Any] = field(default_factory=dict)
     exempt: bool = True
+    tuning: bool = False
+    untuned: Job | None = field(default=None, compare=False)
 
 
 class Later(enum.Enum):

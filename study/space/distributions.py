@@ -231,3 +231,16 @@ def _problems_of_range(kind: str, content: Any, where: str, *, grid: bool) -> li
         rule = "0 < low < high" if kind == "loguniform" else "low < high"
         return [f"{where}: `{kind}` takes {rule}, but got {content}"]
     return []
+
+
+def problems_of_searched_data(body: Block, path: Path) -> list[str]:
+    """All data sets of a search must be known beforehand: they are made before it begins."""
+    dataset = body.get("dataset")
+    hole = hole_of(dataset)
+    options = hole[1] if hole and hole[0] == "choice" else [dataset]
+    if all(count(option) == 1 and not has_range(option) for option in options):
+        return []
+    return [
+        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
+        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
+    ]

@@ -1,13 +1,63 @@
-"""Changes to a space from the command line, such as `--set trial.finetune.epochs=5`."""
+"""Changes to a space by a profile, or from the command line: `--set trial.finetune.epochs=5`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from study.core.errors import UserError
-from study.space.distributions import hole_of
+from study.space.distributions import hole_of, overlaid, spread
 from study.space.yaml_loader import NO_LINE, Block, as_block, read_value
+
+
+def profiles_of(content: Block, path: Path) -> Block:
+    """The profiles of a space by name; a nameless empty one if it has none.
+
+    Raises:
+        UserError: if they are no block.
+    """
+    profiles = content.get("profiles") or Block({}, {})
+    if not isinstance(profiles, Block):
+        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
+    return profiles or Block({"": None}, {})
+
+
+def chosen_profile(requested: str | None, default: str, profiles: Block, place: str) -> str:
+    """The profile to run: the requested one, the default, or the only one there is.
+
+    Raises:
+        UserError: if there is no such profile.
+    """
+    if requested is None and len(profiles) == 1:
+        return str(next(iter(profiles)))
+    profile = default if requested is None else requested
+    if profile in profiles:
+        return profile
+    if "" in profiles:
+        raise UserError(f"{place}: has no profiles, so none is `{profile}`; leave out --profile")
+    raise UserError(
+        f"{place}: profiles: has no `{profile}`, only {', '.join(profiles)}; "
+        "choose one of these with --profile"
+    )
+
+
+def with_profile(content: Block, profiles: Block, profile: str, path: Path) -> Block:
+    """The space with what a profile says on top.
+
+    Raises:
+        UserError: if the profile is no block of changes.
+    """
+    overlay = profiles[profile] or Block({}, {})
+    if not isinstance(overlay, Block):
+        raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
+    if "profiles" in overlay:
+        line = overlay.lines["profiles"]
+        raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
+    merged = overlaid(content, overlay)
+    if "trial" in merged:
+        merged["trial"] = spread(merged["trial"])
+    return merged
 
 
 def parse_change(text: str) -> tuple[list[str], Any]:

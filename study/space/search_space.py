@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, Self
 
 from study.core.errors import UserError
 from study.core.hashing import digest
@@ -19,18 +17,30 @@ from study.space.distributions import (
     combinations,
     count,
     fill,
-    has_range,
-    hole_of,
-    overlaid,
     problems_of_holes,
-    spread,
+    problems_of_searched_data,
     variants,
 )
-from study.space.overrides import changed, of_command_line, with_trials
+from study.space.overrides import (
+    changed,
+    chosen_profile,
+    of_command_line,
+    profiles_of,
+    with_profile,
+    with_trials,
+)
 from study.space.pretrained import problems_of_starts, with_hashes
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
-from study.space.validation_errors import explain
+from study.space.tuning import (
+    Values,
+    draw,
+    problems_of_proposals,
+    problems_of_tuning,
+    used_values,
+    with_values,
+)
+from study.space.validation_errors import parse
 from study.space.yaml_loader import Block, as_block, read_yaml
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
@@ -42,8 +52,6 @@ EVERY_COMBINATION = 2000
 ENOUGH_PROBLEMS = 20
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class Space:
@@ -85,7 +93,24 @@ class Space:
 
     def grid(self) -> list[Trial]:
         """All trials of a study without search: every arm with every seed, baseline first."""
-        return self.with_baselines([Trial.model_validate(each) for each in combinations(self.body)])
+        return self.with_baselines(self._combinations, self.settings.seeds)
+
+    @cached_property
+    def _combinations(self) -> list[Trial]:
+        return [Trial.model_validate(each) for each in combinations(self.body)]
+
+    def tuning(self) -> list[tuple[Trial, Values]]:
+        """Every arm with every proposal that it has a use for, in the order of the arms."""
+        tune = self.settings.tune
+        if tune is None:
+            return []
+        tried = [
+            (with_values(arm, values), values)
+            for arm in self.with_baselines(self._combinations, [tune.seed])
+            for values in (used_values(arm, proposal) for proposal in draw(tune))
+        ]
+        once = {digest(trial.model_dump(mode="json")): (trial, values) for trial, values in tried}
+        return list(once.values())
 
     @cached_property
     def samples(self) -> list[Trial]:
@@ -97,9 +122,8 @@ class Space:
         seed = {"seed": self.settings.seeds[0]}
         return Trial.model_validate(fill(self.body, proposer) | seed)
 
-    def with_baselines(self, trials: list[Trial]) -> list[Trial]:
+    def with_baselines(self, trials: list[Trial], seeds: Sequence[int]) -> list[Trial]:
         """Trials with every seed, if wanted beside the same from scratch, without repetition."""
-        seeds = self.settings.seeds
         seeded = [trial.model_copy(update={"seed": seed}) for seed in seeds for trial in trials]
         scratch = [self._from_scratch(trial, trial.seed) for trial in seeded]
         wanted = [*scratch, *seeded] if self.settings.baseline else seeded
@@ -137,9 +161,11 @@ def load_space(
             f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
             "64, the first a letter or digit; rename the file"
         )
-    profiles = _profiles(content, path)
-    profile = _chosen(profile, default, profiles, f"{path}:{content.lines.get('profiles', 1)}")
-    whole = {name: _with_profile(content, profiles, name, path) for name in profiles}
+    profiles = profiles_of(content, path)
+    profile = chosen_profile(
+        profile, default, profiles, f"{path}:{content.lines.get('profiles', 1)}"
+    )
+    whole = {name: with_profile(content, profiles, name, path) for name in profiles}
     try:
         chosen = whole[profile] if trials is None else with_trials(whole[profile], trials, name)
         space = parse_space(path, profile, _completed(changed(chosen, changes), path))
@@ -160,49 +186,14 @@ def _completed(content: Block, path: Path) -> Block:
     return content
 
 
-def _profiles(content: Block, path: Path) -> Block:
-    profiles = content.get("profiles") or Block({}, {})
-    if not isinstance(profiles, Block):
-        raise UserError(f"{path}:{content.lines['profiles']}: profiles: must be a block of names")
-    return profiles or Block({"": None}, {})
-
-
-def _chosen(requested: str | None, default: str, profiles: Block, place: str) -> str:
-    """The profile to run: the requested one, the default, or the only one there is."""
-    if requested is None and len(profiles) == 1:
-        return str(next(iter(profiles)))
-    profile = default if requested is None else requested
-    if profile in profiles:
-        return profile
-    if "" in profiles:
-        raise UserError(f"{place}: has no profiles, so none is `{profile}`; leave out --profile")
-    raise UserError(
-        f"{place}: profiles: has no `{profile}`, only {', '.join(profiles)}; "
-        "choose one of these with --profile"
-    )
-
-
-def _with_profile(content: Block, profiles: Block, profile: str, path: Path) -> Block:
-    """The space with what a profile says on top."""
-    overlay = profiles[profile] or Block({}, {})
-    if not isinstance(overlay, Block):
-        raise UserError(f"{path}:{profiles.lines[profile]}: profiles.{profile}: must be a block")
-    if "profiles" in overlay:
-        line = overlay.lines["profiles"]
-        raise UserError(f"{path}:{line}: profiles.{profile}.profiles: a profile has no profiles")
-    merged = overlaid(content, overlay)
-    if "trial" in merged:
-        merged["trial"] = spread(merged["trial"])
-    return merged
-
-
 def _check_other(path: Path, profile: str, content: Block) -> None:
     """Refuse mistakes in a profile that is not chosen now, which would wait for its cluster.
 
     Files that it names, such as pretrained weights, need not be there yet.
     """
     problems: list[str] = []
-    settings = _parse(Settings, content, path, (), problems)
+    settings = parse(Settings, content, path, (), problems)
+    problems += problems_of_tuning(content, path)
     body = content.get("trial")
     if isinstance(body, Block) and not _names_weights(body):
         body = plugin_configs.completed(body, path, ("trial",))
@@ -222,8 +213,9 @@ def _names_weights(value: Any) -> bool:
 def parse_space(path: Path, profile: str, content: Block) -> Space:
     """Check settings and trial, with every hole at each of its ends or choices."""
     problems: list[str] = []
-    settings = _parse(Settings, content, path, (), problems)
+    settings = parse(Settings, content, path, (), problems)
     problems += plugin_configs.problems(content.get("search"), path, ("search",))
+    problems += problems_of_tuning(content, path)
     body = content.get("trial")
     if isinstance(body, Block):
         searched = settings is not None and settings.search is not None
@@ -239,6 +231,11 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
                 f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
                 f"measures, but got {settings.metric}"
             )
+    if settings.tune is not None:
+        arms = space.with_baselines(space._combinations, [settings.tune.seed])
+        problems += problems_of_proposals(arms, settings.tune, content, path)
+        if problems:
+            raise UserError(*dict.fromkeys(problems))
     against = list(dict.fromkeys(problems_of_starts(space.samples)))
     if against:
         place = f"{path}:{space.body.lines['pretrain']}: trial.pretrain"
@@ -253,7 +250,7 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
         line = body.lines["seed"]
         problems.append(f"{path}:{line}: trial.seed: seeds stand at the top; put it into `seeds`")
     if searched and not problems:
-        problems += _problems_of_searched_data(body, path)
+        problems += problems_of_searched_data(body, path)
     if not problems and not searched and count(body) > MOST_TRIALS:
         problems.append(
             f"{path}: the grid has {count(body)} trials per seed, more than {MOST_TRIALS}; remove "
@@ -263,24 +260,11 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
         return problems
     few = not searched and count(body) <= EVERY_COMBINATION
     for filled in combinations(body) if few else variants(body):
-        _parse(Trial, filled, path, ("trial",), problems)
+        parse(Trial, filled, path, ("trial",), problems)
         problems += plugin_configs.problems(filled, path, ("trial",))
         if len(problems) >= ENOUGH_PROBLEMS:
             break
     return problems
-
-
-def _problems_of_searched_data(body: Block, path: Path) -> list[str]:
-    """All data sets of a search must be known beforehand: they are made before it begins."""
-    dataset = body.get("dataset")
-    hole = hole_of(dataset)
-    options = hole[1] if hole and hole[0] == "choice" else [dataset]
-    if all(count(option) == 1 and not has_range(option) for option in options):
-        return []
-    return [
-        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
-        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
-    ]
 
 
 def find_space(name: str) -> Path:
@@ -298,13 +282,3 @@ def find_space(name: str) -> Path:
     near = get_close_matches(given.stem, shipped, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"shipped spaces: {', '.join(shipped)}"
     raise UserError(f"{name}: no such file, and no such name in search_spaces/; {hint}")
-
-
-def _parse(
-    kind: type[Parsed], value: Block, path: Path, place: tuple[str, ...], problems: list[str]
-) -> Parsed | None:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        problems += explain(error, kind, value, path, place)
-        return None

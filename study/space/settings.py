@@ -60,6 +60,18 @@ class Search(Config):
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+class Tune(Config):
+    """Settings chosen for every arm of a grid by validation, from the same proposals."""
+
+    each_arm: dict[str, dict[str, list[Any]]] = Field(min_length=1)
+    """What is chosen: a distribution by the dotted name of a key of the trial, such as
+    `finetune.lr: {loguniform: [1e-4, 1e-2]}`."""
+    proposals: int | None = Field(default=None, ge=2, le=1000)
+    """Values that every arm tries; left out where all is a choice, of which each is tried."""
+    seed: Seed = 100
+    """Of the trials that choose; none of the reported seeds."""
+
+
 class Settings(Config):
     """What stands at the top of a space."""
 
@@ -78,6 +90,8 @@ class Settings(Config):
     """Let Optuna propose; without it the study is the full grid of all choices."""
     early_stopping: EarlyStopping | None = None
     """Stop bad trials early; without it all run to their end."""
+    tune: Tune | None = None
+    """Choose settings for every arm of a grid alike, before it runs with all seeds."""
     resources: Resources = Resources()
     trial: dict[str, Any] = Field(exclude=True)
     """One trial; what the study varies is a hole in it."""
@@ -88,4 +102,21 @@ class Settings(Config):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"`seeds` must differ, but got {self.seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_is_fair(self) -> Self:
+        if self.tune is None:
+            return self
+        if self.search is not None:
+            raise ValueError("`tune` must be left out of a search, which chooses by itself")
+        if self.early_stopping is not None:
+            raise ValueError(
+                "`tune` must be without `early_stopping`, which would stop the arms that learn "
+                "slowly"
+            )
+        if self.tune.seed in self.seeds:
+            raise ValueError(
+                f"`tune.seed` must be none of the reported seeds, but got {self.tune.seed}"
+            )
         return self

@@ -6,7 +6,7 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -36,6 +36,20 @@ RULES = {
     "string_too_short": "at least {min_length} letter long",
     "string_too_long": "at most {max_length} letters long",
 }
+
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def parse(
+    kind: type[Parsed], value: Block, path: Path, place: tuple[str, ...], problems: list[str]
+) -> Parsed | None:
+    """The settings that a block says; None if it is wrong, with a line per problem added."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems += explain(error, kind, value, path, place)
+        return None
 
 
 def explain(

@@ -51,6 +51,7 @@ class StudyRuns:
         self.experiment_id = open_experiment(self.client, experiment, artifacts, note)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
+        self.tuning: set[str] = set()
         self._unwritten: dict[str, JobRun] = {}
         self._requested: set[str] = set()
         existing = self._existing()
@@ -64,6 +65,11 @@ class StudyRuns:
     def plan(self, planned: Planned) -> None:
         """Remember what the tags of a trial's run say of its place in the plan."""
         self.exempt[planned.work.key] = planned.exempt
+        if planned.tuning:
+            first = planned.work.pretraining
+            # Weights from elsewhere serve the compared trials, too.
+            own = [first.key] if first is not None and not first.start else []
+            self.tuning |= {planned.work.key, *own}
 
     def start(self, work: Job, number: int | None) -> None:
         """Create the run of a job, or reopen it if it is not complete."""
@@ -128,6 +134,7 @@ class StudyRuns:
         kind = self.kinds[work.kind]
         exempt = self.exempt.get(work.key)
         tags = tags_of_work(work, kind, self.study.run_id, number, exempt=exempt)
+        tags |= {Tag.TUNING: "True"} if work.key in self.tuning else {}
         same: list[Any] = []
         if work.key in self._requested:
             # The answer to an earlier try may have been lost on its way.

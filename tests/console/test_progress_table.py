@@ -13,6 +13,7 @@ from study.console.progress_table import ProgressTable
 from study.core.records import EpochRecord, StageName
 from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
+from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 
 WINDOWS = [(80, 24), (60, 20), (200, 50)]
@@ -98,3 +99,20 @@ def test_what_goes_on_before_the_first_trial_is_shown(tiny: Callable[..., Trial]
     assert shown(table.console, table)[0] == "starting Ray"
     table.started(Job("trial", tiny(), "data"), 0)
     assert "starting Ray" not in shown(table.console, table)[0]
+
+
+def test_tuning_trials_are_marked_and_are_not_the_best(tiny: Callable[..., Trial]) -> None:
+    trial = tiny(seed=100)
+    trying = Job("trial", trial, "data")
+    untuned, chosen = (Job("trial", tiny(finetune__lr=lr), "data") for lr in (0.005, 0.01))
+    table = table_of(80, 24)
+    table.names = {trying.key: "egnn masking 0.5, lr 0.01, seed 100", untuned.key: "arm, seed 0"}
+    table.planned(Planned(0, trying, {"finetune.lr": 0.01}, tuning=True))
+    table.planned(Planned(1, chosen, {"finetune.lr": 0.01}, untuned=untuned))
+    for number, (job, error) in enumerate(((trying, 0.1), (chosen, 0.2))):
+        table.started(job, number)
+        table.recorded(job, EpochRecord("finetune", 1, {"val_force_rmse": error, "seconds": 1.0}))
+    best, *rows = [line for line in shown(table.console, table) if "best" in line or "1/" in line]
+    assert "200.0 meV/Å: arm, seed 0" in best
+    assert "masking 0.5, lr 0.01, tuning" in rows[0]
+    assert "arm, seed 0" in rows[1]

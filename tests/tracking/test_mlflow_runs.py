@@ -166,3 +166,19 @@ def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
         runs(uri, "batches")["trial"].info.run_id, "finetune/val_force_rmse"
     )
     assert sorted(point.step for point in history) == list(range(1, 1501))
+
+
+def test_tuning_trials_and_their_pretrainings_are_marked_and_others_are_not(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    first = work.pretraining
+    assert first is not None
+    for name, planned in (("tuned", Planned(0, work, tuning=True)), ("plain", Planned(0, work))):
+        tracker = opened(uri, name, tmp_path)
+        tracker.planned(planned)
+        tracker.started(first, None)
+        tracker.started(work, 0)
+        assert tracker.close("FINISHED")
+        tags = {kind: run.data.tags.get(Tag.TUNING) for kind, run in runs(uri, name).items()}
+        marked = "True" if planned.tuning else None
+        assert tags == {"study": None, "pretrain": marked, "trial": marked}
