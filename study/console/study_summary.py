@@ -30,7 +30,7 @@ class StudySummary:
         console: where to show it.
         as_json: say it in JSON lines, too.
         published: whether the report is made and logged.
-        fault: of the disk, which kept it from that.
+        fault: whether a disk has kept it from that.
     """
 
     plan: Plan
@@ -38,7 +38,7 @@ class StudySummary:
     console: Console
     as_json: bool
     published: bool = False
-    fault: str = ""
+    fault: bool = False
 
     def show_results(self, entries: Sequence[Entry]) -> None:
         """The table of test errors."""
@@ -96,9 +96,8 @@ class StudySummary:
         except Exception as reason:
             problem = one_line(reason)
         self.published = not problem
-        if is_disk_fault(problem):
-            self.fault = f"{study}: report or model upload failed ({problem})"
-        elif problem:
+        self.fault = is_disk_fault(problem)
+        if problem:
             again = by_hand(str(relative_to_cwd(study)), model=model)
             message = f"Report or model upload failed ({problem}); retry with {again}"
             self.console.print(message, style="red")

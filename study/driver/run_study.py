@@ -15,7 +15,7 @@ from study.console.progress_bar import progress_display
 from study.console.run_options import RunOptions
 from study.console.study_summary import StudySummary
 from study.core.atomic_io import locked
-from study.core.errors import RERUN, MachineError, UserError
+from study.core.errors import MACHINE_FAULT, RERUN, MachineError, UserError
 from study.core.paths import keep_inductor_private, real_path
 from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
@@ -186,8 +186,10 @@ def _conduct(
     if session.complete and options.report:
         summary.publish(entries, options.patience)
     summary.show_places()
-    if fault := tracker.fault or summary.fault:
-        raise MachineError(f"{fault}; {RERUN}")
+    if tracker.fault:
+        raise MachineError(f"{tracker.fault}; {RERUN}")
+    if summary.fault:
+        return MACHINE_FAULT
     if session.complete:
         failed = session.failed or not all(entry.over for entry in entries)
         return EXIT_FAILED if failed else 0

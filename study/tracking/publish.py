@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from study.core.atomic_io import write_json
+from study.core.errors import is_disk_fault
 from study.core.signals import EXIT_INTERRUPTED
 
 STATE = "reported.json"
@@ -98,7 +99,9 @@ def publish(
             raise PublishingError(f"timed out after {patience:g} s") from None
     if process.returncode:
         lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise PublishingError(lines[-1].strip())
+        # What SQLAlchemy says last is where to read more.
+        reason = next(filter(is_disk_fault, reversed(lines)), lines[-1])
+        raise PublishingError(reason.strip())
     write_json(study / STATE, state)
 
 

@@ -160,7 +160,7 @@ def _fail_once(study: Study, case: Case, where: Path) -> tuple[Row, Callable[[],
     seconds = time.monotonic() - began
     if told is None and _tells(study, before):
         told = seconds
-    said = study.log.read_text(errors="replace")[before:].strip().splitlines()
+    said = _since(study, before).splitlines()
     lines = [line for line in said if _names_fault(line)]
     row = Row(
         str(case), moment, f"told {told and round(told, 1)}", code, seconds, " | ".join(lines)
@@ -174,7 +174,11 @@ def _fail_once(study: Study, case: Case, where: Path) -> tuple[Row, Callable[[],
 
 
 def _tells(study: Study, since: int) -> bool:
-    return _names_fault(study.log.read_text(errors="replace")[since:])
+    return _names_fault(_since(study, since))
+
+
+def _since(study: Study, since: int) -> str:
+    return study.log.read_bytes()[since:].decode(errors="replace").strip()
 
 
 def _names_fault(text: str) -> bool:

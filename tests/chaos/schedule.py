@@ -45,7 +45,7 @@ SCENARIOS = {
         [Act("worker", "worker"), Act("checkpoint", "worker"), Act("checkpoint", "driver")],
     ),
     "ray": Scenario(
-        ["grid"], [Act("worker", "raylet", 2), Act("checkpoint", "gcs"), Act("start", "raylet", 9)]
+        ["grid"], [Act("worker", "raylet", 2), Act("checkpoint", "gcs"), Act("worker", "raylet", 9)]
     ),
     "search": Scenario(
         ["search"],

@@ -66,6 +66,12 @@ def test_a_servers_password_is_not_lost_on_the_way(
         ("sys.stderr.write('warning: x\\nhost: does not answer\\n'); sys.exit(2)", 60, "host: do"),
         ("1 / 0", 60, "ZeroDivisionError: division by zero"),
         ("os.kill(os.getpid(), 9)", 60, "exit code -9"),
+        (
+            "sys.exit('(sqlite3.OperationalError) database or disk is full\\n[SQL: UPDATE]\\n"
+            "(Background on this error at: https://sqlalche.me/e/20/e3q8)')",
+            60,
+            "database or disk is full",
+        ),
         ("time.sleep(60)", 0.5, "timed out after 0.5 s"),
     ],
 )
@@ -171,6 +177,16 @@ def test_a_report_that_fails_is_one_line_with_the_command_to_repeat_it(
     assert told.endswith(" && python -m analysis.report 'sh ow/studies/s' --log")
     assert event == '{"event": "report", "page": null, "reason": "no space left"}'
     assert not any(line.startswith("Report:") for line in lines)
+
+
+@pytest.mark.parametrize(("reason", "fault"), [("No space left on device", True), ("x", False)])
+def test_a_full_disk_is_a_fault_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Entry, reason: str, *, fault: bool
+) -> None:
+    instead(monkeypatch, f"sys.exit({reason!r})")
+    end = ending(tmp_path)
+    end.publish([entry], 60)
+    assert end.fault == fault
 
 
 def test_nothing_is_made_of_records_with_gaps_or_without_a_completed_trial(
