@@ -31,7 +31,9 @@ MOMENTS: dict[str, Callable[[Study], object]] = {
     "start": lambda _: True,
     "data": lambda study: "pieces" in study.log.read_text(errors="replace"),
     "worker": lambda study: named(study.mark, "worker"),
-    "checkpoint": lambda study: any(study.place.out.glob("work/*/epoch-*")),
+    "checkpoint": lambda study: (
+        any(study.place.out.glob("work/*/epoch-*")) and named(study.mark, "worker")
+    ),
     "late": lambda study: len(list(study.place.out.glob("work/trial-*/result.json"))) >= 2,
     "publishing": lambda study: named(study.mark, "publisher"),
 }
