@@ -37,6 +37,8 @@ TOTALS = ("u0", "u298", "h298", "g298")
 """Properties that are total energies."""
 ATOMS = {1: -13.6, 6: -1029.9, 7: -1485.3, 8: -2042.6, 9: -2713.5}
 """eV, total energies of atoms with all their electrons (B3LYP, doi:10.1038/sdata.2014.22)."""
+ONE_GROUP = "all frames are one group"
+"""How a warning begins that says nothing to who splits by frame."""
 TOO_CLOSE = 0.5
 """Å; no two nuclei of real structures are nearer, H-H bonds have 0.74."""
 
@@ -72,7 +74,7 @@ def warnings(frames: Frames) -> list[str]:
     found += _lonely_elements(frames)
     if len(np.unique(frames.groups)) == 1 < len(frames):
         by = "published" if "part" in frames.properties else "frame"
-        found.append(f"all frames are one group: only `split: {{by: {by}}}` can divide them")
+        found.append(f"{ONE_GROUP}: only `split: {{by: {by}}}` can divide them")
     return found
 
 

@@ -77,3 +77,10 @@ def test_a_unit_that_nobody_knows_is_refused_at_load(
     ]
     assert main([*command, "--set", "trial.dataset.units={energy: furlong}"]) == 2
     assert "must be an energy, one of eV, meV, Hartree" in capsys.readouterr().err
+
+
+def test_a_split_by_frame_is_not_told_to_split_by_frame(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--space", str(space), *DRY, "--out", str(tmp_path / "runs")]) == 0
+    assert "all frames are one group" not in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 
 from study.core.errors import UserError
 from study.datasets.readers.detect import read_set
-from tests.fuzz.__main__ import _cut_at_a_frame
+from tests.fuzz.cases import cut_at_a_frame
 from tests.fuzz.damage import KINDS, damage
 from tests.fuzz.files import ALL, write_extxyz
 from tests.fuzz.judge import misread
@@ -32,7 +32,7 @@ def test_frames_of_damaged_text_are_those_of_the_file(name: str, kind: str, tmp_
         except UserError:
             continue
         told = frames.origin.get("labels")
-        at_a_frame = _cut_at_a_frame(harm.content, content, name)
+        at_a_frame = cut_at_a_frame(harm.content, content, name)
         assert harm.within_a_value or told or not misread(frames, whole, cut_at_a_frame=at_a_frame)
 
 
