@@ -17,7 +17,7 @@ def _portion(value: object) -> str:
 
 Portion = Annotated[
     Annotated[float, Field(gt=0, lt=1), Tag("<fraction>")]
-    | Annotated[int, Field(ge=1), Tag("<number>")],
+    | Annotated[int, Field(ge=1, le=10**12), Tag("<number>")],
     Discriminator(_portion),
 ]
 """A fraction, or a number of things."""

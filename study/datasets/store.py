@@ -17,7 +17,7 @@ from study.core.errors import UserError
 from study.core.hashing import digest, file_hash
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames, read_header
-from study.datasets.parsing.guard import require_plain
+from study.datasets.parsing.guard import require_filled, require_plain
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
 from study.datasets.splits import sizes_of
@@ -157,7 +157,10 @@ def source_hash(path: Path) -> str:
     """
     if not path.is_dir():
         return file_hash(path)
-    found = {file.relative_to(path).as_posix(): file_hash(file) for file in _files_of(path)}
+    found = {}
+    for file in _files_of(path):
+        require_filled(file)
+        found[file.relative_to(path).as_posix()] = file_hash(file)
     return digest(found)
 
 

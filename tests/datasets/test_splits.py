@@ -297,3 +297,9 @@ def test_equal_atoms_in_other_lattices_are_other_frames() -> None:
     twice = HUNDRED.select(np.array([5, 5, 5]))
     pbc = np.array([[True] * 3, [True, True, False], [True] * 3])
     assert units_of(replace(twice, pbc=pbc), "frame").tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_a_number_that_no_set_has_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match="less than or equal to"):
+        Split(**{part: int("1" * 400)})

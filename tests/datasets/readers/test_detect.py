@@ -19,6 +19,7 @@ from ase import Atoms
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.readers.detect import kind_of, read_set
+from study.datasets.store import source_hash
 from study.datasets.validation import check
 from tests.fuzz.files import (
     ENERGIES,
@@ -227,3 +228,11 @@ def test_a_database_that_is_being_written_is_left_alone(suffix: str, tmp_path: P
     assert isinstance(problem, str)
     assert "must be closed" in problem
     assert (tmp_path / f"water.db{suffix}").read_bytes() == b"x"
+
+
+def test_a_folder_with_a_hole_in_it_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    write_ani1x(tmp_path / "a.h5")
+    with (tmp_path / "hole.bin").open("wb") as opened:
+        opened.truncate(20_000_000_000)
+    with pytest.raises(UserError, match="must be filled"):
+        source_hash(tmp_path)
