@@ -97,8 +97,8 @@ class EGNN(MaskableConfig):
     these codes, with which energies jump where an atom crosses the cutoff."""
     rewrap: bool = False
     """Wrap edge vectors to their nearest image in each layer, as the released code of
-    arXiv:2402.15921 does: other edges in cells thinner than twice the cutoff, and in wider ones
-    where moves carry a pair past half the cell."""
+    arXiv:2402.15921 does: other edges, and energies that jump, in cells thinner than twice the
+    cutoff, and in wider ones where moves carry a pair past half the cell."""
 
 
 class GNS(MaskableConfig):

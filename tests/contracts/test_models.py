@@ -84,7 +84,10 @@ OFFSET = ["forcenet channels"]
 """The readout decides what becomes of the reference energies, so a silent one puts out nothing."""
 SEEING = [name for name in VARIANTS if name not in BLIND]
 KINDS = {name: build_model(settings, seed=0) for name, settings in VARIANTS.items()}
-CONSERVATIVE = [name for name, model in KINDS.items() if model.conservative]
+CONSERVATIVE = [
+    name for name, model in KINDS.items() if model.conservative and not model.needs_cell
+]
+"""Energies of wrapped edges jump where these are half a cell long, as many are in small cells."""
 EQUIVARIANT = [name for name, model in KINDS.items() if model.equivariant]
 EXTENSIVE = [
     name
