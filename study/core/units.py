@@ -1,4 +1,4 @@
-"""Unit conversion factors to eV, Å and eV/Å; readers convert once, when reading."""
+"""Unit conversion factors to eV, Å, eV/Å and eV/Å³; readers convert once, when reading."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ ENERGIES = {
     "kJ/mol": KJ_PER_MOL,
 }
 """eV in one of each."""
+
+GIGAPASCAL = 1e9 * 1e-30 / 1.602176634e-19
+"""eV/Å³ in one GPa (the elementary charge is exact)."""
+
+PRESSURES = {
+    "GPa": GIGAPASCAL,
+    "MPa": 1e-3 * GIGAPASCAL,
+    "Pa": 1e-9 * GIGAPASCAL,
+    "kbar": 0.1 * GIGAPASCAL,
+    "bar": 1e-4 * GIGAPASCAL,
+    "atm": 101325e-9 * GIGAPASCAL,
+}
+"""eV/Å³ in one of each; kB is VASP's name of kbar."""
 
 LENGTHS = {"Å": 1.0, "Bohr": BOHR, "nm": NANOMETRE, "pm": 0.01}
 """Å in one of each."""
@@ -101,6 +114,41 @@ def force_unit(name: str) -> float:
             f"but got {name!r}"
         )
     return ENERGIES[_ENERGY_NAMES[energy]] / LENGTHS[_LENGTH_NAMES[length]]
+
+
+def stress_unit(name: str) -> float:
+    """EV/Å³ in one of a stress unit, such as GPa or Hartree/Bohr³.
+
+    A minus before it turns the sign: `-kbar` is of codes that print a positive number under
+    pressure, where ASE's stress is negative.
+
+    Raises:
+        ValueError: naming the units that are known.
+    """
+    plain = _plain(name)
+    sign, plain = (-1.0, plain[1:].strip()) if plain[:1] in ("-", "−") else (1.0, plain)
+    known = {unit.lower(): factor for unit, factor in PRESSURES.items()}
+    known["kb"] = known["kbar"]
+    if plain in known:
+        return sign * known[plain]
+    if plain in ("a.u.", "au", "atomic"):
+        return sign * HARTREE / BOHR**3
+    energy, length = _per_volume(plain)
+    if energy not in _ENERGY_NAMES or length not in _LENGTH_NAMES:
+        raise ValueError(
+            f"must be a stress such as eV/Å³, Hartree/Bohr³ or one of {', '.join(PRESSURES)}, but "
+            f"got {name!r}"
+        )
+    return sign * ENERGIES[_ENERGY_NAMES[energy]] / LENGTHS[_LENGTH_NAMES[length]] ** 3
+
+
+def _per_volume(plain: str) -> tuple[str, str]:
+    """Energy and length of `ev/å3`, `ev/å^3`, `ev å^-3` or `ev/å/å/å`; empty if it is none."""
+    cubed = re.fullmatch(r"(.+?)(?:/\(?|[\s*·]+)([a-zå_0]+?)\s*\^?\s*-?3\)?", plain)
+    if cubed:
+        return cubed[1].strip(), cubed[2]
+    parts = plain.rsplit("/", 3)
+    return (parts[0], parts[1]) if len(parts) == 4 and len(set(parts[1:])) == 1 else ("", "")
 
 
 def _plain(name: str) -> str:

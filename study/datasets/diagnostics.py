@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from study.core.elements import SYMBOLS
 from study.core.properties import PROPERTIES
-from study.core.units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from study.core.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
-from study.datasets.inspection import copies, fitted_elements, force_size
+from study.datasets.inspection import copies, fitted_elements, force_size, rms
 from study.datasets.validation import closest_atoms
 
 USUAL_FORCES = (0.05, 5.0)
 """eV/Å, root mean square per component of thermal structures; other units fall outside."""
+USUAL_STRESSES = 0.6
+"""eV/Å³, the largest root mean square per component; stresses in GPa or kbar are beyond."""
 BOHR_CONTACT = 1.3
 """Å; every bond of hydrogen is shorter, and longer than this if it is in Bohr."""
 SMALL_MOVE = 0.1
@@ -51,6 +53,7 @@ def warnings(frames: Frames) -> list[str]:
             f"the root mean square force component is {size:.3g} eV/Å, outside {low} to {high}: "
             "are forces and positions in eV/Å and Å?"
         )
+    found += _strange_stresses(frames)
     if repeated := copies(frames):
         found.append(
             f"{repeated} frames repeat an earlier one; a split keeps equal frames together"
@@ -76,6 +79,20 @@ def warnings(frames: Frames) -> list[str]:
         by = "published" if "part" in frames.properties else "frame"
         found.append(f"{ONE_GROUP}: only `split: {{by: {by}}}` can divide them")
     return found
+
+
+def _strange_stresses(frames: Frames) -> list[str]:
+    """Stresses in a unit other than eV/Å³."""
+    if frames.stresses is None:
+        return []
+    size = rms(frames.stresses[frames.labelled("stress")])
+    if size <= USUAL_STRESSES:
+        return []
+    return [
+        f"the root mean square stress component is {size:.3g} eV/Å³, or "
+        f"{size / GIGAPASCAL:.3g} GPa, above {USUAL_STRESSES} eV/Å³: are stresses in eV/Å³, and "
+        "virials in the unit of energies?"
+    ]
 
 
 def split_warnings(frames: Frames, parts: Mapping[str, NDArray[np.int64]]) -> list[str]:
@@ -107,10 +124,8 @@ def split_warnings(frames: Frames, parts: Mapping[str, NDArray[np.int64]]) -> li
             f"frames that train have {_range(sizes['train'])} atoms, those held out "
             f"{_range(others)}"
         )
-    for label, known in (
-        ("energy", frames.labelled("energy")),
-        ("forces", frames.labelled("forces")),
-    ):
+    for label in ("energy", "forces", "stress"):
+        known = frames.labelled(label)
         lacking = [name for name, part in parts.items() if not known[part].any()]
         if label in frames.labels and lacking:
             found.append(f"no frame of the {' and '.join(lacking)} part has {label}")

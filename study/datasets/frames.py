@@ -31,6 +31,9 @@ ARRAYS: dict[str, np.dtype[Any]] = {
 }
 """Every stored array with its type, in the order in which the content hash reads them."""
 
+OPTIONAL = ("pbc", "stresses")
+"""Arrays that are stored where they say anything."""
+
 OWN = "property-"
 """What the files of properties begin with."""
 
@@ -50,6 +53,8 @@ class Frames:
         origin: how the frames were made: recipe, versions, seeds. Not part of the content hash.
         properties: what else is known of each frame, (frames,) by its name in `PROPERTIES`, in the
             unit there; NaN where it is not known.
+        stresses: (frames, 3, 3) eV/Å³ as ASE counts it, the derivative of the energy by strain over
+            the volume; NaN of a frame without one. Kept only where some frame has one.
         pbc: (frames, 3) whether the frame repeats along each lattice vector; everywhere when left
             out. Slabs repeat along two, isolated molecules along none.
     """
@@ -63,6 +68,7 @@ class Frames:
     groups: NDArray[np.int64]
     origin: dict[str, Any] = field(default_factory=dict)
     properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    stresses: NDArray[np.float64] | None = None
     pbc: NDArray[np.bool_] = field(default_factory=lambda: np.ones(3, np.bool_))
 
     def __post_init__(self) -> None:
@@ -76,6 +82,9 @@ class Frames:
             for name in sorted(self.properties)
         }
         object.__setattr__(self, "properties", properties)
+        if self.stresses is not None:
+            stresses = np.ascontiguousarray(self.stresses, dtype=np.float64)
+            object.__setattr__(self, "stresses", None if np.isnan(stresses).all() else stresses)
         frames, atoms = len(self.energies), len(self.numbers)
         if np.shape(self.pbc) == (3,):
             object.__setattr__(self, "pbc", np.tile(self.pbc, (frames, 1)))
@@ -88,6 +97,7 @@ class Frames:
             "groups": (frames,),
             "pbc": (frames, 3),
         }
+        expected |= {} if self.stresses is None else {"stresses": (frames, 3, 3)}
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(
@@ -105,12 +115,16 @@ class Frames:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of what frames are labelled with, all or some: energy, forces, properties."""
-        names = ("energy", "forces", *self.properties)
+        """Names of what some frames are labelled with: energy, forces, stress, properties."""
+        names = ("energy", "forces", "stress", *self.properties)
         return tuple(name for name in names if self.labelled(name).any())
 
     def labelled(self, name: str) -> NDArray[np.bool_]:
         """(frames,) which frames have a label: absent labels are NaN, and nothing else is."""
+        if name == "stress":
+            if self.stresses is None:
+                return np.zeros(len(self), np.bool_)
+            return np.asarray(~np.isnan(self.stresses).any(axis=(1, 2)))
         if name != "forces":
             values = self.energies if name == "energy" else self.properties[name]
             return ~np.isnan(values)
@@ -147,6 +161,7 @@ class Frames:
             energies=self.energies[indices],
             groups=self.groups[indices],
             properties={name: values[indices] for name, values in self.properties.items()},
+            stresses=None if self.stresses is None else self.stresses[indices],
             pbc=self.pbc[indices],
         )
 
@@ -173,6 +188,7 @@ class Frames:
             "content_hash": self.content_hash(),
             "frames": len(self),
             "units": {"length": "Å", "energy": "eV", "force": "eV/Å"}
+            | ({} if self.stresses is None else {"stress": "eV/Å³"})
             | {name: PROPERTIES[name].unit for name in self.properties},
             "labels": self.labels,
             "files": files,
@@ -197,14 +213,15 @@ class Frames:
             name.removeprefix(OWN): array for name, array in stored.items() if name.startswith(OWN)
         }
         arrays = {name: stored[name] for name in ARRAYS}
-        optional = {"pbc": stored["pbc"]} if "pbc" in stored else {}
+        optional = {name: stored[name] for name in OPTIONAL if name in stored}
         return cls(**arrays, origin=header["origin"], properties=properties, **optional)
 
     def _arrays(self) -> dict[str, Any]:
-        """All arrays by the stems of their files; `pbc` is one if it says anything."""
+        """All arrays by the stems of their files; the optional ones if they say anything."""
         own = {f"{OWN}{name}": values for name, values in self.properties.items()}
-        pbc = {} if self.pbc.all() else {"pbc": self.pbc}
-        return {name: getattr(self, name) for name in ARRAYS} | pbc | own
+        told: dict[str, Any] = {} if self.pbc.all() else {"pbc": self.pbc}
+        told |= {} if self.stresses is None else {"stresses": self.stresses}
+        return {name: getattr(self, name) for name in ARRAYS} | told | own
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from study.core.elements import MASSES, SYMBOLS
 from study.core.properties import PROPERTIES
+from study.core.units import GIGAPASCAL
 from study.datasets.frames import Frames
 from study.datasets.pairs import search
 from study.datasets.sizes import partly
@@ -94,6 +95,11 @@ def _label_rows(frames: Frames) -> dict[str, str]:
         norms = np.linalg.norm(frames.forces, axis=1)
         rows["force component"] = f"{force_size(frames):.4f} eV/Å root mean square"
         rows["largest force"] = f"{np.nanmax(norms):.3f} eV/Å"
+    if frames.stresses is not None:
+        stresses = frames.stresses[frames.labelled("stress")]
+        pressure = -np.trace(stresses, axis1=1, axis2=2) / 3 / GIGAPASCAL
+        rows["stress component"] = f"{rms(stresses):.5f} eV/Å³ root mean square"
+        rows["pressure"] = f"{_span(pressure, '.3f')} GPa"
     for name, values in frames.properties.items():
         known = values[np.isfinite(values)]
         if len(known):
@@ -155,7 +161,12 @@ def _neighbours(frames: Frames, index: int) -> tuple[NDArray[Any], NDArray[Any],
 def force_size(frames: Frames) -> float:
     """Root mean square per component of the forces that are there, eV/Å; NaN if none is."""
     known = frames.forces[~np.isnan(frames.forces)]
-    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+    return rms(known) if len(known) else float("nan")
+
+
+def rms(values: NDArray[np.float64]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _span(values: NDArray[Any], form: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from study.core.config import Config
 from study.core.elements import atomic_number
-from study.core.units import energy_unit, force_unit, length_unit
+from study.core.units import energy_unit, force_unit, length_unit, stress_unit
 from study.datasets.base_config import DatasetConfig
 
 
@@ -39,6 +39,9 @@ class Units(Config):
     """Of positions and cells: Å, Bohr, nm or pm."""
     forces: Annotated[str, _checked_by(force_unit)] | None = None
     """Of forces, such as Hartree/Bohr; energy over length when left out."""
+    stress: Annotated[str, _checked_by(stress_unit)] | None = None
+    """Of stresses, such as GPa or kbar; energy over volume when left out. A minus before it, as in
+    -kbar, is of numbers that are positive under pressure; ASE's are negative then."""
 
 
 class Labels(Config):
@@ -48,6 +51,16 @@ class Labels(Config):
     """Of the total energy of a frame."""
     forces: Annotated[str, Field(min_length=1)] | None = None
     """Of the forces on its atoms."""
+    stress: Annotated[str, Field(min_length=1)] | None = None
+    """Of the stress of a periodic frame, or of its virial by a well-known name of such."""
+    virial: Annotated[str, Field(min_length=1)] | None = None
+    """Of the virial, −volume × stress, in the unit of energies; in the place of `stress`."""
+
+    @model_validator(mode="after")
+    def _one_stress(self) -> Self:
+        if self.stress and self.virial:
+            raise ValueError("`stress` and `virial` are two names of one label; leave one out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -58,13 +71,15 @@ class Factors:
         length: Å in its unit.
         energy: eV in its unit.
         force: eV/Å in its unit.
-        names: of the three units.
+        stress: eV/Å³ in its unit.
+        names: of the units of length, energy and force, and of stress where one is told.
         remarks: on units that the user has set against those that the file declares.
     """
 
     length: float
     energy: float
     force: float
+    stress: float
     names: dict[str, str]
     remarks: tuple[str, ...] = ()
 
@@ -88,7 +103,7 @@ class Reading:
 
         Args:
             default: units of length, energy and forces that the format has.
-            declared: what the file declares of these: length, energy, forces.
+            declared: what the file declares: units of length, energy, forces, stress.
 
         Raises:
             ValueError: if the file declares a unit that nobody knows, and the user sets no other.
@@ -98,21 +113,32 @@ class Reading:
         energy = self.units.energy or said.get("energy") or default[1]
         forces = self.units.forces or (
             f"{energy}/{length}"
-            if self.units.energy or self.units.length
+            if self._scales
             else said.get("forces") or (f"{energy}/{length}" if said else default[2])
         )
+        stress = self.units.stress or ("" if self._scales else said.get("stress"))
         remarks = tuple(
             f"{name} read in {mine}, though the file says {said[name]}"
-            for name in ("length", "energy", "forces")
+            for name in ("length", "energy", "forces", "stress")
             if name in said and (mine := getattr(self.units, name)) and mine != said[name]
         )
         names = {"length": length, "energy": energy, "force": forces}
-        factors = (
-            _known(length_unit, length, "length"),
-            _known(energy_unit, energy, "energy"),
+        names |= {"stress": stress} if stress else {}
+        scale = _known(length_unit, length, "length")
+        unit = _known(energy_unit, energy, "energy")
+        return Factors(
+            scale,
+            unit,
             _known(force_unit, forces, "forces"),
+            _known(stress_unit, stress, "stress") if stress else unit / scale**3,
+            names,
+            remarks,
         )
-        return Factors(*factors, names, remarks)
+
+    @property
+    def _scales(self) -> bool:
+        """Whether the user tells units that those of forces and stress follow."""
+        return bool(self.units.energy or self.units.length)
 
     def elements(self) -> list[int]:
         """Atomic numbers of `species`."""

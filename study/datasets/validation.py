@@ -36,7 +36,7 @@ def check(frames: Frames, source: Path) -> None:
     _refuse_where(
         source,
         ~_finite(frames),
-        "must have finite numbers only, and energy and forces where other frames have them",
+        "must have finite numbers only, and energy, forces and stress where other frames have them",
     )
     far = np.abs(frames.positions).max(axis=1) > FARTHEST
     rule = f"must have its atoms within {FARTHEST:g} Å of the origin: are positions in Å?"
@@ -88,11 +88,16 @@ def _finite(frames: Frames) -> NDArray[np.bool_]:
     No frame has them, or the source says of which it does not know them: `origin["absent"]`. A
     NaN that a file holds as a label is none of these.
     """
-    absent = [name for name in ("energy", "forces") if name not in frames.labels]
+    absent = [name for name in ("energy", "forces", "stress") if name not in frames.labels]
     absent += frames.origin.get("absent", [])
     starts = frames.offsets[:-1]
     whole = np.logical_and.reduceat(np.isfinite(frames.positions).all(axis=1), starts)
     whole &= np.isfinite(frames.cells).all(axis=(1, 2))
+    if frames.stresses is not None:
+        known, unknown = (
+            test(frames.stresses).all(axis=(1, 2)) for test in (np.isfinite, np.isnan)
+        )
+        whole &= known | (unknown & ("stress" in absent))
     known, unknown = np.isfinite(frames.energies), np.isnan(frames.energies)
     whole &= known | (unknown & ("energy" in absent))
     known, unknown = (

@@ -6,9 +6,12 @@ Names are compared in lower case, without `ref_`, `dft_`, `qm_` or `target_` bef
 |---|---|
 | energy | energy, total_energy, potential_energy, totenergy, etot, toten, e_tot, e, free_energy |
 | forces | forces, force, atomic_forces, total_forces, total_force, f |
+| stress | stress, stresses, stress_tensor |
+| virial | virial, virials, virial_tensor |
 
-Where a file has several that disagree, or has others, `labels: {energy: …, forces: …}` says which.
-Forces under a name with `grad` in it are gradients, and their sign is turned.
+A virial is a stress, too: see `parsing.stress`. Where a file has several that disagree, or has
+others, `labels: {energy: …, forces: …, stress: …}` says which. Forces under a name with `grad` in
+it are gradients, and their sign is turned.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Label = Literal["energy", "forces"]
+Label = Literal["energy", "forces", "stress", "virial"]
 SOURCE = re.compile(r"^(ref|dft|qm|target)[_-]?|[_-](ref|dft|qm|target)$")
 NAMES: dict[Label, tuple[str, ...]] = {
     "energy": (
@@ -34,6 +37,8 @@ NAMES: dict[Label, tuple[str, ...]] = {
         "free_energy",
     ),
     "forces": ("forces", "force", "atomic_forces", "total_forces", "total_force", "f"),
+    "stress": ("stress", "stresses", "stress_tensor"),
+    "virial": ("virial", "virials", "virial_tensor"),
 }
 """By label, in the order in which equal ones are taken."""
 FREE = "free_energy"

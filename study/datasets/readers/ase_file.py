@@ -1,8 +1,9 @@
 """Frames from and to what ASE reads and writes: extxyz, databases, trajectories, outputs of codes.
 
-Labels are the total energy in eV and forces in eV/Å, under the names of `parsing.label_names` or
-those that the user gives; other units are taken from the file (`energy-unit`, `length-unit`,
-`force-unit` in a comment, SchNetPack's metadata) or from the user. A frame may lack either label.
+Labels are the total energy in eV, forces in eV/Å and the stress in eV/Å³, under the names of
+`parsing.label_names` or those that the user gives; other units are taken from the file
+(`energy-unit`, `length-unit`, `force-unit`, `stress-unit` in a comment, SchNetPack's metadata) or
+from the user. A frame may lack any label.
 Keys of a frame's info (or of a database's row) that are named as in `PROPERTIES` are taken too, in
 the units there. Frames with the same `group` in their info are one group; those without may all be
 correlated and share a group, in a folder one for each file.
@@ -26,6 +27,7 @@ from study.core.paths import follow_links
 from study.core.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import database, extxyz, lammps_dump, vasp_xml
 from study.datasets.readers.atoms.folder import (
@@ -102,8 +104,9 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
             "units": made[0].units,
             "ase": import_module("ase").__version__,
             "labels": _remarks(made),
-            "absent": ["energy", "forces"],
+            "absent": ["energy", "forces", "stress"],
         },
+        stresses=np.stack([each.stress for each in made]),
         pbc=np.stack([frame.pbc for frame in atoms]),
         properties={
             name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
@@ -119,8 +122,9 @@ def _require_asked(
     Raises:
         UserError: naming what is there.
     """
-    for label, asked in (("energy", given.labels.energy), ("forces", given.labels.forces)):
-        if asked and not any(each.names[label] for each in made):
+    for label, asked in given.labels.model_dump(exclude_none=True).items():
+        name = "stress" if label == "virial" else label
+        if not any(each.names[name] for each in made):
             there = sorted(set().union(*(columns(frame) for frame in atoms[:100])))
             raise UserError(
                 f"{path}: `labels.{label}` must name a column of the frames, one of "
@@ -161,7 +165,7 @@ def structures(frames: Frames) -> list[Atoms]:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     made = []
-    labelled = {name: frames.labelled(name) for name in ("energy", "forces")}
+    labelled = {name: frames.labelled(name) for name in ("energy", "forces", "stress")}
     for index, group in enumerate(frames.groups.tolist()):
         atoms = slice(*frames.offsets[index : index + 2])
         known = {name: values[index] for name, values in frames.properties.items()}
@@ -174,6 +178,8 @@ def structures(frames: Frames) -> list[Atoms]:
             pbc=frames.pbc[index],
         )
         labels = {"energy": frames.energies[index], "forces": frames.forces[atoms]}
+        if frames.stresses is not None:
+            labels["stress"] = frames.stresses[index][TO_VOIGT]
         labels = {name: value for name, value in labels.items() if labelled[name][index]}
         if labels:
             structure.calc = SinglePointCalculator(structure, **labels)  # type: ignore[no-untyped-call]

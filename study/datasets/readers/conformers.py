@@ -38,6 +38,7 @@ class Conformers:
         forces: (F, N, 3) eV/Å; NaN if they are not known.
         properties: (F,) values by name.
         cells: (F, 3, 3) Å; none for molecules in vacuum.
+        stresses: (F, 3, 3) eV/Å³; none if they are not known.
     """
 
     numbers: NDArray[np.uint8]
@@ -46,6 +47,7 @@ class Conformers:
     forces: Array
     properties: dict[str, Array] = field(default_factory=dict)
     cells: Array | None = None
+    stresses: Array | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together, and atoms of no element."""
@@ -89,11 +91,23 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
         ),
         energies=np.concatenate([part.energies for part in parts]),
         groups=np.repeat(np.arange(len(parts)), counts),
+        stresses=joined_stresses(parts),
         pbc=np.repeat([[part.cells is not None] * 3 for part in parts], counts, axis=0),
-        origin={"labels": [], "absent": ["energy", "forces"]},
+        origin={"labels": [], "absent": ["energy", "forces", "stress"]},
         properties={
             name: np.concatenate([part.properties[name] for part in parts]) for name in names
         },
+    )
+
+
+def joined_stresses(parts: Sequence[Conformers]) -> Array | None:
+    """(frames, 3, 3) of all parts, NaN where one has none; none if no part has any."""
+    if all(part.stresses is None for part in parts):
+        return None
+    absent = [np.full((len(part.energies), 3, 3), np.nan) for part in parts]
+    pairs = zip(parts, absent, strict=True)
+    return np.concatenate(
+        [nothing if part.stresses is None else part.stresses for part, nothing in pairs]
     )
 
 

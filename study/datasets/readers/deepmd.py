@@ -3,8 +3,8 @@
 Format: https://docs.deepmodeling.com/projects/deepmd/en/stable/data/system.html. Frames of one
 system are one group: they mostly come from one trajectory; systems of the mixed type
 (`real_atom_types.npy`) hold frames of many. Systems with a file `nopbc` are molecules in vacuum.
-Files of energies or forces may be missing. Without `type_map.raw` the user names the elements:
-`species: [O, H]`.
+Files of energies, forces or virials may be missing; a virial is −volume × stress, in eV. Without
+`type_map.raw` the user names the elements: `species: [O, H]`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, finite, load_npy, real
 from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.stress import stresses
 from study.datasets.parsing.text import number, text_lines, whole, whole_text
-from study.datasets.readers.conformers import Conformers, joined
+from study.datasets.readers.conformers import Conformers, joined, joined_stresses
 from study.datasets.reading import PLAIN, Factors, Reading
 
 DEFAULT = ("Å", "eV", "eV/Å")
@@ -94,6 +96,7 @@ def _together(parts: list[Conformers]) -> Conformers:
         np.concatenate([part.energies for part in parts]),
         np.concatenate([part.forces for part in parts]),
         cells=np.concatenate(cells) if cells else None,
+        stresses=joined_stresses(parts),
     )
 
 
@@ -123,6 +126,10 @@ def _read_set(
             np.full(shape, np.nan) if forces is None else factors.force * forces.reshape(shape),
             cells=None if cells is None else factors.length * cells.reshape(frames, 3, 3),
         )
+        virials = None if whole.cells is None else _table(folder, "virial", 9, frames)
+        if virials is not None and whole.cells is not None:
+            found = stresses({"virial": virials}, whole.cells, Reading(), factors)
+            whole = replace(whole, stresses=found)
         real_types = folder / "real_atom_types.npy"
         if not real_types.exists():
             return [whole]
@@ -150,6 +157,7 @@ def _apart(
                 whole.energies[chosen],
                 whole.forces[chosen, here],
                 cells=None if whole.cells is None else whole.cells[chosen],
+                stresses=None if whole.stresses is None else whole.stresses[chosen],
             )
         )
     return parts

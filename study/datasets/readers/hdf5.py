@@ -44,6 +44,11 @@ def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
     Raises:
         UserError: one line that names file, group and rule.
     """
+    if given.labels.stress or given.labels.virial:
+        raise UserError(
+            f"{path}: frames of this format have no cell, so they have no stress; leave out "
+            "`labels.stress` and `labels.virial`"
+        )
     parts: list[Conformers] = []
     remarks: dict[str, None] = {}
     for each in files_of(path):

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -172,13 +172,13 @@ def _one_thread_each() -> Iterator[None]:
 
 def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms]) -> Piece:
     """Label some structures, the first of which is number `first`, or sample from them."""
-    rows: list[tuple[Any, Any, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for number, structure in enumerate(atoms, start=first):
         prepared = _prepared(structure, teacher)
         try:
             moving = _dynamics(prepared, sampling, number) if sampling else iter([prepared])
             rows += [
-                (now.positions.copy(), now.get_forces(), now.get_potential_energy())  # type: ignore[no-untyped-call]
+                (now.positions.copy(), now.get_forces(), now.get_potential_energy(), _stress(now))  # type: ignore[no-untyped-call]
                 for now in moving
             ]
         except UserError:
@@ -190,12 +190,23 @@ def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms
                 f"structure {number} (from 0), {structure.get_chemical_formula()}: {teacher} fails "  # type: ignore[no-untyped-call]
                 f"({what}); leave it out"
             ) from None
-    positions, forces, energies = zip(*rows, strict=True)
+    positions, forces, energies, stresses = zip(*rows, strict=True)
     return {
         "positions": np.concatenate(positions),
         "forces": np.concatenate(forces),
         "energies": np.array(energies, dtype=np.float64),
+        "stresses": np.stack(stresses),
     }
+
+
+def _stress(atoms: Atoms) -> NDArray[np.float64]:
+    """(3, 3) eV/Å³; NaN where the cell or the teacher has none."""
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    if atoms.pbc.all():
+        with suppress(PropertyNotImplementedError, NotImplementedError):
+            return np.asarray(atoms.get_stress(voigt=False), dtype=np.float64)  # type: ignore[no-untyped-call]
+    return np.full((3, 3), np.nan)
 
 
 def _prepared(structure: Atoms, teacher: str) -> Atoms:
@@ -242,7 +253,7 @@ def _joined(frames: Frames, sampling: Sampling | None, pieces: Sequence[Piece]) 
         frames = frames.select(np.repeat(np.arange(len(frames)), sampling.frames))
     arrays: dict[str, Any] = {
         name: np.concatenate([piece[name] for piece in pieces])
-        for name in ("positions", "forces", "energies")
+        for name in ("positions", "forces", "energies", "stresses")
     }
     given = {name: frames.properties[name] for name in GIVEN if name in frames.properties}
     return replace(frames, **arrays, properties=given)

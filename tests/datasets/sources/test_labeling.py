@@ -58,6 +58,9 @@ def assert_labels_are_those_of_emt(frames: Frames) -> None:
         atoms.calc = EMT()
         assert labels["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(labels["forces"], atoms.get_forces(), atol=1e-6)
+        assert ("stress" in labels) == atoms.pbc.all()
+        if atoms.pbc.all():
+            np.testing.assert_allclose(labels["stress"], atoms.get_stress(), atol=1e-6)
 
 
 def test_label_writes_the_numbers_of_the_calculator_for_molecules_and_crystals(

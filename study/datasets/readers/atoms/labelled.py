@@ -1,4 +1,4 @@
-"""Energy, forces and group of one of ASE's structures, whatever names and units they have."""
+"""Labels and group of one of ASE's structures, whatever names and units they have."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from study.core.properties import PROPERTIES
 from study.datasets.parsing.arrays import real
-from study.datasets.parsing.declared_units import declared
+from study.datasets.parsing.declared_units import Kind, declared
 from study.datasets.parsing.label_names import Label, chosen, is_label, sign_of, sign_remarks
+from study.datasets.parsing.stress import NO_CELL, may_be_stress, stress_names, stresses
 from study.datasets.readers.atoms.comments import UNREAD
 from study.datasets.readers.atoms.extxyz import UNNAMED
-from study.datasets.reading import Reading, Units
+from study.datasets.reading import Factors, Reading, Units
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,6 +51,7 @@ class Labelled:
         cell: (3, 3) Å, as the file has it.
         energy: eV, or NaN.
         forces: (N, 3) eV/Å, or NaN.
+        stress: (3, 3) eV/Å³, or NaN.
         group: name of its trajectory, or nothing.
         names: of the columns that its labels have in the file.
         others: columns of the right shape that are no labels by their name.
@@ -61,6 +63,7 @@ class Labelled:
     cell: Array
     energy: float
     forces: Array
+    stress: Array
     group: str
     names: dict[str, str | None]
     others: dict[str, list[str]] = field(default_factory=dict)
@@ -74,13 +77,18 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
     Raises:
         ValueError: naming the label that is none.
     """
-    scalars, vectors = _scalars(frame), _vectors(frame)
+    scalars, vectors, tensors = _scalars(frame), _vectors(frame), _tensors(frame)
     energy = chosen(scalars, "energy", given.labels.energy)
     forces = chosen(vectors, "forces", given.labels.forces)
     told = given.units != Units()
-    units = declared(frame.info, {"energy": energy, "forces": forces}, told=told)
-    factors = given.factors(DEFAULT, **units)
+    strained = next(iter(stress_names(tensors, given)), None)
+    # The unit of a virial is that of an energy.
+    pressed = None if given.labels.virial or is_label(strained or "", "virial") else strained
+    names: dict[Kind, str | None] = {"energy": energy, "forces": forces, "stress": pressed}
+    factors = given.factors(DEFAULT, **declared(frame.info, names, told=told))
     remarks = (*factors.remarks, *sign_remarks(forces))
+    if strained and not frame.pbc.all():
+        remarks, tensors = (*remarks, NO_CELL), {}
     if spare := frame.info.get(UNNAMED):
         remarks += (f"{spare} columns of the atoms have no name in `Properties` and are left out",)
     if unread := frame.info.get(UNREAD):
@@ -90,8 +98,9 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
         factors.length * frame.cell.array,
         factors.energy * _energy(scalars, energy),
         sign_of(forces) * factors.force * _forces(vectors, forces, len(frame)),
+        _stress(frame, tensors, given, factors),
         _group(_info(frame)),
-        {"energy": energy, "forces": forces},
+        {"energy": energy, "forces": forces, "stress": strained},
         {"energy": _others(scalars, "energy"), "forces": _others(vectors, "forces")},
         factors.names,
         remarks,
@@ -99,8 +108,8 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
 
 
 def columns(frame: Atoms) -> set[str]:
-    """Names of all numbers of a frame, and of all vectors of its atoms."""
-    return set(_scalars(frame)) | set(_vectors(frame))
+    """Names of all numbers of a frame, of its matrices, and of all vectors of its atoms."""
+    return set(_scalars(frame)) | set(_tensors(frame)) | set(_vectors(frame))
 
 
 def _energy(scalars: Mapping[str, Any], name: str | None) -> float:
@@ -127,6 +136,13 @@ def _forces(vectors: Mapping[str, Any], name: str | None, atoms: int) -> Array:
     return forces
 
 
+def _stress(frame: Atoms, tensors: Mapping[str, Any], given: Reading, factors: Factors) -> Array:
+    cells = factors.length * frame.cell.array[None]
+    units = {name: str(unit) for name in tensors if (unit := frame.info.get(f"unit of {name}"))}
+    found = stresses(tensors, cells, given, factors, units)
+    return np.full((3, 3), np.nan) if found is None else found[0]
+
+
 def _sources(frame: Atoms) -> list[Mapping[str, Any]]:
     """Where ASE keeps what a file says of a frame, the calculator's results first."""
     results: dict[str, Any] = frame.calc.results if frame.calc else {}
@@ -149,6 +165,16 @@ def _scalars(frame: Atoms) -> dict[str, Any]:
             # Energies of atoms are results of calculators too, and have other names.
             text = isinstance(name, str) and is_label(name, "energy") and number < 3
             if isinstance(name, str) and (single or text):
+                found.setdefault(name, value)
+    return found
+
+
+def _tensors(frame: Atoms) -> dict[str, Any]:
+    """What may be a stress or a virial of the whole frame."""
+    found: dict[str, Any] = {}
+    for source in _sources(frame):
+        for name, value in source.items():
+            if isinstance(name, str) and may_be_stress(name, value):
                 found.setdefault(name, value)
     return found
 
