@@ -39,7 +39,8 @@ Graphs
 Potentials and their heads
     Potential: what all models have in common. Its `forward` gives a `Prediction`, energies (G,) eV
     and forces (N, 3) eV/Å; `vectors` and `scalars` what pretraining tasks ask for.
-    ConservativePotential: gives `atomic_energies`; forces are the gradient. Head: `readout`.
+    ConservativePotential: gives `atomic_energies`; forces and stress are their gradient, by
+        `positions` and by `graph.shift`. Head: `readout`.
     DirectPotential: gives `features`; forces have a head. Heads: `readout`, `vector_readout`.
     A head is a `Sequential` that ends in a linear layer, so that finetuning can start it at zero;
     `layers` is a `ModuleList`, so that finetuning can freeze them; a module between them and the

@@ -2,7 +2,8 @@
 """What a study's models predict of structures: `python -m study.predict MODEL [structure.extxyz]`.
 
 MODEL is a study's folder, for its best trial by validation, or the folder of one trial in `work`:
-energies and forces, or the number that it learned with `task: {name: scalar}`, in its unit.
+energies, forces and stresses (of periodic structures, if forces are the gradient of the energy;
+with ASE's sign and order), or the number that it learned with `task: {name: scalar}`, in its unit.
 Without structures, all completed trials of the study predict their test frames, into
 `predictions.npz` beside their weights.
 """

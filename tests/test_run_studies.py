@@ -179,7 +179,7 @@ def test_a_study_that_is_done_gets_its_report_and_mlflow_that_and_the_best_model
     best = TrainedPotential(resolve_trained_model(folder))
     row = model.input_example.iloc[0]
     atoms = Atoms(row["numbers"], row["positions"], cell=row["cell"], pbc=True)
-    ((energy, forces),) = best.predict([atoms])
+    ((energy, forces, _),) = best.predict([atoms])
     assert told.energy.item() == pytest.approx(energy, rel=1e-6)
     np.testing.assert_allclose(told.forces.item(), forces, atol=1e-6)
 

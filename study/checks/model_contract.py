@@ -92,6 +92,31 @@ def _gradient(subject: ModelUnderTest) -> str:
     return f"along a line the energy falls by {-slope:.6g} eV/Å, but the forces say {work:.6g}"
 
 
+def _strain(subject: ModelUnderTest) -> str:
+    graph = subject.graph(subject.water)
+    stress = subject.model.with_stress(graph).stress
+    if stress is None:
+        return "`with_stress` must give the stress of a periodic frame, but gives none"
+    strain = torch.randn(3, 3, generator=_generator(), dtype=torch.float64)
+    strain = (strain + strain.T) / 2
+
+    def energy(step: float) -> float:
+        moved = graph.clone()
+        moved.pos = graph.pos + step * graph.pos @ strain
+        moved.shift = graph.shift + step * graph.shift @ strain
+        return float(subject.model(moved).energy.sum().detach())
+
+    h = 2e-5
+    slope = (8 * (energy(h) - energy(-h)) - (energy(2 * h) - energy(-2 * h))) / (12 * h)
+    work = float((stress[0].detach() * strain).sum() * torch.linalg.det(graph.cell[0]).abs())
+    if abs(work - slope) <= 1e-5 * max(1.0, abs(slope)):
+        return ""
+    return (
+        f"under strain the energy rises by {slope:.6g} eV, but the stress says {work:.6g}; use "
+        "`edge_vectors`, or `graph.shift` in its place"
+    )
+
+
 def _translations(subject: ModelUnderTest) -> str:
     water = subject.water
     moved = Structure(water.numbers, water.positions + np.array([0.7, -11.3, 2.9]), water.cell)
@@ -220,6 +245,7 @@ CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "shapes": _shapes,
     "finite for unusual structures": _finite,
     "forces are the negative gradient": _gradient,
+    "the stress is the derivative by strain": _strain,
     "translations change nothing": _translations,
     "periodic images are the same atoms": _images,
     "the order of atoms does not matter": _permutations,
@@ -236,6 +262,7 @@ CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
 
 ONLY_IF = {
     "forces are the negative gradient": "conservative",
+    "the stress is the derivative by strain": "gives_stress",
     "rotations turn forces and vectors": "equivariant",
 }
 """Checks of symmetries that a model may declare not to have."""

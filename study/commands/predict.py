@@ -17,6 +17,7 @@ from study.console.command_line import may_run
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
 from study.core.paths import follow_links, real_path
+from study.datasets.parsing.stress import TO_VOIGT, VOIGT
 from study.inference.predictor import TrainedPotential, TrainedScalar
 from study.inference.test_predictions import predict_study
 from study.inference.torch_export import export
@@ -79,12 +80,14 @@ def _predict_structures(options: PredictOptions, structures: list[Atoms]) -> Non
 def _predict_forces(
     options: PredictOptions, trained: TrainedTrial, structures: list[Atoms]
 ) -> None:
-    """Predict energies and forces, in eV and eV/Å."""
+    """Predict energies, forces and stresses, in eV, eV/Å and eV/Å³."""
     potential = TrainedPotential(trained, options.device, options.precision)
     rows = [
-        {"frame": number, "energy": energy, "forces": forces.tolist()}
-        for number, (energy, forces) in enumerate(potential.predict(structures))
+        {"frame": number, "energy": each.energy, "forces": each.forces.tolist()}
+        | ({} if each.stress is None else {"stress": each.stress[TO_VOIGT].tolist()})
+        for number, each in enumerate(potential.predict(structures))
     ]
+    _say_what_has_no_stress(potential, rows)
     if options.export:
         export(potential, structures[0], options.export)
     if options.out:
@@ -93,6 +96,18 @@ def _predict_forces(
         _print_lines(rows)
     else:
         _show(rows, structures)
+
+
+def _say_what_has_no_stress(potential: TrainedPotential, rows: list[dict[str, Any]]) -> None:
+    absent = sum("stress" not in row for row in rows)
+    if not potential.model.gives_stress:
+        name = potential.trained.job.trial.model.name
+        sys.stderr.write(f"no stress: forces of {name} are not the gradient of its energy\n")
+    elif absent:
+        sys.stderr.write(
+            f"no stress of {absent} of {len(rows)} structures, which are not periodic along all "
+            "three vectors\n"
+        )
 
 
 def _predict_scalars(
@@ -117,7 +132,8 @@ def _print_lines(rows: list[dict[str, Any]]) -> None:
 
 
 def _write(path: Path, structures: list[Atoms], rows: list[dict[str, Any]]) -> None:
-    labels = [{"energy": row["energy"], "forces": row["forces"]} for row in rows]
+    names = ("energy", "forces", "stress")
+    labels = [{name: row[name] for name in names if name in row} for row in rows]
     _write_extxyz(path, [_labelled(*each) for each in zip(structures, labels, strict=True)])
 
 
@@ -176,6 +192,19 @@ def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
         sys.stdout.write(
             f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{largest:>20.4f}\n"
         )
+    errors = [
+        f"{name} {1000 * _rms(np.hstack(off)):.4g} {unit}{_of_some(len(off), len(rows))}"
+        for name, unit, off in _deviations(rows, structures)
+        if off
+    ]
+    if errors:
+        sys.stdout.write(f"against the file's labels: {', '.join(errors)}\n")
+
+
+def _deviations(
+    rows: list[dict[str, Any]], structures: list[Atoms]
+) -> list[tuple[str, str, list[Any]]]:
+    """What is off, by label with its unit: a deviation for each structure that the file labels."""
     labels = [atoms.calc.results if atoms.calc else {} for atoms in structures]
     pairs = list(zip(rows, labels, structures, strict=True))
     forces = [
@@ -186,14 +215,17 @@ def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
         for row, known, atoms in pairs
         if "energy" in known
     ]
-    found = {"force RMSE": (forces, "meV/Å"), "energy RMSE": (energies, "meV/atom")}
-    errors = [
-        f"{name} {1000 * _rms(np.hstack(off)):.4g} {unit}{_of_some(len(off), len(rows))}"
-        for name, (off, unit) in found.items()
-        if off
+    # Of all nine components of the matrix, as in training.
+    stresses = [
+        (row["stress"] - known["stress"])[VOIGT]
+        for row, known, _ in pairs
+        if "stress" in row and "stress" in known
     ]
-    if errors:
-        sys.stdout.write(f"against the file's labels: {', '.join(errors)}\n")
+    return [
+        ("force RMSE", "meV/Å", forces),
+        ("energy RMSE", "meV/atom", energies),
+        ("stress RMSE", "meV/Å³", stresses),
+    ]
 
 
 def _of_some(known: int, all_: int) -> str:

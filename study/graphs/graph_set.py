@@ -79,6 +79,7 @@ class GraphSet:
         edges: neighbours by frame.
         cutoff: Å.
         properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
+        stress: (frames, 3, 3) eV/Å³, NaN of frames without one; none if no frame has one.
     """
 
     z: Tensor
@@ -90,6 +91,7 @@ class GraphSet:
     edges: Edges
     cutoff: float
     properties: dict[str, Tensor] = field(default_factory=dict)
+    stress: Tensor | None = None
 
     @classmethod
     def build(
@@ -105,7 +107,7 @@ class GraphSet:
         Args:
             frames: the data set.
             cutoff: Å.
-            dtype: of positions, forces and cells; energies stay float64.
+            dtype: of positions, forces, stresses and cells; energies stay float64.
             device: torch device.
             max_edge_bytes: memory limit of precomputed edges; see `connect_frames`.
         """
@@ -123,6 +125,7 @@ class GraphSet:
                 name: torch.tensor(values, device=device)
                 for name, values in frames.properties.items()
             },
+            stress=None if frames.stresses is None else real(frames.stresses),
         )
 
     def __len__(self) -> int:

@@ -2,6 +2,10 @@
 
 from study.inference.ase_calculator import StudyCalculator
 atoms.calc = StudyCalculator("runs/studies/masking_ratio-quick")
+
+Models whose forces are the gradient of the energy give the stress of structures that are periodic
+along all three vectors, so that cells can be relaxed (`ase.filters.FrechetCellFilter`) and dynamics
+run at constant pressure.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from study.datasets.parsing.stress import TO_VOIGT
 from study.inference.predictor import FloatType, TrainedPotential
 from study.inference.trained_model import resolve_trained_model
 from study.space.plugin_configs import accept_code
 
 
 class StudyCalculator(Calculator):
-    """ASE calculator for energy (eV) and forces (eV/Å) of a trained model.
+    """ASE calculator for energy (eV), forces (eV/Å) and stress (eV/Å³) of a trained model.
 
     Args:
         model: a study's folder, for its best trial; a trial's folder in `work`; or a file of
@@ -54,6 +59,8 @@ class StudyCalculator(Calculator):
                 stacklevel=2,
             )
         self.potential = TrainedPotential(trained, device, precision)
+        if self.potential.model.gives_stress:
+            self.implemented_properties = [*self.implemented_properties, "stress"]
 
     def calculate(
         self,
@@ -61,9 +68,11 @@ class StudyCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute energy and forces together, and store them in `results`."""
+        """Compute energy, forces and, where there is one, stress together, as `results`."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         assert self.atoms is not None
-        ((energy, forces),) = self.potential.predict([self.atoms])
+        ((energy, forces, stress),) = self.potential.predict([self.atoms])
         results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": forces}
+        if stress is not None:
+            results["stress"] = stress[TO_VOIGT]
         self.results = results

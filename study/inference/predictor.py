@@ -1,9 +1,9 @@
-"""Predictions of energies, forces and scalar properties by trained models."""
+"""Predictions of energies, forces, stresses and scalar properties by trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.inference.trained_model import TrainedTrial
 from study.models.build import build_model
-from study.models.potential import Potential
+from study.models.potential import Potential, Prediction
 from study.space.plugin_configs import realized
 from study.tasks.scalar import POOLINGS, predict_scalar
 from study.training.checkpoint import load_tensors
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     from study.tasks.config import Scalar
 
 FloatType = Literal["float32", "float64"]
+Array = NDArray[np.float64]
+
+
+class Predicted(NamedTuple):
+    """What a potential predicts of a structure.
+
+    Args:
+        energy: eV, with reference energies.
+        forces: (N, 3) eV/Å.
+        stress: (3, 3) eV/Å³ as ASE counts it; none if the model is not conservative, or the
+            structure not periodic along all three vectors.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array | None
 
 
 class TrainedModel:
@@ -110,18 +126,21 @@ class TrainedPotential(TrainedModel):
         require_potential(trained)
         super().__init__(trained, device, precision)
 
-    def predict(self, structures: Sequence[Atoms]) -> Iterator[tuple[float, NDArray[np.float64]]]:
-        """Predict the total energy (eV) and forces (N, 3) (eV/Å) of each structure.
+    def predict(self, structures: Sequence[Atoms]) -> Iterator[Predicted]:
+        """Predict the total energy, forces and, if there is one, the stress of each structure.
 
         Raises:
             UserError: see `batches`.
         """
+        strained = self.model.gives_stress and any(atoms.pbc.all() for atoms in structures)
         for batch in self.batches(structures):
-            predicted = self.model(batch)
+            predicted = self.model.with_stress(batch) if strained else self.model(batch)
             energies = predicted.energy.detach().double() + self.model.reference_energy(batch)
             forces = predicted.forces.detach().double().split(batch.ptr.diff().tolist())
-            for energy, vectors in zip(energies.tolist(), forces, strict=True):
-                yield energy, vectors.cpu().numpy()
+            for energy, vectors, stress in zip(
+                energies.tolist(), forces, _stresses(predicted), strict=True
+            ):
+                yield Predicted(energy, vectors.cpu().numpy(), stress)
 
 
 class TrainedScalar(TrainedModel):
@@ -158,6 +177,14 @@ def require_potential(trained: TrainedTrial) -> None:
             f"{trained.weights.parent}: learned {task.label}, and predicts no energies with "
             "forces; name a trial that learned these, or predict with `python -m study.predict`"
         )
+
+
+def _stresses(predicted: Prediction) -> list[Array | None]:
+    """The stress of each structure of a batch, none of those without a volume."""
+    if predicted.stress is None:
+        return [None] * len(predicted.energy)
+    stresses = predicted.stress.detach().double().cpu().numpy()
+    return [None if np.isnan(stress).any() else stress for stress in stresses]
 
 
 def _loaded(trained: TrainedTrial) -> Potential:

@@ -1,7 +1,8 @@
-"""Base classes of all potentials: energies, forces, and one vector per atom."""
+"""Base classes of all potentials: energies, forces, stresses, and one vector per atom."""
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,17 @@ MAX_ATOMIC_NUMBER = 118
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted energy and forces of a batch.
+    """Predicted energy, forces and, where it is asked for, stress of a batch.
 
     Args:
         energy: (G,) eV, relative to the sum of the atoms' reference energies.
         forces: (N, 3) eV/Å.
+        stress: (G, 3, 3) eV/Å³, positive under tension; NaN of frames without a volume.
     """
 
     energy: Tensor
     forces: Tensor
+    stress: Tensor | None = None
 
 
 class Potential(nn.Module):
@@ -48,6 +51,9 @@ class Potential(nn.Module):
     equivariant: bool
     """Whether forces and vectors rotate with atoms and cell, and energies are invariant."""
 
+    gives_stress: bool = False
+    """Whether it has `with_stress`."""
+
     settings: ModelConfig
     scale: Tensor
     reference: Tensor
@@ -61,6 +67,10 @@ class Potential(nn.Module):
 
     def forward(self, graph: Data) -> Prediction:
         """Predict energies (G,) eV and forces (N, 3) eV/Å of a batch."""
+        raise NotImplementedError
+
+    def with_stress(self, graph: Data) -> Prediction:
+        """Predict the stress, too, if the model `gives_stress`."""
         raise NotImplementedError
 
     def vectors(self, graph: Data) -> Tensor:
@@ -126,6 +136,7 @@ class ConservativePotential(Potential):
 
     conservative = True
     equivariant = True
+    gives_stress = True
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """Predict the energy (N,) of each atom, in units of `scale`."""
@@ -137,6 +148,26 @@ class ConservativePotential(Potential):
         atomic = self.scale * self.atomic_energies(graph, positions)
         energy = sum_per_graph(atomic, graph)
         return Prediction(energy, self._negative_gradient(atomic, positions))
+
+    def with_stress(self, graph: Data) -> Prediction:
+        """Predict energies, forces −∂E/∂x, and the stress: ∂E/∂(strain) over the volume.
+
+        A strain ε moves atoms x and lattice translations s of edges to x (1 + ε) and s (1 + ε), so
+        that ∂E/∂ε is the sum of x ⊗ ∂E/∂x over atoms and of s ⊗ ∂E/∂s over edges.
+        """
+        positions, shift = (each.detach().requires_grad_() for each in (graph.pos, graph.shift))
+        moved = copy(graph)
+        moved.shift = shift
+        atomic = self.scale * self.atomic_energies(moved, positions)
+        by_position, by_shift = torch.autograd.grad(
+            atomic.sum(), (positions, shift), create_graph=self.training
+        )
+        virial = torch.zeros_like(graph.cell)
+        virial = virial.index_add(0, graph.batch, _outer(graph.pos, by_position))
+        owner = graph.batch[graph.edge_index[1]]
+        virial = virial.index_add(0, owner, _outer(graph.shift, by_shift))
+        stress = _per_volume((virial + virial.transpose(1, 2)) / 2, graph.cell)
+        return Prediction(sum_per_graph(atomic, graph), -by_position, stress)
 
     def scalars(self, graph: Data) -> Tensor:
         """Predict (N,) the energy of each atom without forces, in units of `scale`."""
@@ -184,6 +215,20 @@ class DirectPotential(Potential):
     def _energy(self, features: Tensor, graph: Data) -> Tensor:
         """Sum the energies of each graph: (G,) eV, relative to the reference energy."""
         return sum_per_graph(self.scale * self.readout(features).squeeze(-1), graph)
+
+
+def _outer(one: Tensor, other: Tensor) -> Tensor:
+    """Outer products (R, 3, 3) of rows (R, 3)."""
+    return one[:, :, None] * other[:, None, :]
+
+
+def _per_volume(virial: Tensor, cell: Tensor) -> Tensor:
+    """Divide (G, 3, 3) by the volumes of the cells; NaN where a frame has none."""
+    first, second, third = cell.unbind(1)
+    cross = second.roll(-1, 1) * third.roll(1, 1) - second.roll(1, 1) * third.roll(-1, 1)
+    volume = (first * cross).sum(dim=1).abs()[:, None, None]
+    exists = volume > 0
+    return torch.where(exists, virial / torch.where(exists, volume, 1.0), torch.nan)
 
 
 def sum_per_graph(values: Tensor, graph: Data) -> Tensor:

@@ -42,8 +42,8 @@ class StudyModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
         predictions = list(self.potential.predict(structures))
         return pd.DataFrame(
             {
-                "energy": [energy for energy, _ in predictions],
-                "forces": [forces.tolist() for _, forces in predictions],
+                "energy": [each.energy for each in predictions],
+                "forces": [each.forces.tolist() for each in predictions],
             }
         )
 

@@ -1,15 +1,23 @@
-"""The ASE calculator: forces, periodic images and conserved energy."""
+"""The ASE calculator: forces, stresses, periodic images and conserved energy."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_stress
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.filters import FrechetCellFilter
+from ase.md.nptberendsen import NPTBerendsen
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 
 from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
+from study.models.potential import ConservativePotential
 from study.planning.study_dir import StudyDir
 
 
@@ -62,6 +70,76 @@ def test_atoms_outside_the_cell_are_the_same_as_inside(
     outside.positions += np.array([[3, -2, 1]]) @ inside.cell.array
     inside.calc = outside.calc = StudyCalculator(small_study.path)
     np.testing.assert_allclose(outside.get_forces(), inside.get_forces(), atol=1e-9)
+
+
+def test_the_stress_is_that_of_finite_strains(
+    small_study: StudyDir, triclinic_water: Frames
+) -> None:
+    atoms = structure(triclinic_water, 1)
+    atoms.calc = StudyCalculator(small_study.path)
+    # ASE strains the cell, and the neighbours are found anew.
+    numeric = calculate_numerical_stress(atoms, eps=1e-5)
+    assert np.abs(numeric).max() > 1e-4
+    np.testing.assert_allclose(atoms.get_stress(), numeric, atol=1e-7)
+
+
+def test_the_stress_turns_with_the_structure(
+    small_study: StudyDir, triclinic_water: Frames, rotation: Callable[[int], np.ndarray]
+) -> None:
+    atoms, turn = structure(triclinic_water, 0), rotation(3)
+    turned = Atoms(atoms.numbers, atoms.positions @ turn, cell=atoms.cell.array @ turn, pbc=True)
+    large = atoms.repeat((2, 1, 1))
+    atoms.calc = turned.calc = large.calc = StudyCalculator(small_study.path)
+    stress = atoms.get_stress(voigt=False)
+    np.testing.assert_allclose(turned.get_stress(voigt=False), turn.T @ stress @ turn, atol=1e-9)
+    np.testing.assert_allclose(large.get_stress(voigt=False), stress, atol=1e-9)
+
+
+def test_a_cell_relaxes_to_less_stress(small_study: StudyDir, water: Frames) -> None:
+    atoms = structure(water, 0)
+    atoms.calc = StudyCalculator(small_study.path)
+    before = np.abs(atoms.get_stress()).max(), atoms.get_potential_energy()
+    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.0, steps=60)
+    assert np.abs(atoms.get_stress()).max() < before[0] / 2
+    assert atoms.get_potential_energy() < before[1]
+
+
+def test_dynamics_at_constant_pressure_change_the_cell(
+    small_study: StudyDir, water: Frames
+) -> None:
+    atoms = structure(water, 0)
+    atoms.calc = StudyCalculator(small_study.path)
+    atoms.set_velocities(np.random.default_rng(0).normal(scale=0.01, size=(24, 3)))
+    dynamics = NPTBerendsen(
+        atoms,
+        timestep=0.5 * units.fs,
+        temperature_K=300,
+        pressure_au=-2 * np.trace(atoms.get_stress(voigt=False)) / 3 + 0.05,
+        compressibility_au=1.0,
+    )
+    dynamics.run(3)
+    assert atoms.get_volume() < 6.3**3
+
+
+def test_a_slab_has_no_stress(small_study: StudyDir, water: Frames) -> None:
+    atoms = structure(water, 0)
+    atoms.calc = StudyCalculator(small_study.path)
+    atoms.get_stress()
+    atoms.pbc = (True, True, False)
+    assert np.isfinite(atoms.get_forces()).all()
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+
+
+def test_a_model_with_forces_of_its_own_has_no_stress(
+    small_study: StudyDir, water: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConservativePotential, "gives_stress", False)
+    atoms = structure(water, 0)
+    atoms.calc = StudyCalculator(small_study.path)
+    assert np.isfinite(atoms.get_forces()).all()
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
 
 
 def drift_and_exchange(atoms: Atoms, femtoseconds: float, steps: int) -> tuple[float, float]:

@@ -62,11 +62,9 @@ def test_predictions_have_the_test_errors_that_training_found(
     test = split(water, work.trial.split, work.trial.seed).test
     structures = [structure(water, index) for index in test]
     predicted = list(potential.predict(structures))
-    forces = [f - atoms.get_forces() for (_, f), atoms in zip(predicted, structures, strict=True)]
-    energies = [
-        (energy - atoms.get_potential_energy()) / len(atoms)
-        for (energy, _), atoms in zip(predicted, structures, strict=True)
-    ]
+    pairs = list(zip(predicted, structures, strict=True))
+    forces = [each.forces - atoms.get_forces() for each, atoms in pairs]
+    energies = [(each.energy - atoms.get_potential_energy()) / len(atoms) for each, atoms in pairs]
     assert rms(forces) == pytest.approx(outcome.result.metrics["test_force_rmse"], rel=1e-6)
     assert rms(energies) == pytest.approx(outcome.result.metrics["test_energy_rmse"], rel=1e-6)
 
@@ -128,7 +126,7 @@ def test_a_potential_of_molecules_takes_them_without_a_cell(
     potential = TrainedPotential(resolve_trained_model(place), precision="float64")
     inside = alone[0].copy()
     inside.cell, inside.pbc = np.ptp(inside.positions, axis=0) + 51, True
-    (energy, forces), (same, same_forces) = potential.predict([alone[0], inside])
+    (energy, forces, _), (same, same_forces, _) = potential.predict([alone[0], inside])
     assert np.abs(forces).max() > 1e-3
     assert energy == pytest.approx(same, abs=1e-9)
     np.testing.assert_allclose(forces, same_forces, atol=1e-9)

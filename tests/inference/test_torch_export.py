@@ -39,6 +39,6 @@ def test_an_exported_model_predicts_the_same_without_its_class(
     graph = potential.graph([atoms])
     program = torch.export.load(out).module()
     energy, forces = program(graph.z, graph.pos, graph.edge_index, graph.shift)
-    ((expected, expected_forces),) = potential.predict([atoms])
+    ((expected, expected_forces, _),) = potential.predict([atoms])
     assert float(energy) == pytest.approx(expected, rel=1e-7)
     np.testing.assert_allclose(forces.detach().numpy(), expected_forces, atol=1e-5)
