@@ -76,8 +76,8 @@ def place_molecules(cell: Array, counts: tuple[int, int, int], rng: np.random.Ge
     return np.concatenate([origin + RIGID @ random_rotation(rng) for origin in origins])
 
 
-def pair_labels(numbers: Array, positions: Array, cell: Array) -> tuple[float, Array]:
-    """Energy Σ D·(1 − (r/R)²)³ over all pairs closer than R, and its exact forces."""
+def pair_terms(numbers: Array, positions: Array, cell: Array) -> tuple[float, Array, Array]:
+    """Energy Σ D·(1 − (r/R)²)³ over all pairs closer than R, their slopes, and their vectors."""
     apart = positions[None] - positions[:, None]
     apart -= np.round(apart @ np.linalg.inv(cell)) @ cell
     vectors = apart[:, :, None] + IMAGES @ cell
@@ -86,7 +86,20 @@ def pair_labels(numbers: Array, positions: Array, cell: Array) -> tuple[float, A
     sums = numbers[:, None].astype(int) + numbers
     depth = np.vectorize(DEPTHS.get)(sums)[:, :, None]
     slope = depth * 3 * x**2 * (-2 / RANGE**2)
-    return (depth * x**3).sum() / 2, (slope[..., None] * vectors).sum(axis=(1, 2))
+    return (depth * x**3).sum() / 2, slope, vectors
+
+
+def pair_labels(numbers: Array, positions: Array, cell: Array) -> tuple[float, Array]:
+    """Energy of that pair potential, and its exact forces."""
+    energy, slope, vectors = pair_terms(numbers, positions, cell)
+    return energy, (slope[..., None] * vectors).sum(axis=(1, 2))
+
+
+def pair_stress(numbers: Array, positions: Array, cell: Array) -> Array:
+    """(3, 3) exact stress of that pair potential: half the sum of vector ⊗ ∂E/∂vector over V."""
+    _, slope, vectors = pair_terms(numbers, positions, cell)
+    virial = np.einsum("ijk,ijka,ijkb->ab", slope, vectors, vectors) / 2
+    return virial / abs(np.linalg.det(cell))
 
 
 def labelled(configurations: list[tuple[Array, Array, Array]], groups: list[int]) -> Frames:
@@ -103,6 +116,13 @@ def labelled(configurations: list[tuple[Array, Array, Array]], groups: list[int]
         groups=np.array(groups),
         origin={"recipe": "synthetic"},
     )
+
+
+def with_stresses(frames: Frames) -> Frames:
+    """The same frames with the stresses of the pair potential."""
+    parts = [frames.select(np.array([index])) for index in range(len(frames))]
+    stresses = [pair_stress(part.numbers, part.positions, part.cells[0]) for part in parts]
+    return replace(frames, stresses=np.stack(stresses))
 
 
 def make_water(
@@ -125,6 +145,12 @@ def water() -> Frames:
 def triclinic_water() -> Frames:
     """4 frames of 8 molecules in a skewed cell."""
     return make_water(TRICLINIC, 4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def stressed_water(water: Frames) -> Frames:
+    """`water` with the stresses of its potential."""
+    return with_stresses(water)
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,16 @@ PROPERTY_METRICS = {
 }
 
 PROPERTY_METRICS |= {
+    f"{part}_stress_{kind}": ("eV/Å³", f"{whose} stress error, {error} per component{of}")
+    for kind, error in (("rmse", "root mean square"), ("mae", "mean absolute"))
+    for part, whose, of in (
+        ("val", "validation", ""),
+        ("test", "test", ""),
+        ("trivial", "test", ", of predicting zero"),
+    )
+}
+
+PROPERTY_METRICS |= {
     "val_frame_energy_mae": ("eV", "validation energy error, mean absolute per frame"),
     "test_frame_energy_mae": ("eV", "test energy error, mean absolute per frame"),
     "trivial_frame_energy_mae": (
@@ -113,7 +123,7 @@ PROPERTY_METRICS |= {
         "test energy error per atom of the training mean or a sum over elements",
     ),
 }
-"""Metric → (unit, meaning) of scalar targets; a study has those of its own target."""
+"""Metric → (unit, meaning) of scalar targets and of stress; a study has those that it measures."""
 
 METRICS |= PROPERTY_METRICS
 

@@ -41,9 +41,8 @@ class ModelConfig(Component):
     """What papers call it."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What it takes, as far as it was measured."""
-    conservative: ClassVar[bool] = True
-    """Whether forces are the gradient of the energy, so that it gives stresses; of a model of your
-    own its class says so."""
+    gives_stress: ClassVar[bool] = True
+    """Whether its class can give stresses, because forces are the gradient of its energy."""
 
     hidden: int = Field(default=128, ge=1, le=4096)
     """Width of node and edge features."""
@@ -110,7 +109,7 @@ class GNS(MaskableConfig):
     implementation = "study.models.gns:GNS"
     title = "GNS"
     cost = ModelCost(step_time=0.45, channel_bytes=58, layer_squares=10.8)
-    conservative = False
+    gives_stress = False
 
     name: Literal["gns"]
     force_input: bool = False
@@ -148,7 +147,7 @@ class ForceNet(MaskableConfig):
     implementation = "study.models.forcenet:ForceNet"
     title = "ForceNet"
     cost = ModelCost(step_time=0.5, channel_bytes=50, layer_squares=7.5)
-    conservative = False
+    gives_stress = False
 
     name: Literal["forcenet"]
     force_input: bool = False

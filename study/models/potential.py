@@ -51,9 +51,6 @@ class Potential(nn.Module):
     equivariant: bool
     """Whether forces and vectors rotate with atoms and cell, and energies are invariant."""
 
-    gives_stress: bool = False
-    """Whether it has `with_stress`."""
-
     settings: ModelConfig
     scale: Tensor
     reference: Tensor
@@ -64,6 +61,11 @@ class Potential(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("reference", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64))
         self.register_buffer("frame_reference", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def gives_stress(self) -> bool:
+        """Whether it has `with_stress`."""
+        return False
 
     def forward(self, graph: Data) -> Prediction:
         """Predict energies (G,) eV and forces (N, 3) eV/Å of a batch."""
@@ -136,7 +138,11 @@ class ConservativePotential(Potential):
 
     conservative = True
     equivariant = True
-    gives_stress = True
+
+    @property
+    def gives_stress(self) -> bool:
+        """Whether the energy depends on cells by the shifts of edges alone."""
+        return self.conservative and not self.needs_cell
 
     def atomic_energies(self, graph: Data, positions: Tensor) -> Tensor:
         """Predict the energy (N,) of each atom, in units of `scale`."""

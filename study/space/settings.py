@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 
 from study.core.config import Config
 from study.space.samplers import AnySampler
-from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS
+from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS, STRESS_ERRORS
 
 MOST_TRIALS = 100_000
 
 
-RANKING = [f"val_{name}" for name in (*ENERGY_FORCES_ERRORS, *SCALAR_ERRORS)]
+RANKING = [f"val_{name}" for name in (*ENERGY_FORCES_ERRORS, *STRESS_ERRORS, *SCALAR_ERRORS)]
 
 Metric = Annotated[str, Field(json_schema_extra={"enum": list(dict.fromkeys(RANKING))})]
 

@@ -100,6 +100,17 @@ class Trial(Config):
         return self
 
     @model_validator(mode="after")
+    def _stresses_are_given(self) -> Self:
+        stages = {"finetune": self.finetune, "pretrain": self.pretraining}
+        for name, stage in stages.items():
+            if stage and "stress" in stage.task.labels and not self.model.gives_stress:
+                raise ValueError(
+                    f"`{name}.task.stress_weight` must be 0 with a model whose forces are not the "
+                    f"gradient of its energy, but got {self.model.name}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _layers_that_learn_exist(self) -> Self:
         depth, layers = self.finetune.trainable_depth, self.model.layers
         if depth is not None and depth > layers:

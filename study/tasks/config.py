@@ -23,6 +23,8 @@ ENERGY_FORCES_ERRORS = (
     "frame_energy_rmse",
 )
 
+STRESS_ERRORS = ("stress_rmse", "stress_mae")
+
 ENERGY_ERRORS = ("energy_rmse", "energy_mae", "frame_energy_rmse", "frame_energy_mae")
 
 SCALAR_ERRORS = (
@@ -90,6 +92,9 @@ class EnergyForces(LabelledConfig):
     """Weight of the energy error, in units of the labels' standard deviation."""
     force_weight: float = Field(default=1.0, ge=0)
     """Weight of the force error, in units of the labels' root mean square."""
+    stress_weight: float = Field(default=0.0, ge=0)
+    """Weight of the stress error, in units of the labels' root mean square; only for models whose
+    forces are the gradient of the energy, and for data with stresses."""
     loss: Literal["l1", "l2", "huber"] = "l2"
     """Penalty of a deviation."""
     criterion: Literal["force_rmse", "energy_rmse"] = "force_rmse"
@@ -139,17 +144,17 @@ class EnergyForces(LabelledConfig):
     @property
     def errors(self) -> tuple[str, ...]:
         """Names of what it measures."""
-        return ENERGY_FORCES_ERRORS
+        return ENERGY_FORCES_ERRORS + (STRESS_ERRORS if self.stress_weight else ())
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What the frames must be labelled with."""
-        return ("energy", "forces")
+        return ("energy", "forces", "stress") if self.stress_weight else ("energy", "forces")
 
     @property
     def learned(self) -> str:
-        """Both."""
-        return "energy and forces"
+        """All of them."""
+        return "energy, forces and stress" if self.stress_weight else "energy and forces"
 
 
 class Scalar(LabelledConfig):

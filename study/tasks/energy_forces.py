@@ -1,4 +1,4 @@
-"""Supervised training on energies and forces."""
+"""Supervised training on energies and forces, and on stresses where a task asks for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.core.units import ENERGIES
 from study.graphs.graph_set import GraphSet
@@ -22,8 +23,10 @@ from study.tasks.supervised import (
     LabelledTask,
     element_counts,
     fit_element_contributions,
+    known_stresses,
     known_values,
     rms,
+    stress_errors,
 )
 from study.tasks.task import Term
 
@@ -46,6 +49,7 @@ class LabelStatistics:
         energy_std_of_elements: standard deviation of the frames' energies about these, eV.
         frame_energy: mean energy of the frames, eV.
         frame_energy_std: standard deviation of the frames' energies, eV.
+        stress_rms: root mean square stress component, eV/Å³.
     """
 
     energy_per_atom: float
@@ -56,12 +60,14 @@ class LabelStatistics:
     energy_std_of_elements: float = 1.0
     frame_energy: float = 0.0
     frame_energy_std: float = 1.0
+    stress_rms: float = 1.0
 
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
         """Fit the statistics to the labels that the given frames (M,) have."""
         rows, _ = graphs.atoms.rows(frames)
         forces = graphs.force[rows].double()
+        stresses = known_stresses(graphs, frames)
         frames = known_values(frames, graphs.energy[frames].cpu())
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
@@ -81,6 +87,7 @@ class LabelStatistics:
             rms(above - counts @ fitted) or 1.0,
             float(energy.mean()),
             rms(energy - energy.mean()) or 1.0,
+            rms(stresses) or 1.0 if len(stresses) else 1.0,
         )
 
     def apply(self, model: Potential, settings: EnergyForcesSettings) -> None:
@@ -126,7 +133,9 @@ class EnergyForces(LabelledTask):
     """Weighted error of energy and forces, each in units of its labels' standard deviation.
 
     The energy error is the mean over the frames of a batch that have an energy, the force error the
-    mean over the components of the frames that have forces.
+    mean over the components of the frames that have forces. With `stress_weight` the stress error
+    is the mean over the nine components of the frames that have a stress; with or without it is
+    measured where the model gives stresses and the data have them.
     """
 
     def __init__(
@@ -138,13 +147,24 @@ class EnergyForces(LabelledTask):
         super().__init__(settings, graphs)
         self.settings = settings
         self.criterion = f"val_{settings.criterion}"
+        self.learns_stress = settings.stress_weight > 0
         partial_labels = graphs.energy.isnan().any() or graphs.force.isnan().any()
+        if self.learns_stress:
+            partial_labels |= len(known_stresses(graphs, torch.arange(len(graphs)))) < 9 * len(
+                graphs
+            )
         self.loss_kind = settings.loss + WHERE_KNOWN * bool(partial_labels)
         if statistics is not None:
             self._measure_by(statistics)
 
     def prepare(self, model: Potential, train: Tensor) -> None:
-        """Measure the labels, and let the model put out energies about their reference."""
+        """Measure the labels, and let the model put out energies about their reference.
+
+        Raises:
+            UserError: if it is to learn stresses, and the model or the data have none.
+        """
+        if self.learns_stress:
+            self._require_stress(model)
         statistics = LabelStatistics.fit(self.graphs, train)
         statistics.apply(model, self.settings)
         self._measure_by(statistics)
@@ -154,20 +174,41 @@ class EnergyForces(LabelledTask):
         real = partial(torch.tensor, dtype=self.graphs.pos.dtype, device=self.graphs.device)
         spread = statistics.energy_unit(self.settings)
         alike = self.settings.error_unit == "energy"
-        self.units = real([spread, spread if alike else statistics.force_rms])
-        self.weights = real([self.settings.energy_weight, self.settings.force_weight])
+        units = [spread, spread if alike else statistics.force_rms]
+        weights = [self.settings.energy_weight, self.settings.force_weight]
+        if self.learns_stress:
+            units.append(statistics.stress_rms)
+            weights.append(self.settings.stress_weight)
+        self.units, self.weights = real(units), real(weights)
+
+    def _require_stress(self, model: Potential) -> None:
+        if not model.gives_stress:
+            raise UserError(
+                "`stress_weight`: must be 0 with a model whose forces are not the gradient of its "
+                f"energy, but got {self.settings.stress_weight:g} and {model.settings.name}"
+            )
+        if self.graphs.stress is None:
+            raise UserError(
+                "`stress_weight`: must be 0 with data without stresses, but got "
+                f"{self.settings.stress_weight:g}"
+            )
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Weighted errors of a batch, and the terms of the auxiliary task."""
         batch, others = self.training_batch(frames, generator, step)
         batch.units, batch.weights = self.units, self.weights
-        kind = self.loss_kind
-        errors = Term(f"{kind} of energy and forces", partial(weighted_errors, kind), batch)
+        kind, what = self.loss_kind, "energy and forces"
+        if self.learns_stress and self.graphs.stress is not None:
+            batch.stress, what = self.graphs.stress[frames.to(self.graphs.device)], "all labels"
+        errors = Term(f"{kind} of {what}", partial(weighted_errors, kind), batch)
         return [errors, *others]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
-        """Errors of forces (eV/Å per component) and energies (eV/atom, eV per frame)."""
-        return self._errors(model, batches, model)
+        """Errors of forces (eV/Å per component) and energies (eV/atom, eV per frame).
+
+        Those of stresses (eV/Å³ per component) are among them where model and data have such.
+        """
+        return self._errors(model, batches, model.with_stress if self._compares(model) else model)
 
     def test_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
@@ -184,8 +225,8 @@ class EnergyForces(LabelledTask):
         def trivial(batch: Batch) -> Prediction:
             energy = self.statistics.energy_per_atom * batch.ptr.diff()
             reference = model.reference_energy(batch)
-            forces = torch.zeros_like(batch.force)
-            return Prediction((reference if of_elements else energy) - reference, forces)
+            forces, stress = torch.zeros_like(batch.force), torch.zeros_like(batch.cell)
+            return Prediction((reference if of_elements else energy) - reference, forces, stress)
 
         return self._errors(model, batches, trivial)
 
@@ -199,13 +240,17 @@ class EnergyForces(LabelledTask):
             f"force {self.statistics.force_rms:.3g} eV/Å"
         )
 
+    def _compares(self, model: Potential) -> bool:
+        """Whether predicted stresses can be compared with labels."""
+        return self.graphs.stress is not None and model.gives_stress
+
     def _errors(
         self,
         model: Potential,
         batches: list[Tensor],
         predict: Callable[[Batch], Prediction],
     ) -> dict[str, float]:
-        energy, force, sizes = [], [], []
+        energy, force, sizes, stress = [], [], [], []
         for frames in batches:
             batch = self.gather(frames)
             predicted = predict(batch)
@@ -215,24 +260,34 @@ class EnergyForces(LabelledTask):
             sizes.append(known_values(batch.ptr.diff(), batch.energy))
             off = (predicted.forces.detach() - batch.force).double()
             force.append(known_values(off, batch.force))
+            if self.graphs.stress is not None and predicted.stress is not None:
+                known = self.graphs.stress[frames.to(self.graphs.device)]
+                stress.append(known_values((predicted.stress.detach() - known).double(), known))
         per_frame = torch.cat(energy)
         per_atom, component = per_frame / torch.cat(sizes), torch.cat(force)
-        return {
+        found = {
             "force_rmse": rms(component),
             "force_mae": float(component.abs().mean()),
             "energy_rmse": rms(per_atom),
             "energy_mae": float(per_atom.abs().mean()),
             "frame_energy_rmse": rms(per_frame),
         }
+        return found | (stress_errors(torch.cat(stress)) if self._compares(model) else {})
 
 
 def weighted_errors(kind: str, model: Potential, batch: Batch) -> Tensor:
-    """Compute () the sum of energy and force errors, in `batch.units` and by `batch.weights`."""
-    predicted, penalty = model(batch), LOSSES[kind]
+    """Compute () the sum of errors of all labels, in `batch.units` and by `batch.weights`.
+
+    The stress is among them if the batch has such labels.
+    """
+    penalty = LOSSES[kind]
+    predicted = model.with_stress(batch) if "stress" in batch else model(batch)
     energy = (batch.energy - model.reference_energy(batch)).to(predicted.energy.dtype)
-    spread, rms = batch.units
+    spread, rms, *more = batch.units
     errors = [
         penalty(predicted.energy / spread, energy / spread),
         penalty(predicted.forces / rms, batch.force / rms),
     ]
+    if predicted.stress is not None:
+        errors.append(penalty(predicted.stress / more[0], batch.stress / more[0]))
     return torch.dot(batch.weights, torch.stack(errors))

@@ -57,6 +57,19 @@ def known_values(values: Tensor, labels: Tensor) -> Tensor:
     return values[~labels.isnan()]
 
 
+def known_stresses(graphs: GraphSet, frames: Tensor) -> Tensor:
+    """Components of the stresses that the given frames have: (9 S,) eV/Å³, float64."""
+    if graphs.stress is None:
+        return torch.empty(0, dtype=torch.float64)
+    values = graphs.stress[frames.to(graphs.device)].double()
+    return known_values(values, values)
+
+
+def stress_errors(off: Tensor) -> dict[str, float]:
+    """Errors of stress components, eV/Å³; none where no frame has a stress."""
+    return {"stress_rmse": rms(off), "stress_mae": float(off.abs().mean())} if len(off) else {}
+
+
 class LabelledTask(Task):
     """Learns the labels of frames, with an optional auxiliary pretext task.
 

@@ -120,7 +120,12 @@ def test_compiled_code_leaves_out_absent_labels_as_autograd_does(
     first = slice(*mixed_water.offsets[:2])
     energies, forces = mixed_water.energies.copy(), mixed_water.forces.copy()
     energies[1], forces[first] = np.nan, np.nan
-    task = task_of(FINETUNING, replace(mixed_water, energies=energies, forces=forces))
+    stresses = np.random.default_rng(0).normal(size=(4, 3, 3))
+    stresses[3] = np.nan
+    labels = {"energies": energies, "forces": forces, "stresses": stresses}
+    task = task_of(
+        FINETUNING.model_copy(update={"stress_weight": 0.1}), replace(mixed_water, **labels)
+    )
     compiled, reference = model_of("egnn"), model_of("egnn")
     for frames in ([0, 1, 2], [3, 1], [0, 1]):
         chosen = torch.tensor(frames)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from study.core.units import energy_unit, force_unit, length_unit
+from study.core.units import energy_unit, force_unit, length_unit, stress_unit
 from study.datasets.parsing.label_names import is_label
 
-Kind = Literal["length", "energy", "forces"]
+Kind = Literal["length", "energy", "forces", "stress"]
 KEY = re.compile(r"(?:(?P<before>.*?)_?units?|units?_(?:of_)?(?P<after>.*))")
 WORDS: dict[Kind, tuple[str, ...]] = {
     "length": (
@@ -36,15 +36,21 @@ WORDS: dict[Kind, tuple[str, ...]] = {
     ),
     "energy": ("e", "energy", "energies"),
     "forces": ("f", "force", "forces", "gradient", "gradients"),
+    "stress": ("stress", "stresses"),
 }
-RULES = {"energy": energy_unit, "length": length_unit, "forces": force_unit}
+RULES = {
+    "energy": energy_unit,
+    "length": length_unit,
+    "forces": force_unit,
+    "stress": stress_unit,
+}
 ATOMIC = ("au", "a.u.", "atomic")
 
 
 def declared(
     entries: Mapping[Any, Any], names: Mapping[Kind, str | None], *, told: bool = False
 ) -> dict[str, str]:
-    """Units by what they are of: length, energy, forces.
+    """Units by what they are of: length, energy, forces, stress.
 
     Args:
         entries: keys with their values, of which those about units are text.
