@@ -23,7 +23,7 @@ from study.datasets.parsing.arrays import Array, checked_numbers, finite, opened
 from study.datasets.parsing.declared_units import declared
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
-from study.datasets.parsing.stress import NO_CELL, may_be_stress, stress_names, stresses
+from study.datasets.parsing.stress import may_be_stress, stress_names, stresses
 from study.datasets.readers import ase_file
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.reading import PLAIN, Factors, Labels, Reading, Units
@@ -32,6 +32,7 @@ NUMBERS = ("z", "Z", "nuclear_charges", "atomic_numbers", "numbers", "species")
 POSITIONS = ("R", "coords", "coordinates", "positions", "pos")
 CELLS = ("lattice", "cell", "cells", "box", "unit_cell", "Lattice")
 DEFAULT = ("Å", "kcal/mol", "kcal/mol/Å")
+NO_STRESS = "stress of frames without a cell, or of several compositions, left out"
 ENERGY_UNITS = ("energy-unit", "energy_unit", "energy-units", "energy_units")
 PHYSNET = {"N", "Z", "R"}
 PHYSNET_UNITS = ("Å", "eV", "eV/Å")
@@ -121,18 +122,20 @@ def _with_stresses(
 ) -> tuple[list[Conformers], tuple[str, ...]]:
     """The conformers with the stresses that the file has, and what to say of these."""
     asked = given.labels.stress or given.labels.virial
-    cells = parts[0].cells
-    frames = len(parts[0].energies)
+    # Stresses of files with molecules of several compositions are not told apart.
+    cells = parts[0].cells if len(parts) == 1 else None
+    frames = sum(len(part.energies) for part in parts)
     # What is not asked for is not loaded.
     values = {name: arrays[name] for name in stress_names(dict.fromkeys(arrays), given)}
     values = {name: value for name, value in values.items() if may_be_stress(name, value, frames)}
     if asked and (cells is None or not values):
         raise ValueError(
             f"`labels.{'stress' if given.labels.stress else 'virial'}` must name an array with 6 "
-            f"or 9 numbers for each of {frames} frames in a cell, but got {asked!r}"
+            f"or 9 numbers for each of {frames} frames of one composition in a cell, but got "
+            f"{asked!r}"
         )
     if not values or cells is None:
-        return parts, (NO_CELL,) if values else ()
+        return parts, (NO_STRESS,) if values else ()
     found = stresses(values, cells, given, factors)
     return [replace(parts[0], stresses=found)], ()
 
