@@ -154,7 +154,8 @@ def predict_study(
     if not study.journal.exists():
         raise UserError(f"{place}: no study here; name a study's folder, such as runs/studies/NAME")
     entries = Journal(study.journal, "").entries().values()
-    completed = [entry for entry in entries if entry.result and entry.result.status == "completed"]
+    compared = [entry for entry in entries if not entry.planned.tuning]
+    completed = [entry for entry in compared if entry.result and entry.result.status == "completed"]
     if not completed:
         raise UserError(f"{place}: no trial has completed yet; run the study to its end first")
     for entry in completed:
