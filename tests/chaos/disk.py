@@ -185,7 +185,15 @@ def _names_fault(text: str) -> bool:
     low = text.lower()
     return any(
         word in low
-        for word in ("space left", "full", "are free", "read-only", "readonly", "not permitted")
+        for word in (
+            "space left",
+            "full",
+            "are free",
+            "unable to open",
+            "read-only",
+            "readonly",
+            "not permitted",
+        )
     )
 
 

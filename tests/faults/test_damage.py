@@ -113,7 +113,7 @@ def test_damaged_compiled_code_is_compiled_again(
     monkeypatch.setattr(program_cache, "compile_program", lambda *_: compiled.append(1) or program)
     monkeypatch.setattr(program_cache, "_pack", lambda _: bytes(range(256)))
     monkeypatch.setattr(
-        program_cache, "_unpack", lambda content: unpacked.append(content) or program
+        program_cache, "_unpack", lambda content, _: unpacked.append(content) or program
     )
     term: Any = SimpleNamespace(batch=None)
     model: Any = None
@@ -138,7 +138,7 @@ def test_compiled_code_of_somebody_else_is_not_run(
     monkeypatch.setattr(program_cache, "_pack", lambda _: b"code")
     unpacked: list[bytes] = []
     monkeypatch.setattr(
-        program_cache, "_unpack", lambda content: unpacked.append(content) or program
+        program_cache, "_unpack", lambda content, _: unpacked.append(content) or program
     )
     term: Any = SimpleNamespace(batch=None)
     model: Any = None
