@@ -13,6 +13,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,9 @@ STATE = "reported.json"
 """File in the folder of a study that identifies the records of its report."""
 GRACE = 10.0
 """Seconds that the other process has to clean up when it is asked to end."""
+
+WATCH_EVERY = 0.5
+"""Seconds between two looks whether the study's process is there."""
 
 
 class PublishingError(Exception):
@@ -135,9 +140,22 @@ def _credentials(uri: str) -> dict[str, str]:
     return {name: unquote(value) for name, value in variables.items() if value}
 
 
+def end_with_parent() -> None:
+    """Let this process end when the study's process is killed: the next one publishes anew."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY)
+        os._exit(EXIT_INTERRUPTED)
+
+    threading.Thread(target=watch, name="watching the study", daemon=True).start()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run all of a study's `commands`, even after one failed; return the largest exit code."""
     (study, *flags), code = arguments, 0
+    end_with_parent()
     for name, *options in commands(study, model="--model" in flags):
         code = max(code, importlib.import_module(name).main(options))
         if code == EXIT_INTERRUPTED:

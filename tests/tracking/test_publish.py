@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -102,6 +105,21 @@ finally:
     with pytest.raises(KeyboardInterrupt):
         published(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
+
+
+def test_a_killed_study_is_published_no_further() -> None:
+    code = "import time; from study.tracking.publish import end_with_parent; end_with_parent(); "
+    code += "print(1, flush=True); time.sleep(60)"
+    parent = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {code!r}], stdout=subprocess.PIPE)
+print(child.pid, child.stdout.readline(), flush=True)
+"""
+    shown = subprocess.check_output([sys.executable, "-c", parent], text=True)
+    child, deadline = int(shown.split()[0]), time.monotonic() + 30
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.fixture
