@@ -16,16 +16,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.controls import final
 from analysis.comparisons.error_tables import by_seed, early_errors, pretext
 from analysis.comparisons.labels import EPOCHS, LABELS, SCRATCH
+from analysis.comparisons.outcomes import compared, family_size
 from analysis.comparisons.quantities import FORCE, MILLI, lead
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import Change, paired_change
 from analysis.comparisons.training_curves import COLLAPSED
 from analysis.formatting import interval, number, percent
 from analysis.records.study_tables import Study, load
+from analysis.statistics.change import Change, paired_change
 from study.core.errors import exit_code
 
 TIP3P_FORCE, RPBE_FORCE = 610.0, 1225.0
@@ -152,7 +152,8 @@ def _placebo(study: Study) -> Check:
         group = trials[trials.arm == arm]
         bare = trials[trials.scratch & (trials.setting == group.setting.iloc[0])]
         if len(bare):
-            change = paired_change(by_seed(group, "value"), by_seed(bare, "value"))
+            family = family_size(trials, control=True)
+            change = paired_change(by_seed(group, "value"), by_seed(bare, "value"), family)
             yield change.low <= 0 <= change.high, f"{arm}: {_change_text(change)}"
 
 

@@ -15,12 +15,18 @@ import yaml
 from numpy.typing import NDArray
 
 from analysis.comparisons.controls import changes_from_controls
-from analysis.comparisons.error_tables import by_seed, finetuning
+from analysis.comparisons.error_tables import by_seed, first_errors
 from analysis.comparisons.labels import EPOCHS, LABELS, OTHER_DATA
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import FEWEST, Change, Claim, change_of, paired_change
-from analysis.comparisons.training_curves import arrivals, learning_area, steadiness
+from analysis.comparisons.training_curves import (
+    arrivals,
+    rough_or_worst,
+    steadiness,
+    while_learning_errors,
+)
 from analysis.records.study_tables import Study
+from analysis.statistics.change import FEWEST, Change, change_of, log_ratios, paired_change
+from analysis.statistics.verdict import Claim
 
 NO_CHANGE = Change(0, math.nan, math.nan, math.nan, math.nan)
 
@@ -147,21 +153,24 @@ USUAL = {
 
 
 def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.DataFrame:
-    """Add the compared quantity as column `value`."""
+    """Add the compared quantity as column `value`.
+
+    It is infinite for a trial that diverged or, of `arrival`, never arrived.
+    """
     if statement.measure == "final" or statement.measure in GAINS:
         return trials.assign(value=trials[f"test_{statement.quantity}"])
+    if statement.measure == "learning":
+        return trials.assign(value=while_learning_errors(study))
     if statement.measure == "early":
-        curves = finetuning(study)
-        curves = curves[curves.metric == f"val_{statement.quantity}"]
-        first = curves[curves.epoch == curves.epoch.min()].set_index("run_id").value
-    elif statement.measure == "learning":
-        first = np.exp(learning_area(study).set_index("run_id")["log"])
+        by_run = first_errors(study)[f"val_{statement.quantity}"]
     elif statement.measure == "arrival":
-        reached = arrivals(study).query("target == @ARRIVED").set_index("run_id").epochs
-        first = reached.replace(math.inf, math.nan)
+        table = arrivals(study)
+        if table.empty:  # The reference has no final error.
+            return trials.assign(value=math.nan)
+        by_run = table[table.target == ARRIVED].set_index("run_id").epochs
     else:
-        first = steadiness(study).set_index("run_id").roughness
-    return trials.assign(value=trials.run_id.map(first).astype(float))
+        by_run = rough_or_worst(steadiness(study)).set_index("run_id").roughness
+    return trials.assign(value=trials.run_id.map(by_run).astype(float))
 
 
 def compared_as(
@@ -186,7 +195,7 @@ def _against(
     best: tuple[Change | None, pd.DataFrame] = None, values[:0]
     for arm, group in mine.groupby("arm", sort=False):
         change, others = _reference(statement, str(arm), group, values)
-        if change is not None and (best[0] is None or change.n > best[0].n):
+        if change is not None and (best[0] is None or change.ended > best[0].ended):
             best = change, pd.concat([group, others])
     return best
 
@@ -225,7 +234,8 @@ def _gain(
 ) -> tuple[Change | None, pd.DataFrame]:
     """Compare gains at two values of a count by seed, within one kind of model."""
     name, here, there = GAINS[measure]
-    counts = pd.to_numeric(column(mine, name)).astype(float)
+    recorded = pd.to_numeric(column(mine, name)).astype(float)
+    counts = recorded.groupby(mine.arm).transform("max")  # One that diverged may lack it.
     kinds = column(mine, "model.name").astype(str)
     mine = mine[kinds == counts.groupby(kinds).nunique().idxmax()]
     gains: dict[Any, pd.Series[float]] = {}
@@ -233,12 +243,13 @@ def _gain(
     for number, group in mine.groupby(counts):
         same = others[others.setting == group.setting.iloc[0]]
         pair = pd.concat([by_seed(group, "value"), by_seed(same, "value")], axis=1, join="inner")
-        gains[number] = pair.iloc[:, 0].div(pair.iloc[:, 1]).map(math.log)
+        gains[number] = log_ratios(pair.iloc[:, 0], pair.iloc[:, 1])
     if len(gains) < 2:
         return None, others
     both = pd.concat([gains[here(gains)], gains[there(gains)]], axis=1, join="inner")
     behind = pd.concat([mine, others[others.setting.isin(mine.setting)]])
-    return change_of([float(x) for x in both.iloc[:, 0] - both.iloc[:, 1]]), behind
+    logs = np.subtract(both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy())
+    return change_of([float(log) for log in logs]), behind
 
 
 def equal(value: Any, wanted: Any) -> bool:
@@ -257,8 +268,10 @@ class Finding:
         verdict: one of `judge`, or not run, or different data.
         reason: why there is no verdict, or what limits it.
         study: name of the study.
-        scale: full (the paper's profile) or reduced.
-        change: of the arm relative to its reference.
+        scale: full if nothing that matters differs from the paper's settings, or reduced.
+        deviations: what differs.
+        change: of the arm relative to its reference, with the interval of the study's family.
+        effect: what that says, in the words of all tables.
         measured: the result where it is not a change.
         reading: which reading of the paper the trials follow.
         needed: seeds that the claim needs at the observed spread.
@@ -271,7 +284,9 @@ class Finding:
     reason: str = ""
     study: str = ""
     scale: str = ""
+    deviations: tuple[str, ...] = ()
     change: Change = NO_CHANGE
+    effect: str = ""
     measured: str = ""
     reading: str = ""
     needed: int | None = None

@@ -11,17 +11,16 @@ import pandas as pd
 
 from analysis.claims.claim import Finding, Statement, compared_as, content, equal, measured, select
 from analysis.claims.measures import LEVELS, OF_DATA, WITHOUT_CHANGE, with_runs
-from analysis.comparisons.arms import arms, compared
+from analysis.claims.scale import deviations, differences
+from analysis.comparisons.arms import arms
 from analysis.comparisons.labels import data_label
+from analysis.comparisons.outcomes import ENDED, family_size, planned
 from analysis.comparisons.quantities import quantities
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import TOO_FEW, holm, judge, seeds_needed
-from analysis.formatting import listed
+from analysis.formatting import interval, listed, percent
 from analysis.records.study_tables import Study
-
-NOT_RUN, OTHER_DATA = "not run", "different data"
-
-WATERS = ("tip3p_water", "rpbe_water")
+from analysis.statistics.power import seeds_needed
+from analysis.statistics.verdict import Verdict, judge, verdict
 
 
 def statements() -> list[Statement]:
@@ -32,14 +31,17 @@ def statements() -> list[Statement]:
 def findings(studies: Sequence[Study]) -> list[Finding]:
     """Return the findings on each statement; one per study that tests it, or one "not run".
 
-    Holm's correction is over the statements of one place of a paper that one study tests. Studies
-    that share the same runs are listed together, with the verdict of the first.
+    A change has the interval and the word that it has in the tables of its study. Studies that
+    share the same work are listed together, with the verdict of the first; where another machine
+    or number of threads gave another verdict to the same trials, that is told.
     """
     by_study = {id(study): _findings(study) for study in studies}
-    rows = []
+    rows: list[Finding] = []
     for statement in statements():
         of_statement = [each[statement.id] for each in by_study.values() if statement.id in each]
-        rows += _merge_shared(of_statement) or [Finding(statement, NOT_RUN, _missing(statement))]
+        rows += _merge_shared(of_statement) or [
+            Finding(statement, Verdict.NOT_RUN, _missing(statement))
+        ]
     return rows
 
 
@@ -47,9 +49,22 @@ def _merge_shared(of_statement: Sequence[Finding]) -> list[Finding]:
     first: dict[frozenset[str], Finding] = {}
     for finding in of_statement:
         same = first.get(finding.keys)
-        names = finding.study if same is None else f"{same.study}, {finding.study}"
-        first[finding.keys] = replace(same or finding, study=names)
+        if same is None:
+            first[finding.keys] = finding
+            continue
+        reason = filter(None, (same.reason, _otherwise(same, finding)))
+        names = f"{same.study}, {finding.study}"
+        first[finding.keys] = replace(same, study=names, reason=", ".join(reason))
     return list(first.values())
+
+
+def _otherwise(one: Finding, other: Finding) -> str:
+    """What the same work gave elsewhere, if that changes the verdict."""
+    if (one.verdict, one.effect) == (other.verdict, other.effect):
+        return ""
+    change = other.change
+    ours = f"{percent(change.percent)} % {interval(change.low, change.high)} " if change.n else ""
+    return f"hangs on rounding: {ours}{other.verdict} in {other.study}"
 
 
 def findings_table(rows: Iterable[Finding]) -> pd.DataFrame:
@@ -63,10 +78,15 @@ def findings_table(rows: Iterable[Finding]) -> pd.DataFrame:
                 "printed": f.statement.printed,
                 "study": f.study,
                 "scale": f.scale,
+                "deviations": "; ".join(f.deviations),
                 "ours": f.change.percent,
                 "low": f.change.low,
                 "high": f.change.high,
                 "n": f.change.n,
+                "failed": f.change.failed,
+                "reference_failed": f.change.reference_failed,
+                "family": f.change.family if f.change.n else None,
+                "effect": f.effect,
                 "told": f.measured,
                 "verdict": f.verdict,
                 "reason": f.reason,
@@ -98,50 +118,31 @@ def differences_from_paper(study: Study) -> pd.DataFrame:
     Returns:
         A row per setting: setting, for (which model or data), unit, paper and here (all values).
     """
-    trials = arms(study)
-    rows = []
-    for rule in content()["settings"]:
-        of = {name: rule[name] for name in ("model", "dataset") if name in rule}
-        fits = column(trials, "dataset.name").isin(WATERS)
-        for name, value in of.items():
-            fits &= column(trials, f"{name}.name") == value
-        wanted = rule["value"] if isinstance(rule["value"], list) else [rule["value"]]
-        used = column(trials, rule["setting"])[fits].dropna().unique()
-        here = [value for value in used if not any(equal(value, one) for one in wanted)]
-        if here:
-            row = {"setting": rule["setting"], "unit": rule.get("unit", ""), "paper": wanted[0]}
-            rows.append(row | {"for": listed(of.values()), "here": here})
-    return pd.DataFrame(rows, columns=["setting", "for", "unit", "paper", "here"])
+    return differences(arms(study))
 
 
 def _findings(study: Study) -> dict[str, Finding]:
-    trials = compared(study)
+    trials = planned(study)
     every = {s.id: _finding(s, study, trials) for s in statements() if s.arm is not None}
-    tested = {name: finding for name, finding in every.items() if finding is not None}
-    judged = {}
-    for place in dict.fromkeys(finding.statement.place for finding in tested.values()):
-        family = {name: f for name, f in tested.items() if f.statement.place == place}
-        p_values = [finding.change.p for finding in family.values()]
-        tests = sum(map(math.isfinite, p_values))
-        for (name, finding), p in zip(family.items(), holm(p_values), strict=True):
-            judged[name] = _judged(finding, p, max(1, tests))
-    return judged
+    return {name: _judged(found) for name, found in every.items() if found is not None}
 
 
-def _judged(finding: Finding, adjusted: float, tests: int) -> Finding:
-    """Add the verdict, unless the finding has one already."""
+def _judged(finding: Finding) -> Finding:
+    """Add effect and verdict, unless the finding has a verdict already."""
     statement, change = finding.statement, finding.change
     claim = statement.claim(finding.scale)
     expected = (claim.direction or -1) * claim.smallest
-    needed = seeds_needed(round(change.spread, 3), expected, tests)
+    needed = seeds_needed(round(change.spread, 3), expected, change.family)
     finding = replace(finding, needed=max(needed, statement.seeds) if needed else None)
+    if change.ended:
+        finding = replace(finding, effect=verdict(change))
     if finding.verdict:
         return finding
-    if change.n < statement.seeds:
-        few = f"{change.n} of at least {statement.seeds} seeds"
+    if change.ended < statement.seeds:
+        few = f"{change.ended} of at least {statement.seeds} seeds"
         reason = ", ".join(filter(None, (few, finding.reason)))
-        return replace(finding, verdict=TOO_FEW, reason=reason)
-    return replace(finding, verdict=judge(claim, change, adjusted, tests))
+        return replace(finding, verdict=Verdict.TOO_FEW, reason=reason)
+    return replace(finding, verdict=judge(claim, change))
 
 
 def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Finding | None:
@@ -154,14 +155,16 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
     if mine.empty and statement.measure not in OF_DATA:
         mine = _elsewhere(statement.arm, trials)
         reason = f"{listed(mine.data.unique())} in place of {_wanted(statement.arm)}"
-    if mine.empty:
+    if not mine.outcome.isin(ENDED).any():
         return None
+    smaller = deviations(statement, mine, of_data=statement.measure in OF_DATA)
     base = Finding(
         statement,
-        OTHER_DATA if reason else "",
+        Verdict.OTHER_DATA if reason else "",
         reason,
         study.name,
-        "full" if study.facts["profile"] == "paper" else "reduced",
+        "reduced" if smaller else "full",
+        smaller,
         reading=reading(mine),
     )
     if statement.measure in WITHOUT_CHANGE:
@@ -170,11 +173,17 @@ def _finding(statement: Statement, study: Study, trials: pd.DataFrame) -> Findin
     change, behind = compared_as(statement, values[values.arm.isin(mine.arm)], values)
     if change is None:
         return None
-    if statement.measure == "arrival":
-        never = int(behind.value.isna().sum())
-        late = f"{never} of {len(behind)} trials never reach it" if never else ""
-        base = replace(base, reason=", ".join(filter(None, (reason, late))))
-    return with_runs(replace(base, change=change), behind)
+    family = family_size(trials, control=bool(mine.scratch.all() or mine.placebo.all()))
+    noted = ", ".join(filter(None, (reason, _failures(statement, behind))))
+    base = replace(base, reason=noted, change=change.simultaneous(family))
+    return with_runs(base, behind)
+
+
+def _failures(statement: Statement, trials: pd.DataFrame) -> str:
+    """How many of the trials behind a finding have no value but count as worst."""
+    failed, ended = int(trials.value.eq(math.inf).sum()), int(trials.value.notna().sum())
+    what = "never reach it" if statement.measure == "arrival" else "diverged"
+    return f"{failed} of {ended} trials {what}" if failed else ""
 
 
 def _elsewhere(arm: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:

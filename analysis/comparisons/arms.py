@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.comparisons.compute import with_totals
@@ -30,7 +28,6 @@ from analysis.comparisons.labels import (
     short_words,
     spelled,
 )
-from analysis.comparisons.quantities import quantities
 from analysis.comparisons.selection import column, only
 from analysis.records.study_tables import Study, remembered
 
@@ -166,56 +163,6 @@ def _without_lengths(trials: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in following]
 
 
-def excluded(study: Study) -> pd.DataFrame:
-    """List runs that enter no mean: kind, number, key, arm, seed, status, reason."""
-    unfinished = study.pretrainings[study.pretrainings.status != "completed"]
-    work = pd.concat([unfinished, arms(study)], ignore_index=True)
-    errors = _errors(study)
-    work["reason"] = [_why(row, errors) for row in work.to_dict("records")]
-    columns = ["kind", "number", "key", "arm", "seed", "status", "reason"]
-    return work[work.reason != ""].reindex(columns=columns).reset_index(drop=True)
-
-
-@remembered
-def included(study: Study) -> pd.DataFrame:
-    """Select trials that enter the means: scratch first, then by size of task, plan and seed."""
-    trials = arms(study)
-    errors = _errors(study)
-    good = [_why(row, errors) == "" for row in trials.to_dict("records")]
-    kept = trials[np.array(good, dtype=bool)]
-    first = kept.assign(
-        order=~kept.scratch,
-        planned=kept.groupby("family").number.transform("min"),
-        length=column(kept, EPOCHS),
-        place=kept.groupby("arm").number.transform("min"),
-    )
-    by = ["order", "placebo", "ratio", "noise", "planned", "length", "place"]
-    by += ["seed"] if "seed" in kept else []
-    ordered = first.sort_values(by, na_position="last", kind="stable")
-    return ordered.drop(columns=["order", "planned", "length", "place"]).reset_index(drop=True)
-
-
-def is_search(study: Study) -> bool:
-    """Check whether Optuna sampled the settings; then only repeated trials can be compared."""
-    return bool(study.facts["space"].get("search"))
-
-
-def proposed(study: Study) -> pd.DataFrame:
-    """Trials of a search that Optuna proposed, in that order; without its repeats."""
-    trials = arms(study)
-    proposals: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
-    return proposals
-
-
-@remembered
-def compared(study: Study) -> pd.DataFrame:
-    """Included trials that tables and figures compare; of a search those with several seeds."""
-    trials = included(study)
-    if not is_search(study):
-        return trials
-    return trials[trials.groupby("arm").seed.transform("nunique") > 1].reset_index(drop=True)
-
-
 def references(trials: pd.DataFrame) -> dict[str, str]:
     """Arm → the arm it is compared with.
 
@@ -275,25 +222,3 @@ def _joined(frame: pd.DataFrame, *columns: pd.Series[str]) -> pd.Series[str]:
 
 def _texts(values: Sequence[str], frame: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(values, frame.index, dtype="str")
-
-
-def _errors(study: Study) -> list[str]:
-    """Test errors that a trial needs to enter a mean."""
-    return [f"test_{q.name}" for q in quantities(study)]
-
-
-def _why(trial: dict[Any, Any], errors: Sequence[str]) -> str:
-    """State why a trial enters no mean; empty if it does."""
-    if trial["status"] == "completed":
-        bad = [name for name in errors if not np.isfinite(trial[name])]
-        what = bad[0].removeprefix("test_") if bad else ""
-        return f"completed, but without a finite test {what}" if bad else ""
-    recorded = trial["reason"] if isinstance(trial["reason"], str) else ""
-    return recorded or REASONS.get(trial["status"], "no reason was recorded")
-
-
-REASONS = {
-    "running": "still running, or its process died",
-    "killed": "interrupted before it ended",
-    "stopped": "stopped early by the scheduler",
-}

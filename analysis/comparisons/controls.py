@@ -9,15 +9,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparisons.error_tables import CHANGE, by_seed, judged
+from analysis.comparisons.outcomes import family_size
 from analysis.comparisons.quantities import Quantity
 from analysis.comparisons.selection import only
-from analysis.comparisons.statistics import Change, change_of, paired_change
+from analysis.statistics.change import Change, paired_change
 
 ALIKE = 0.1
 """Steps or compute that differ by less than this fraction count as equal."""
@@ -30,10 +32,10 @@ NEEDED = (
 
 
 def compare_with_controls(values: pd.DataFrame) -> pd.DataFrame:
-    """Change of each pretrained arm against each of `KINDS`; Holm over the arms, kind by kind.
+    """Change of each pretrained arm against each of `KINDS`, with the intervals of its family.
 
     Args:
-        values: trials of `compared` with a column `value`; see `final`.
+        values: trials of `planned` with a column `value`; see `final`.
 
     Returns:
         A row per arm and kind: arm, task, kind, reference, share (compute of the reference over
@@ -41,6 +43,7 @@ def compare_with_controls(values: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, object]] = []
     changes = []
+    family = family_size(values)
     values = only(values, NEEDED)
     for arm, group in values[~values.scratch & ~values.placebo].groupby("arm", sort=False):
         first = group.iloc[0]
@@ -49,15 +52,7 @@ def compare_with_controls(values: pd.DataFrame) -> pd.DataFrame:
             rows.append(row | {"reference": reference, "share": share})
             changes.append(change)
     table = pd.DataFrame(rows, columns=["arm", "task", "family", "kind", "reference", "share"])
-    judgements = [
-        pd.DataFrame(judged([changes[place] for place in places]), places, columns=CHANGE)
-        for places in table.groupby("kind").groups.values()
-    ]
-    return (
-        table.join(pd.concat(judgements))
-        if judgements
-        else table.reindex(columns=[*table, *CHANGE])
-    )
+    return table.join(pd.DataFrame(judged(changes, family), columns=CHANGE))
 
 
 def final(trials: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
@@ -115,9 +110,9 @@ def _equal_compute(group: pd.DataFrame, scratch: pd.DataFrame) -> tuple[str, flo
     """Scratch at the arm's measured compute, between shorter and longer trainings.
 
     The error is interpolated seed by seed, linearly in the logarithms of error and compute;
-    nothing is extrapolated.
+    nothing is extrapolated. Where a scratch of one length diverged, so it did in between.
     """
-    lengths = scratch.groupby("arm")["compute"].median().sort_values()
+    lengths = scratch.groupby("arm")["compute"].median().dropna().sort_values()
     spent = group["compute"].median()
     if len(lengths) < 2 or not lengths.iloc[0] <= spent <= lengths.iloc[-1] * (1 + ALIKE):
         return None
@@ -125,12 +120,15 @@ def _equal_compute(group: pd.DataFrame, scratch: pd.DataFrame) -> tuple[str, flo
     errors = errors.reindex(columns=lengths.index)  # An arm may have no value at all.
     both = pd.concat([by_seed(group, "value"), errors], axis=1, join="inner").dropna()
     at = np.log(lengths.to_numpy(dtype=float))
-    logs = [
-        float(np.log(row[0]) - np.interp(np.log(spent), at, np.log(row[1:])))
-        for row in both.to_numpy(dtype=float)
+    between = [
+        math.exp(np.interp(math.log(spent), at, np.log(row)))
+        if np.isfinite(row).all()
+        else math.inf
+        for row in both.iloc[:, 1:].to_numpy(dtype=float)
     ]
     share = float(min(1.0, lengths.iloc[-1] / spent))
-    return " … ".join(map(str, lengths.index)), share, change_of(logs)
+    change = paired_change(both.iloc[:, 0], pd.Series(between, both.index))
+    return " … ".join(map(str, lengths.index)), share, change
 
 
 def _share(other: pd.DataFrame, group: pd.DataFrame) -> float:

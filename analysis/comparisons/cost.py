@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.arms import arms, is_search
+from analysis.comparisons.arms import arms
+from analysis.comparisons.outcomes import is_search
 from analysis.records.study_tables import Study
 from study.core.records import COST_METRICS
 

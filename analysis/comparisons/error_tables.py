@@ -1,6 +1,7 @@
 """Errors of arms and their changes, as pandas frames.
 
-Only completed trials with finite test errors enter a mean; the rest is listed, never imputed.
+Only completed trials with finite test errors enter a mean. In comparisons a diverged trial counts
+as worse than any other; what was stopped or has not ended is listed, and nothing is imputed for it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.arms import REFERRED, compared, references, varying
+from analysis.comparisons.arms import REFERRED, references, varying
 from analysis.comparisons.labels import AUXILIARY, AUXILIARY_TASK, RATIO, START, TASK
-from analysis.comparisons.quantities import Quantity, quantities
+from analysis.comparisons.outcomes import (
+    Outcome,
+    compared,
+    ended,
+    family_size,
+    planned,
+)
+from analysis.comparisons.quantities import Quantity, lead, quantities
 from analysis.comparisons.selection import column, only
-from analysis.comparisons.statistics import Change, holm, paired_change, verdict
 from analysis.records.study_tables import Study, remembered
+from analysis.statistics.change import Change, paired_change
+from analysis.statistics.verdict import verdict
 
-CHANGE = ["pairs", "change", "low", "high", "p", "adjusted", "spread", "effect", "verdict"]
-"""Columns of a comparison: see `Change`; `adjusted` is p after Holm's correction."""
+CHANGE = [
+    *("pairs", "change", "low", "high", "p", "adjusted", "spread", "effect", "verdict"),
+    *("family_size", "ended", "failed", "reference_failed", "missing"),
+]
+"""Columns of a comparison, see `Change`; `verdict` is decided by the interval that they hold."""
 
 
 def is_ablation(study: Study) -> bool:
     """Check whether there are arms to compare with each other."""
-    return compared(study).arm.nunique() > 1
+    return planned(study).arm.nunique() > 1
 
 
 @remembered
@@ -32,9 +44,9 @@ def final_errors(study: Study) -> pd.DataFrame:
     """Test errors of each arm, and their change against its reference.
 
     One row per quantity and arm: n, mean and std in `unit`, trivial predictor's error,
-    reference, pairs, change in % with its 95 % interval, p, effect size and verdict.
+    reference, and the columns of `CHANGE`.
     """
-    trials = compared(study)
+    trials = planned(study)
     reported = quantities(study)
     values = {
         f"{part}{q.name}": trials[f"{of}_{q.name}"] * q.scale
@@ -47,22 +59,35 @@ def final_errors(study: Study) -> pd.DataFrame:
 @remembered
 def early_errors(study: Study) -> pd.DataFrame:
     """Validation errors at the first evaluation in finetuning; columns as in `final_errors`."""
-    trials = compared(study)
-    curves = finetuning(study)
+    trials = planned(study)
     reported = quantities(study)
-    names = [f"val_{q.name}" for q in reported]
-    first = curves[curves.epoch == curves[curves.metric.isin(names)].epoch.min()]
-    wide = first.pivot(index="run_id", columns="metric", values="value").reindex(columns=names)
-    values = wide.reindex(trials.run_id).reset_index(drop=True)
+    values = first_errors(study).reindex(trials.run_id).reset_index(drop=True)
     named = {q.name: values[f"val_{q.name}"] * q.scale for q in reported}
     trivial = {f"trivial_{q.name}": np.nan for q in reported}  # Recorded on test data only.
     return compare(trials.assign(**named, **trivial), reported)
 
 
+@remembered
+def first_errors(study: Study) -> pd.DataFrame:
+    """Validation errors at the first evaluation, by run; infinite for one that diverged before."""
+    trials = ended(study)
+    curves = _curves_of(study, trials)
+    names = [f"val_{q.name}" for q in quantities(study)]
+    first = curves[curves.epoch == curves[curves.metric.isin(names)].epoch.min()]
+    wide = first.pivot(index="run_id", columns="metric", values="value").reindex(columns=names)
+    wide = wide.astype(float).reindex(trials.run_id)
+    failed = (trials.outcome == Outcome.DIVERGED).to_numpy(dtype=bool)
+    # Of some errors a data set has no labels, so that no trial has them.
+    labelled = wide.notna().any().to_numpy()
+    lost = wide.isna().to_numpy() & failed[:, None] & labelled
+    errors: pd.DataFrame = wide.mask(lost, np.inf)
+    return errors
+
+
 def compare(trials: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
     """Mean of each arm, and its change against `references`, for each quantity.
 
-    Holm's correction is over the arms that were pretrained, and over the controls apart.
+    The intervals of the arms that were pretrained hold together, and so do those of the controls.
     """
     shown = [f"{part}{q.name}" for q in quantities for part in ("", "trivial_")]
     narrow = only(trials, [*REFERRED, "seed", "task", "ratio", "placebo", *shown])
@@ -87,12 +112,14 @@ def is_control(group: pd.DataFrame) -> bool:
     return bool(group.scratch.iloc[0] or group.placebo.iloc[0])
 
 
-def judged(changes: Sequence[Change]) -> list[dict[str, object]]:
-    """Columns of `CHANGE` for a family of comparisons."""
-    adjusted = holm([change.p for change in changes])
+def judged(changes: Sequence[Change], family: int) -> list[dict[str, object]]:
+    """Columns of `CHANGE`, with intervals that hold together in a family of that size."""
     rows = [
-        (c.n, c.percent, c.low, c.high, c.p, p, c.spread, c.effect, verdict(c, p))
-        for c, p in zip(changes, adjusted, strict=True)
+        (
+            *(c.n, c.percent, c.low, c.high, c.p, c.adjusted, c.spread, c.effect, verdict(c)),
+            *(c.family, c.ended, c.failed, c.reference_failed, c.missing),
+        )
+        for c in (change.simultaneous(family) for change in changes)
     ]
     return [dict(zip(CHANGE, values, strict=True)) for values in rows]
 
@@ -105,10 +132,19 @@ def by_seed(trials: pd.DataFrame, name: str) -> pd.Series[float]:
 @remembered
 def finetuning(study: Study) -> pd.DataFrame:
     """Finetuning curves of the compared trials, with arm and seed."""
+    return _curves_of(study, compared(study))
+
+
+@remembered
+def finetuning_of_all(study: Study) -> pd.DataFrame:
+    """The same, also of trials that diverged."""
+    return _curves_of(study, ended(study))
+
+
+def _curves_of(study: Study, trials: pd.DataFrame) -> pd.DataFrame:
     names = ["run_id", "arm", "task", "ratio", "noise", "family", "seed"]
-    trials = compared(study).reindex(columns=names)
     curves = study.curves[study.curves.stage == "finetune"]
-    return curves.merge(trials, on="run_id", how="inner")
+    return curves.merge(trials.reindex(columns=names), on="run_id", how="inner")
 
 
 @remembered
@@ -142,11 +178,18 @@ def pretext(study: Study) -> pd.DataFrame:
 
 
 def results(study: Study) -> pd.DataFrame:
-    """Every trial: the settings that vary, status, final errors, seconds."""
+    """Every trial: the settings that vary, status, final errors, seconds.
+
+    Each seed has test frames of its own: `of trivial` is the first error over the trivial
+    predictor's on the same frames, which makes trials of different seeds comparable.
+    """
     trials = study.trials
     table = trials[["number", *differing(study), "status"]].copy()
     for q in quantities(study):
         table[f"{q.label} ({q.unit})"] = trials[f"test_{q.name}"] * q.scale
+    first = lead(study).name
+    ours, trivial = (column(trials, f"{part}_{first}") for part in ("test", "trivial"))
+    table["of trivial"] = ours.astype(float) / trivial.astype(float)
     table["seconds"] = trials.seconds
     return table.sort_values("number", kind="stable").reset_index(drop=True)
 
@@ -171,17 +214,19 @@ def differing(study: Study) -> list[str]:
 
 
 def _rows(q: Quantity, trials: pd.DataFrame) -> list[dict[str, object]]:
-    finite = trials[np.isfinite(trials[q.name].astype(float))]
-    groups = {str(name): group for name, group in finite.groupby("arm", sort=False)}
-    pairs = {a: r for a, r in references(finite).items() if r in groups}
+    measured = trials[trials[q.name].notna()]
+    everyone = {str(name): group for name, group in trials.groupby("arm", sort=False)}
+    groups = {str(name): group for name, group in measured.groupby("arm", sort=False)}
+    pairs = {a: r for a, r in references(trials).items() if a in groups and r in groups}
     judgements: dict[str, dict[str, object]] = {}
     for control in (False, True):
         family = [arm for arm in pairs if is_control(groups[arm]) == control]
         changes = [
-            paired_change(by_seed(groups[arm], q.name), by_seed(groups[pairs[arm]], q.name))
+            paired_change(by_seed(everyone[arm], q.name), by_seed(everyone[pairs[arm]], q.name))
             for arm in family
         ]
-        judgements |= dict(zip(family, judged(changes), strict=True))
+        size = family_size(trials, control=control)
+        judgements |= dict(zip(family, judged(changes, size), strict=True))
     return [
         _summary(q, group) | {"reference": pairs.get(arm)} | judgements.get(arm, {})
         for arm, group in groups.items()
@@ -190,13 +235,14 @@ def _rows(q: Quantity, trials: pd.DataFrame) -> list[dict[str, object]]:
 
 def _summary(q: Quantity, group: pd.DataFrame) -> dict[str, Any]:
     first = group.iloc[0]
+    finite = group[np.isfinite(group[q.name].astype(float))]
     return {name: first[name] for name in ("arm", "task", "ratio", "setting", "family")} | {
         "quantity": q.name,
         "unit": q.unit,
         "scratch": bool(first.scratch),
         "control": is_control(group),
-        "n": len(group),
-        "mean": group[q.name].mean(),
-        "std": group[q.name].std(),
-        "trivial": group[f"trivial_{q.name}"].mean(),
+        "n": len(finite),
+        "mean": finite[q.name].mean(),
+        "std": finite[q.name].std(),
+        "trivial": finite[f"trivial_{q.name}"].mean(),
     }

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.error_tables import final_errors
 from analysis.comparisons.labels import LABELS
+from analysis.comparisons.outcomes import compared, ended
 from analysis.comparisons.quantities import FORCE, lead, quantities
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import LEVEL
 from analysis.records.study_tables import Study
+from analysis.statistics.change import LEVEL
 
 
 def table1(study: Study) -> pd.DataFrame:
@@ -54,18 +54,19 @@ def data_efficiency(study: Study) -> pd.DataFrame:
     Columns: task, labels, n, mean, std, change against scratch with the same labels (as
     `final_errors`), and the slope of ln error over ln labels with its 95 % ends, of all seeds.
     """
-    trials = compared(study)
+    trials = ended(study)
     labels = pd.to_numeric(column(trials, LABELS)).astype(float)
     seen = labels.fillna(trials.train_frames.astype(float))
     if seen.nunique() < 2:
         return pd.DataFrame()
-    of_arm = seen.groupby(trials.arm).first()
+    of_arm = seen.groupby(trials.arm).max()
     errors, quantity = final_errors(study), lead(study)
     table = errors[errors.quantity == quantity.name].assign(
         labels=lambda rows: rows.arm.map(of_arm)
     )
     values = trials.assign(labels=seen, value=trials[f"test_{quantity.name}"] * quantity.scale)
-    slopes = {task: _slope(group) for task, group in values.groupby("task")}
+    finite = values.value.map(np.isfinite).to_numpy(dtype=bool)
+    slopes = {task: _slope(group[finite[group.index]]) for task, group in values.groupby("task")}
     for place, name in enumerate(("slope", "slope_low", "slope_high")):
         table[name] = [slopes[task][place] for task in table.task]
     return table.sort_values(["task", "labels"], kind="stable").reset_index(drop=True)

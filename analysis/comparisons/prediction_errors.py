@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.arms import compared
+from analysis.comparisons.outcomes import compared
 from analysis.comparisons.quantities import MILLI
 from analysis.records.study_tables import Study
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.arms import arms, proposed, varying
+from analysis.comparisons.arms import arms, varying
+from analysis.comparisons.outcomes import proposed
 from analysis.comparisons.quantities import quantity_of
 from analysis.comparisons.selection import column
-from analysis.comparisons.statistics import proportion_interval
 from analysis.records.study_tables import Study
+from analysis.statistics.rates import proportion_interval
 
 FEWEST_TRIALS = 8
 """Fewest proposals per pretraining task from which importances are computed."""

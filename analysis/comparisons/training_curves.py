@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.comparisons.arms import arms, compared, is_search, references
-from analysis.comparisons.error_tables import CHANGE, by_seed, finetuning, judged
+from analysis.comparisons.arms import references
+from analysis.comparisons.error_tables import CHANGE, by_seed, finetuning, finetuning_of_all, judged
 from analysis.comparisons.labels import EPOCHS
+from analysis.comparisons.outcomes import Outcome, ended, family_size, planned
 from analysis.comparisons.quantities import lead
 from analysis.comparisons.selection import only
-from analysis.comparisons.statistics import Change, fisher, paired_change, proportion_interval
 from analysis.records.study_tables import Study, remembered
+from analysis.statistics.change import paired_change
+from analysis.statistics.rates import paired_rates, proportion_interval, rate_verdict
 
 TARGETS = (2.0, 1.5, 1.2, 1.0)
 """Errors to be reached, in final medians of the reference."""
@@ -38,14 +40,15 @@ def arrivals(study: Study) -> pd.DataFrame:
         A row per trial and target: arm, task, family, reference, run_id, seed, target, epochs and
         seconds (measured compute, pretraining included); infinite for one that never gets there.
     """
-    trials, curves = compared(study), finetuning(study)
+    trials, curves = ended(study), finetuning_of_all(study)
     metric = f"val_{lead(study).name}"
     wide = curves[curves.metric == metric].pivot(index="epoch", columns="run_id", values="value")
     pairs = references(trials)
     rows: list[dict[str, object]] = []
     for arm, group in only(trials, (*RACED, *CLOCKED)).groupby("arm", sort=False):
         reference = pairs.get(str(arm), str(arm))
-        others = trials[trials.arm == reference].run_id
+        with_errors = trials.outcome == Outcome.ERROR
+        others = trials[(trials.arm == reference) & with_errors].run_id
         ends = wide.reindex(columns=others).ffill().iloc[-1:].median(axis=1).dropna()
         for trial in group.to_dict("records"):
             for end in ends:
@@ -56,7 +59,7 @@ def arrivals(study: Study) -> pd.DataFrame:
 def convergence(study: Study) -> pd.DataFrame:
     """Epochs that each arm takes to the final error of its reference, times `TARGETS`.
 
-    Seeds that never get there are censored, and enter no ratio.
+    Seeds that never get there are censored: later than any that does, as one that diverged.
 
     Returns:
         A row per arm and target: arm, task, family, reference, target, epochs and seconds (medians
@@ -70,12 +73,21 @@ def convergence(study: Study) -> pd.DataFrame:
     rows = pd.DataFrame(
         [_speed(group, groups[group.reference.iloc[0], key[1]]) for key, group in groups.items()]
     )
-    families = [
-        pd.DataFrame(judged(list(some.change_)), some.index)
-        for _, some in rows[rows.arm != rows.reference].groupby("target")
+    controls = _controls(study)
+    judgements = [
+        pd.DataFrame(
+            judged(list(some.change_), family_size(planned(study), control=control)), some.index
+        )
+        for control in (False, True)
+        if len(some := rows[(rows.arm != rows.reference) & (rows.arm.isin(controls) == control)])
     ]
-    judgements = pd.concat(families) if families else pd.DataFrame(columns=CHANGE)
-    return rows.drop(columns="change_").join(judgements)
+    table = pd.concat(judgements) if judgements else pd.DataFrame(columns=CHANGE)
+    return rows.drop(columns="change_").join(table)
+
+
+def _controls(study: Study) -> set[str]:
+    trials = planned(study)
+    return set(trials[trials.scratch.astype(bool) | trials.placebo.astype(bool)].arm)
 
 
 def learning_area(study: Study, share: float = 1.0) -> pd.DataFrame:
@@ -96,16 +108,30 @@ def while_learning(study: Study) -> pd.DataFrame:
     Returns:
         A row per arm that has a reference, and per share of `SHARES`: arm, share, and `CHANGE`.
     """
-    pairs = references(compared(study))
+    trials, controls = planned(study), _controls(study)
+    pairs = references(trials)
     tables = []
     for share in SHARES:
-        areas = learning_area(study, share)
-        means = {arm: np.exp(rows.set_index("seed")["log"]) for arm, rows in areas.groupby("arm")}
-        both = {arm: other for arm, other in pairs.items() if {arm, other} <= set(means)}
-        changes = [paired_change(means[arm], means[other]) for arm, other in both.items()]
-        table = pd.DataFrame(judged(changes), columns=CHANGE)
-        tables.append(table.assign(arm=[*both], share=share))
-    return pd.concat(tables, ignore_index=True)
+        values = trials.assign(value=while_learning_errors(study, share))
+        means = {arm: by_seed(rows, "value") for arm, rows in values.groupby("arm")}
+        changes = {arm: paired_change(means[arm], means[other]) for arm, other in pairs.items()}
+        for control in (False, True):
+            some = {a: c for a, c in changes.items() if c.ended and (a in controls) == control}
+            family = family_size(trials, control=control)
+            table = pd.DataFrame(judged(list(some.values()), family), columns=CHANGE)
+            tables.append(table.assign(arm=[*some], share=share))
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+
+
+def while_learning_errors(study: Study, share: float = 1.0) -> pd.Series[float]:
+    """Geometric mean of the validation error of each trial of `planned`.
+
+    Infinite for one that diverged, which has no whole curve.
+    """
+    trials = planned(study)
+    logs = trials.run_id.map(learning_area(study, share).set_index("run_id")["log"]).astype(float)
+    failed = trials.outcome.eq(Outcome.DIVERGED).to_numpy(dtype=bool)
+    return pd.Series(np.where(failed, math.inf, np.exp(logs.to_numpy())), trials.index)
 
 
 @remembered
@@ -117,27 +143,27 @@ def stability(study: Study) -> pd.DataFrame:
         roughness (s.d. of the steps of ln validation error over the last half),
         fluctuation (s.d. of ln error about its trend after the first third), spikes (99th
         percentile over median of the gradient norm): medians over seeds; against the reference
-        change of roughness as `CHANGE`, and fisher, the p of fewer divergences.
+        change of roughness as `CHANGE`, and of the rate of divergence, paired by seed: mcnemar (p)
+        and divergence (verdict, missing where nothing diverged).
     """
     steady = steadiness(study)
     if steady.empty:
         return steady
-    pairs = references(begun(study))
+    trials, controls = planned(study), _controls(study)
+    pairs = references(trials)
     groups = {str(arm): group for arm, group in steady.groupby("arm", sort=False)}
+    families = {control: family_size(trials, control=control) for control in (False, True)}
     return pd.DataFrame(
-        [_steady_row(arm, group, groups.get(pairs.get(arm, ""))) for arm, group in groups.items()]
+        [
+            _steady_row(arm, group, groups.get(pairs.get(arm, "")), families[arm in controls])
+            for arm, group in groups.items()
+        ]
     )
-
-
-def begun(study: Study) -> pd.DataFrame:
-    """Trials that ended by themselves, well or badly; of a search those of `compared`."""
-    trials = compared(study) if is_search(study) else arms(study)
-    return trials[trials.status.isin(["completed", "diverged"])]
 
 
 @remembered
 def steadiness(study: Study) -> pd.DataFrame:
-    """The columns of `stability` for each trial of `begun`, with run_id and seed."""
+    """The columns of `stability` for each trial of `ended`, with run_id and seed."""
     curves = study.curves[study.curves.stage == "finetune"]
     judged_by = lead(study).name
     wide = {
@@ -145,7 +171,7 @@ def steadiness(study: Study) -> pd.DataFrame:
         for name in (f"val_{judged_by}", "grad_norm")
     }
     return pd.DataFrame(
-        [_steadiness(row, wide, judged_by) for row in begun(study).to_dict("records")]
+        [_steadiness(row, wide, judged_by) for row in ended(study).to_dict("records")]
     )
 
 
@@ -183,7 +209,10 @@ def _arrivals(trial: dict[Any, Any], wide: pd.DataFrame, end: float) -> list[dic
 
 
 def _speed(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object]:
-    changes = {name: _ratio(mine, theirs, name) for name in ("epochs", "seconds")}
+    # A time without end is later than any other.
+    changes = {
+        n: paired_change(by_seed(mine, n), by_seed(theirs, n)) for n in ("epochs", "seconds")
+    }
     fewer = {name: 1 / (1 + c.percent / 100) if c.n else math.nan for name, c in changes.items()}
     first = mine.iloc[0]
     return {name: first[name] for name in ("arm", "task", "family", "reference", "target")} | {
@@ -195,12 +224,6 @@ def _speed(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object]:
         "total": fewer["seconds"],
         "change_": changes["epochs"],
     }
-
-
-def _ratio(mine: pd.DataFrame, theirs: pd.DataFrame, name: str) -> Change:
-    """Change seed by seed, of those that get there in both."""
-    finite = (rows[np.isfinite(rows[name].astype(float))] for rows in (mine, theirs))
-    return paired_change(*(by_seed(rows, name) for rows in finite))
 
 
 def _median(values: pd.Series[float]) -> float:
@@ -223,15 +246,17 @@ def _steadiness(
         "arm": trial["arm"],
         "family": trial["family"],
         "seed": trial["seed"],
-        "diverged": trial["status"] == "diverged",
-        "collapsed": trial["status"] == "completed" and trial[f"test_{error}"] >= limit,
+        "diverged": trial["outcome"] == Outcome.DIVERGED,
+        "collapsed": trial["outcome"] == Outcome.ERROR and trial[f"test_{error}"] >= limit,
         "roughness": _spread(np.diff(logs[len(logs) // 2 :])),
         "fluctuation": _about_trend(logs[len(logs) // 3 :]),
         "spikes": float(np.quantile(norms, 0.99) / np.median(norms)) if len(norms) else math.nan,
     }
 
 
-def _steady_row(arm: str, group: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, object]:
+def _steady_row(
+    arm: str, group: pd.DataFrame, other: pd.DataFrame | None, family: int
+) -> dict[str, object]:
     n = len(group)
     row: dict[str, object] = {"arm": arm, "family": group.family.iloc[0], "n": n}
     for name in ("diverged", "collapsed"):
@@ -241,9 +266,24 @@ def _steady_row(arm: str, group: pd.DataFrame, other: pd.DataFrame | None) -> di
     row |= {name: group[name].median() for name in ("roughness", "fluctuation", "spikes")}
     if other is None:
         return row
-    change = judged([paired_change(by_seed(group, "roughness"), by_seed(other, "roughness"))])[0]
-    counts = [(int(rows.diverged.sum()), len(rows)) for rows in (group, other)]
-    return row | change | {"fisher": fisher(*counts[0], *counts[1])}
+    mine, theirs = (by_seed(rough_or_worst(rows), "roughness") for rows in (group, other))
+    changed = judged([paired_change(mine, theirs)], family)[0]
+    return row | changed | _divergence(group, other, family)
+
+
+def rough_or_worst(steady: pd.DataFrame) -> pd.DataFrame:
+    """The same with infinite roughness where a trial diverged."""
+    return steady.assign(roughness=steady.roughness.mask(steady.diverged, math.inf))
+
+
+def _divergence(group: pd.DataFrame, other: pd.DataFrame, family: int) -> dict[str, object]:
+    """Compare how often both diverged, of the seeds that ended in both."""
+    mine, theirs = (rows.groupby("seed").diverged.any() for rows in (group, other))
+    pairs = pd.concat([mine, theirs], axis=1, join="inner").astype(bool)
+    first, second = pairs.iloc[:, 0], pairs.iloc[:, 1]
+    p = paired_rates(first.tolist(), second.tolist())
+    said = rate_verdict(first.mean(), second.mean(), p, family) if pairs.any().any() else None
+    return {"mcnemar": p, "divergence": said}
 
 
 def _spread(values: NDArray[np.float64]) -> float:

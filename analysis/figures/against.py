@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.labels import LABELS
+from analysis.comparisons.outcomes import compared
 from analysis.comparisons.quantities import Quantity, charted, lead
 from analysis.comparisons.selection import column
 from analysis.figures.style import (

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.controls import KINDS, compare_with_controls, final
 from analysis.comparisons.error_tables import early_errors, final_errors
+from analysis.comparisons.outcomes import planned
 from analysis.comparisons.quantities import Quantity, lead
-from analysis.comparisons.statistics import NEGLIGIBLE
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, styled
 from analysis.formatting import interval, percent
 from analysis.records.study_tables import Study
+from analysis.statistics.verdict import NEGLIGIBLE
 
 MOST_ROWS = 40
 WIDTH = 26
@@ -28,7 +28,8 @@ LIMIT = 100.0
 def drawings(study: Study) -> list[Drawing]:
     """Changes from each control; changes at the first evaluation and at the end."""
     main = lead(study)
-    changes = compare_with_controls(final(compared(study), main))
+    changes = compare_with_controls(final(planned(study), main))
+    changes = changes[changes.change.notna()]
     made = []
     if len(changes):
         made.append(
@@ -44,7 +45,7 @@ def drawings(study: Study) -> list[Drawing]:
         )
     ends = {"first evaluation": early_errors(study), "final": final_errors(study)}
     rows = pd.concat([table.assign(when=when) for when, table in ends.items()])
-    rows = rows[(rows.quantity == main.name) & (rows.pairs > 1)]
+    rows = rows[(rows.quantity == main.name) & (rows.pairs > 1) & rows.change.notna()]
     if len(rows):
         made.append(
             _forest(
@@ -94,8 +95,9 @@ def _forest(
     return Drawing(
         name=name,
         title=title,
-        caption=f"{caption}: mean and 95 % t interval of the paired log-ratio, in %, clipped at ±"
-        f" {LIMIT:g} %; below 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
+        caption=f"{caption}: change of the typical pair of seeds and its simultaneous 95 % interval"
+        f" (Bonferroni over {rows.family_size.max():g} arms), in %, clipped at ± {LIMIT:g} %; below"
+        f" 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
         f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs.",
         alt=f"{title}: {described}.",
         figure=figure,

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.error_tables import finetuning, pretraining
+from analysis.comparisons.outcomes import compared
 from analysis.comparisons.quantities import Quantity, charted
 from analysis.figures.style import (
     INK,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
 
-from analysis.comparisons.arms import compared
+from analysis.comparisons.outcomes import compared
 from analysis.comparisons.prediction_errors import parity
 from analysis.figures.style import INK, Drawing, slug, styled
 from analysis.formatting import number

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons.arms import is_search
+from analysis.comparisons.outcomes import is_search
 from analysis.comparisons.quantities import quantity_of
 from analysis.comparisons.search import importances, metric_of, pareto, timeline
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled

@@ -14,9 +14,12 @@ from analysis.comparisons.controls import KINDS
 from analysis.comparisons.quantities import Quantity
 from analysis.formatting import NONE, interval, listed, number, percent, spread
 from analysis.html.grids import Cell, Column, Grid, change_cell
+from analysis.statistics.verdict import Verdict
 
 NO_BREAK_PERCENT = "\N{NO-BREAK SPACE}%"
-DIRECTION_WORDS = {-1: "lower", 0: "no difference", 1: "higher"}
+DIRECTION_WORDS = {-1: Verdict.LOWER, 0: Verdict.NO_DIFFERENCE, 1: Verdict.HIGHER}
+MOST_DEVIATIONS = 3
+"""Settings that a claim's cell names."""
 
 
 def claim_grid(findings: Sequence[Finding]) -> Grid:
@@ -57,7 +60,8 @@ def table1_grid(table: pd.DataFrame) -> Grid:
                 cells.append(Cell(spread(row[label], row[f"{label}_std"])))
             ends = interval(row[f"{name}_low"], row[f"{name}_high"])
             notes = (*filter(None, [ends]), str(row[f"{name}_verdict"]))
-            cells.append(Cell(f"{percent(row[f'{name}_change'])} %", notes))
+            change = row[f"{name}_change"]
+            cells.append(Cell(NONE if math.isnan(change) else f"{percent(change)} %", notes))
         rows.append(cells)
     return Grid(columns, rows)
 
@@ -101,14 +105,19 @@ def stability_grid(table: pd.DataFrame) -> Grid:
         rates = [
             Cell(
                 f"{row[name]} of {row.n}",
-                (f"[{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}] %",),
+                (f"[{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}] %", *said),
             )
-            for name in ("diverged", "collapsed")
+            for name, said in (("diverged", _rate_words(row)), ("collapsed", ()))
         ]
         change = Cell("reference") if pd.isna(row.get("pairs")) else change_cell(row)
         sizes = [Cell(number(row[name])) for name in ("fluctuation", "spikes")]
         rows.append([Cell(row.arm), *rates, Cell(number(row.roughness)), change, *sizes])
     return Grid(columns, rows)
+
+
+def _rate_words(row: pd.Series[Any]) -> tuple[str, ...]:
+    said = row.get("divergence")
+    return () if pd.isna(said) else (str(said),)
 
 
 def label_grid(quantity: Quantity, table: pd.DataFrame) -> Grid:
@@ -167,20 +176,29 @@ def _claim(finding: Finding) -> list[Cell]:
     ours = Cell(NONE)
     if finding.measured:
         ours = Cell("", (finding.measured,))
-    elif change.n:
+    elif change.ended:
         ends = interval(change.low, change.high)
-        ours = Cell(f"{percent(change.percent)} %", tuple(filter(None, [ends])))
+        middle = NONE if math.isnan(change.percent) else f"{percent(change.percent)} %"
+        ours = Cell(middle, tuple(filter(None, [ends, str(finding.effect)])))
     where = ", ".join(filter(None, (finding.study, finding.scale and f"{finding.scale} scale")))
     reading = finding.reading and f"reading: {finding.reading}"
-    notes = (statement.place, where, finding.reason, reading)
+    notes = (statement.place, where, _smaller(finding), finding.reason, reading)
     return [
         Cell(finding.verdict),
         Cell(statement.text, tuple(filter(None, notes))),
         ours,
-        Cell(str(change.n) if change.n else ""),
+        Cell(str(change.ended) if change.ended else ""),
         Cell(str(finding.needed) if finding.needed else ""),
         Cell(statement.printed.replace(" %", NO_BREAK_PERCENT) or NONE, _expected(finding)),
     ]
+
+
+def _smaller(finding: Finding) -> str:
+    """What keeps a finding from full scale; more than a few settings are in `claims.csv`."""
+    shown = finding.deviations[:MOST_DEVIATIONS]
+    more = len(finding.deviations) - len(shown)
+    rest = f" and {more} more, in claims.csv" if more else ""
+    return f"deviates: {', '.join(shown)}{rest}" if shown else ""
 
 
 def _expected(finding: Finding) -> tuple[str, ...]:
@@ -189,7 +207,9 @@ def _expected(finding: Finding) -> tuple[str, ...]:
     if statement.arm is None:
         return ()
     claim, levels = statement.claim(finding.scale or "full"), statement.measure in LEVELS
-    texts = [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
+    texts: list[str] = (
+        [] if levels or statement.measure == "failure" else [DIRECTION_WORDS[claim.direction]]
+    )
     if math.isfinite(claim.low):
         ends = (
             (number if levels else percent)(claim.low),

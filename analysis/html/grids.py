@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.arms import excluded
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.comparisons.error_tables import pretext, results
+from analysis.comparisons.outcomes import excluded
 from analysis.comparisons.quantities import Quantity, charted
 from analysis.formatting import (
     NONE,
@@ -97,11 +97,13 @@ def result_grid(study: Study) -> Grid:
     columns = [Column("Trial")]
     columns += [Column(short(n), numeric=_is_number(table[n])) for n in settings]
     columns += [Column("Status", numeric=False)]
-    columns += [Column(q.label, q.unit) for q in charted(study)] + [Column("Wall time")]
+    columns += [Column(q.label, q.unit) for q in charted(study)]
+    columns += [Column("Share", "of trivial error"), Column("Wall time")]
     rows = []
     for _, row in table.iterrows():
         cells = [_plain(row[name]) for name in ("number", *settings, "status")]
         cells += [number(row[f"{q.label} ({q.unit})"]) for q in charted(study)]
+        cells += [number(row["of trivial"])]
         rows.append([Cell(text) for text in (*cells, duration(row.seconds))])
     return Grid(columns, rows)
 
@@ -192,20 +194,32 @@ def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
     cells = [Cell(str(group.arm.iloc[0])), Cell(f"{group.n.max():d}")]
     for q in quantities:
         row = by_name[q.name]
-        cells.append(Cell(spread(row["mean"], row["std"])))
+        notes = (WORSE,) if row["mean"] > row["trivial"] else ()
+        cells.append(Cell(spread(row["mean"], row["std"]), notes))
         if not q.per_frame:
             cells.append(change_cell(row))
     return cells
 
 
+WORSE = "worse than the trivial predictor"
+
+
 def change_cell(row: pd.Series[Any]) -> Cell:
-    """Change with its interval and verdict."""
+    """Change with its interval and verdict, and how many trials count as worst."""
     if pd.isna(row.pairs):
         return Cell("reference")
-    if row.pairs == 0:
+    if row.ended == 0:
         return Cell(NONE, ("no paired seeds",))
-    ends = interval(row.low, row.high)
-    return Cell(f"{percent(row.change)} %", (*filter(None, [ends]), str(row.verdict)))
+    change = NONE if pd.isna(row.change) else f"{percent(row.change)} %"
+    notes = (interval(row.low, row.high), str(row.verdict), failures(row))
+    return Cell(change, tuple(filter(None, notes)))
+
+
+def failures(row: pd.Series[Any]) -> str:
+    """How many trials of the pairs behind a change have no value; empty if none."""
+    if not row.failed and not row.reference_failed:
+        return ""
+    return f"{row.failed:g} of {row.ended:g} diverged, of the reference {row.reference_failed:g}"
 
 
 def _trivial(errors: pd.DataFrame, quantity: Quantity) -> list[Cell]:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.arms import compared, included, is_search
+from analysis.comparisons.arms import references
 from analysis.comparisons.controls import compare_with_controls
 from analysis.comparisons.controls import final as final_values
 from analysis.comparisons.error_tables import early_errors, final_errors, finetuning
-from analysis.comparisons.labels import SCRATCH
-from analysis.comparisons.quantities import FORCE, Quantity, charted, lead
-from analysis.comparisons.statistics import (
-    FEWEST,
-    INCONCLUSIVE,
-    NEGLIGIBLE,
-    POWER,
-    TOO_FEW,
-    seeds_needed,
+from analysis.comparisons.labels import SCRATCH, missing
+from analysis.comparisons.outcomes import (
+    Outcome,
+    compared,
+    included,
+    is_search,
+    planned,
 )
+from analysis.comparisons.quantities import FORCE, Quantity, charted, lead
+from analysis.comparisons.training_curves import stability
 from analysis.formatting import interval, listed, number, percent, spread
+from analysis.html.grids import failures
 from analysis.records.study_tables import Study
+from analysis.statistics.change import FEWEST
+from analysis.statistics.power import POWER, seeds_needed
+from analysis.statistics.verdict import NEGLIGIBLE, Verdict
 
 MOST_ARMS = 8
 """A headline with more is no headline; the tables have them all."""
@@ -51,21 +57,25 @@ def headline(study: Study) -> Headline:
 
 def _headline(study: Study) -> Headline:
     if included(study).empty:
-        return Headline("No trial has completed yet.")
+        failed = int(planned(study).outcome.eq(Outcome.DIVERGED).sum())
+        others = f"; {failed} of {len(study.trials)} diverged" if failed else ""
+        return Headline(f"No trial has completed yet{others}.")
     if is_search(study):
         return _best(study)
     final, early, main = final_errors(study), early_errors(study), lead(study)
     if final.pairs.isna().all():
         return _best(study)
-    if final.pairs.max() == 0:
+    if final.ended.max() == 0:
         return Headline(f"No seed has completed both with pretraining and {SCRATCH} yet.")
     details = (
         *((f"Final {_error(q, study)}", _changes(final, q)) for q in charted(study)),
         (f"{_capital(_error(main, study))} at the first evaluation", _changes(early, main)),
     )
     shown = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
-    remarks = (_against_controls(study), _seeds_for_power(final, main))
-    return Headline(_answer(study, final, main), " ".join(filter(None, remarks)), shown)
+    remarks = (_provisional(final, main), _against_controls(study), _seeds_for_power(final, main))
+    remark = " ".join(filter(None, (*remarks, _worse_than_trivial(final, charted(study)))))
+    sentence = " ".join(filter(None, (_answer(study, final, main), _diverged(study))))
+    return Headline(sentence, remark, shown)
 
 
 def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
@@ -80,18 +90,21 @@ def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
         subject = "Pretraining or an auxiliary task"
     if not final.scratch.any():
         subject = "Changing the settings"
-    lower, higher = (listed(rows[rows.verdict == verdict].arm) for verdict in ("lower", "higher"))
+    words = (Verdict.LOWER, Verdict.HIGHER)
+    lower, higher = (listed(rows[rows.verdict == word].arm) for word in words)
+    if set(rows.verdict) == {Verdict.NO_VERDICT}:
+        return f"No verdict on the final {main.error}: too many trials diverged."
     if lower or higher:
         effects = [f"lowered the final {main.error}: {lower}"] if lower else []
         effects += (
             [f"raised {'it' if lower else f'the final {main.error}'}: {higher}"] if higher else []
         )
         return f"{subject} {listed(effects)}."
-    if set(rows.verdict) == {"no difference"}:
+    if set(rows.verdict) == {Verdict.NO_DIFFERENCE}:
         return f"{subject} changed the final {main.error} by less than {NEGLIGIBLE:g} %."
-    if set(rows.verdict) == {TOO_FEW}:
+    if set(rows.verdict) == {Verdict.TOO_FEW}:
         return (
-            f"Too few seeds for a verdict on {subject.lower()}: {rows.pairs.max():g} per arm at"
+            f"Too few seeds for a verdict on {subject.lower()}: {rows.ended.max():g} per arm at"
             f" most, at least {FEWEST} needed."
         )
     return (
@@ -100,16 +113,61 @@ def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
     )
 
 
+def _diverged(study: Study) -> str:
+    """How many trials diverged, of the arms and their references, and the verdicts on that."""
+    table = stability(study)
+    if table.empty or not table.diverged.any():
+        return ""
+    pairs = references(planned(study))
+    failed = set(table[table.diverged > 0].arm)
+    named = failed | {pairs[arm] for arm in failed if arm in pairs}
+    named |= {arm for arm, reference in pairs.items() if reference in failed}
+    rows = table[table.arm.isin(named)].head(MOST_ARMS).to_dict("records")
+    counts = listed(f"{row['arm']} {row['diverged']} of {row['n']}" for row in rows)
+    said = [
+        f"{row['arm']} {OFTEN.get(row['divergence'], row['divergence'])}"
+        for row in table.to_dict("records")
+        if not missing(row.get("divergence"))
+    ]
+    verdicts = f" (against the reference: {listed(said[:MOST_ARMS])})" if said else ""
+    return f"Diverged: {counts}{verdicts}."
+
+
+OFTEN = {Verdict.LOWER: "less often", Verdict.HIGHER: "more often"}
+"""Verdicts on a rate, in a sentence."""
+
+
+def _worse_than_trivial(final: pd.DataFrame, reported: Sequence[Quantity]) -> str:
+    """Which arms predict worse than the mean of the training labels, or zero force."""
+    sentences = []
+    for q in reported:
+        rows = final[(final.quantity == q.name) & (final["mean"] > final.trivial)]
+        if len(rows):
+            arms = listed(rows.arm) if len(rows) <= MOST_ARMS else f"{len(rows)} arms"
+            what = "zero force" if q == FORCE else "the mean"
+            sentences.append(f"Worse than predicting {what}: {q.in_sentence} of {arms}.")
+    return " ".join(sentences)
+
+
+def _provisional(final: pd.DataFrame, main: Quantity) -> str:
+    rows = final[(final.quantity == main.name) & (final.missing > 0)]
+    if rows.empty:
+        return ""
+    most = rows.sort_values("missing").iloc[-1]
+    pairs = most.ended + most.missing
+    return f"Provisional: {most.missing:g} of {pairs:g} pairs of seeds are missing."
+
+
 def _seeds(rows: pd.DataFrame) -> str:
     """`n = 3 seeds`, or the fewest and the most of all arms."""
-    fewest, most = (f"{count:g}" for count in (rows.pairs.min(), rows.pairs.max()))
+    fewest, most = (f"{count:g}" for count in (rows.ended.min(), rows.ended.max()))
     return f"n = {fewest if fewest == most else f'{fewest} to {most}'} seeds"
 
 
 def _against_controls(study: Study) -> str:
     """Changes of the arms that beat scratch relative to their other controls."""
-    table = compare_with_controls(final_values(compared(study), lead(study)))
-    better = table[(table.kind == "scratch") & (table.verdict == "lower")].arm
+    table = compare_with_controls(final_values(planned(study), lead(study)))
+    better = table[(table.kind == "scratch") & (table.verdict == Verdict.LOWER)].arm
     rows = table[table.arm.isin(better) & (table.kind != "scratch")]
     changes = [
         f"{CONTROLS[row['kind']]} {percent(row['change'])} %"
@@ -129,12 +187,18 @@ CONTROLS = {
 
 def _seeds_for_power(final: pd.DataFrame, main: Quantity) -> str:
     """Number of seeds that would detect a small change."""
-    rows = final[(final.quantity == main.name) & final.verdict.isin([INCONCLUSIVE, TOO_FEW])]
-    counts = [seeds_needed(round(s, 3), -NEGLIGIBLE, len(rows)) for s in rows.spread.dropna()]
+    open_still = final.verdict.isin([Verdict.INCONCLUSIVE, Verdict.TOO_FEW])
+    rows = final[(final.quantity == main.name) & open_still & final.spread.notna()]
+    counts = [
+        seeds_needed(round(row["spread"], 3), -NEGLIGIBLE, int(row["family_size"]))
+        for row in rows.to_dict("records")
+    ]
     finite = [n for n in counts if n is not None]
     if not finite:
         return ""
-    rough = " (a rough estimate from so few seeds)" if (rows.verdict == TOO_FEW).any() else ""
+    rough = (
+        " (a rough estimate from so few seeds)" if (rows.verdict == Verdict.TOO_FEW).any() else ""
+    )
     low, high = min(finite), max(finite)
     seeds = f"{high} seeds" if low == high else f"{low}–{high} seeds, depending on the arm"
     power = f"{100 * POWER:.0f} % power"
@@ -152,15 +216,14 @@ def _capital(text: str) -> str:
 
 
 def _changes(errors: pd.DataFrame, quantity: Quantity) -> list[tuple[str, str]]:
-    rows = errors[(errors.quantity == quantity.name) & (errors.pairs > 0)]
-    return [
-        (
-            f"{row.arm}: {row.verdict}",
-            f"{percent(row.change)} % {interval(row.low, row.high)}".rstrip()
-            + f", n = {row.pairs:g}",
-        )
-        for _, row in rows.iterrows()
-    ]
+    rows = errors[(errors.quantity == quantity.name) & (errors.ended > 0)]
+    return [(f"{row.arm}: {row.verdict}", _numbers(row)) for _, row in rows.iterrows()]
+
+
+def _numbers(row: pd.Series[Any]) -> str:
+    change = "" if pd.isna(row.change) else f"{percent(row.change)} %"
+    parts = (f"{change} {interval(row.low, row.high)}".strip(), f"n = {row.pairs:g}", failures(row))
+    return ", ".join(filter(None, parts))
 
 
 def _best(study: Study) -> Headline:
@@ -176,6 +239,11 @@ def _best(study: Study) -> Headline:
     best = str(candidates.idxmin())
     trials = included(study).query("arm == @best")
     trivial = main.scale * trials[f"trivial_{main.name}"].mean()
+    worse = [
+        f"Its {q.in_sentence} is worse than that of predicting the mean."
+        for q in charted(study)
+        if trials[f"test_{q.name}"].mean() > trials[f"trivial_{q.name}"].mean()
+    ]
     errors = main.scale * trials[f"test_{main.name}"]
     unit = main.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
     subject = f"The best of {len(arms)} settings has a" if len(arms) > 1 else "The"
@@ -184,6 +252,7 @@ def _best(study: Study) -> Headline:
     return Headline(
         f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit};"
         f" predicting {trivially} gives {number(trivial)}.",
+        " ".join(worse),
         details=(("Lowest validation error", [(best, f"n = {len(errors)}")]),),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -17,14 +18,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.claims.claim import Finding
-from analysis.claims.findings import NOT_RUN, OTHER_DATA, findings, findings_table
+from analysis.claims.findings import findings, findings_table
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.formatting import listed
 from analysis.html import ablation_grids
 from analysis.html.report_dir import ReportFolder
 from analysis.html.study_section import study_section
+from analysis.html.verdict_table import as_parquet, headlines
 from analysis.records.study_tables import Study, load
+from analysis.statistics.verdict import Verdict
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -41,8 +44,9 @@ MANY_STUDIES = 3
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page, its figures as SVG and PDF with their values as CSV, and `claims.csv`.
+    """Write the page, its figures as SVG and PDF with their values as CSV, and the verdicts.
 
+    These are `claims.csv`, `verdicts.parquet` and `headlines.json`.
     What an earlier report wrote into the folder goes, if it is not written anew.
 
     Args:
@@ -70,6 +74,8 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         several=several,
         **_claims(all_findings),
     )
+    report.write("verdicts.parquet", as_parquet(studies))
+    report.write("headlines.json", json.dumps(headlines(studies), ensure_ascii=False).encode())
     report.write("claims.csv", findings_table(all_findings).to_csv(index=False).encode())
     path = report.write("report.html", page.encode())
     report.close()
@@ -125,12 +131,16 @@ def _figures(study: Study, prefix: str) -> list[Figure]:
 
 
 def _claims(all_findings: Sequence[Finding]) -> dict[str, Any]:
-    tested = [finding for finding in all_findings if finding.verdict != NOT_RUN]
-    words = [f"on {f.verdict}" if f.verdict == OTHER_DATA else f.verdict for f in tested]
+    tested = [finding for finding in all_findings if finding.verdict != Verdict.NOT_RUN]
+    words = [
+        f"on {f.verdict}" if f.verdict == Verdict.OTHER_DATA else str(f.verdict) for f in tested
+    ]
     verdicts = pd.Series(words, dtype="str").value_counts()
     return {
         "claims": ablation_grids.claim_grid(tested) if tested else None,
-        "not_run": ablation_grids.claim_grid([f for f in all_findings if f.verdict == NOT_RUN]),
+        "not_run": ablation_grids.claim_grid(
+            [f for f in all_findings if f.verdict == Verdict.NOT_RUN]
+        ),
         "verdicts": listed(f"{n} {verdict}" for verdict, n in verdicts.items()),
         "runs": {f"{f.statement.id}, {f.study}": f.run_ids for f in tested if f.run_ids},
     }

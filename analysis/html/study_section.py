@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.findings import differences_from_paper
-from analysis.comparisons.arms import compared, excluded, is_search
 from analysis.comparisons.controls import compare_with_controls, final
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.comparisons.error_tables import early_errors, final_errors, is_ablation
 from analysis.comparisons.labels import START
+from analysis.comparisons.outcomes import excluded, is_search, planned
 from analysis.comparisons.paper_tables import data_efficiency, table1
 from analysis.comparisons.prediction_errors import by_element
 from analysis.comparisons.quantities import FORCE, charted, lead, quantities
@@ -58,7 +58,7 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
 
 def _results(study: Study) -> dict[str, Any]:
     """Tables of the ablations; None where there is nothing to compare."""
-    trials = compared(study)
+    trials = planned(study)
     names = (
         "final",
         "controls",

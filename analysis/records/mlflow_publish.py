@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 from analysis.records.export import study_json
@@ -15,7 +16,7 @@ def publish(study: Path, page: Path) -> str:
 
     Args:
         study: folder of a study.
-        page: its report, beside which `claims.csv` lies.
+        page: its report, beside which its other files lie.
 
     Returns:
         The run's id.
@@ -29,7 +30,7 @@ def publish(study: Path, page: Path) -> str:
     if not facts:
         raise UserError(f"{study}: no study.json here; --log takes the folders of studies")
     uri, client = facts["tracking_uri"], MlflowClient(facts["tracking_uri"])
-    claims = page.with_name("claims.csv")
+    claims, sentences = page.with_name("claims.csv"), page.with_name("headlines.json")
     try:
         experiment = client.get_experiment_by_name(facts["experiment"])
         kind = f"tags.`{Tag.KIND}` = 'study'"
@@ -37,21 +38,28 @@ def publish(study: Path, page: Path) -> str:
         if not runs:
             raise UserError(f"{uri}: has no study {facts['experiment']}; name the right study")
         run = runs[0]
-        for file in (page, claims):
+        for file in (page, claims, page.with_name("verdicts.parquet")):
             client.log_artifact(run.info.run_id, str(file), "report")
-        client.set_tag(run.info.run_id, Tag.NOTE, _note(run.data.tags, claims, facts["experiment"]))
+        headline = json.loads(sentences.read_bytes()).get(facts["experiment"], {})
+        note = _note(run.data.tags, headline, claims, facts["experiment"])
+        client.set_tag(run.info.run_id, Tag.NOTE, note)
     except MlflowException as problem:
         reason = str(problem).splitlines()[0]
         raise UserError(f"{uri}: rejected the report ({reason})") from None
     return str(run.info.run_id)
 
 
-def _note(tags: dict[str, str], claims: Path, study: str) -> str:
-    """Question, verdicts and the best model, in Markdown."""
+def _note(tags: dict[str, str], headline: dict[str, str], claims: Path, study: str) -> str:
+    """Question, headline, verdicts on claims and the best model, in Markdown."""
     with claims.open(newline="") as opened:
-        verdicts = [row for row in csv.DictReader(opened) if row["study"] == study]
-    lines = [f"- {row['claim']}: **{row['verdict']}**" for row in verdicts]
+        rows = [row for row in csv.DictReader(opened) if study in row["study"].split(", ")]
+    lines = [f"- {row['claim']}: **{row['verdict']}**{_smaller(row)}" for row in rows]
+    answer = [text for text in (headline.get("sentence"), headline.get("remark")) if text]
     links = ["", "The full report is among the artifacts."]
     if Tag.MODEL in tags:
         links += ["", f"Best model: `mlflow.pyfunc.load_model({tags[Tag.MODEL]!r})`"]
-    return "\n".join([tags[Tag.QUESTION], "", *lines, *links])
+    return "\n\n".join([tags[Tag.QUESTION], *answer, "\n".join([*lines, *links])])
+
+
+def _smaller(row: dict[str, str]) -> str:
+    return f" ({row['scale']} scale)" if row["scale"] else ""

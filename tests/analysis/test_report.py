@@ -18,6 +18,7 @@ from analysis.html.page import write_report
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
 from analysis.report import main
+from analysis.statistics.verdict import Verdict
 from study.core.errors import UserError
 
 Build = Callable[..., Run]
@@ -93,6 +94,19 @@ def test_a_report_has_every_section(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("ablation")
+def test_verdicts_are_a_table_with_the_words_of_the_page(tmp_path: Path) -> None:
+    folder = write_report([tmp_path], tmp_path / "report").parent
+    table = pd.read_parquet(folder / "verdicts.parquet")
+    final = table[(table.comparison == "final") & (table.quantity == "force_rmse")]
+    assert set(final.verdict) <= {*Verdict}
+    assert set(final.family_size) == {2}
+    (said,) = json.loads((folder / "headlines.json").read_bytes()).values()
+    assert said["sentence"] in (folder / "report.html").read_text()
+    assert "Diverged: from scratch 0 of 3 and masking 0.5 1 of 4" in said["sentence"]
+    assert set(table[table.comparison == "divergence"].verdict) == {"inconclusive"}
+
+
+@pytest.mark.usefixtures("ablation")
 def test_a_report_loads_nothing(tmp_path: Path) -> None:
     page = write_report([tmp_path], tmp_path / "report").read_text()
     assert "default-src 'none'" in page
@@ -158,7 +172,8 @@ def test_the_same_tables_give_the_same_report(tmp_path: Path) -> None:
         for p in write_report([tmp_path], tmp_path / "report").parent.iterdir()
     }
     assert first == again
-    assert {Path(name).suffix for name in first} == {".html", ".svg", ".pdf", ".csv", ".json"}
+    kinds = {".html", ".svg", ".pdf", ".csv", ".json", ".parquet"}
+    assert {Path(name).suffix for name in first} == kinds
 
 
 def test_a_report_leaves_its_own_files_and_those_of_others(

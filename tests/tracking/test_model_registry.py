@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -71,7 +72,8 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"space.yaml", "report"}
     logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
-    assert logged == {"report/report.html", "report/claims.csv"}
+    names = ("report.html", "claims.csv", "verdicts.parquet")
+    assert logged == {f"report/{name}" for name in names}
     page = client.download_artifacts(run.info.run_id, "report/report.html", str(tmp_path))
     assert Path(page).read_bytes() == (recorded.path / "report/report.html").read_bytes()
     space = client.download_artifacts(run.info.run_id, "space.yaml", str(tmp_path))
@@ -80,6 +82,8 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     assert experiment.tags["mlflow.note.content"] == "Does masking help?"
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("Does masking help?")
+    headlines = json.loads((recorded.path / "report/headlines.json").read_bytes())
+    assert headlines[recorded.name]["sentence"] in note
     claims = pd.read_csv(recorded.path / "report/claims.csv")
     verdicts = claims[claims.study == recorded.name]
     assert len(verdicts)

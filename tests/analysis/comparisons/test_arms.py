@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.comparisons.arms import arms, compared, excluded, included, references
+from analysis.comparisons.arms import arms, references
 from analysis.comparisons.error_tables import (
     final_errors,
 )
+from analysis.comparisons.outcomes import compared, excluded, included
 from analysis.figures import against
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study

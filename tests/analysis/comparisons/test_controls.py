@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.comparisons.arms import compared
 from analysis.comparisons.controls import compare_with_controls, final
+from analysis.comparisons.outcomes import compared
 from analysis.comparisons.quantities import FORCE
 from analysis.html.headline import headline
 from analysis.records.mlflow_reader import Run

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.claims.findings import NOT_RUN, findings
+from analysis.claims.findings import findings
 from analysis.comparisons.error_tables import early_errors, final_errors
 from analysis.comparisons.quantities import charted, quantities
 from analysis.comparisons.training_curves import convergence, stability
@@ -18,6 +18,7 @@ from analysis.html.headline import headline
 from analysis.html.page import write_report
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
+from analysis.statistics.verdict import Verdict
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
@@ -95,5 +96,5 @@ def test_a_property_makes_a_whole_report(study: Tabulate, tmp_path: Path) -> Non
     assert "Pretraining lowered the final HOMO error" in page
     assert "validation HOMO MAE (meV)" in page or "Validation HOMO MAE (meV)" in page
     assert "force" not in page.partition("The papers’ claims")[0].lower().partition("<body>")[2]
-    assert all(finding.verdict == NOT_RUN for finding in findings([orbital]))
+    assert all(finding.verdict == Verdict.NOT_RUN for finding in findings([orbital]))
     assert all(gate.numbers == "no study here tests it" for gate in gates([orbital]))

@@ -87,18 +87,31 @@ def test_compute_to_a_target_begins_with_pretraining(raced: Study) -> None:
     assert math.isinf(table["masking 0.5", 2, 2.0])
 
 
-def test_censored_seeds_are_counted_and_enter_no_ratio(raced: Study) -> None:
+def test_censored_seeds_are_later_than_all_others(raced: Study) -> None:
     table = convergence(raced).set_index(["arm", "target"])
     mine, bare = table.loc[("masking 0.5", 2.0)], table.loc[("from scratch", 2.0)]
-    assert (mine.reached, mine.n, bare.reached, bare.n) == (2, 3, 3, 3)
-    # Scratch takes 7, 6 and 8 epochs; masking 6, 6 and for ever.
-    assert (bare.epochs, mine.epochs) == pytest.approx((7, 6))
-    assert mine.pairs == 2
-    assert mine.change == pytest.approx(100 * (math.sqrt(6 / 7 * 6 / 6) - 1))
-    assert mine.speedup == pytest.approx(1 / math.sqrt(6 / 7))
-    seconds = [(10 + 6 * 30 / 8) / (7 * 30 / 8), (10 + 6 * 30 / 8) / (6 * 30 / 8)]
-    assert mine.total == pytest.approx(1 / math.sqrt(seconds[0] * seconds[1]))
-    assert mine.verdict == "too few seeds"
+    assert (mine.reached, mine.n, bare.reached, bare.n) == (2, 3, 3, 4)
+    # Scratch takes 7, 6 and 8 epochs, and for ever where it diverged; masking 6, 6 and for ever.
+    assert (bare.epochs, mine.epochs) == pytest.approx((7.5, 6))
+    assert (mine.pairs, mine.ended, mine.failed, mine.missing) == (2, 3, 1, 1)
+    assert math.isnan(mine.change)
+    assert math.isnan(mine.speedup)
+    assert mine.verdict == "no verdict"
+
+
+def test_of_enough_seeds_some_may_never_get_there(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    runs = [drawn(scratch(seed, seed, 0.1), halving(12.8)) for seed in range(8)]
+    starts = [6.4, 6.4, 6.4, 6.4, 6.4, 6.4, 6.4]
+    curves = [*map(halving, starts), [1.0] * 8]
+    runs += [drawn(masked(10 + seed, seed, 0.5, 0.1), curves[seed]) for seed in range(8)]
+    row = convergence(tabulate(*runs)).set_index(["arm", "target"]).loc[("masking 0.5", 2.0)]
+    # Seven are an epoch earlier than the reference's seven, so that the rank sum against is 8.
+    assert (row.reached, row.ended, row.failed) == (7, 8, 1)
+    assert row.change == pytest.approx(100 * (6 / 7 - 1))
+    assert row.speedup == pytest.approx(7 / 6)
+    assert row.verdict == "inconclusive"
 
 
 def test_if_most_seeds_never_get_there_neither_does_their_median(
@@ -196,9 +209,10 @@ def test_rates_have_exact_intervals_and_an_exact_test(
     assert mine.diverged_high == pytest.approx(100 * (1 - 0.025 ** (1 / 3)))
     assert bare.diverged_low == pytest.approx(100 * 0.025 ** (1 / 3))
     assert (mine.diverged_low, bare.diverged_high) == (0, 100)
-    # All failures in one of two groups of three: one of the (6 choose 3) ways.
-    assert mine.fisher == pytest.approx(1 / 20)
-    assert pd.isna(bare.fisher)
+    # Three pairs differ, all in one way: two of the 2³.
+    assert mine.mcnemar == pytest.approx(2 / 8)
+    assert mine.divergence == "inconclusive"
+    assert pd.isna(bare.mcnemar)
 
 
 def curve(*errors: float) -> pd.Series:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from analysis.comparisons.error_tables import (
     is_ablation,
 )
 from analysis.html.headline import headline
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
+from study.core.records import Tag
 
 Build = Callable[..., Run]
 
@@ -51,3 +54,87 @@ def test_a_search_is_judged_by_validation(tabulate: Callable[..., Study], masked
     lucky.points[:] = [p._replace(value=1e-3) if "test" in p.metric else p for p in lucky.points]
     found = headline(tabulate(*trials, lucky, search={"trials": 12}))
     assert found.details == (("Lowest validation error", [("masking 0.05", "n = 1")]),)
+
+
+def of_eight(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build, diverged: tuple[int, int]
+) -> Study:
+    """Eight seeds; the first so many trials of masking and of scratch diverged; the rest −8 %."""
+    runs = []
+    for seed in range(8):
+        status = ["diverged" if seed < count else "completed" for count in diverged]
+        error = 0.1 + seed / 1000
+        runs.append(scratch(seed, seed, error, status=status[1]))
+        runs.append(masked(10 + seed, seed, 0.5, 0.92 * error, status=status[0]))
+    return tabulate(*runs)
+
+
+@pytest.mark.parametrize(
+    ("diverged", "counts", "rate"),
+    [
+        ((5, 0), "from scratch 0 of 8 and masking 0.5 5 of 8", "inconclusive"),
+        ((0, 4), "from scratch 4 of 8 and masking 0.5 0 of 8", "inconclusive"),
+        ((0, 8), "from scratch 8 of 8 and masking 0.5 0 of 8", "less often"),
+        ((8, 0), "from scratch 0 of 8 and masking 0.5 8 of 8", "more often"),
+    ],
+)
+def test_what_diverged_is_told_and_the_rest_does_not_decide(
+    diverged: tuple[int, int],
+    counts: str,
+    rate: str,
+    tabulate: Callable[..., Study],
+    scratch: Build,
+    masked: Build,
+) -> None:
+    study = of_eight(tabulate, scratch, masked, diverged)
+    found = headline(study)
+    assert found.sentence == (
+        "No verdict on the final force error: too many trials diverged."
+        f" Diverged: {counts} (against the reference: masking 0.5 {rate})."
+    )
+    ((arm, numbers),) = found.details[0][1]
+    assert arm == "masking 0.5: no verdict"
+    told = f"{diverged[0]} of 8 diverged, of the reference {diverged[1]}"
+    assert numbers == f"n = {8 - sum(diverged)}, {told}"
+
+
+def test_one_of_eight_that_diverged_is_the_worst_of_eight(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    found = headline(of_eight(tabulate, scratch, masked, (1, 0)))
+    # Rank sum 8 of 36 against: p = 0.195.
+    assert found.sentence.startswith("Inconclusive: no significant effect of pretraining")
+    assert "Diverged: from scratch 0 of 8 and masking 0.5 1 of 8" in found.sentence
+
+
+def test_a_trial_whose_pretraining_diverged_diverged(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 1000) for seed in range(3)]
+    for seed in range(3):
+        run = masked(10 + seed, seed, 0.5, 0.1, status="failed")
+        run.tags[Tag.REASON] = "its pretraining diverged: the loss is not finite"
+        runs.append(run)
+    assert "masking 0.5 3 of 3" in headline(tabulate(*runs)).sentence
+
+
+def test_energies_worse_than_their_mean_are_told(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 1000) for seed in range(3)]
+    runs += [masked(10 + seed, seed, 0.5, 0.1 + seed / 1000) for seed in range(3)]
+    for run in runs[3:]:
+        run.points[:] = [
+            p._replace(value=9.0) if p.metric == "test_energy_rmse" else p for p in run.points
+        ]
+    found = headline(tabulate(*runs))
+    assert "Worse than predicting the mean: energy RMSE of masking 0.5." in found.remark
+
+
+def test_pairs_that_are_missing_are_told(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 1000) for seed in range(4)]
+    runs += [masked(10 + seed, seed, 0.5, 0.09 + seed / 1000) for seed in range(3)]
+    runs.append(masked(13, 3, 0.5, 0.1, status="running"))
+    assert "Provisional: 1 of 4 pairs of seeds are missing." in headline(tabulate(*runs)).remark

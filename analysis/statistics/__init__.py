@@ -1,0 +1,1 @@
+"""Paired changes, their intervals, rates, power, and the words of verdicts."""
