@@ -24,8 +24,10 @@ def result_table(found: list[Arm]) -> Table:
     """
     table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
     first, second = next((arm.errors for arm in found if arm.completed), DEFAULT_ERRORS)
+    unlike = len({frozenset(arm.completed) for arm in found if arm.completed}) > 1
     table.add_column("arm")
-    for name in ("trials", _head(first), "against\nscratch", _head(second)):
+    by_seed = ("seeds", "of\ntrivial") if unlike else ()
+    for name in ("trials", _head(first), "against\nscratch", _head(second), *by_seed):
         table.add_column(name, justify="right")
     scratch = {arm.setting: arm for arm in found if arm.from_scratch}
     shown = found
@@ -35,20 +37,41 @@ def result_table(found: list[Arm]) -> Table:
         table.add_row(
             arm.label,
             f"{len(arm.completed)}/{len(arm.results)}",
-            arm.shown(f"test_{first}"),
+            _marked(arm, first),
             arm.change(scratch.get(arm.setting)),
-            arm.shown(f"test_{second}"),
+            _marked(arm, second),
+            *_of_its_seeds(arm, first)[: len(by_seed)],
         )
-    for label, arm in _one_per_data_set(found).items():
-        table.add_row(
-            f"{'zero force, mean energy' if first == 'force_rmse' else 'mean'}{label}",
-            "",
-            arm.shown(f"trivial_{first}"),
-            "",
-            arm.shown(f"trivial_{second}"),
-            style="dim",
-        )
+    trivial = "zero force, mean energy" if first == "force_rmse" else "mean"
+    for label, of_set in _by_data_set(found).items():
+        errors = [_trivial(of_set, f"trivial_{error}", unlike=unlike) for error in (first, second)]
+        table.add_row(f"{trivial}{label}", "", errors[0], "", errors[1], style="dim")
+    if any(_share(arm, error) > 1 for arm in shown for error in (first, second)):
+        table.caption = "! worse than predicting zero force, or the mean"
+        table.caption_justify = "left"
     return table
+
+
+def _marked(arm: Arm, error: str) -> str:
+    """An error, with a mark if predicting nothing is better."""
+    return f"{arm.shown(f'test_{error}')}{' !' * (_share(arm, error) > 1)}"
+
+
+def _share(arm: Arm, error: str) -> float:
+    """Mean error as a share of the trivial predictor's on the same test frames."""
+    metrics = [result.metrics for result in arm.completed.values()]
+    errors, trivial = (
+        [values.get(f"{part}_{error}", math.nan) for values in metrics]
+        for part in ("test", "trivial")
+    )
+    return sum(errors) / sum(trivial) if metrics and sum(trivial) > 0 else math.nan
+
+
+def _of_its_seeds(arm: Arm, error: str) -> tuple[str, str]:
+    """Seeds, and the error as a share of the trivial one, by which other seeds compare."""
+    share = _share(arm, error)
+    seeds = ", ".join(map(str, sorted(arm.completed)))
+    return seeds, "–" if math.isnan(share) else f"{share:.3f}"
 
 
 def _head(error: str) -> str:
@@ -58,15 +81,28 @@ def _head(error: str) -> str:
     return f"{what.replace('_', ' ')} {kind.upper()}\n{'m' * unit.startswith('eV')}{unit}"
 
 
-def _one_per_data_set(found: list[Arm]) -> dict[str, Arm]:
-    """A completed arm of each data set, by what to call it; nothing if there is only one set."""
-    sets: dict[str, Arm] = {}
+def _by_data_set(found: list[Arm]) -> dict[str, list[Arm]]:
+    """Completed arms of each data set, by what to call it; nothing if there is only one set."""
+    sets: dict[str, list[Arm]] = {}
     for arm in found:
         names = [name for name in arm.settings if name.startswith("dataset.")]
         if arm.completed:
-            sets.setdefault(str([arm.settings[name] for name in names]), arm)
+            sets.setdefault(str([arm.settings[name] for name in names]), []).append(arm)
     several = len(sets) > 1
-    return {f", data of {arm.label}" * several: arm for arm in sets.values()}
+    return {f", data of {arms[0].label}" * several: arms for arms in sets.values()}
+
+
+def _trivial(arms: list[Arm], metric: str, *, unlike: bool) -> str:
+    """The error of predicting nothing; its range if arms have seeds, and so test frames, apart."""
+    if not unlike:
+        return arms[0].shown(metric)
+    factor = 1000 if METRICS[metric][0].startswith("eV") else 1
+    metrics = [result.metrics for arm in arms for result in arm.completed.values()]
+    values = [factor * each[metric] for each in metrics if metric in each]
+    if not values:
+        return "–"
+    ends = [f"{end(values):.4g}" for end in (min, max)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def tuning_table(plan: Plan) -> Table:

@@ -16,7 +16,14 @@ from study.core.records import without_password
 from study.planning.arms import arms
 from study.planning.plan import Plan
 from study.scheduling.journal import Entry
-from study.tracking.publish import PublishingError, by_hand, is_current, page_of, publish
+from study.tracking.publish import (
+    PublishingError,
+    by_hand,
+    headline_of,
+    is_current,
+    page_of,
+    publish,
+)
 from study.tracking.tracker import Tracker
 
 
@@ -110,6 +117,8 @@ class StudySummary:
         folder, logged = self.plan.folder.path, "Runs and curves"
         self.console.print(f"\nAll results: {relative_to_cwd(self.plan.root)}")
         if self.published:
+            for line in headline_of(folder):
+                self.console.print(line)
             self.console.print(f"Report: {relative_to_cwd(page_of(folder))}")
             logged = "Report, best model, runs and curves"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,9 @@ PRETRAINING_KEYS = ("pretrain", "transfer", AUXILIARY)
 
 DEFAULT_ERRORS = ["force_rmse", "energy_rmse"]
 """Test errors that are shown of trials that learned energy and forces."""
+
+RANKED = 6
+"""So many pairs can differ by their signs alone: 2 · 2⁻⁶ < 0.05."""
 
 MAJORITY = 0.7
 """A value that more than this share of comparable arms have is not named."""
@@ -97,17 +100,32 @@ class Arm:
         return with_spread(statistics.mean(values), statistics.stdev(values))
 
     def change(self, baseline: Arm | None) -> str:
-        """Mean change of the first test error against the baseline, paired by seed, in per cent."""
+        """Typical change of the first test error against the baseline, paired by seed, in per cent.
+
+        Where some pairs have no errors, their number is told; one that diverged is the worst.
+        """
         if baseline is None or baseline is self:
             return ""
-        mine, theirs = self.completed, baseline.completed
         metric = f"test_{self.errors[0]}"
-        ratios = [
-            mine[seed].metrics[metric] / theirs[seed].metrics[metric]
-            for seed in mine
-            if seed in theirs
-        ]
-        return f"{100 * (statistics.geometric_mean(ratios) - 1):+.1f} %" if ratios else ""
+        seeds = [seed for seed in self.trials if seed in baseline.trials]
+        pairs = [(self._log(seed, metric), baseline._log(seed, metric)) for seed in seeds]
+        logs = [mine - theirs for mine, theirs in pairs if not math.isnan(mine + theirs)]
+        both = sum(math.isfinite(log) for log in logs)
+        if not logs:
+            return ""
+        middle = typical_log_ratio(logs)
+        change = "–" if math.isnan(middle) else f"{100 * math.expm1(middle):+.1f} %"
+        return change if both == len(seeds) else f"{change} ({both} of {len(seeds)})"
+
+    def _log(self, seed: int, metric: str) -> float:
+        """Logarithm of an error; infinite of a trial that diverged, nan if there is none."""
+        result = self.results.get(seed)
+        if result is None:
+            return math.nan
+        if result.status == "completed":
+            return math.log(result.metrics.get(metric, math.nan))
+        failed = result.status == "diverged" or result.reason.startswith("its pretraining diverged")
+        return math.inf if failed else math.nan
 
 
 def arms(works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = ()) -> list[Arm]:
@@ -127,6 +145,31 @@ def arms(works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = (
             arm.results[work.trial.seed] = result
     _disambiguate(list(grouped.values()))
     return list(grouped.values())
+
+
+def typical_log_ratio(logs: Sequence[float]) -> float:
+    """Mean of few values; of more the median of the averages of all pairs, as the report has it.
+
+    The report judges by ranks from so many values on, which a few bad seeds do not move.
+
+    Args:
+        logs: infinite where one of a pair diverged, not a number where both did.
+
+    Returns:
+        Not a number where too many are infinite.
+    """
+    if len(logs) < RANKED:
+        return statistics.fmean(logs) if all(map(math.isfinite, logs)) else math.nan
+    ends = [*_middle(logs, -math.inf), *_middle(logs, math.inf)]
+    return statistics.fmean(ends) if all(map(math.isfinite, ends)) else math.nan
+
+
+def _middle(logs: Sequence[float], unknown: float) -> tuple[float, float]:
+    """The middle two of the averages of all pairs of values."""
+    known = [unknown if math.isnan(log) else log for log in logs]
+    averages = ((one + other) / 2 for at, one in enumerate(known) for other in known[at:])
+    ordered = sorted(unknown if math.isnan(average) else average for average in averages)
+    return ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
 
 
 def with_spread(mean: float, spread: float) -> str:

@@ -59,6 +59,15 @@ def page_of(study: Path) -> Path:
     return study / "report" / "report.html"
 
 
+def headline_of(study: Path) -> list[str]:
+    """The sentences that the report of a study begins with; none if it has no such file."""
+    try:
+        found = json.loads((study / "report" / "headlines.json").read_bytes())
+        return [text for each in found.values() for text in each.values() if text]
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
 def is_current(study: Path, state: dict[str, Any]) -> bool:
     """Check that the report exists and was made from these records.
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from analysis.statistics.change import change_of
 from study.console.result_table import result_table
 from study.core.records import JobResult
 from study.pipeline.job import Job
-from study.planning.arms import arms
+from study.planning.arms import arms, typical_log_ratio
 from study.space.trial import Trial
 
 FILE = {"name": "n2p2_file", "path": "input.data"}
@@ -62,7 +64,41 @@ def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
     failed = ended(0, seed=1, status="failed")
     shown = lines(ended(0.1), failed, ended(0.05, ratio=0.5), ended(9.0, ratio=0.5, seed=1))
     assert any(line.startswith("egnn scratch 1/2 100") for line in shown)
-    assert any("-50.0 %" in line for line in shown)
+    assert any("-50.0 % (1 of 2)" in line for line in shown)
+
+
+def test_what_diverged_is_the_worst_of_its_pair() -> None:
+    good = [ended(0.1, seed=seed) for seed in range(8)]
+    few = [ended(0.09, ratio=0.5, seed=seed) for seed in range(7)]
+    lost = ended(0, ratio=0.5, seed=7, status="diverged")
+    assert any("7/8 90 ± 0 -10.0 % (7 of 8)" in line for line in lines(*good, *few, lost))
+    many = [ended(0, ratio=0.5, seed=seed, status="diverged") for seed in range(3, 8)]
+    assert any("3/8 90 ± 0 – (3 of 8)" in line for line in lines(*good, *few[:3], *many))
+
+
+@pytest.mark.parametrize("logs", [[0.3, -0.1, 0.2], [-0.08] * 6 + [1.7, math.inf]])
+def test_the_typical_change_is_that_of_the_report(logs: list[float]) -> None:
+    assert typical_log_ratio(logs) == pytest.approx(math.log1p(change_of(logs).percent / 100))
+    lost = [*logs, math.inf, math.nan, -math.inf, math.inf]
+    assert math.isnan(typical_log_ratio(lost))
+    assert math.isnan(change_of(lost).percent)
+
+
+def test_trials_of_other_seeds_are_compared_by_their_share_of_the_trivial_error() -> None:
+    one, other = ended(0.06), ended(0.12, ratio=0.5, seed=1)
+    other[1].metrics["trivial_force_rmse"] = 1.2
+    shown = lines(one, other)
+    assert any(line.startswith("egnn scratch") and line.endswith("0 0.100") for line in shown)
+    assert any(line.startswith("egnn masking 0.5") and line.endswith("1 0.100") for line in shown)
+    assert any(line.startswith("zero force, mean energy 600 to 1200") for line in shown)
+
+
+def test_errors_worse_than_predicting_nothing_are_marked() -> None:
+    worse = ended(0.1, ratio=0.5)
+    worse[1].metrics["test_energy_rmse"] = 0.0031
+    shown = lines(ended(0.1), worse)
+    assert any(line.startswith("egnn masking 0.5") and line.endswith("3.1 !") for line in shown)
+    assert "! worse than predicting zero force, or the mean" in shown
 
 
 def test_each_arm_is_compared_with_scratch_of_the_same_setting() -> None:
