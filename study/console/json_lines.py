@@ -42,6 +42,6 @@ class JsonLines:
 
 def print_json_event(event: str, work: Job | None = None, **facts: Any) -> None:
     """Print one JSON line."""
-    known = {"key": work.key, "label": work.label} if work else {}
+    known = {"key": work.key, "kind": work.kind, "label": work.label} if work else {}
     sys.stdout.write(json.dumps({"event": event, **known, **facts}) + "\n")
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from study.console.data_warnings import print_data_warnings
 from study.console.dry_run import DryRun
+from study.console.json_lines import print_json_event
 from study.console.plan_summary import print_plan_summary
 from study.console.progress_bar import progress_display
 from study.console.run_options import RunOptions
@@ -179,6 +180,8 @@ def _conduct(
         The exit code.
     """
     keep_inductor_private()
+    if options.json:
+        print_json_event("study", folder=str(plan.folder.path), trials=plan.trials)
     journal, tracker, session = _do_work(plan, console, options, stop)
     entries = [entry for entry in journal.entries().values() if entry.result is not None]
     summary = StudySummary(plan, tracker, always, as_json=options.json)
