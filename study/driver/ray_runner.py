@@ -70,7 +70,9 @@ def run(
             tuner.fit()
     except KeyboardInterrupt:
         if stop.fault and stop.number is None:
-            raise MachineError(f"{stop.fault}; {RERUN}") from None
+            # A write to a file that is open names none.
+            place = "" if os.sep in stop.fault else f"{root}: "
+            raise MachineError(f"{place}{stop.fault}; {RERUN}") from None
         raise
     finally:
         remove(scratch)

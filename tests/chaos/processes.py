@@ -38,7 +38,7 @@ def _kind(process: psutil.Process) -> str:
         # It has none while it ends.
         command = process.cmdline() or [""]
         name, words = os.path.basename(command[0]), " ".join(command)  # noqa: PTH119
-        if words.startswith("ray::") and "IDLE" not in words:
+        if words.startswith("ray::") and not words.endswith(("IDLE", "Agent")):
             return "worker"
         if any(word.endswith(".publish") for word in command):
             return "publisher"
