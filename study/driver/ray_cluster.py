@@ -67,14 +67,15 @@ def _join(address: str) -> None:
     joining = _Joining(address)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
-        joining.start()
+        joining.begin()
         # Short waits, so that a signal's handler runs at once.
         while joining.is_alive():
             joining.join(0.2)
     finally:
-        # Ray must not be left half connected.
-        if joining.ident is not None:
-            joining.join(LIMIT)
+        # Ray must not be left half connected: its library waits a minute for a server that has been
+        # ended meanwhile, and then ends this process without a word. On a busy machine a signal
+        # may come before the thread has begun to run, and is not known to be alive.
+        joining.done.wait(LIMIT)
         # Its library takes signals past Python.
         for number, handler in handlers.items():
             if callable(handler):
@@ -91,8 +92,24 @@ class _Joining(threading.Thread):
     def __init__(self, address: str) -> None:
         super().__init__(name="joining Ray", daemon=True)
         self.address, self.problem = address, ""
+        self.done = threading.Event()
+
+    def begin(self) -> None:
+        """Start; if no thread can be started there is nothing to wait for."""
+        try:
+            self.start()
+        except RuntimeError as problem:
+            self.done.set()
+            self.problem = str(problem)
 
     def run(self) -> None:
+        """Connect, and say that this is over, however it ended."""
+        try:
+            self._connect()
+        finally:
+            self.done.set()
+
+    def _connect(self) -> None:
         """Connect, or keep what Ray says; its libraries write some to the standard error."""
         import ray
 

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -320,6 +321,22 @@ def test_a_cluster_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MachineError, match=r"127\.0\.0\.1:1: cannot connect: the token") as caught:
         ray_cluster._join("127.0.0.1:1")
     assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_before_the_thread_runs_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    joined: list[str] = []
+
+    def late(thread: threading.Thread) -> None:
+        threading.Timer(0.3, threading.Thread.start, [thread]).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", lambda **options: joined.append(options["address"]))
+    monkeypatch.setattr(ray_cluster._Joining, "start", late)
+    with pytest.raises(KeyboardInterrupt):
+        ray_cluster._join("127.0.0.1:1")
+    assert joined == ["127.0.0.1:1"]
 
 
 def test_a_cluster_that_is_not_there_is_noticed_without_ray() -> None:
