@@ -43,7 +43,10 @@ def verdict_table(study: Study) -> pd.DataFrame:
         parts.append(speed.assign(comparison=at))
     if "pairs" in steady:
         parts.append(steady.assign(comparison="roughness"))
-    rows = pd.concat([part.reindex(columns=COLUMNS) for part in parts if len(part)])
+    filled = [part.reindex(columns=COLUMNS) for part in parts if len(part)]
+    if not filled:
+        return pd.DataFrame(columns=COLUMNS)
+    rows = pd.concat(filled)
     rows = pd.concat([rows, _divergence(steady)]) if "divergence" in steady else rows
     rows = rows[rows.verdict.notna()].assign(study=study.name)
     rows["quantity"] = rows.quantity.fillna(main)

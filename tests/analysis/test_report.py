@@ -103,7 +103,8 @@ def test_verdicts_are_a_table_with_the_words_of_the_page(tmp_path: Path) -> None
     (said,) = json.loads((folder / "headlines.json").read_bytes()).values()
     assert said["sentence"] in (folder / "report.html").read_text()
     assert "Diverged: from scratch 0 of 3 and masking 0.5 1 of 4" in said["sentence"]
-    assert set(table[table.comparison == "divergence"].verdict) == {"inconclusive"}
+    # The seed that diverged has no partner from scratch.
+    assert "divergence" not in set(table.comparison)
 
 
 @pytest.mark.usefixtures("ablation")
