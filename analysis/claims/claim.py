@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from analysis.claims.sizes import SIZES
 from analysis.comparisons.controls import changes_from_controls
 from analysis.comparisons.error_tables import by_seed, first_errors
 from analysis.comparisons.labels import EPOCHS, LABELS, OTHER_DATA
@@ -46,8 +48,15 @@ class Statement:
     id: str
     place: str
     text: str
+    origin: str
+    source: str = ""
     printed: str = ""
+    derived: str = ""
     needs: str = ""
+    space: str = ""
+    profile: str = "paper"
+    parts: tuple[str, ...] = ()
+    enough: int = 0
     measure: str = "final"
     quantity: str = "force_rmse"
     arm: dict[str, Any] | None = None
@@ -56,6 +65,21 @@ class Statement:
     full: tuple[float, float] = (math.nan, math.nan)
     reduced: tuple[float, float] = (math.nan, math.nan)
     seeds: int = FEWEST
+
+    @property
+    def paper(self) -> str:
+        """The arXiv number of its paper; empty for controls, which are in none."""
+        named = re.match(r"arXiv:(\d+\.\d+)", self.place)
+        if named:
+            return named[1]
+        return "" if self.place.startswith("Control") else str(content()["paper"]["arXiv"])
+
+    @property
+    def command(self) -> str:
+        """What runs the study that answers it; empty if no space does."""
+        if not self.space:
+            return ""
+        return f"python -m study.run --space {self.space} --profile {self.profile}"
 
     def claim(self, scale: str) -> Claim:
         """Direction and band at a scale, `full` or `reduced`."""
@@ -145,6 +169,7 @@ SETTINGS = {
 USUAL = {
     "within": ("pretrain.task.within", "water"),
     "atom": ("pretrain.task.atom", "hydrogen"),
+    "loss": ("pretrain.task.loss", "cosine"),
     "trainable": ("finetune.trainable", "all"),
     "pretrain_precision": ("pretrain.precision", "float32"),
     "precision": ("finetune.precision", "float32"),
@@ -157,7 +182,7 @@ def measured(study: Study, trials: pd.DataFrame, statement: Statement) -> pd.Dat
 
     It is infinite for a trial that diverged or, of `arrival`, never arrived.
     """
-    if statement.measure == "final" or statement.measure in GAINS:
+    if statement.measure == "final" or statement.measure in {*GAINS, *SIZES}:
         return trials.assign(value=trials[f"test_{statement.quantity}"])
     if statement.measure == "learning":
         return trials.assign(value=while_learning_errors(study))
@@ -185,6 +210,8 @@ def compared_as(
     """
     if statement.measure in GAINS:
         return _gain(statement.measure, mine, values)
+    if statement.measure in SIZES:
+        return SIZES[statement.measure](mine, values)
     return _against(statement, mine, values)
 
 
@@ -224,7 +251,7 @@ def _reference(
 
 GAINS: dict[str, tuple[str, Callable[[Iterable[Any]], Any], Callable[[Iterable[Any]], Any]]] = {
     "labels": (LABELS, min, max),
-    "size": ("parameters", max, min),
+    "upstream": ("pretrain.frames", max, min),
 }
 """Measures of how the gain depends on a count: the column, its value and that compared with."""
 
@@ -239,7 +266,8 @@ def _gain(
     kinds = column(mine, "model.name").astype(str)
     mine = mine[kinds == counts.groupby(kinds).nunique().idxmax()]
     gains: dict[Any, pd.Series[float]] = {}
-    others = values[values.scratch]
+    # Noisy Nodes are on both sides, if on any.
+    others = values[(values.pretext == "") & values.auxiliary.isin(mine.auxiliary)]
     for number, group in mine.groupby(counts):
         same = others[others.setting == group.setting.iloc[0]]
         pair = pd.concat([by_seed(group, "value"), by_seed(same, "value")], axis=1, join="inner")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.claim import Finding, Statement, compared_as, content, equal, measured, select
+from analysis.claims.compounds import compound_finding
 from analysis.claims.measures import LEVELS, OF_DATA, WITHOUT_CHANGE, with_runs
 from analysis.claims.scale import deviations, differences
 from analysis.comparisons.arms import arms
@@ -42,7 +43,7 @@ def findings(studies: Sequence[Study]) -> list[Finding]:
         rows += _merge_shared(of_statement) or [
             Finding(statement, Verdict.NOT_RUN, _missing(statement))
         ]
-    return rows
+    return [compound_finding(f.statement, rows) or f if f.statement.parts else f for f in rows]
 
 
 def _merge_shared(of_statement: Sequence[Finding]) -> list[Finding]:
@@ -75,7 +76,10 @@ def findings_table(rows: Iterable[Finding]) -> pd.DataFrame:
                 "id": f.statement.id,
                 "place": f.statement.place,
                 "claim": f.statement.text,
+                "origin": f.statement.origin,
                 "printed": f.statement.printed,
+                "derived": f.statement.derived,
+                "space": f.statement.space,
                 "study": f.study,
                 "scale": f.scale,
                 "deviations": "; ".join(f.deviations),
@@ -205,6 +209,8 @@ def _wanted(arm: dict[str, Any]) -> str:
 def _missing(statement: Statement) -> str:
     if statement.needs:
         return f"needs {statement.needs}"
+    if statement.parts:
+        return f"no study here tests any of its {len(statement.parts)} parts"
     arm = statement.arm or {}
     settings = [f"{name} {value}" for name, value in arm.items() if name != "pretrained_on"]
     against = f", compared with {statement.against}" if statement.against != "scratch" else ""

@@ -60,6 +60,18 @@ def _failure(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     return with_runs(replace(base, verdict=base.verdict or verdict, measured=text), arms)
 
 
+def _converges(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
+    """Judge whether fewer than half diverge or collapse: the reverse of `_failure`."""
+    found = _failure(base, study, mine)
+    reverse = {
+        Verdict.REPRODUCED: Verdict.CONTRADICTED,
+        Verdict.CONTRADICTED: Verdict.REPRODUCED,
+    }
+    if found is None or base.verdict:
+        return found
+    return replace(found, verdict=reverse.get(Verdict(found.verdict), found.verdict))
+
+
 def _level(base: Finding, study: Study, mine: pd.DataFrame) -> Finding | None:
     """Judge the test error itself, by the t interval of its mean; if none diverged."""
     errors = MILLI * mine[f"test_{base.statement.quantity}"].astype(float).dropna()
@@ -114,6 +126,7 @@ def with_runs(finding: Finding, trials: pd.DataFrame) -> Finding:
 WITHOUT_CHANGE = {
     "divergence": _divergence,
     "failure": _failure,
+    "converges": _converges,
     "level": _level,
     "forces": _forces,
     "frames": _frames,

@@ -70,12 +70,17 @@ class Sizes:
         """What a split deals out: groups, different frames, or sum formulas."""
         return sum(count for _, count in self._histogram(by))
 
+    def suited(self, by: SplitBy) -> SplitBy:
+        """How it is split: by frame where a published split is asked for and there is none."""
+        return "frame" if by == "published" and not any(self.published) else by
+
     def shares(self, split: Split) -> tuple[float, float, float]:
         """Frames that train, validate and test, on average over seeds."""
-        if split.by == "published":
+        by = self.suited(split.by)
+        if by == "published":
             counts, frames_each = self.published, 1.0
         else:
-            units = self.units(split.by)
+            units = self.units(by)
             counts, frames_each = split.counts(units), self.frames / units
         train, validation, test = (count * frames_each for count in counts)
         return train, validation, test

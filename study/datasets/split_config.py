@@ -34,7 +34,8 @@ class Split(Config):
     by: SplitBy = "trajectory"
     """Keep whole trajectories together (no leak between correlated frames), draw single frames (of
     conformers, the same molecules then train and test), keep all frames of a sum formula together,
-    or take the parts that the set was published with. A trajectory is what a file says belongs
+    or take the parts that the set was published with; a set to pretrain on that has none is then
+    split by frame. A trajectory is what a file says belongs
     together: n2p2's `src=` in the comment, extxyz's `group`, a file of a folder, a molecule with
     all its conformers; equal frames always stay together."""
     test: Portion = 0.1

@@ -30,6 +30,7 @@ from study.training.loop import compiles, fit
 
 # Training itself needs no pydantic, so that this can be imported without it.
 if TYPE_CHECKING:
+    from study.datasets.split_config import Split
     from study.pipeline.job import Job
     from study.space.trial import Trial
     from study.training.config import Stage
@@ -122,7 +123,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         device: torch device.
     """
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
-    splits = split(loaded, trial.split, trial.seed)
+    splits = split(loaded, _split_of(work, trial, loaded), trial.seed)
     splits.save(root / "splits")
     parts = (splits.train, splits.validation, splits.test)
     learned = (splits.train[: work.training.frames], splits.validation, splits.test)
@@ -158,6 +159,14 @@ def _facts(frames: Frames, splits: Splits) -> dict[str, str | int]:
         "all_groups": len(np.unique(frames.groups)),
         "tested": ", ".join(map(str, groups)) if len(groups) <= LISTED_GROUPS else "",
     }
+
+
+def _split_of(work: Job, trial: Trial, frames: Frames) -> Split:
+    """The trial's split; a set to pretrain on that was published without one is split by frame."""
+    has_own = trial.split.by != "published" or "part" in frames.properties
+    if has_own or work.kind != "pretrain":
+        return trial.split
+    return trial.split.model_copy(update={"by": "frame"})
 
 
 @lru_cache(maxsize=1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from study.core.provenance import gpus
+from study.datasets.config import DatasetConfig
 from study.datasets.sizes import EDGE_BYTES, MOST_EDGE_BYTES, Sizes
+from study.datasets.sources.published_sizes import published_sizes
+from study.planning.stages import one_per_pretraining, stages
+from study.space.search_space import load_space
 from study.space.trial import Trial
 from study.training.config import Stage
 
@@ -41,6 +46,10 @@ VALIDATION_SHARE = 0.35
 
 STARTUP = (1.0, 5.0)
 """Seconds that a worker takes before its first step, in a warm and in a fresh process."""
+
+
+SURE = (0.4, 1.6)
+"""Between which shares of `stage_seconds` nearly all stages lay that were measured."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +131,63 @@ def _frames(trial: Trial, stage: Stage, sizes: Sizes) -> float:
 def _edges(trial: Trial, sizes: Sizes) -> float:
     """Edges of a frame."""
     return sizes.atoms * min(sizes.neighbours(trial.model.cutoff), MOST_NEIGHBOURS)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a grid takes.
+
+    Args:
+        trials: number of trials.
+        pretrainings: number of different pretrainings.
+        steps: training steps of all stages.
+        hours: on one core, at least and at most.
+        unknown: labels of data sets whose size is not known, which cost nothing here.
+    """
+
+    trials: int
+    pretrainings: int
+    steps: int
+    hours: tuple[float, float]
+    unknown: tuple[str, ...]
+
+
+def forecast(space: str, profile: str) -> Forecast:
+    """Estimate what a profile of a grid takes, by the sizes that its data sets are known to have.
+
+    Raises:
+        UserError: if there is no such space or profile, or the space is wrong.
+    """
+    trials = load_space(space, profile).grid()
+    known = [(*each, sizes) for each in stages(trials) if (sizes := _sizes_of_stage(*each))]
+    seconds = sum(stage_seconds(*each) for each in known)
+    low, high = (
+        share * seconds + len(known) * start for share, start in zip(SURE, STARTUP, strict=True)
+    )
+    return Forecast(
+        trials=len(trials),
+        pretrainings=len(one_per_pretraining(trials)),
+        steps=sum(_steps(*each) for each in known),
+        hours=(low / 3600, high / 3600),
+        unknown=tuple(
+            dict.fromkeys(e.label for e in _datasets(trials) if _expected_sizes(e) is None)
+        ),
+    )
+
+
+def _datasets(trials: list[Trial]) -> list[DatasetConfig]:
+    return [dataset for trial in trials for dataset in trial.datasets]
+
+
+def _expected_sizes(dataset: DatasetConfig) -> Sizes | None:
+    return dataset.sizes or published_sizes(dataset)
+
+
+def _sizes_of_stage(trial: Trial, stage: Stage) -> Sizes | None:
+    return _expected_sizes(trial.dataset_of(stage))
+
+
+def _steps(trial: Trial, stage: Stage, sizes: Sizes) -> int:
+    """Training steps of a stage."""
+    train = sizes.shares(trial.split)[0]
+    return stage.epochs * math.ceil(min(train, stage.frames or train) / stage.batch_size)

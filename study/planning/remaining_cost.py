@@ -9,6 +9,7 @@ from study.datasets.prepare import folder_of, sizes_of
 from study.datasets.sizes import Sizes
 from study.planning.cost_model import (
     STARTUP,
+    SURE,
     Cost,
     bytes_of,
     overhead_seconds,
@@ -25,9 +26,6 @@ PER_EPOCH, PER_PIECE, PER_STUDY = 6e3, 3e4, 4e6
 
 CHECKPOINTS = 8
 """Copies of the weights in two checkpoints: model, two moments, best."""
-
-SURE = (0.4, 1.6)
-"""Between which shares of `stage_seconds` nearly all stages lay that were measured."""
 
 
 class Source(Protocol):

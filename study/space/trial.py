@@ -173,7 +173,8 @@ class Trial(Config):
             return
         check_tasks(name, stage, sizes)
         check_labels(name, stage, place, sizes)
-        by = self.split.by
+        # Only the set that is tested on must have been published with a split.
+        by = sizes.suited(self.split.by) if place == "pretrain.dataset" else self.split.by
         if by == "published":
             check_published(name, stage, place, sizes.published)
             return

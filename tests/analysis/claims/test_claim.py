@@ -18,6 +18,7 @@ from analysis.claims.findings import (
     statements,
 )
 from analysis.claims.measures import WITHOUT_CHANGE
+from analysis.claims.sizes import SIZES
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
 from study.core.properties import PROPERTIES
@@ -81,14 +82,14 @@ def test_table_1_has_the_means_that_its_cells_have() -> None:
 def test_errors_are_these_shares_of_the_forces(
     name: str, shares: tuple[float, float], size: str
 ) -> None:
-    forces = float(of(size).printed.split()[0])
+    forces = float(of(size).derived.split()[0])
     before, after, _ = printed(of(name))
     assert (100 * before / forces, 100 * after / forces) == pytest.approx(shares, abs=0.06)
 
 
 @pytest.mark.parametrize("size", ["data-rpbe-forces", "data-tip3p-forces"])
 def test_the_size_of_forces_may_be_five_per_cent_off(size: str) -> None:
-    forces, (low, high) = float(of(size).printed.split()[0]), of(size).full
+    forces, (low, high) = float(of(size).derived.split()[0]), of(size).full
     assert (low / forces, high / forces) == pytest.approx((0.95, 1.05), abs=0.001)
     assert of(size).reduced == of(size).full
 
@@ -114,13 +115,14 @@ UNITS |= {"interaction_energy_mae": "kcal/mol"}
 def test_claims_are_well_formed() -> None:
     found = statements()
     assert len({s.id for s in found}) == len(found)
-    measures = {"final", "early", "learning", "arrival", "roughness", *GAINS, *WITHOUT_CHANGE}
+    measures = {"final", "early", "learning", "arrival", "roughness"}
+    measures |= {*GAINS, *SIZES, *WITHOUT_CHANGE}
     for statement in found:
         assert statement.place
         assert statement.text
         assert statement.direction in DIRECTIONS
         assert statement.measure in measures
-        assert (statement.arm is None) <= bool(statement.needs), statement.id
+        assert (statement.arm is None) <= bool(statement.needs or statement.parts), statement.id
         for band in (statement.full, statement.reduced):
             assert math.isnan(band[0]) == math.isnan(band[1])
             assert math.isnan(band[0]) or band[0] <= band[1]
@@ -158,7 +160,10 @@ def paper_study(tabulate: Tabulate, scratch: Build, space: str) -> Study:
     return tabulate(*runs, profile="paper")
 
 
-@pytest.mark.parametrize("space", ["table1", "masking_ratio", "extended_epochs", "mask_vs_denoise"])
+@pytest.mark.parametrize(
+    "space",
+    ["table1", "masking_ratio", "extended_epochs", "mask_vs_denoise", "figure3", "figure4"],
+)
 def test_paper_profiles_have_the_settings_of_the_paper(
     space: str, tabulate: Tabulate, scratch: Build
 ) -> None:
