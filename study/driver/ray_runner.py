@@ -57,17 +57,19 @@ def run(
     remove(scratch)
     make_folder(scratch)
     gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
-    tuner = tune.Tuner(
-        _trainable(resources, gpus, root, frames, scratch, patience),
-        tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
-        run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
-    )
     withhold_secrets()
     # A line says why a worker died; Tune's traceback is not wanted beside it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
+        # Ray takes an interrupt while it pickles for an object that cannot be pickled.
         with stop.graceful_shutdown(lambda: _request_stop(scheduler, scratch)):
-            tuner.fit()
+            tuner = tune.Tuner(
+                _trainable(resources, gpus, root, frames, scratch, patience),
+                tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
+                run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
+            )
+            if not stop.requested:
+                tuner.fit()
     except KeyboardInterrupt:
         if stop.fault and stop.number is None:
             # A write to a file that is open names none.
