@@ -6,9 +6,15 @@ import math
 from collections.abc import Iterable
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from study.core.errors import printable
 
 NONE = "–"
 """Stands for a missing number."""
+
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters of what a spreadsheet takes for a formula, full-width ones included."""
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
@@ -24,6 +30,27 @@ def number(value: float, like: float | None = None) -> str:
         return signed(f"{value:.2e}")
     decimals = max(0, 2 - math.floor(math.log10(scale))) if scale else 0
     return signed(f"{value:.{decimals}f}")
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV, whose texts a spreadsheet shows and never runs as formulas."""
+    texts = [str(name) for name in table.columns if not is_numeric_dtype(table[name])]
+    shown = table.assign(**{name: table[name].map(_inert) for name in texts})
+    return shown.rename(columns=_inert).to_csv(index=False).encode()
+
+
+def _inert(value: object) -> object:
+    """A text that begins like a formula with an apostrophe before it; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    value = printable(value)
+    if not value.lstrip().startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def spread(mean: float, std: float) -> str:

@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--log", action="store_true", help="also log the report to the studies' runs in MLflow"
     )
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow for --log; default: from study.json"
+    )
     options = parser.parse_args(arguments)
     return exit_code(lambda: _report(options))
 
@@ -34,7 +37,7 @@ def _report(options: argparse.Namespace) -> None:
     first, several = follow_links(options.studies[0]), len(options.studies) > 1
     named = follow_links(options.out) if options.out else None
     out = named or (first.parent.parent if several else first) / "report"
-    report(options.studies, out, log=options.log)
+    report(options.studies, out, log=options.log, tracking_uri=options.tracking_uri)
 
 
 if __name__ == "__main__":

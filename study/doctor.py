@@ -19,7 +19,7 @@ from study.checks import machine, storage
 from study.checks.finding import Environment, Finding
 from study.console.command_line import parse
 from study.core import provenance
-from study.core.errors import exit_code
+from study.core.errors import exit_code, printable
 from study.core.paths import real_path
 
 CHECKS = machine.CHECKS | storage.CHECKS
@@ -50,7 +50,7 @@ def _report(chosen: argparse.Namespace) -> int:
         if chosen.json:
             sys.stdout.write(f"{json.dumps({'check': name, **asdict(finding)})}\n")
         else:
-            sys.stdout.write(f"{finding.state:<8} {name:<24} {finding.found}\n")
+            sys.stdout.write(printable(f"{finding.state:<8} {name:<24} {finding.found}\n"))
             sys.stdout.write(f"{'':<9}fix: {finding.fix}\n" if finding.fix else "")
         sys.stdout.flush()
     if not chosen.json:

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--export", type=Path, help="write the model as a torch.export program (conservative ones)")
     add("--log", action="store_true", help="log the model to its run in MLflow")
     add("--register", metavar="NAME", help="log it, as a new version of this registered model")
+    add("--tracking-uri", metavar="URI", help="MLflow for --log; default: as the study records it")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add(
         "--precision",

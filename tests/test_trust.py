@@ -19,7 +19,8 @@ from ase import Atoms
 
 from study import dynamics, predict, rerun, status
 from study.core.errors import UserError
-from study.core.user_code import ACCEPTED, accept, is_accepted, load
+from study.core.trust import ACCEPTED, accept, is_accepted
+from study.core.user_code import load
 from study.datasets.frames import read_header
 from study.datasets.prepare import prepare
 from study.inference.ase_calculator import StudyCalculator

@@ -23,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.formatting import listed
+from analysis.formatting import csv, listed
 
 INK = "#010203"
 """Stands for the colour of the text around the figure, so that it follows a dark page."""
@@ -195,5 +195,5 @@ def files(drawing: Drawing) -> dict[str, bytes]:
     return {
         "svg": f"{svg(drawing)}\n".encode(),
         "pdf": _pdf(drawing),
-        "csv": drawing.shown.to_csv(index=False).encode(),
+        "csv": csv(drawing.shown),
     }

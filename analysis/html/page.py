@@ -21,7 +21,7 @@ from analysis.claims.claim import Finding
 from analysis.claims.findings import findings, findings_table
 from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
-from analysis.formatting import listed
+from analysis.formatting import csv, listed
 from analysis.html import ablation_grids
 from analysis.html.report_dir import ReportFolder
 from analysis.html.study_section import study_section
@@ -76,7 +76,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     )
     report.write("verdicts.parquet", as_parquet(studies))
     report.write("headlines.json", json.dumps(headlines(studies), ensure_ascii=False).encode())
-    report.write("claims.csv", findings_table(all_findings).to_csv(index=False).encode())
+    report.write("claims.csv", csv(findings_table(all_findings)))
     path = report.write("report.html", page.encode())
     report.close()
     return path

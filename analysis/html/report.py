@@ -10,16 +10,19 @@ from analysis.html.page import write_report
 from analysis.records.mlflow_publish import publish
 
 
-def report(studies: Sequence[Path], out: Path, *, log: bool) -> None:
+def report(
+    studies: Sequence[Path], out: Path, *, log: bool, tracking_uri: str | None = None
+) -> None:
     """Write the report of one study or several, and print its place.
 
     Args:
         studies: their folders.
         out: folder of the report.
         log: whether to log it to the studies' runs, too.
+        tracking_uri: of MLflow, for that; by default as the studies record it.
     """
     page = write_report(studies, out)
     sys.stdout.write(f"{page}\n")
     if log:
         for study in studies:
-            publish(study, page)
+            publish(study, page, tracking_uri)

@@ -10,6 +10,7 @@ from analysis.records.parquet_tables import write_tables
 from analysis.records.predictions import read_predictions
 from study.core.errors import UserError
 from study.core.paths import follow_links
+from study.core.trust import tracking_uri_of
 
 
 def export(
@@ -38,7 +39,10 @@ def export(
         )
     folder = follow_links(out) if out else follow_links(Path(study)) / "tables"
     experiment = facts.get("experiment", study)
-    runs = read_runs(tracking_uri or facts["tracking_uri"], experiment)
+    uri = (
+        tracking_uri_of(Path(study), facts["tracking_uri"], tracking_uri) if facts else tracking_uri
+    )
+    runs = read_runs(str(uri), experiment)
     predicted = read_predictions(runs, Path(study).resolve().parent.parent) if predictions else None
     write_tables(runs, experiment, folder, predicted)
     return folder

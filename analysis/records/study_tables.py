@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_string_dtype
 
 from analysis.records.parquet_tables import MANIFEST, TABLES_VERSION, sha256
-from study.core.errors import UserError
+from study.core.errors import UserError, printable, readable
 
 DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """Pandas' own integers and booleans have no missing values."""
@@ -62,10 +63,14 @@ def load(folder: Path) -> Study:
     """
     tables = {name.removesuffix(".parquet"): table for name, table in _tables(folder)}
     work = tables["trials"]
-    facts: dict[str, Any] = tables["studies"].to_pylist()[0]
-    for name in ("space", "packages", "hardware"):
-        facts[name] = json.loads(facts[name] or "{}")
-    rows = work.to_pandas(types_mapper=DTYPES.get)
+    facts: dict[str, Any] = {
+        name: printable(value) if isinstance(value, str) else value
+        for name, value in tables["studies"].to_pylist()[0].items()
+    }
+    with readable(folder, "run `python -m analysis.export` again"):
+        for name in ("space", "packages", "hardware"):
+            facts[name] = dict(json.loads(facts[name] or "{}"))
+    rows = _printable(work.to_pandas(types_mapper=DTYPES.get))
     tuning = rows.tuning.astype(bool)
     kinds = {
         kind: rows[(rows.kind == kind) & ~tuning].reset_index(drop=True)
@@ -84,6 +89,13 @@ def load(folder: Path) -> Study:
         predictions=pd.DataFrame() if predicted is None else predicted.to_pandas(),
         tuning=rows[tuning].reset_index(drop=True),
     )
+
+
+def _printable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose texts hold no character that hides or reorders what a reader sees."""
+    texts = {str(name): rows[name] for name in rows.columns if is_string_dtype(rows[name])}
+    shown = {name: column.map(printable, na_action="ignore") for name, column in texts.items()}
+    return rows.assign(**{name: shown[name].astype(texts[name].dtype) for name in texts})
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, pa.Table]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from study.checks.finding import GIB, Environment, Finding, ok
 from study.core.atomic_io import is_locked
 from study.core.errors import UserError
+from study.core.records import without_password
 from study.tracking.mlflow_sql import count_runs
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "fuse.sshfs", "9p")
@@ -141,7 +142,9 @@ def _tracking(environment: Environment) -> Finding:
         with urlopen(f"{uri.rstrip('/')}/health", timeout=4) as answer:
             return ok(f"responds with status {answer.status}")
     except (OSError, ValueError) as problem:
-        return Finding("failed", f"{uri}: {problem}", "start `mlflow server` there, or correct it")
+        shown = without_password(uri)
+        reason = str(problem).replace(uri, shown)
+        return Finding("failed", f"{shown}: {reason}", "start `mlflow server` there, or correct it")
 
 
 def _cluster(environment: Environment) -> Finding:

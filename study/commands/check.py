@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from study.checks import dataset_contract, model_contract, sampler_contract, task_contract
 from study.core import user_code
 from study.core.config import Component
-from study.core.errors import UserError
+from study.core.errors import UserError, printable
 from study.datasets.config import DatasetConfig
 from study.datasets.diagnostics import warnings
 from study.models.config import ModelConfig
@@ -79,10 +79,10 @@ def _check(subject: Component) -> int:
     for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
-        sys.stdout.write(f"        {problem}\n" if problem else "")
+        sys.stdout.write(printable(f"        {problem}\n" if problem else ""))
     if isinstance(subject, DatasetConfig) and not failed:
         for line in warnings(subject.build()):
-            sys.stdout.write(f"warning {line}\n")
+            sys.stdout.write(printable(f"warning {line}\n"))
     kind = type(subject).__name__
     sys.stdout.write(f"{kind}: {failed} failed\n" if failed else f"{kind}: ok\n")
     return failed

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from study.commands.data_options import FetchOptions, ImportOptions, SimulateOptions
 from study.console.progress_bar import progress_display
-from study.core.errors import UserError
+from study.core.errors import UserError, printable
 from study.datasets.config import DatasetConfig, RPBEWater, TIP3PWater
 from study.datasets.frames import read_header
 from study.datasets.prepare import prepare
@@ -96,7 +96,7 @@ def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:
     for remark in header["origin"].get("labels", []):
         sys.stdout.write(f"note: {remark}\n")
     for line in header["origin"].get("warnings", []):
-        sys.stdout.write(f"warning: {line}\n")
+        sys.stdout.write(printable(f"warning: {line}\n"))
 
 
 def _in_yaml(value: object) -> str:

@@ -28,6 +28,7 @@ class PredictOptions:
         precision: of the predictions.
         json: whether to print JSON lines.
         trust: whether code that came with the model may run.
+        tracking_uri: of MLflow; the recorded one when left out.
     """
 
     model: Path
@@ -40,6 +41,7 @@ class PredictOptions:
     precision: Literal["float32", "float64"]
     json: bool
     trust: bool
+    tracking_uri: str | None
 
     def check(self) -> None:
         """Refuse to overwrite files.

@@ -52,7 +52,8 @@ def _log(options: PredictOptions) -> None:
     if not (folder / "study.json").exists():
         raise UserError(f"{options.model}: --log and --register take the folder of a study")
     trained = _accepted(folder, options)
-    uri = log_model(trained, StudyDir(folder.parent.parent, folder.name), options.register)
+    study = StudyDir(folder.parent.parent, folder.name)
+    uri = log_model(trained, study, options.register, options.tracking_uri)
     sys.stdout.write(f"{trained.label}\nmlflow.pyfunc.load_model({uri!r})\n")
 
 

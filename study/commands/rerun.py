@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from study.core.errors import UserError
+from study.core.errors import UserError, printable
 from study.core.paths import real_path
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
@@ -44,7 +44,7 @@ def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda 
     assert outcome is not None
     result = outcome.result
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
-    sys.stdout.write(f"{job.label}: {result.status}: {result.reason or metrics}\n")
+    sys.stdout.write(printable(f"{job.label}: {result.status}: {result.reason or metrics}\n"))
     return 0 if result.status == "completed" else 1
 
 

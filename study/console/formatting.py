@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
+from study.core.errors import printable
 from study.core.records import METRICS
 
 MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
@@ -11,6 +16,19 @@ MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
 
 ERRORS = ("rmse", "mae")
 """Parts of metrics' names that are abbreviations."""
+
+
+class PlainConsole(Console):
+    """Shows text as it is: no markup, and no character that could command the terminal."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(
+            highlight=False, soft_wrap=True, markup=False, emoji=False, stderr=stderr, quiet=quiet
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Convert a string, also that of a table's cell."""
+        return super().render_str(printable(text), **options)
 
 
 def with_unit(metric: str, value: float) -> str:

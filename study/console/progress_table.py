@@ -13,6 +13,7 @@ from rich.text import Text
 
 from study.console.formatting import counted, duration, metric_title, with_unit, without_unit
 from study.console.progress import ENDED, JobProgress, StudyProgress
+from study.core.errors import printable
 from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
 from study.core.signals import STOPPING, ShutdownRequest
@@ -164,7 +165,7 @@ class ProgressTable:
         warnings = Table.grid()
         warnings.add_column(overflow="fold", style="red")
         for warning in self.warnings[-MOST_WARNINGS:]:
-            warnings.add_row(Text(f"! {warning}"))
+            warnings.add_row(Text(printable(f"! {warning}")))
         return Group(*self._summary_lines(), table if lines else "", warnings)
 
     def _summary_lines(self) -> list[Text]:

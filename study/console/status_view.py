@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.console.formatting import (
+    PlainConsole,
     duration,
     metric_title,
     relative_to_cwd,
@@ -58,7 +59,7 @@ def show_study(study: str, out: Path, *, every: bool, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True, markup=False)
+    return PlainConsole()
 
 
 def _studies(out: Path) -> list[str]:

@@ -3,7 +3,8 @@
 A reader sees either the complete old file or the complete new one: content is written to a
 temporary file in the same folder, flushed to disk, and renamed atomically.
 
-Nothing is written through a symbolic link: neither that of a file nor that of a folder above it.
+Nothing is written through a symbolic link, neither that of a file nor that of a folder above it,
+and no file is changed in place that has a second name, a hard link.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.core.paths import require_no_links
+from study.core.paths import require_no_links, require_own_file
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def open_unlinked(path: Path, mode: Literal["wb", "ab"]) -> IO[bytes]:
     Raises:
         UserError: if it, or a folder above it, is a link.
     """
-    require_no_links(path)
+    require_own_file(path)
     return open(path, mode, opener=_open_unlinked)
 
 
@@ -196,7 +197,7 @@ def append_json(path: Path, value: dict[str, Any]) -> None:
     """
     line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode() + b"\n"
     make_folder(path.parent)
-    require_no_links(path)
+    require_own_file(path)
     length = _length_of_complete_lines(path)
     disk.append(path, length, line)
     disk.sync(path)
@@ -237,10 +238,10 @@ def lock_of(path: Path, timeout: float = -1) -> BaseFileLock:
         timeout: seconds to wait for its holder; forever if negative.
 
     Raises:
-        UserError: if it, or a folder above it, is a symbolic link.
+        UserError: if it, or a folder above it, is a link.
     """
     make_folder(path.parent)
-    require_no_links(path)
+    require_own_file(path)
     return FileLock(path, timeout=timeout)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -23,14 +25,32 @@ class UserError(Exception):
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
 """Characters that would move a terminal's cursor or change its colours, as text."""
 
+HIDDEN = (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x061C, 0xFEFF)
+"""Characters that show a text in another order than it has, break its line, or hide."""
+
+CONTROL |= {code: f"\\u{code:04x}" for code in HIDDEN}
+
 
 def printable(text: str) -> str:
     """Return a text that cannot command a terminal: names may come from anyone's file."""
     return text.translate(CONTROL)
 
 
+class PrintableFormatter(logging.Formatter):
+    """Formats log lines so that they can be shown on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return printable(super().format(record))
+
+
 def show_any_text() -> None:
-    """Let streams that lack a character, such as ASCII ones, show it as an escape sequence."""
+    """Let streams that lack a character, such as ASCII ones, show it as an escape sequence.
+
+    Log lines of warnings, which may name anyone's files, cannot command a terminal either.
+    """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -75,6 +95,30 @@ def os_error_message(problem: OSError) -> str:
 def one_line(problem: BaseException) -> str:
     """Describe any exception in one line: type and message."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
+MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What code raises that reads a value of another kind than was written."""
+
+
+@contextmanager
+def readable(place: object, way_out: str) -> Iterator[None]:
+    """Answer in a line what is wrong with a file that somebody else may have written.
+
+    Args:
+        place: the file.
+        way_out: what to do then.
+
+    Raises:
+        UserError: if the block meets a value of another kind than it expects.
+    """
+    try:
+        yield
+    except MALFORMED as problem:
+        raise UserError(
+            f"{place}: holds what this version does not write ({one_line(problem)[:200]}); "
+            f"{way_out}"
+        ) from None
 
 
 def exit_code(command: Callable[[], int | None], interrupted: str = "") -> int:

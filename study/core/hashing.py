@@ -30,6 +30,9 @@ and all layers below it. Nothing else can be imported there, as the layers' impo
 OWN_CODE: dict[str, str] = {}
 """SHA-256 of the user's own code that runs in this process, by its module or package."""
 
+OWN_FILES: dict[str, str] = {}
+"""SHA-256 of each file that the user's own code has read in this process, by its path."""
+
 STRING = (
     r"'{3}(?:\\[\s\S]|[^\\])*?'{3}|"
     r'"{3}(?:\\[\s\S]|[^\\])*?"{3}|'

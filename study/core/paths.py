@@ -71,17 +71,35 @@ def require_no_links(path: Path) -> None:
             )
 
 
+def require_own_file(path: Path) -> None:
+    """Refuse to write in place to a file that a link, symbolic or hard, shares with another place.
+
+    Raises:
+        UserError: naming the link.
+    """
+    require_no_links(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            raise UserError(
+                f"{path}: has {status.st_nlink} names (hard links), so that writing to it would "
+                "change a file elsewhere, too; put a copy in its place"
+            )
+
+
 def require_no_links_below(folder: Path) -> None:
-    """Refuse a folder that others write to, such as MLflow, if it holds a symbolic link.
+    """Refuse a folder that others write to, such as MLflow, if it holds a link.
 
     Raises:
         UserError: naming the link.
     """
     require_no_links(folder)
     for above, folders, files in os.walk(folder):
-        for place in (Path(above, name) for name in (*folders, *files)):
+        for place in (Path(above, name) for name in folders):
             if place.is_symlink():
                 require_no_links(place)
+        for place in (Path(above, name) for name in files):
+            require_own_file(place)
 
 
 def require_writable(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -11,18 +12,36 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from study.core.hashing import OWN_FILES
+
 PACKAGES = (
     "torch",
     "torch-geometric",
     "numpy",
     "openmm",
     "vesin",
+    "scipy",
+    "ase",
     "ray",
     "optuna",
     "mlflow",
     "pandas",
     "pyarrow",
 )
+
+
+DECISIVE = ("torch", "torch-geometric", "numpy", "scipy", "vesin", "openmm", "ase")
+"""Packages whose version can change a number."""
+
+VARIABLES = re.compile(
+    "(OMP|MKL|OPENBLAS|BLIS|KMP|GOMP)_|(ONEDNN|DNNL|TORCHINDUCTOR|PYTORCH|CUBLAS|CUDNN|OPENMM)_"
+    "|ATEN_CPU_CAPABILITY$|TORCH_(ALLOW|USE|COMPILE|NUM|BLAS|CUDNN)|NVIDIA_TF32_OVERRIDE$"
+    "|GLIBC_TUNABLES$|LD_PRELOAD$"
+)
+"""Environment variables that can change a number: threads, kernels and precision."""
+
+PLACES = re.compile("_(DIR|PATH|HOME|CAPACITY)$")
+"""Environment variables of those that only say where something lies, or how much is kept."""
 
 
 def cores() -> int:
@@ -87,6 +106,31 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "missing"
     return versions
+
+
+def environment(cpus: int, gpus: float = 0, *, deterministic: bool = False) -> dict[str, str]:
+    """Return what can change a number besides settings, data and code, which name each job.
+
+    Args:
+        cpus: threads of a trial.
+        gpus: of a trial.
+        deterministic: whether its kernels are.
+    """
+    devices = ", ".join(hardware()["gpus"]) if gpus else ""
+    return {
+        "processor": hardware()["processor"],
+        "GPUs": devices or "none",
+        "Python": platform.python_version(),
+        "threads": str(cpus),
+        "deterministic": str(deterministic),
+        **{name: packages()[name] for name in DECISIVE},
+        **{name: value for name, value in sorted(os.environ.items()) if _is_decisive(name)},
+        **{f"file {path}": sha256 for path, sha256 in sorted(OWN_FILES.items())},
+    }
+
+
+def _is_decisive(variable: str) -> bool:
+    return bool(VARIABLES.match(variable)) and not PLACES.search(variable)
 
 
 @cache

@@ -7,11 +7,13 @@ pretraining, or a trial's finetuning) is a child run, identified by its key.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
 from study.core.atomic_io import DamagedFileError, read_hashed
+from study.core.errors import printable
 from study.core.hashing import digest
 from study.core.properties import PROPERTIES, TARGETS
 
@@ -24,6 +26,15 @@ Status = Literal["completed", "stopped", "diverged", "failed"]
 
 FINAL_STATUSES = ("completed", "stopped", "diverged")
 """Statuses of jobs that a rerun of the study does not try again."""
+
+MARKUP = re.compile(r"[\\`*_\[\]<>&|~#:@!$^{}\"']|(?<=www)\.", re.IGNORECASE)
+"""Characters that mean something in Markdown or HTML, or make a link of an address."""
+
+LIST_MARK = re.compile(r"\A[-+=]|(?<=\A\d)[.)]|(?<=\A\d\d)[.)]")
+"""What makes a list, a heading or a rule at the begin of a line."""
+
+SECRET = re.compile("user|pass|pwd|token|secret|key|sig|credential|auth", re.IGNORECASE)
+"""Names of a URI's parameters whose values nobody else may see."""
 
 SCHEMA_VERSION = 1
 """Version of columns and tags, raised when one changes its name or meaning."""
@@ -59,6 +70,24 @@ class JobResult:
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Restore a result.
+
+        Raises:
+            TypeError: if it is none, as in results that nobody here wrote.
+        """
+        result = cls(**value)
+        numbers = result.metrics.values() if isinstance(result.metrics, dict) else [None]
+        wrong = result.status not in get_args(Status) or not isinstance(result.reason, str)
+        if wrong or not isinstance(result.facts, dict) or not all(map(_is_number, numbers)):
+            raise TypeError(f"a result must have status, reason, metrics and facts, not {value!r}")
+        return result
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 METRICS = {
@@ -188,12 +217,20 @@ def load_result(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
         return None
+    weights = value.get("weights")
     try:
-        if value["weights"]:
-            read_hashed(folder / value["weights"])
-    except DamagedFileError:
+        # Weights lie beside it, whoever wrote it.
+        if weights and (Path(weights).name != weights or not read_hashed(folder / weights)):
+            return None
+    except (DamagedFileError, TypeError, ValueError):
         return None
     return value
+
+
+def as_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is: no link, picture, markup or HTML of it works."""
+    shown = MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(" ".join(text.split())))
+    return LIST_MARK.sub(lambda found: f"&#{ord(found[0])};", shown)
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -208,6 +245,14 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 
 def without_password(uri: str) -> str:
-    """Remove user and password from a tracking URI, so that it may be shown and stored."""
+    """Remove user, password and secret parameters from a URI, so that it may be shown and stored.
+
+    Text without `://`, and the path of a database file, come back as they are.
+    """
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else uri
+    if not separator or scheme.endswith("sqlite"):
+        return uri
+    # A password may hold any character, also those that end a place.
+    place, _, query = rest.rpartition("@")[2].partition("?")
+    kept = [each for each in query.split("&") if each and not SECRET.search(each.partition("=")[0])]
+    return f"{scheme}://{place}{'?' * bool(kept)}{'&'.join(kept)}"

@@ -1,7 +1,7 @@
 """Python files and modules of the user's own: run once, known by their content.
 
 What the user names is run. What results or a model name, which may be somebody else's, is run only
-if this user has accepted its content before; see `accept`.
+if this user has accepted its content before; see `study.core.trust`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import logging
 import os
-import re
 import sys
 from collections.abc import Collection
 from contextlib import suppress
@@ -20,68 +20,58 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study.core.atomic_io import lock_of, write_with
 from study.core.config import PACKAGE, Component, Own
-from study.core.errors import UserError, one_line, printable
-from study.core.hashing import OWN_CODE, digest
-from study.core.paths import private_folder, read_small_file
+from study.core.errors import UserError, one_line
+from study.core.hashing import OWN_CODE, OWN_FILES, digest, file_hash
+from study.core.paths import read_small_file
+from study.core.trust import SHA256, accept, is_accepted, refusal
 
 Kind = type[Component]
 
-ACCEPTED = "STUDY_TRUSTED_CODE"
-"""Environment variable: SHA-256 of code that this process and those it starts may run."""
+OWN_MODULE = "own_"
+"""Begin of the names of the modules of user files."""
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
+NO_READERS = ("importlib.", "_frozen_importlib", "inspect", "linecache", "tokenize", "torch._")
+"""Modules that open files on their own account, though own code called them."""
 
-
-def accept(sha256: str, code: str) -> None:
-    """Let this user's processes run code of this content, now and later.
-
-    It is written down in the user's settings; where these cannot be written it holds for this
-    process and those that it starts.
-    """
-    inherited = os.environ.get(ACCEPTED, "")
-    if sha256 not in inherited:
-        os.environ[ACCEPTED] = ",".join(filter(None, (inherited, sha256)))
-    file = _file_of_accepted()
-    if file is not None and sha256 not in _written_down():
-        with suppress(OSError, UserError):
-            _write_down(file, f"{sha256}  {printable(code)}".replace("\n", " "))
+logger = logging.getLogger(__name__)
 
 
-def is_accepted(sha256: str) -> bool:
-    """Whether this user has accepted code of this content."""
-    return sha256 in SHA256.findall(f"{os.environ.get(ACCEPTED, '')}\n{_written_down()}")
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note each file that the user's own code opens to read, as Python's audit hooks tell."""
+    if event != "open" or not isinstance(arguments[0], str | os.PathLike):
+        return
+    mode, flags = arguments[1], arguments[2]
+    reads = not set(mode or "r") & set("wax+") and not flags & (os.O_WRONLY | os.O_RDWR)
+    if reads and _called_by_own_code():
+        _note(Path(os.fspath(arguments[0])))
 
 
-def _written_down() -> str:
-    file = _file_of_accepted()
-    if file is None or not file.exists():
-        return ""
-    return read_small_file(file, "a list of accepted code").decode(errors="replace")
+def _called_by_own_code() -> bool:
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        # Those look for sources, compile, and hash.
+        if name.startswith(NO_READERS) or name == __name__:
+            return False
+        if name.startswith(OWN_MODULE):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
-def _write_down(file: Path, line: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.touch()
-        temporary.chmod(0o600)
-        temporary.write_text(f"{_written_down()}{line}\n")
-
-    with lock_of(file.with_suffix(".lock")):
-        write_with(file, write)
-
-
-def _file_of_accepted() -> Path | None:
-    """A line per file or package: its SHA-256, and where it was."""
-    folder = private_folder("trusted", "config")
-    return None if folder is None else folder / "code.txt"
-
-
-def refusal(code: str, sha256: str) -> UserError:
-    """Describe code that is not run, because nobody has accepted it."""
-    return UserError(
-        f"{code}: is code that came with results or a model, and would run with your rights; read "
-        f"it, then accept it: --trust, trust=True, or {ACCEPTED}={sha256}"
+def _note(path: Path) -> None:
+    known = str(path)
+    installed = path.absolute().is_relative_to(sys.prefix) or "/lib/python" in known
+    if known in OWN_FILES or installed or not path.is_file() or known.startswith("/proc/"):
+        return
+    OWN_FILES[known] = ""
+    with suppress(UserError):
+        OWN_FILES[known] = file_hash(path)
+    logger.warning(
+        "%s: is read by your own code, but is part of no job's name: if it changes, finished work "
+        "stays as it is; put its content into the code, or its SHA-256 into a field",
+        path,
     )
 
 
@@ -187,12 +177,18 @@ def _version_of(package: str, code: str) -> str:
     return digest({path.relative_to(main.parent).as_posix(): path.read_text() for path in sources})
 
 
+@cache
+def _start_watching() -> None:
+    sys.addaudithook(_watch)
+
+
 def _run(code: str, content: bytes) -> ModuleType:
     """The module of a file, under a name that only this content has."""
     sha256 = hashlib.sha256(content).hexdigest()
-    name = f"own_{sha256[:16]}"
+    name = f"{OWN_MODULE}{sha256[:16]}"
     if name in sys.modules:
         return sys.modules[name]
+    _start_watching()
     module = ModuleType(name)
     module.__file__ = code
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.atomic_io import write_json, write_with
-from study.core.errors import UserError
+from study.core.errors import UserError, readable
 from study.core.hashing import digest
 from study.core.properties import PROPERTIES
 from study.datasets.parsing.arrays import checked_numbers
@@ -237,6 +237,10 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no readable data set here ({problem})") from None
     if not isinstance(header, dict) or header.pop("digest", None) != digest(header):
         raise UserError(f"{path}: not what was written; delete the folder, and it is made again")
+    with readable(path, "delete the folder, and it is made again"):
+        hash_, files, origin = (header[name] for name in ("content_hash", "files", "origin"))
+        if not (isinstance(hash_, str) and isinstance(files, dict) and isinstance(origin, dict)):
+            raise TypeError("`content_hash`, `files` and `origin` must be a text and two mappings")
     return header
 
 

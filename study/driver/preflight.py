@@ -6,7 +6,12 @@ import shutil
 from pathlib import Path
 
 from study.core.errors import MachineError
-from study.core.paths import nearest_existing, require_no_links, require_writable
+from study.core.paths import (
+    nearest_existing,
+    require_no_links,
+    require_own_file,
+    require_writable,
+)
 from study.driver import ray_cluster
 from study.driver.session import require_cluster
 from study.planning.plan import Plan
@@ -42,8 +47,10 @@ def require_ready(plan: Plan, address: str | None, disk: float) -> None:
 def _require_places(plan: Plan) -> None:
     study = plan.folder
     folders = [plan.root / name for name in WRITTEN] + [study.path, study.path / "ray"]
-    for place in (*folders, study.lock, study.journal, study.path / "study.json"):
+    for place in (*folders, study.path / "study.json"):
         require_no_links(place)
+    for place in (study.lock, study.journal):
+        require_own_file(place)
     for folder in dict.fromkeys(map(nearest_existing, (plan.root, *folders))):
         require_writable(folder)
 

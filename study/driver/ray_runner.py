@@ -19,7 +19,7 @@ from ray.tune.execution import class_cache
 from study.core.atomic_io import make_folder, remove
 from study.core.errors import RERUN, MachineError
 from study.core.signals import ShutdownRequest
-from study.core.user_code import ACCEPTED
+from study.core.trust import ACCEPTED
 from study.driver.ray_adapters import ReportHandler, SchedulerSearcher, Workers
 from study.driver.worker import STOP_FILE, run_work
 from study.scheduling.scheduler import Scheduler

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from study.console.data_warnings import print_data_warnings
 from study.console.dry_run import DryRun
+from study.console.formatting import PlainConsole
 from study.console.json_lines import print_json_event
 from study.console.plan_summary import print_plan_summary
 from study.console.progress_bar import progress_display
@@ -20,6 +21,7 @@ from study.core.errors import MACHINE_FAULT, RERUN, MachineError, UserError
 from study.core.paths import keep_inductor_private, real_path
 from study.core.provenance import gpus
 from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
+from study.core.trust import accept_place
 from study.datasets.readers.detect import settings_of
 from study.driver.preflight import require_ready
 from study.driver.session import Session
@@ -27,6 +29,7 @@ from study.driver.verify_resume import verify
 from study.planning.plan import Plan
 from study.planning.plan_checks import check_plan, prepare_datasets, read_datasets
 from study.planning.remaining_cost import Experience, RemainingCost, Source
+from study.planning.study_changes import environment_changes
 from study.scheduling.journal import Journal
 from study.space.overrides import parse_change
 from study.space.search_space import STUDY_NAME, Space, load_space
@@ -52,8 +55,8 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         KeyboardInterrupt: after a signal, when running work has written its checkpoints.
     """
     plan = build_plan(options)
-    always = Console(highlight=False, soft_wrap=True, markup=False, stderr=options.json)
-    console = Console(quiet=True) if options.quiet else always
+    always = PlainConsole(stderr=options.json)
+    console = PlainConsole(quiet=True) if options.quiet else always
     console.print(_heading(plan, options))
     check_plan(plan, on_cluster=bool(options.address))
     print_plan_summary(plan, console)
@@ -66,8 +69,12 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     cost = RemainingCost(plan).cost(Experience(plan, on_gpu=_on_gpu(plan)))
     DryRun(plan).show_time(console, cost)
     require_ready(plan, options.address, cost.disk)
+    if options.tracking_uri:
+        accept_place(plan.tracking_uri)
     read_datasets(plan)
     print_data_warnings(plan, console)
+    for line in environment_changes(plan.folder, plan.space):
+        always.print(f"  warning  {line}")
     busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
     with locked(plan.folder.lock, busy):
         return _conduct(plan, console, always, options, stop)

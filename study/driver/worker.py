@@ -13,7 +13,7 @@ from typing import Any
 
 from ray import tune
 
-from study.core.user_code import ACCEPTED
+from study.core.trust import ACCEPTED
 from study.driver.watchdog import Watchdog
 from study.pipeline.job import Job
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from study.core.atomic_io import read_hashed, write_bytes, write_json
-from study.core.errors import UserError, one_line
+from study.core.errors import MALFORMED, UserError, one_line, readable
 from study.core.hashing import code_version
 from study.core.paths import real_path
+from study.core.records import RESULT
 from study.datasets.frames import read_header
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
@@ -112,7 +113,7 @@ def resolve_trained_model(place: Path) -> TrainedTrial:
 def _portable(described: dict[str, Any], place: Path) -> TrainedTrial:
     try:
         job, weights = Job.from_json(described["work"]), Path(str(described["weights"])).name
-    except (ValueError, KeyError, TypeError) as problem:
+    except MALFORMED as problem:
         raise UserError(
             f"{place / PORTABLE}: describes no model of this version ({one_line(problem)[:200]})"
         ) from None
@@ -137,7 +138,13 @@ def save_portable(trained: TrainedTrial, folder: Path) -> None:
 def _read_portable(folder: Path) -> dict[str, Any]:
     """Read the description of a portable model; empty if the folder holds none."""
     path = folder / PORTABLE
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with readable(path, "ask for the model's folder again"):
+        described = dict(json.loads(path.read_text()))
+        if not all(isinstance(number, int) for number in described["elements"]):
+            raise ValueError("`elements` must be atomic numbers")
+        return described
 
 
 def _best_of(study: Path) -> TrainedTrial:
@@ -155,8 +162,9 @@ def _best_of(study: Path) -> TrainedTrial:
         left_out = stopped or entry.planned.tuning
         outcome = None if left_out else load_outcome(job.folder(root))
         if outcome is not None and outcome.result.status == "completed":
-            best = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
-            errors.setdefault(best.metrics[metric], job)
+            with readable(job.folder(root) / RESULT, "delete that folder and run the study again"):
+                best = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
+                errors.setdefault(float(best.metrics[metric]), job)
     if not errors:
         raise UserError(f"{study}: no trial has completed yet; run the study to its end first")
     return _with_weights(errors[min(errors)], root)

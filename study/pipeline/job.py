@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from study.core.errors import printable
 from study.core.hashing import code_version, digest, without_places
 from study.core.records import StageName
 from study.space.trial import Pretrained, Trial
@@ -82,7 +83,7 @@ class Job:
         if auxiliary and self.kind == "trial":
             arm += f" + {auxiliary.task.label}"
         stage = "pretrain " * (self.kind == "pretrain")
-        return f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}"
+        return printable(f"{stage}{self.trial.model.name} {arm}, seed {self.trial.seed}")
 
     @cached_property
     def pretraining(self) -> Job | None:
@@ -166,7 +167,10 @@ class Job:
         key = fields.pop("key", None)
         job = cls(**fields)
         # Both name folders that are written to, and others may have written them.
-        if job.kind not in get_args(Kind) or not NAME.fullmatch(str(key)):
+        given = (each for each in (key, job.pretraining_data_hash) if each is not None)
+        texts = all(isinstance(each, str) for each in (job.data_hash, job.code, *given))
+        named = texts and NAME.fullmatch(str(key)) is not None
+        if job.kind not in get_args(Kind) or not named:
             raise ValueError(f"`kind` and `key` must name a job, but got {job.kind!r}, {key!r}")
         if key is not None:
             # Keeps the recorded key: settings added to the code since would change it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.core.atomic_io import write_json
-from study.core.errors import UserError
+from study.core.errors import MALFORMED, UserError
 from study.core.hashing import digest
 from study.core.records import RESULT, EpochRecord, JobResult, load_result
 from study.training.checkpoint import newest_state
@@ -79,7 +79,7 @@ def load_out_of_memory(folder: Path, size: Mapping[str, Any]) -> JobResult | Non
     """Load how a job ran out of memory with these resources; None if it did not."""
     try:
         value = json.loads((folder / "oversized.json").read_bytes())
-        return JobResult(**value["result"]) if value["size"] == dict(size) else None
+        return JobResult.from_json(value["result"]) if value["size"] == dict(size) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -93,9 +93,13 @@ def load_outcome(folder: Path) -> Outcome | None:
     value = load_result(folder)
     if value is None:
         return None
-    weights = folder / value["weights"] if value["weights"] else None
-    history = [EpochRecord(**record) for record in value["history"]]
-    return Outcome(JobResult(**value["result"]), history, weights, value.get("settings", {}))
+    try:
+        weights = folder / value["weights"] if value["weights"] else None
+        history = [EpochRecord(**record) for record in value["history"]]
+        result = JobResult.from_json(value["result"])
+    except MALFORMED:
+        return None
+    return Outcome(result, history, weights, value.get("settings", {}))
 
 
 def require_weights(job: Job, root: Path) -> Path:

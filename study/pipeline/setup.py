@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from study.core.errors import UserError
 from study.core.hashing import digest
+from study.core.provenance import environment
 from study.core.records import COST_METRICS, EpochRecord
 from study.datasets.frames import Frames
 from study.datasets.splits import Splits, require_labels, split
@@ -108,6 +110,13 @@ class _Setup:
             "threads": torch.get_num_threads(),
             "repeats": "bitwise" if ordered else "to rounding",
             "gradients": "compiled" if compiled else "autograd",
+            "environment": json.dumps(
+                environment(
+                    torch.get_num_threads(),
+                    int(on_gpu),
+                    deterministic=torch.are_deterministic_algorithms_enabled(),
+                )
+            ),
             "peak_memory_mb": peak_memory(torch.device("cpu")),
         }
 

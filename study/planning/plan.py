@@ -10,7 +10,7 @@ from pathlib import Path
 
 from study.core.hashing import digest
 from study.core.provenance import cores, gpus
-from study.core.records import RESULT, Tag
+from study.core.records import RESULT, Tag, as_markdown
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, seconds_to_make, sizes_of
 from study.planning.cost_model import stage_seconds
@@ -214,7 +214,7 @@ class Plan:
             Tag.PROFILE: self.space.profile,
             Tag.QUESTION: self.space.settings.question,
             Tag.SPACE: json.dumps(self.space.resolved()),
-            Tag.NOTE: self.space.settings.question,
+            Tag.NOTE: as_markdown(self.space.settings.question),
             Tag.WARNING: "; ".join(self.warnings),
         }
 

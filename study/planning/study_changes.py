@@ -8,6 +8,7 @@ from typing import Any
 from study.core.atomic_io import owned_by_current_user
 from study.core.errors import UserError
 from study.core.hashing import code_version, without_places
+from study.core.provenance import environment
 from study.planning.study_dir import StudyDir
 from study.space.search_space import Space
 
@@ -76,6 +77,21 @@ def require_same_data(study: StudyDir, data: dict[str, str]) -> None:
                 f"with; bring that one back, or give the study a new name with --name "
                 f"{study.name}-2"
             )
+
+
+def environment_changes(study: StudyDir, space: Space) -> list[str]:
+    """Name what can change numbers and is another than when the study last ran; a line each.
+
+    Such a change is no error: it mostly changes roundings, and no job's name.
+    """
+    before = (study.read() or {}).get("environment", {}) if study.has_begun() else {}
+    now = environment(**space.settings.resources.model_dump())
+    return [
+        f"{name} is {now.get(name, 'not set')} now and was {before.get(name, 'not set')} when the "
+        "study last ran; numbers may differ in rounding or more"
+        for name in dict.fromkeys((*before, *now))
+        if before and before.get(name) != now.get(name)
+    ]
 
 
 def differences(old: Any, new: Any, place: str = "", *, grid: bool = True) -> list[str]:

@@ -9,11 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from study.core.atomic_io import read_json_lines, remove, write_json
-from study.core.errors import UserError
+from study.core.errors import MALFORMED, UserError, one_line, readable
 from study.core.hashing import code_version, digest
+from study.core.provenance import environment
 from study.core.records import without_password
+from study.core.trust import tracking_uri_of
 from study.space.plugin_configs import keep
 from study.space.search_space import Space
+
+KINDS: dict[str, type] = {
+    "id": str,
+    "name": str,
+    "data": dict,
+    "experiment": str,
+    "profile": str,
+    "tracking_uri": str,
+    "space": dict,
+    "code_version": str,
+    "command": str,
+    "audit": int,
+    "environment": dict,
+}
+"""Entries of `study.json`; older versions lack some."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class StudyDir:
         """
         before = self.read() or {}
         resolved, code = space.resolved(), code_version()
+        resources = space.settings.resources.model_dump()
         content = {
             "id": before.get("id", uuid.uuid4().hex),
             "name": self.name,
@@ -76,6 +94,7 @@ class StudyDir:
             "code_version": code,
             "command": command or before.get("command", ""),
             "audit": before.get("audit", 0) if audit is None else audit,
+            "environment": environment(**resources),
         }
         keep(content["space"], self.root)
         if content != before:
@@ -103,9 +122,13 @@ class StudyDir:
                 return self.root / "data" / str(name)
         raise UserError(f"{self.path}: knows no data set {content[:12]}; run the study again")
 
-    def tracking_uri(self) -> str:
-        """Tracking URI of MLflow, without a password."""
-        return str((self.read() or {}).get("tracking_uri", ""))
+    def tracking_uri(self, named: str | None = None) -> str:
+        """Tracking URI of MLflow; see `tracking_uri_of`.
+
+        Args:
+            named: by the user, in place of the recorded one, which has no password.
+        """
+        return tracking_uri_of(self.path, str((self.read() or {}).get("tracking_uri", "")), named)
 
     def audit(self) -> int:
         """How many stopped trials the study finishes; 0 if an older version wrote the file."""
@@ -127,8 +150,8 @@ class StudyDir:
         space = dict(recorded["space"])
         try:
             return Space.from_resolved(self.path / "study.json", space)
-        except ValueError as problem:
-            reason = str(problem).splitlines()[0]
+        except MALFORMED as problem:
+            reason = one_line(problem)[:200]
             raise UserError(
                 f"{self.path}: was made by another version of the code ({reason}); use that one"
             ) from None
@@ -157,7 +180,26 @@ class StudyDir:
                 f"{path}: is damaged; bring back a good copy, or start anew with --name "
                 f"{self.name}-2, which takes over all finished work"
             )
+        with readable(path, f"start anew with --name {self.name}-2"):
+            _require_kinds(content)
         return content
+
+
+def _require_kinds(content: dict[str, Any]) -> None:
+    """Refuse entries of another kind than `write` writes, whoever wrote them.
+
+    Raises:
+        ValueError, TypeError: naming the entry.
+    """
+    for name, kind in KINDS.items():
+        value = content.get(name, kind())
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"`{name}` must be of the kind {kind.__name__}, but got {value!r}")
+    data = content.get("data", {})
+    if not all(isinstance(each, str) for each in (*data, *data.values())):
+        raise ValueError(f"`data` must map names to hashes, but got {data!r}")
+    if not {"space", "code_version"} <= content.keys():
+        raise ValueError("`space` and `code_version` must be there")
 
 
 def _is_whole(content: dict[str, Any]) -> bool:

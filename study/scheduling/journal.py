@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from study.core.atomic_io import append_json, read_json_lines
-from study.core.errors import UserError
+from study.core.errors import MALFORMED, UserError, one_line
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
@@ -55,8 +55,8 @@ class Journal:
         for event in read_json_lines(path):
             try:
                 self._apply(event)
-            except ValueError as problem:
-                reason = " ".join(str(problem).splitlines()[:3])
+            except MALFORMED as problem:
+                reason = " ".join(str(problem).splitlines()[:3]) or one_line(problem)
                 raise UserError(
                     f"{path}: was written by another version of the code ({reason}); check out "
                     "the commit that MLflow's tag `study.git` names"
@@ -128,13 +128,13 @@ class Journal:
         match event["event"]:
             case "planned":
                 work = Job.from_json(event["work"] | {"key": event["key"]})
-                number, tuning = event["number"], event.get("tuning", False)
+                number, tuning = int(event["number"]), event.get("tuning", False)
                 self._planned[number] = Planned(
                     number, work, event["parameters"], event["exempt"], tuning
                 )
             case "reported":
                 values = self._values.setdefault(event["key"], {})
                 # Older versions wrote every epoch, and no number.
-                values[event.get("epoch", len(values) + 1)] = event["value"]
+                values[int(event.get("epoch", len(values) + 1))] = float(event["value"])
             case "ended":
-                self._results[event["key"]] = JobResult(**event["result"])
+                self._results[event["key"]] = JobResult.from_json(event["result"])

@@ -16,15 +16,13 @@ from pydantic_core import to_jsonable_python
 from study.core.atomic_io import write_bytes
 from study.core.config import Own, shipped
 from study.core.errors import UserError
+from study.core.trust import accept, is_accepted, refusal
 from study.core.user_code import (
     Kind,
-    accept,
     find,
-    is_accepted,
     is_file,
     kept_file,
     load,
-    refusal,
     typed,
 )
 from study.datasets.config import DatasetConfig

@@ -15,8 +15,8 @@ from study.core.errors import UserError
 from study.core.paths import (
     follow_links,
     real_path,
-    require_no_links,
     require_no_links_below,
+    require_own_file,
     require_writable,
 )
 
@@ -83,7 +83,7 @@ def require_usable(path: Path) -> None:
 def _unlinked(path: Path) -> Path:
     """Return the path in the real folder; refuse a file that is a link, which SQLite follows."""
     path = real_path(path.parent) / path.name
-    require_no_links(path)
+    require_own_file(path)
     return path
 
 

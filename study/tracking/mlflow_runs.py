@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from study.core.records import EpochRecord, JobResult, Tag
+from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
 from study.tracking.mlflow_db import artifacts_of, is_local
 from study.tracking.run_tags import tags_of_work
-from study.tracking.study_run import StudyRun, open_experiment
+from study.tracking.study_run import StudyRun, is_same_study, open_experiment
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -60,7 +61,17 @@ class StudyRuns:
             for run in existing
             if run.data.tags.get(Tag.KIND) in self.kinds.values()
         }
+        if artifacts is not None and all(is_same_study(run, tags) for run in existing):
+            self._keep_artifacts(experiment, artifacts, existing)
         self.study = StudyRun(self.client, self.experiment_id, experiment, tags, existing)
+
+    def _keep_artifacts(self, name: str, artifacts: str, existing: list[Any]) -> None:
+        """Refuse a database that leads elsewhere; remember where this user's artifacts are."""
+        experiment, study = self.client.get_experiment_by_name(name), self.root / "studies" / name
+        assert experiment is not None
+        places = (experiment.artifact_location, *(run.info.artifact_uri for run in existing))
+        require_own_artifacts("sqlite:", study, *places)
+        accept_place(artifacts)
 
     def plan(self, planned: Planned) -> None:
         """Remember what the tags of a trial's run say of its place in the plan."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.core.errors import UserError
-from study.core.records import Tag
+from study.core.records import Tag, without_password
+from study.core.trust import require_own_artifacts
 from study.datasets.frames import Frames
 from study.inference.predictor import require_potential
 from study.inference.trained_model import TrainedTrial, save_portable
@@ -38,13 +39,16 @@ NEEDS = (
 """Packages that a model needs besides its own copy of this one."""
 
 
-def log_model(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
+def log_model(
+    trained: TrainedTrial, study: StudyDir, name: str | None, uri: str | None = None
+) -> str:
     """Log a model to the run of its trial, unless it has it, and name it in the study's run.
 
     Args:
         trained: of the study.
         study: whose runs MLflow has.
         name: also to register it as a new version of this model.
+        uri: of MLflow, as the user names it; by default as the study records it.
 
     Returns:
         The URI by which `mlflow.pyfunc.load_model` finds it.
@@ -56,7 +60,7 @@ def log_model(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
     require_potential(trained)
     import mlflow
 
-    uri = study.tracking_uri()
+    uri = study.tracking_uri(uri)
     if is_local(uri) and not path_of(uri).exists():
         raise UserError(f"{uri}: no such database; MLflow's records of {study.path} are not here")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -69,7 +73,8 @@ def log_model(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
             return _log(trained, study, name)
     except mlflow.MlflowException as problem:
         reason = str(problem).splitlines()[0]
-        raise UserError(f"{uri}: rejected the model ({reason})") from None
+        reason = reason.replace(uri, without_password(uri))
+        raise UserError(f"{without_password(uri)}: rejected the model ({reason})") from None
 
 
 def _log(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
@@ -81,6 +86,8 @@ def _log(trained: TrainedTrial, study: StudyDir, name: str | None) -> str:
     runs = client.search_runs([experiment.experiment_id], same) if experiment else []
     if not runs or experiment is None:
         raise UserError(f"{study.path}: MLflow has no run of {trained.label}; run the study again")
+    places = (experiment.artifact_location, runs[0].info.artifact_uri)
+    require_own_artifacts(mlflow.get_tracking_uri(), study.path, *places)
     # Or the model's files would go to MLflow's experiment 0, below the current folder.
     mlflow.set_experiment(experiment_id=experiment.experiment_id)
     uri = _logged(runs[0]) or _log_anew(trained, study, runs[0].info.run_id)

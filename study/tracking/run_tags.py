@@ -6,7 +6,7 @@ import json
 
 from study.core import provenance
 from study.core.hashing import code_version
-from study.core.records import SCHEMA_VERSION, Tag
+from study.core.records import SCHEMA_VERSION, Tag, as_markdown
 from study.pipeline.job import Job
 
 
@@ -55,11 +55,13 @@ def tags_of_work(
 
 def _description(work: Job, number: int | None) -> str:
     """Short description of a job."""
+    name = as_markdown(work.label)
     if work.start:
-        return f"**{work.label}**: done earlier; its cost is not counted here."
+        return f"**{name}**: done earlier; its cost is not counted here."
     trial, stage = work.trial, work.training
     data = trial.dataset_of(stage).label
-    what = f"**{work.label}**: {stage.task.label}, {stage.epochs} epochs on {data}."
+    task, data = as_markdown(stage.task.label), as_markdown(data)
+    what = f"**{name}**: {task}, {stage.epochs} epochs on {data}."
     if work.pretraining is not None:
-        what += f" Starts from the run of *{work.pretraining.label}*."
+        what += f" Starts from the run of *{as_markdown(work.pretraining.label)}*."
     return what + (f" Trial {number} of the study." if number is not None else "")

@@ -34,6 +34,12 @@ def open_experiment(
     return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
 
 
+def is_same_study(run: Run, tags: dict[str, str]) -> bool:
+    """Whether a run is not that of a study of the same name in another folder."""
+    known = run.data.tags
+    return known.get(Tag.KIND) != "study" or bool(known.get(Tag.KEY) == tags[Tag.KEY])
+
+
 class StudyRun:
     """The parent run, created if it does not exist and reopened when something changes.
 

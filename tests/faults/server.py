@@ -22,6 +22,7 @@ class Server:
     ) -> None:
         self.at, self.done, self.error, self.calls = at, done, error, 0
         self.experiments: dict[str, str] = {}
+        self.artifacts: dict[str, Any] = {}
         self.runs: dict[str, SimpleNamespace] = {}
         self.points: list[tuple[str, str, int, float]] = []
         self._seen: set[tuple[str, str, int, float, int]] = set()
@@ -60,12 +61,19 @@ class Client:
         experiments = self._server.experiments
         if name not in experiments:
             return None
-        return SimpleNamespace(experiment_id=experiments[name], lifecycle_stage="active")
+        return SimpleNamespace(
+            experiment_id=experiments[name],
+            lifecycle_stage="active",
+            name=name,
+            artifact_location=self._server.artifacts[experiments[name]],
+        )
 
-    def create_experiment(self, name: str, **_options: Any) -> str:
+    def create_experiment(self, name: str, artifact_location: Any = None, **_options: Any) -> str:
         if name in self._server.experiments:
             raise ValueError(f"experiment {name} exists already")
-        return self._server.experiments.setdefault(name, str(next(self._server._free)))
+        created = self._server.experiments.setdefault(name, str(next(self._server._free)))
+        self._server.artifacts[created] = artifact_location
+        return created
 
     def search_runs(
         self,
@@ -81,10 +89,11 @@ class Client:
             runs = [run for run in runs if run.data.tags.get(name.strip("`")) == value.strip("'")]
         return _Page(runs)
 
-    def create_run(self, _experiment: str, run_name: str, tags: dict[str, str]) -> Any:
+    def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> Any:
         run_id = f"run-{next(self._server._free)}"
         data = SimpleNamespace(tags=dict(tags), params={}, metrics={})
         info = SimpleNamespace(run_id=run_id, run_name=run_name, status="RUNNING")
+        info.artifact_uri = self._server.artifacts[experiment]
         info.start_time, info.end_time = len(self._server.runs), None
         self._server.runs[run_id] = SimpleNamespace(info=info, data=data)
         return self._server.runs[run_id]

@@ -62,7 +62,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, list[Path]
 
 
 def outcome(
-    space: Space, folder: Path, place: Path, make: Callable[[Path], None]
+    space: Space,
+    folder: Path,
+    place: Path,
+    make: Callable[[Path], None],
+    link: Callable[[Path, Path], None] = Path.symlink_to,
 ) -> tuple[int, set[str]]:
     """Exit code of the study with a link in one place, and the reasons of its failed trials."""
     root, outside = folder / "runs", folder / "outside"
@@ -70,7 +74,7 @@ def outcome(
     shutil.rmtree(root, ignore_errors=True)
     (root / place).parent.mkdir(parents=True)
     make(outside)
-    (root / place).symlink_to(outside)
+    link(root / place, outside)
     before = state(outside)
 
     def command() -> int:
@@ -135,6 +139,23 @@ def test_no_file_is_written_through_a_link(
         assert len(lines) == 1 or code < 2, (place, lines)
         assert bool(lines) == bool(code)
         assert all(str(folder / "runs" / place) in line for line in lines), (place, lines)
+
+
+def test_no_file_is_changed_that_has_a_second_name(
+    written: tuple[Space, list[Path], list[Path]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    space, files, _ = written
+    in_place = [path for path in files if path.name in ("lock", "journal.jsonl")]
+    assert len(in_place) > 2
+    for number, place in enumerate(in_place):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        code, reasons = outcome(space, folder, place, a_file, Path.hardlink_to)
+        (line,) = [*capsys.readouterr().err.splitlines(), *reasons]
+        assert code
+        assert f"{folder / 'runs' / place}: has 2 names (hard links)" in line
 
 
 def test_no_file_is_written_into_a_folder_that_is_a_link(

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from study.core import provenance
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.pipeline.job import Job
-from study.planning.study_changes import require_same_data, require_same_study
+from study.planning.study_changes import (
+    environment_changes,
+    require_same_data,
+    require_same_study,
+)
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
 from study.scheduling.protocols import Planned
@@ -44,6 +49,23 @@ def space_of(folder: Path, text: str) -> Space:
 
 def keys(space: Space) -> list[str]:
     return [Job("trial", trial, "data").key for trial in space.grid()]
+
+
+def test_another_environment_is_a_line_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, space = began(tmp_path, GRID), space_of(tmp_path, GRID)
+    assert environment_changes(study, space) == []
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setitem(provenance.packages(), "vesin", "0.0.1")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    more = space_of(tmp_path, f"resources: {{cpus: 3}}\n{GRID}")
+    lines = environment_changes(study, more)
+    assert {line.partition(" is ")[0] for line in lines} == {"threads", "vesin", "MKL_CBWR"}
+    assert "MKL_CBWR is COMPATIBLE now and was not set when the study last ran" in " ".join(lines)
+    require_same_study(study, more)
+    study.write(more, "sqlite:///nowhere.db", {})
+    assert environment_changes(study, more) == []
 
 
 def began(folder: Path, text: str) -> StudyDir:

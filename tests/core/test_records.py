@@ -1,0 +1,55 @@
+"""What records hold: no password, weights beside them, text that stays text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.core.atomic_io import write_hashed, write_json
+from study.core.hashing import digest
+from study.core.records import JobResult, load_result, without_password
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000", "http://host:5000"),
+        ("http://me:se@cret/?#@host:5000/path", "http://host:5000/path"),
+        ("--tracking-uri=https://secret@host", "--tracking-uri=https://host"),
+        (
+            "postgresql://host/db?password=secret&sslmode=require",
+            "postgresql://host/db?sslmode=require",
+        ),
+        ("mysql+pymysql://me:secret@host/db?ssl_key=secret", "mysql+pymysql://host/db"),
+        ("http://host?access_token=secret&TOKEN=secret&page=1", "http://host?page=1"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("trial.finetune.epochs=5", "trial.finetune.epochs=5"),
+    ],
+)
+def test_a_uri_is_shown_without_its_secrets(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_weights_lie_beside_their_result_whoever_wrote_it(tmp_path: Path) -> None:
+    for folder in (tmp_path / "job", tmp_path / "elsewhere"):
+        folder.mkdir()
+        weights = write_hashed(folder, "weights", ".safetensors", b"content")
+    for name, loaded in (
+        (weights.name, True),
+        (str(weights), False),
+        (f"../elsewhere/{weights.name}", False),
+    ):
+        value = {"weights": name}
+        write_json(tmp_path / "job" / "result.json", value | {"digest": digest(value)})
+        assert (load_result(tmp_path / "job") is not None) == loaded
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 5, "x", [], {}, {"status": "paid"}, {"status": "failed", "reason": 5}]
+    + [{"status": "failed", "metrics": each} for each in ([], "x", {"a": "b"}, {"a": None})],
+)
+def test_what_is_no_result_is_refused(value: object) -> None:
+    with pytest.raises(TypeError):
+        JobResult.from_json(value)
