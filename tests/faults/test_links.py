@@ -58,7 +58,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, list[Path]
         Mini(space, root, Server()).run()
     locks = [path for path in root.rglob("*") if path.name == "lock" or path.suffix == ".lock"]
     folders = [path for path in disk.folders if path.is_relative_to(root) and path != root]
-    return space, *(one_of_each_kind(each, root) for each in (disk.files + locks, folders))
+    # What the user has accepted is written down in the user's settings.
+    files = [path for path in disk.files if path.is_relative_to(root)]
+    return space, *(one_of_each_kind(each, root) for each in (files + locks, folders))
 
 
 def outcome(
