@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from analysis.records.study_tables import Study as Tables
     from study.inference.ase_calculator import StudyCalculator
+    from study.planning.study_state import StudyState
 
 Settings = Mapping[str, Any]
 """Dotted key of a space -> value, as with `--set`."""
@@ -195,7 +196,7 @@ class Study:
 
         return TrainedModel(resolve_trained_model(self.folder)).model
 
-    def _state(self) -> Any:
+    def _state(self) -> StudyState:
         from study.planning.study_state import study_state
 
         return study_state(self.folder.parent.parent, self.folder.name)
