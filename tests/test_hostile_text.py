@@ -82,9 +82,10 @@ def test_markdown_shows_text_as_it_is(text: str) -> None:
 @each
 def test_a_description_in_mlflow_has_no_markup_of_others(text: str, tmp_path: Path) -> None:
     claims = tmp_path / "claims.csv"
-    rows = pd.DataFrame([{"study": "s", "claim": text, "verdict": text}])
+    rows = pd.DataFrame([{"study": "s", "claim": text, "verdict": text, "scale": "full"}])
     claims.write_bytes(csv(rows))
-    note = _note({Tag.QUESTION: text, Tag.MODEL: f"models:/{text}"}, claims, "s")
+    headline = {"sentence": text, "remark": text}
+    note = _note({Tag.QUESTION: text, Tag.MODEL: f"models:/{text}"}, headline, claims, "s")
     page = MarkdownIt("commonmark", {"html": True}).render(note)
     assert not re.search(r"<(?!/?(p|ul|li|strong|code)>)", page)
 

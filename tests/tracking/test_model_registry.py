@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from analysis import export, report
 from study import predict
-from study.core.records import Tag
+from study.core.records import Tag, as_markdown
 from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
 from study.pipeline.outcome import load_outcome
@@ -83,7 +83,7 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("Does masking help?")
     headlines = json.loads((recorded.path / "report/headlines.json").read_bytes())
-    assert headlines[recorded.name]["sentence"] in note
+    assert as_markdown(headlines[recorded.name]["sentence"]) in note
     claims = pd.read_csv(recorded.path / "report/claims.csv")
     verdicts = claims[claims.study == recorded.name]
     assert len(verdicts)
