@@ -16,8 +16,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from study.core.elements import SYMBOLS
-from study.core.units import (
+from study.core.quantities.elements import SYMBOLS
+from study.core.quantities.units import (
     BOHR,
     HARTREE,
     HARTREE_PER_BOHR,

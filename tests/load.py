@@ -34,8 +34,8 @@ from study.core.signals import ShutdownRequest
 from study.driver import ray_cluster
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.protocols import Planned
 from study.scheduling.scheduler import Scheduler
 from study.space.settings import Resources

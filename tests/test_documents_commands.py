@@ -26,7 +26,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree
 
-from study.core.elements import SYMBOLS
+from study.core.quantities.elements import SYMBOLS
 from study.datasets.frames import Frames
 from study.planning.study_dir import StudyDir
 from tests.readme import DOCUMENTS, REPOSITORY, blocks, commands, write_examples

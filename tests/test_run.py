@@ -24,7 +24,7 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.planning.arms import names_of
 from study.scheduling.budget import Budget
-from study.scheduling.grid import Grid
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.protocols import Planned
 from study.scheduling.scheduler import Scheduler
 from study.space import search_space

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,11 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from analysis.claims.gains import GAINS, gain
 from analysis.claims.sizes import SIZES
 from analysis.comparisons.controls import changes_from_controls
 from analysis.comparisons.error_tables import by_seed, first_errors
-from analysis.comparisons.labels import EPOCHS, LABELS, OTHER_DATA
+from analysis.comparisons.labels import EPOCHS, OTHER_DATA
 from analysis.comparisons.selection import column
 from analysis.comparisons.training_curves import (
     arrivals,
@@ -27,7 +28,7 @@ from analysis.comparisons.training_curves import (
     while_learning_errors,
 )
 from analysis.records.study_tables import Study
-from analysis.statistics.change import FEWEST, Change, change_of, log_ratios, paired_change
+from analysis.statistics.change import FEWEST, Change, paired_change
 from analysis.statistics.verdict import Claim
 
 NO_CHANGE = Change(0, math.nan, math.nan, math.nan, math.nan)
@@ -209,7 +210,7 @@ def compared_as(
         values: all trials, with the column `value` that `measured` adds.
     """
     if statement.measure in GAINS:
-        return _gain(statement.measure, mine, values)
+        return gain(statement.measure, mine, values)
     if statement.measure in SIZES:
         return SIZES[statement.measure](mine, values)
     return _against(statement, mine, values)
@@ -247,37 +248,6 @@ def _reference(
         return None, others
     reference = np.exp(np.log(others.value).groupby(others.seed).mean())
     return paired_change(by_seed(group, "value"), reference.rename("value")), others
-
-
-GAINS: dict[str, tuple[str, Callable[[Iterable[Any]], Any], Callable[[Iterable[Any]], Any]]] = {
-    "labels": (LABELS, min, max),
-    "upstream": ("pretrain.frames", max, min),
-}
-"""Measures of how the gain depends on a count: the column, its value and that compared with."""
-
-
-def _gain(
-    measure: str, mine: pd.DataFrame, values: pd.DataFrame
-) -> tuple[Change | None, pd.DataFrame]:
-    """Compare gains at two values of a count by seed, within one kind of model."""
-    name, here, there = GAINS[measure]
-    recorded = pd.to_numeric(column(mine, name)).astype(float)
-    counts = recorded.groupby(mine.arm).transform("max")  # One that diverged may lack it.
-    kinds = column(mine, "model.name").astype(str)
-    mine = mine[kinds == counts.groupby(kinds).nunique().idxmax()]
-    gains: dict[Any, pd.Series[float]] = {}
-    # Noisy Nodes are on both sides, if on any.
-    others = values[(values.pretext == "") & values.auxiliary.isin(mine.auxiliary)]
-    for number, group in mine.groupby(counts):
-        same = others[others.setting == group.setting.iloc[0]]
-        pair = pd.concat([by_seed(group, "value"), by_seed(same, "value")], axis=1, join="inner")
-        gains[number] = log_ratios(pair.iloc[:, 0], pair.iloc[:, 1])
-    if len(gains) < 2:
-        return None, others
-    both = pd.concat([gains[here(gains)], gains[there(gains)]], axis=1, join="inner")
-    behind = pd.concat([mine, others[others.setting.isin(mine.setting)]])
-    logs = np.subtract(both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy())
-    return change_of([float(log) for log in logs]), behind
 
 
 def equal(value: Any, wanted: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 
 from study.checks.finding import run_check
-from study.scheduling.optuna_study import RepeatableSampler
+from study.scheduling.proposals.optuna_study import RepeatableSampler
 from study.space.samplers import SamplerConfig
 
 PROPOSALS = 15

@@ -8,8 +8,8 @@ import numpy as np
 
 from study.commands.data_options import LabelOptions, SampleOptions
 from study.console.progress_bar import progress_display
-from study.core.elements import ATOMIC_NUMBERS
 from study.core.errors import UserError
+from study.core.quantities.elements import ATOMIC_NUMBERS
 from study.datasets.frames import Frames
 from study.datasets.readers.detect import read_set
 from study.datasets.sources.labeling import Sampling, label_frames

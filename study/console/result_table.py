@@ -11,7 +11,7 @@ from study.core.records import METRICS
 from study.pipeline.job import Job
 from study.planning.arms import DEFAULT_ERRORS, Arm, arms
 from study.planning.plan import Plan
-from study.scheduling.tuned_grid import TunedArm
+from study.scheduling.proposals.tuned_grid import TunedArm
 
 MOST_ARMS = 30
 

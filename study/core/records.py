@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, get_args
 from study.core.atomic_io import DamagedFileError, read_hashed
 from study.core.errors import printable
 from study.core.hashing import digest
-from study.core.properties import PROPERTIES, TARGETS
+from study.core.quantities.properties import PROPERTIES, TARGETS
 
 RESULT = "result.json"
 """File in the folder of a job that marks it as finished."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import SYMBOLS
-from study.core.properties import PROPERTIES
-from study.core.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from study.core.quantities.elements import SYMBOLS
+from study.core.quantities.properties import PROPERTIES
+from study.core.quantities.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.datasets.inspection import copies, fitted_elements, force_size, rms
 from study.datasets.validation import closest_atoms

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from study.core.atomic_io import write_json, write_with
 from study.core.errors import UserError, readable
 from study.core.hashing import digest
-from study.core.properties import PROPERTIES
+from study.core.quantities.properties import PROPERTIES
 from study.datasets.parsing.arrays import checked_numbers
 
 HEADER = "frames.json"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import MASSES, SYMBOLS
-from study.core.properties import PROPERTIES
-from study.core.units import GIGAPASCAL
+from study.core.quantities.elements import MASSES, SYMBOLS
+from study.core.quantities.properties import PROPERTIES
+from study.core.quantities.units import GIGAPASCAL
 from study.datasets.frames import Frames
 from study.datasets.pairs import search
 from study.datasets.sizes import partly

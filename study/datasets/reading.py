@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from study.core.config import Config
-from study.core.elements import atomic_number
-from study.core.units import energy_unit, force_unit, length_unit, stress_unit
+from study.core.quantities.elements import atomic_number
+from study.core.quantities.units import energy_unit, force_unit, length_unit, stress_unit
 from study.datasets.base_config import DatasetConfig
 
 

@@ -25,12 +25,12 @@ from study.planning.prepared_data import DataSets
 from study.scheduling.asha import Asha
 from study.scheduling.budget import Budget
 from study.scheduling.early_stopping_audit import Audit, audit_of
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
-from study.scheduling.optuna_search import OptunaProposals
+from study.scheduling.proposals.grid import Grid
+from study.scheduling.proposals.optuna_search import OptunaProposals
+from study.scheduling.proposals.tuned_grid import TunedGrid
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
 from study.scheduling.scheduler import Scheduler
-from study.scheduling.tuned_grid import TunedGrid
 from study.space.trial import Trial
 from study.tracking.optuna_storage import OptunaRecords
 from study.tracking.tracker import Tracker

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from study.core.elements import RADII
 from study.core.errors import UserError
+from study.core.quantities.elements import RADII
 from study.graphs.edges import RaggedIndex
 from study.graphs.graph_set import GraphSet, edge_vectors
 

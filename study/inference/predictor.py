@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 
 from study.core.atomic_io import DamagedFileError
 from study.core.errors import UserError
-from study.core.properties import PROPERTIES
+from study.core.quantities.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.inference.trained_model import TrainedTrial

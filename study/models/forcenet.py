@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from study.core.elements import RADII
+from study.core.quantities.elements import RADII
 from study.graphs.graph_set import edge_vectors, gather_rows
 from study.models.layers.embedding import AtomEmbedding
 from study.models.layers.init import initialize

@@ -19,7 +19,7 @@ from study.planning.stages import one_per_pretraining, stages
 from study.planning.study_dir import StudyDir
 from study.planning.test_parts import shared_tests
 from study.scheduling.journal import Journal
-from study.scheduling.tuned_grid import TunedArm, tuned_arms
+from study.scheduling.proposals.tuned_grid import TunedArm, tuned_arms
 from study.space.distributions import listed
 from study.space.pretrained import remarks_on_starts
 from study.space.search_space import Space

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from study.core.config import any_of
-from study.core.properties import PROPERTIES, TARGETS
+from study.core.quantities.properties import PROPERTIES, TARGETS
 from study.tasks.base_config import TaskConfig as TaskConfig
 from study.tasks.pretext_config import Denoising as Denoising
 from study.tasks.pretext_config import Masking as Masking

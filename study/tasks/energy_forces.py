@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from study.core.errors import UserError
+from study.core.quantities.units import ENERGIES
 from study.core.seeding import seeded
-from study.core.units import ENERGIES
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
 from study.models.symmetry import symmetry_errors

@@ -28,7 +28,7 @@ from study.models.build import build_model
 from study.models.potential import Potential
 from study.pipeline.job import Job
 from study.scheduling.asha import Asha
-from study.scheduling.optuna_search import OptunaProposals
+from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from study.core.units import energy_unit, force_unit, length_unit
+from study.core.quantities.units import energy_unit, force_unit, length_unit
 from study.datasets.reading import Reading, Units
 
 KCAL, KJ, HARTREE, BOHR = 0.0433641042385, 0.0103642696562, 27.211386245988, 0.529177210903

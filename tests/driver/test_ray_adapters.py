@@ -18,7 +18,7 @@ from study.core.signals import ShutdownRequest
 from study.driver import ray_adapters
 from study.driver.ray_adapters import ReportHandler, Workers
 from study.pipeline.job import Job
-from study.scheduling.grid import Grid
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial
 

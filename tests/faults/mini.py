@@ -32,8 +32,8 @@ from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Job
 from study.pipeline.outcome import require_weights
 from study.planning.study_dir import StudyDir
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial

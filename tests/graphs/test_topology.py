@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from study.core.elements import ATOMIC_NUMBERS
 from study.core.errors import UserError
+from study.core.quantities.elements import ATOMIC_NUMBERS
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.graphs.topology import Neighborhoods, WaterMolecules

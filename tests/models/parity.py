@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import Batch
 
+from study.core.quantities.units import KJ_PER_MOL
 from study.core.seeding import seeded
-from study.core.units import KJ_PER_MOL
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN, GNS, ForceNet, ModelConfig

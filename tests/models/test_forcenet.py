@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.core.elements import RADII
+from study.core.quantities.elements import RADII
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model

@@ -15,8 +15,8 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.scheduling.early_stopping_audit import Audit
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Entry, Journal
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.protocols import Planned
 from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial

@@ -10,8 +10,8 @@ from study.core.atomic_io import write_hashed
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.pipeline.outcome import OUT_OF_MEMORY, Outcome, save_outcome
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.protocols import Later, Planned
 from study.scheduling.scheduler import RETRIES, Scheduler
 from study.space.trial import Trial

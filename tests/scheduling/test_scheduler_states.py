@@ -21,8 +21,8 @@ from study.core.atomic_io import write_hashed
 from study.core.records import EpochRecord, JobResult, Status, Tag
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
-from study.scheduling.grid import Grid
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.scheduler import RETRIES, Scheduler
 from study.space.trial import Trial
 from study.training.checkpoint import Checkpoint, newest_state, save_checkpoint

@@ -16,7 +16,7 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome
 from study.scheduling.budget import Budget
-from study.scheduling.grid import Grid
+from study.scheduling.proposals.grid import Grid
 from study.scheduling.scheduler import Scheduler
 from study.space.trial import Trial
 

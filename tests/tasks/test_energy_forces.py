@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from study.core.quantities.units import HARTREE, KJ_PER_MOL
 from study.core.seeding import seeded
-from study.core.units import HARTREE, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from study.core.units import energy_unit, force_unit, length_unit, stress_unit
+from study.core.quantities.units import energy_unit, force_unit, length_unit, stress_unit
 from study.datasets.parsing.label_names import is_label
 
 Kind = Literal["length", "energy", "forces", "stress"]

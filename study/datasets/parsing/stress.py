@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from study.core.units import energy_unit
+from study.core.quantities.units import energy_unit
 from study.datasets.parsing.arrays import Array, finite, real
 from study.datasets.parsing.label_names import NAMES, is_label, plain
 from study.datasets.reading import Factors, Reading

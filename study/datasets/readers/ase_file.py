@@ -24,7 +24,7 @@ import numpy as np
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
 from study.core.paths import follow_links
-from study.core.properties import PROPERTIES
+from study.core.quantities.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import TO_VOIGT

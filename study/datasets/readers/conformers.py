@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import atomic_number
 from study.core.errors import UserError
+from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import checked_numbers
 from study.datasets.parsing.guard import guarded

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.elements import atomic_number
 from study.core.errors import UserError
+from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import checked_numbers, real
 from study.datasets.parsing.declared_units import declared, text_of

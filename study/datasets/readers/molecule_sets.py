@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from study.core.errors import UserError
-from study.core.properties import PROPERTIES, TARGETS
+from study.core.quantities.properties import PROPERTIES, TARGETS
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.molfile import records, sdf_molecule

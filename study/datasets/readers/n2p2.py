@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from study.core.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.core.errors import UserError
+from study.core.quantities.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.datasets.frames import Frames
 from study.datasets.parsing.declared_units import declared
 from study.datasets.parsing.guard import printable

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from study.core.errors import UserError
-from study.core.units import HARTREE
+from study.core.quantities.units import HARTREE
 from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.text import (

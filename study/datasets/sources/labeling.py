@@ -32,7 +32,7 @@ from study.core.atomic_io import (
 )
 from study.core.errors import UserError, one_line
 from study.core.hashing import digest
-from study.core.properties import GIVEN
+from study.core.quantities.properties import GIVEN
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.sources.calculators import make_calculator, source_of

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
+from study.core.quantities.units import KJ_PER_MOL, KJ_PER_MOL_PER_NM, NANOMETRE
 from study.core.seeding import seed_of
-from study.core.units import KJ_PER_MOL, KJ_PER_MOL_PER_NM, NANOMETRE
 
 if TYPE_CHECKING:
     from study.datasets.config import TIP3PWater

@@ -30,7 +30,7 @@ from study.core.errors import (
     os_error_message,
 )
 from study.core.hashing import digest
-from study.core.units import NANOMETRE
+from study.core.quantities.units import NANOMETRE
 from study.datasets.frames import Frames, read_header
 from study.datasets.sources.openmm_water import (
     EQUILIBRATION_PIECES,

@@ -21,7 +21,7 @@ from analysis.claims.measures import WITHOUT_CHANGE
 from analysis.claims.sizes import SIZES
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
-from study.core.properties import PROPERTIES
+from study.core.quantities.properties import PROPERTIES
 from study.core.records import flatten
 from study.space.search_space import load_space
 

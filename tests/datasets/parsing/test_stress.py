@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import ValidationError
 
 from study.core.errors import UserError
-from study.core.units import stress_unit
+from study.core.quantities.units import stress_unit
 from study.data import main
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file, deepmd, hdf5, md17

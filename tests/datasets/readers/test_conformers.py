@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from study.core.errors import UserError
-from study.core.units import HARTREE, KCAL_PER_MOL
+from study.core.quantities.units import HARTREE, KCAL_PER_MOL
 from study.datasets.readers import hdf5, md17
 from study.datasets.readers.detect import settings_of
 

@@ -22,7 +22,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from study.core.errors import UserError
-from study.core.units import KCAL_PER_MOL
+from study.core.quantities.units import KCAL_PER_MOL
 from study.datasets.config import SDFile
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import Frames

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.core.elements import SYMBOLS
 from study.core.errors import UserError
-from study.core.units import BOHR, HARTREE, HARTREE_PER_BOHR
+from study.core.quantities.elements import SYMBOLS
+from study.core.quantities.units import BOHR, HARTREE, HARTREE_PER_BOHR
 from study.datasets.frames import Frames
 from study.datasets.readers.n2p2 import read
 from study.datasets.splits import sizes_of

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.core.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.core.errors import UserError
+from study.core.quantities.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import plain_suffix, text_lines
 from study.datasets.readers.atoms.comments import read_comment

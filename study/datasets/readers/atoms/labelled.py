@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.properties import PROPERTIES
+from study.core.quantities.properties import PROPERTIES
 from study.datasets.parsing.arrays import real
 from study.datasets.parsing.declared_units import Kind, declared
 from study.datasets.parsing.label_names import Label, chosen, is_label, sign_of, sign_remarks

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.core.elements import atomic_number
 from study.core.errors import UserError
+from study.core.quantities.elements import atomic_number
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.text import number, text_lines, whole
 from study.datasets.reading import Reading

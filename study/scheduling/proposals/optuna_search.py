@@ -16,7 +16,7 @@ from study.space.search_space import Space
 from study.space.trial import Trial
 
 if TYPE_CHECKING:
-    from study.scheduling.optuna_study import OptunaStudy
+    from study.scheduling.proposals.optuna_study import OptunaStudy
 
 
 class OptunaProposals:
@@ -59,7 +59,7 @@ class OptunaProposals:
     @cached_property
     def study(self) -> OptunaStudy:
         """Optuna's study, which is needed only if there is something to propose."""
-        from study.scheduling.optuna_study import OptunaStudy
+        from study.scheduling.proposals.optuna_study import OptunaStudy
 
         return OptunaStudy(self.space, self.root)
 

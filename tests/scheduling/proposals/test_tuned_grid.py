@@ -14,9 +14,9 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.tuned_grid import TunedGrid, tuned_arms
 from study.scheduling.protocols import Later, Planned
 from study.scheduling.scheduler import Scheduler
-from study.scheduling.tuned_grid import TunedGrid, tuned_arms
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from study.space.tuning import identity_of_arm, with_values

@@ -7,7 +7,7 @@ import pytest
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.scheduling.journal import Journal
-from study.scheduling.optuna_search import OptunaProposals
+from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial

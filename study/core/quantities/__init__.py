@@ -1,0 +1,1 @@
+"""Chemical elements, units, and the properties that models predict."""

@@ -1,0 +1,1 @@
+"""Where trials come from: a grid, a grid tuned before, or Optuna."""
