@@ -1,6 +1,9 @@
-"""Texts that somebody could put into a name, a question or an error message."""
+"""What somebody could put into a name, a question, an error message or a JSON file."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 HOSTILE = (
     "<script>alert('1')</script>",
@@ -31,3 +34,21 @@ HOSTILE = (
     "$\\frac{1}{2}$ %s {0} %(name)s",
 )
 """One list for all places where texts are shown."""
+
+STRANGE: list[Any] = [None, -1, "x", [], {}, ["x"], {"x": 1}, 1e308, "../../x"]
+"""Values of other kinds than those that are written."""
+
+
+def altered(value: dict[str, Any], deep: int) -> Iterator[dict[str, Any]]:
+    """Copies of a JSON object in each of which one entry is another or missing.
+
+    Args:
+        value: the object.
+        deep: levels of objects in it that are altered as well.
+    """
+    for name, child in value.items():
+        for strange in STRANGE:
+            yield {**value, name: strange}
+        yield {each: value[each] for each in value if each != name}
+        if deep and isinstance(child, dict):
+            yield from ({**value, name: each} for each in altered(child, deep - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,7 @@ from study import predict, status
 from study.core.hashing import digest
 from study.inference.trained_model import resolve_trained_model, save_portable
 from study.planning.study_dir import StudyDir
-
-STRANGE: list[Any] = [None, -1, "x", [], {}, ["x"], {"x": 1}, 1e308, "../../x"]
-
-
-def changed(value: dict[str, Any], deep: int) -> Iterator[dict[str, Any]]:
-    """Copies in each of which one entry is another or missing."""
-    for name, child in value.items():
-        for strange in STRANGE:
-            yield {**value, name: strange}
-        yield {each: value[each] for each in value if each != name}
-        if deep and isinstance(child, dict):
-            yield from ({**value, name: each} for each in changed(child, deep - 1))
+from tests.hostile import altered
 
 
 def save(path: Path, value: dict[str, Any]) -> None:
@@ -55,7 +44,7 @@ def answers(command: Callable[[], int], capsys: pytest.CaptureFixture[str], what
 
 def test_a_strange_study_json_is_a_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = results / "study.json"
-    for value in changed(json.loads(path.read_text()), 0):
+    for value in altered(json.loads(path.read_text()), 0):
         save(path, value)
         answers(lambda: status.main([str(results), "--all"]), capsys, value)
         answers(lambda: status.main(["--out", str(results.parents[1])]), capsys, value)
@@ -67,7 +56,7 @@ def test_a_strange_journal_is_a_line(results: Path, capsys: pytest.CaptureFixtur
     first = {event["event"]: number for number, event in enumerate(map(json.loads, lines[::-1]))}
     for number in (len(lines) - 1 - each for each in first.values()):
         event = {name: v for name, v in json.loads(lines[number]).items() if name != "digest"}
-        for value in changed(event, 1):
+        for value in altered(event, 1):
             line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode()
             path.write_bytes(b"".join((*lines[:number], line + b"\n", *lines[number + 1 :])))
             answers(lambda: status.main([str(results), "--all"]), capsys, value)
@@ -83,6 +72,6 @@ def test_a_strange_model_is_a_line(
         place = resolve_trained_model(results).weights.parent
         path = place / name
     original = json.loads(path.read_text())
-    for value in changed(copy.deepcopy(original), 0):
+    for value in altered(copy.deepcopy(original), 0):
         save(path, value)
         answers(lambda: predict.main([str(place), structure]), capsys, value)

@@ -14,11 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import is_string_dtype
 
-from analysis.records.parquet_tables import MANIFEST, TABLES_VERSION, sha256
-from study.core.errors import UserError, printable, readable
+from analysis.records.parquet_tables import CURVES, MANIFEST, PREDICTIONS, TABLES_VERSION, sha256
+from study.core.errors import MALFORMED, UserError, printable, readable
 
 DTYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """Pandas' own integers and booleans have no missing values."""
+
+REQUIRED = {"trials.parquet", "curves.parquet", "studies.parquet"}
+
+AGAIN = "run `python -m analysis.export` again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +65,18 @@ def load(folder: Path) -> Study:
     Raises:
         UserError: if they are missing, damaged, of another version or of different exports.
     """
-    tables = {name.removesuffix(".parquet"): table for name, table in _tables(folder)}
+    with readable(folder, AGAIN):
+        return _study({name.removesuffix(".parquet"): each for name, each in _tables(folder)})
+
+
+def _study(tables: dict[str, pa.Table]) -> Study:
     work = tables["trials"]
     facts: dict[str, Any] = {
         name: printable(value) if isinstance(value, str) else value
         for name, value in tables["studies"].to_pylist()[0].items()
     }
-    with readable(folder, "run `python -m analysis.export` again"):
-        for name in ("space", "packages", "hardware"):
-            facts[name] = dict(json.loads(facts[name] or "{}"))
+    for name in ("space", "packages", "hardware"):
+        facts[name] = dict(json.loads(facts[name] or "{}"))
     rows = _printable(work.to_pandas(types_mapper=DTYPES.get))
     tuning = rows.tuning.astype(bool)
     kinds = {
@@ -84,7 +91,7 @@ def load(folder: Path) -> Study:
         units={f.name: f.metadata[b"unit"].decode() for f in work.schema if b"unit" in f.metadata},
         trials=kinds["trial"],
         pretrainings=kinds["pretrain"],
-        curves=tables["curves"].to_pandas(types_mapper=DTYPES.get),
+        curves=tables["curves"].select(CURVES.names).to_pandas(types_mapper=DTYPES.get),
         audits=kinds["audit"],
         predictions=pd.DataFrame() if predicted is None else predicted.to_pandas(),
         tuning=rows[tuning].reset_index(drop=True),
@@ -120,15 +127,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"no tables in {folder}; run `python -m analysis.export` on the study")
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-        schema, hashes = manifest["schema"], dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        schema, names = manifest["schema"], set(manifest["sha256"].keys())
+    except (*MALFORMED, OSError) as error:
         raise _damaged(folder / MANIFEST) from error
     if schema != TABLES_VERSION:
         raise UserError(
-            f"tables in {folder} have schema {schema}, this program reads {TABLES_VERSION};"
+            f"tables in {folder} have schema {schema!r:.40}, this program reads {TABLES_VERSION};"
             " run `python -m analysis.export` on the study again"
         )
-    if not {"trials.parquet", "curves.parquet", "studies.parquet"} <= set(hashes):
+    # Names are those of files in the folder: nothing elsewhere is opened.
+    if not REQUIRED <= names <= {*REQUIRED, PREDICTIONS}:
         raise _damaged(folder / MANIFEST)
     return manifest
 
@@ -150,9 +158,9 @@ def _parquet(content: bytes) -> pq.ParquetFile:
 def _torn(folder: Path) -> UserError:
     return UserError(
         f"the tables in {folder} are of different exports; one is running or was interrupted:"
-        " wait for it, or run `python -m analysis.export` again"
+        f" wait for it, or {AGAIN}"
     )
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged or missing; run `python -m analysis.export` again")
+    return UserError(f"{path} is damaged or missing; {AGAIN}")

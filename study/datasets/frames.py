@@ -37,6 +37,11 @@ OPTIONAL = ("pbc", "stresses")
 OWN = "property-"
 """What the files of properties begin with."""
 
+KINDS = {"content_hash": str, "frames": int, "files": dict, "origin": dict}
+"""What every header holds."""
+
+REMADE = "delete the folder, and it is made again"
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -205,16 +210,19 @@ class Frames:
             UserError: if the folder is missing, incomplete or damaged.
         """
         header = verified_header(folder)
-        stored = {
-            path.removesuffix(".npy"): np.load(folder / path, allow_pickle=False)
-            for path in header["files"]
-        }
-        properties = {
-            name.removeprefix(OWN): array for name, array in stored.items() if name.startswith(OWN)
-        }
-        arrays = {name: stored[name] for name in ARRAYS}
-        optional = {name: stored[name] for name in OPTIONAL if name in stored}
-        return cls(**arrays, origin=header["origin"], properties=properties, **optional)
+        with readable(folder / HEADER, REMADE):
+            stored = {
+                path.removesuffix(".npy"): np.load(folder / path, allow_pickle=False)
+                for path in header["files"]
+            }
+            properties = {
+                name.removeprefix(OWN): values
+                for name, values in stored.items()
+                if name.startswith(OWN)
+            }
+            arrays = {name: stored[name] for name in ARRAYS}
+            optional = {name: stored[name] for name in OPTIONAL if name in stored}
+            return cls(**arrays, origin=header["origin"], properties=properties, **optional)
 
     def _arrays(self) -> dict[str, Any]:
         """All arrays by the stems of their files; the optional ones if they say anything."""
@@ -233,15 +241,34 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     try:
         header = json.loads(path.read_text())
-    except (OSError, ValueError) as problem:
+    except (OSError, RecursionError, ValueError) as problem:
         raise UserError(f"{path}: no readable data set here ({problem})") from None
     if not isinstance(header, dict) or header.pop("digest", None) != digest(header):
-        raise UserError(f"{path}: not what was written; delete the folder, and it is made again")
-    with readable(path, "delete the folder, and it is made again"):
-        hash_, files, origin = (header[name] for name in ("content_hash", "files", "origin"))
-        if not (isinstance(hash_, str) and isinstance(files, dict) and isinstance(origin, dict)):
-            raise TypeError("`content_hash`, `files` and `origin` must be a text and two mappings")
+        raise UserError(f"{path}: not what was written; {REMADE}")
+    with readable(path, REMADE):
+        _require_kinds(header)
     return header
+
+
+def _require_kinds(header: dict[str, Any]) -> None:
+    """Refuse a header whose values are of other kinds than those that are written.
+
+    Raises:
+        KeyError: if an entry is missing.
+        TypeError: naming the first that is of another kind.
+    """
+    for name, kind in KINDS.items():
+        if type(header[name]) is not kind:
+            raise TypeError(f"`{name}` must be of type {kind.__name__}, not {header[name]!r:.40}")
+    for name in header["files"]:
+        if name != Path(name).name or not name.endswith(".npy") or "\0" in name:
+            raise TypeError(f"`files` must name .npy files of the folder, not {name!r:.40}")
+    for name in ("labels", "warnings", "absent"):
+        told = header["origin"].get(name, [])
+        if not (isinstance(told, list) and all(isinstance(each, str) for each in told)):
+            raise TypeError(f"`origin.{name}` must be a list of texts, not {told!r:.40}")
+    if not isinstance(header["origin"].get("sizes", {}), dict):
+        raise TypeError("`origin.sizes` must be a mapping")
 
 
 def verified_header(folder: Path) -> dict[str, Any]:
@@ -253,10 +280,7 @@ def verified_header(folder: Path) -> dict[str, Any]:
     header = read_header(folder)
     for name, written in header["files"].items():
         if _file_hash(folder / name) != written:
-            raise UserError(
-                f"{folder / name}: missing, or not what was written; delete the folder, and it "
-                "is made again"
-            )
+            raise UserError(f"{folder / name}: missing, or not what was written; {REMADE}")
     return header
 
 

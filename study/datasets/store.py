@@ -13,10 +13,10 @@ import numpy as np
 
 from study.core.atomic_io import locked, remove, rename
 from study.core.components import resolve
-from study.core.errors import UserError
+from study.core.errors import UserError, readable
 from study.core.hashing import digest, file_hash
 from study.datasets.diagnostics import warnings
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import HEADER, REMADE, Frames, read_header
 from study.datasets.parsing.guard import require_filled, require_plain
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
@@ -146,7 +146,9 @@ def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
 @lru_cache
 def sizes_in(folder: Path) -> Sizes:
     """How much the frames of a file hold; the folder's name stands for its content."""
-    return Sizes.from_json(read_header(folder)["origin"]["sizes"])
+    origin = read_header(folder)["origin"]
+    with readable(folder / HEADER, REMADE):
+        return Sizes.from_json(origin["sizes"])
 
 
 def source_hash(path: Path) -> str:

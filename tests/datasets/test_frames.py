@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 
 from study.core.errors import UserError
+from study.core.hashing import digest
 from study.datasets.frames import ARRAYS, Frames, read_header
+from study.datasets.store import sizes_in
+from tests.hostile import altered
 
 
 def assert_equal(first: Frames, second: Frames) -> None:
@@ -222,3 +226,39 @@ def test_a_save_that_stops_half_way_leaves_no_valid_folder(
         mixed_water.save(tmp_path)
     with pytest.raises(UserError):
         Frames.load(tmp_path)
+
+
+def test_a_strange_header_is_a_line_or_without_consequence(
+    mixed_water: Frames, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    replace(mixed_water, origin={"labels": [], "absent": [], "sizes": {}}).save(folder)
+    path = folder / "frames.json"
+    header = json.loads(path.read_text())
+    del header["digest"]
+    refused = []
+    for value in altered(header, 1):
+        path.write_text(json.dumps(value | {"digest": digest(value)}))
+        try:
+            assert_equal(Frames.load(folder), mixed_water)
+        except UserError as problem:
+            refused.append(str(problem))
+    assert len(refused) > 80
+    assert all(each.startswith(str(folder)) and "\n" not in each for each in refused)
+    assert all("made again" in each for each in refused)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "\0", '{"digest": 1}', ""])
+def test_a_header_that_is_none_is_a_line(folder: Path, text: str) -> None:
+    (folder / "frames.json").write_text(text)
+    with pytest.raises(UserError, match=r"^\S+frames.json: [^\n]*$"):
+        Frames.load(folder)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"groups": 1}, {"groups": [], "copies": [[1]], "x": 2}])
+def test_strange_sizes_are_a_line(
+    mixed_water: Frames, tmp_path: Path, sizes: dict[str, object]
+) -> None:
+    replace(mixed_water, origin={"sizes": sizes}).save(tmp_path)
+    with pytest.raises(UserError, match=r"frames.json: holds what .* made again$"):
+        sizes_in(tmp_path)

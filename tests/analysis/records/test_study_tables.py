@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.records.mlflow_reader import Run
-from analysis.records.parquet_tables import TABLES_VERSION
+from analysis.records.parquet_tables import TABLES_VERSION, sha256
 from analysis.records.study_tables import Study, load
 from study.core.errors import UserError
+from tests.hostile import altered
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:sqlalchemy",  # MLflow's use of SQLAlchemy.
@@ -45,6 +48,52 @@ def test_tables_of_another_schema_are_refused(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "tables.json").read_text())
     (tmp_path / "tables.json").write_text(json.dumps(manifest | {"schema": 0}))
     with pytest.raises(UserError, match=f"have schema 0, this program reads {TABLES_VERSION}"):
+        load(tmp_path)
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_strange_manifest_is_a_line_or_without_consequence(tmp_path: Path) -> None:
+    path, refused = tmp_path / "tables.json", []
+    for value in altered(json.loads(path.read_text()), 1):
+        path.write_text(json.dumps(value))
+        try:
+            load(tmp_path)
+        except UserError as problem:
+            refused.append(str(problem))
+    assert len(refused) > 40
+    assert all(str(tmp_path) in each and "\n" not in each for each in refused)
+    assert all("`python -m analysis.export`" in each for each in refused)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "\0", "", "7"])
+@pytest.mark.usefixtures("exported")
+def test_a_manifest_that_is_none_is_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tables.json").write_text(text)
+    with pytest.raises(UserError, match=r"^\S+tables.json is damaged or missing; [^\n]*$"):
+        load(tmp_path)
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_manifest_names_no_file_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "tables.json"
+    manifest = json.loads(path.read_text())
+    manifest["sha256"]["../elsewhere"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"tables.json is damaged"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [pa.table({"x": [1]}), pa.table({})])
+@pytest.mark.parametrize("name", ["trials.parquet", "curves.parquet", "studies.parquet"])
+@pytest.mark.usefixtures("exported")
+def test_a_table_of_other_columns_that_the_manifest_vouches_for_is_a_line(
+    tmp_path: Path, name: str, content: pa.Table
+) -> None:
+    pq.write_table(content, tmp_path / name)
+    manifest = json.loads((tmp_path / "tables.json").read_text())
+    manifest["sha256"][name] = sha256((tmp_path / name).read_bytes())
+    (tmp_path / "tables.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"export` again$"):
         load(tmp_path)
 
 
