@@ -134,7 +134,11 @@ def ending(folder: Path, *, whole: bool = True) -> StudySummary:
     study = folder / "sh ow" / "studies" / "s"
     study.mkdir(parents=True)
     plan = SimpleNamespace(
-        folder=SimpleNamespace(path=study), root=study.parent.parent, tracking_uri="http://host"
+        folder=SimpleNamespace(path=study),
+        root=study.parent.parent,
+        tracking_uri="http://host",
+        space=SimpleNamespace(settings=SimpleNamespace(tune=None)),
+        warnings=[],
     )
     tracker: Any = SimpleNamespace(state=lambda: RECORDS, experiment_id="7", whole=whole)
     return StudySummary(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
