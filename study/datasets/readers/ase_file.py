@@ -29,7 +29,7 @@ from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
-from study.datasets.readers.atoms import database, extxyz, lammps_dump, vasp_xml
+from study.datasets.readers.atoms import code_output, database, extxyz, lammps_dump, vasp_xml
 from study.datasets.readers.atoms.folder import (
     files_of,
     passed_over_remarks,
@@ -54,7 +54,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
         atoms = list(checked(path, given))
         extxyz.require_frames(len(atoms), path)
         frames = joined(atoms, path, given)
-        frames.origin["labels"] += vasp_xml.remarks(path)
+        frames.origin["labels"] += _cut_off_remarks(path)
         return frames
     atoms = []
     for file in files_of(path):
@@ -65,9 +65,13 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     frames = joined(atoms, path, given)
     frames.origin["labels"] += [
         *passed_over_remarks(path),
-        *chain(*map(vasp_xml.remarks, files_of(path))),
+        *chain(*map(_cut_off_remarks, files_of(path))),
     ]
     return frames
+
+
+def _cut_off_remarks(file: Path) -> list[str]:
+    return [*vasp_xml.remarks(file), *code_output.remarks(file)]
 
 
 def may_read(path: Path) -> bool:
@@ -237,7 +241,12 @@ def _frames(path: Path, given: Reading) -> Iterator[Atoms]:
             warnings.simplefilter("ignore")
             _require_elements(plain, path)
             # Names are names: ASE would take what follows an @ for numbers of frames.
-            yield from io.iread(str(plain.absolute()), index=":", do_not_split_by_at_sign=True)
+            yield from code_output.frames(
+                plain,
+                lambda file: io.iread(
+                    str(file.absolute()), index=":", do_not_split_by_at_sign=True
+                ),
+            )
 
 
 def _require_elements(plain: Path, path: Path) -> None:
