@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from study.core.atomic_io import append_json
 from study.core.errors import exit_code
 from study.space.search_space import Space
 from tests.faults.disk import FaultyDisk, inserted
@@ -106,6 +107,12 @@ def a_file(outside: Path) -> None:
     outside.write_bytes(UNFINISHED)
 
 
+def a_journal(outside: Path) -> None:
+    """Of a study that has begun; one of nothing but plans is deleted, not written to."""
+    append_json(outside, {"event": "started"})
+    outside.write_bytes(outside.read_bytes() + UNFINISHED)
+
+
 def a_folder(outside: Path) -> None:
     outside.mkdir()
     (outside / "precious").write_bytes(UNFINISHED)
@@ -154,9 +161,11 @@ def test_no_file_is_changed_that_has_a_second_name(
     for number, place in enumerate(in_place):
         folder = tmp_path / str(number)
         folder.mkdir()
-        code, reasons = outcome(space, folder, place, a_file, Path.hardlink_to)
+        make = a_journal if place.suffix == ".jsonl" else a_file
+        code, reasons = outcome(space, folder, place, make, Path.hardlink_to)
         (line,) = [*capsys.readouterr().err.splitlines(), *reasons]
         assert code
+        assert (folder / "outside").stat().st_nlink == 2
         assert f"{folder / 'runs' / place}: has 2 names (hard links)" in line
 
 
@@ -174,6 +183,14 @@ def test_no_file_is_written_into_a_folder_that_is_a_link(
         assert len(lines) == 1 or code < 2, (place, lines)
         assert bool(lines) == bool(code)
         assert all(str(folder / "runs" / place) in line for line in lines), (place, lines)
+
+
+def test_a_journal_of_plans_alone_that_has_a_second_name_is_replaced(
+    written: tuple[Space, list[Path], list[Path]], tmp_path: Path
+) -> None:
+    place = Path("studies", "mini", "journal.jsonl")
+    assert outcome(written[0], tmp_path, place, a_file, Path.hardlink_to) == (0, set())
+    assert (tmp_path / "outside").stat().st_nlink == 1
 
 
 def test_a_journal_that_is_a_link_is_refused_before_anything_is_appended(
