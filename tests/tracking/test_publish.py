@@ -91,10 +91,21 @@ def test_what_fails_says_why_and_counts_as_not_made(
 def test_an_interruption_ends_the_other_process_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waiting, study = tmp_path / "waiting", tmp_path / "study"
+    study.mkdir()
+    communicate = subprocess.Popen.communicate
+
+    def awaited(process: subprocess.Popen[str], **options: Any) -> tuple[str, str]:
+        waiting.touch()
+        return communicate(process, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", awaited)
     instead(
         monkeypatch,
         f"""
 try:
+    while not pathlib.Path({str(waiting)!r}).exists():
+        time.sleep(0.01)
     os.kill(os.getppid(), {signal.SIGINT:d})
     time.sleep(60)
     pathlib.Path(sys.argv[1], "went on").touch()
@@ -103,8 +114,8 @@ finally:
 """,
     )
     with pytest.raises(KeyboardInterrupt):
-        published(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
+        published(study)
+    assert [path.name for path in study.iterdir()] == ["tidied"]
 
 
 def test_a_killed_study_is_published_no_further() -> None:
