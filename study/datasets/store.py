@@ -26,7 +26,7 @@ from study.datasets.validation import check
 if TYPE_CHECKING:
     from study.datasets.reading import Stored
 
-READER_VERSION = 6
+READER_VERSION = 7
 """Raised when the same file gives other frames."""
 
 
