@@ -37,10 +37,10 @@ from study.space.search_space import load_space as _load_space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import nn
 
     from analysis.records.study_tables import Study as Tables
     from study.inference.ase_calculator import StudyCalculator
+    from study.models.potential import Potential
     from study.planning.study_state import StudyState
 
 Settings = Mapping[str, Any]
@@ -186,10 +186,11 @@ class Study:
 
         return StudyCalculator(self.folder, **options)
 
-    def model(self) -> nn.Module:
+    def model(self) -> Potential:
         """The best model by validation as a module on torch-geometric's `Data` and `Batch`.
 
-        It gives energy (eV) and force (eV/Å) of graphs with the fields that `study.plugins` names.
+        It takes graphs with the fields that `study.plugins` names and gives a `Prediction`: energy
+        (G,) eV, to which `reference_energy(graph)` adds the atoms' own, and forces (N, 3) eV/Å.
         """
         from study.inference.predictor import TrainedModel
         from study.inference.trained_model import resolve_trained_model

@@ -22,12 +22,9 @@ from study import predict
 from study.core.records import Tag, as_markdown
 from study.datasets.frames import Frames
 from study.inference.ase_calculator import StudyCalculator
-from study.pipeline.outcome import load_outcome
-from study.planning.plan import Plan
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
-from study.scheduling.protocols import Planned
-from study.tracking.tracker import Tracker
+from tests.recorded_study import record_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -37,23 +34,7 @@ def recorded(small_study: StudyDir, tmp_path_factory: pytest.TempPathFactory) ->
     """The small study with its records in MLflow."""
     root = tmp_path_factory.mktemp("recorded") / "runs"
     shutil.copytree(small_study.root, root)
-    study, uri = StudyDir(root, small_study.name), f"sqlite:///{root}/mlflow.db"
-    space = study.recorded_space()
-    plan = Plan(space, root, study.name, uri)
-    tracker = Tracker(uri, study.name, root, plan.tags(study.write(space, uri, {})))
-    tracker.open()
-    tracker.wait()
-    for number, entry in Journal(study.journal, "").entries().items():
-        tracker.planned(Planned(number, entry.planned.work))
-        for work in filter(None, (entry.planned.work.pretraining, entry.planned.work)):
-            outcome = load_outcome(work.folder(root))
-            assert outcome is not None
-            tracker.started(work, number if work.kind == "trial" else None)
-            for record in outcome.history:
-                tracker.recorded(work, record)
-            tracker.ended(work, outcome.result)
-    assert tracker.close("FINISHED")
-    return study
+    return record_study(StudyDir(root, small_study.name))
 
 
 def page_of(study: StudyDir) -> tuple[MlflowClient, Run]:
