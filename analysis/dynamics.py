@@ -17,7 +17,7 @@ from analysis.figures.style import COLOURS, INK, Drawing, files, slug, styled
 from analysis.formatting import number
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError, exit_code
-from study.core.paths import follow_links
+from study.core.paths import follow_links, path_of
 
 COLUMNS = ("time", "total", "kinetic", "potential", "total_per_atom")
 """ps, eV, eV, eV, eV per atom."""
@@ -89,7 +89,7 @@ def drawing(table: pd.DataFrame, name: str) -> Drawing:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; 0 is success, 2 an error that the user can fix."""
     parser = argparse.ArgumentParser(prog="python -m analysis.dynamics", description=__doc__)
-    parser.add_argument("table", type=Path, help="*.csv of `python -m study.dynamics`")
+    parser.add_argument("table", type=path_of, help="*.csv of `python -m study.dynamics`")
     options = parser.parse_args(arguments)
     return exit_code(lambda: _draw(options.table))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from study.core.errors import exit_code
+from study.core.paths import path_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.export", description=__doc__)
     parser.add_argument("study", metavar="STUDY", help="folder of a study, or an experiment's name")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: from study.json")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: STUDY/tables")
+    parser.add_argument("--out", type=path_of, metavar="FOLDER", help="default: STUDY/tables")
     parser.add_argument(
         "--predictions",
         action="store_true",

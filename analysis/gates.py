@@ -27,6 +27,7 @@ from analysis.formatting import interval, number, percent
 from analysis.records.study_tables import Study, load
 from analysis.statistics.change import Change, paired_change
 from study.core.errors import exit_code
+from study.core.paths import path_of
 
 TIP3P_FORCE, RPBE_FORCE = 610.0, 1225.0
 """Root mean square force components of both waters, meV/Å; the paper's of TIP3P is 612."""
@@ -270,7 +271,9 @@ def _row_text(row: dict[Hashable, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, print a line per gate."""
     parser = argparse.ArgumentParser(prog="python -m analysis.gates", description=__doc__)
-    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
+    parser.add_argument(
+        "studies", type=path_of, nargs="+", metavar="STUDY", help="folder of a study"
+    )
     options = parser.parse_args(arguments)
     return exit_code(lambda: _show(options.studies))
 

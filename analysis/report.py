@@ -10,17 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from study.core.errors import exit_code
-from study.core.paths import follow_links
+from study.core.paths import follow_links, path_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, write the report, print its path."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="folder of a study")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the report")
+    parser.add_argument(
+        "studies", type=path_of, nargs="+", metavar="STUDY", help="folder of a study"
+    )
+    parser.add_argument("--out", type=path_of, metavar="FOLDER", help="folder of the report")
     parser.add_argument(
         "--log", action="store_true", help="also log the report to the studies' runs in MLflow"
     )

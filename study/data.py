@@ -28,6 +28,7 @@ from study.commands.data_options import (
 )
 from study.console.command_line import parse
 from study.core.errors import exit_code
+from study.core.paths import path_of
 from study.core.provenance import cores
 from study.datasets.sizes import SplitBy
 from study.datasets.sources.catalog import SETS
@@ -63,7 +64,7 @@ def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
     tip3p.add_argument("--temperature", type=float, default=300.0, help="K")
     tip3p.add_argument("--flexible", action="store_true", help="bonds and angles swing")
     tip3p.add_argument("--seed", type=int, default=0, help="another one makes an independent set")
-    tip3p.add_argument("--out", type=Path, default=Path("runs"), help="made in OUT/data")
+    tip3p.add_argument("--out", type=path_of, default=Path("runs"), help="made in OUT/data")
     tip3p.add_argument("--workers", type=int, default=cores(), help="cores to use")
 
 
@@ -74,10 +75,12 @@ def _add_fetch_and_import(commands: Any) -> None:
     bring = commands.add_parser("import", help="read files of n2p2, ASE, DeePMD, GAMD, MD17, SPICE")
     bring.set_defaults(options=ImportOptions)
     bring.add_argument(
-        "file", type=Path, help="*.data of n2p2, *.npz, *.h5, a folder of them, or what ASE reads"
+        "file",
+        type=path_of,
+        help="*.data of n2p2, *.npz, *.h5, a folder of them, or what ASE reads",
     )
     for command in (fetch, bring):
-        command.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
+        command.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
     reading_options.add_options(bring)
 
 
@@ -87,13 +90,15 @@ def _add_label_and_sample(commands: Any) -> None:
     sample = commands.add_parser("sample", help="make frames by dynamics with an ASE calculator")
     for command in (label, sample):
         command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-        command.add_argument("set", type=Path, metavar="SET", help="or g2, ASE's molecules")
+        command.add_argument("set", type=path_of, metavar="SET", help="or g2, ASE's molecules")
         command.add_argument(
             "--calculator",
             required=True,
             help="GFN2-xTB, GFN1-xTB, or MODULE:FACTORY or FILE.py:FACTORY of an ASE calculator",
         )
-        command.add_argument("--out", type=Path, required=True, help="*.extxyz; must not exist yet")
+        command.add_argument(
+            "--out", type=path_of, required=True, help="*.extxyz; must not exist yet"
+        )
         command.add_argument("--atoms", default="1-1000000", help="only structures of this size")
         command.add_argument("--elements", help="only of these elements, such as H,C,N,O")
         command.add_argument("--workers", type=int, default=cores(), help="cores to use")
@@ -108,19 +113,19 @@ def _add_label_and_sample(commands: Any) -> None:
 def _add_inspect_and_verify(commands: Any) -> None:
     inspect = commands.add_parser("inspect", help="what a data set holds, and what looks wrong")
     inspect.set_defaults(options=InspectOptions)
-    inspect.add_argument("set", type=Path, metavar="SET")
+    inspect.add_argument("set", type=path_of, metavar="SET")
     reading_options.add_options(inspect)
     verify = commands.add_parser("verify", help="check every stored set, or those named")
     verify.set_defaults(options=VerifyOptions)
-    verify.add_argument("set", type=Path, nargs="*")
-    verify.add_argument("--out", type=Path, default=Path("runs"), help="default: runs")
+    verify.add_argument("set", type=path_of, nargs="*")
+    verify.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
 
 
 def _add_split(divide: argparse.ArgumentParser) -> None:
     divide.set_defaults(options=SplitOptions)
-    divide.add_argument("set", type=Path, metavar="SET")
+    divide.add_argument("set", type=path_of, metavar="SET")
     reading_options.add_options(divide)
-    divide.add_argument("folder", type=Path, help="for the three files; must not exist yet")
+    divide.add_argument("folder", type=path_of, help="for the three files; must not exist yet")
     divide.add_argument("--by", choices=get_args(SplitBy), default="trajectory")
     divide.add_argument(
         "--test", type=portion, default=0.1, help="fraction, or number (default: 0.1)"
@@ -133,9 +138,9 @@ def _add_split(divide: argparse.ArgumentParser) -> None:
 
 def _add_export(export: argparse.ArgumentParser) -> None:
     export.set_defaults(options=ExportOptions)
-    export.add_argument("set", type=Path, metavar="SET")
+    export.add_argument("set", type=path_of, metavar="SET")
     reading_options.add_options(export)
-    export.add_argument("file", type=Path, help="*.extxyz; must not exist yet")
+    export.add_argument("file", type=path_of, help="*.extxyz; must not exist yet")
     export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")
 
 

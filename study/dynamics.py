@@ -14,6 +14,7 @@ from pathlib import Path
 from study.commands.options import DynamicsOptions
 from study.console.command_line import add_trust, parse
 from study.core.errors import UserError, exit_code
+from study.core.paths import path_of
 from study.inference.structures import read_structures
 
 
@@ -32,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 bad input, 130 interrupted.",
     )
     add = made.add_argument
-    add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
-    add("structure", type=Path, help="a file that ASE reads, of which the first structure moves")
-    add("--out", type=Path, default=Path("nve.csv"), help="energies; must not exist yet")
+    add("model", type=path_of, help="runs/studies/NAME, or runs/work/trial-…")
+    add("structure", type=path_of, help="a file that ASE reads, of which the first structure moves")
+    add("--out", type=path_of, default=Path("nve.csv"), help="energies; must not exist yet")
     add("--picoseconds", type=float, default=2.0, help="length of the run")
     add("--timestep", type=float, default=0.5, help="fs")
     add("--temperature", type=float, default=300.0, help="of the first velocities, K")

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from study.commands.options import PredictOptions
 from study.console.command_line import add_trust, parse
 from study.core.errors import exit_code
+from study.core.paths import path_of
 from study.inference.structures import read_structures
 
 
@@ -35,10 +35,14 @@ def parser() -> argparse.ArgumentParser:
         "`study.inference.ase_calculator.StudyCalculator` is an ASE calculator.",
     )
     add = made.add_argument
-    add("model", type=Path, help="runs/studies/NAME, or runs/work/trial-…")
-    add("structures", type=Path, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
-    add("--out", type=Path, help="write structures with what is predicted, in extxyz")
-    add("--export", type=Path, help="write the model as a torch.export program (conservative ones)")
+    add("model", type=path_of, help="runs/studies/NAME, or runs/work/trial-…")
+    add("structures", type=path_of, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
+    add("--out", type=path_of, help="write structures with what is predicted, in extxyz")
+    add(
+        "--export",
+        type=path_of,
+        help="write the model as a torch.export program (conservative ones)",
+    )
     add("--log", action="store_true", help="log the model to its run in MLflow")
     add("--register", metavar="NAME", help="log it, as a new version of this registered model")
     add("--tracking-uri", metavar="URI", help="MLflow for --log; default: as the study records it")

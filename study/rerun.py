@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from study.console.command_line import add_trust, complete_with, may_run, parse, study_dirs
 from study.core.errors import exit_code
+from study.core.paths import path_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="Exit codes: 0 completed, 1 diverged or failed, 2 bad input, 130 interrupted.",
     )
-    study = made.add_argument("study", type=Path, help="its folder, such as runs/studies/NAME")
+    study = made.add_argument("study", type=path_of, help="its folder, such as runs/studies/NAME")
     complete_with(study, study_dirs)
     made.add_argument("number", type=int, help="of the trial, as `python -m study.status` says")
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")

@@ -18,6 +18,7 @@ from study.console.command_line import (
     seconds_until,
     space_names,
 )
+from study.core.paths import path_of
 from study.core.records import without_password
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
@@ -175,7 +176,7 @@ def _add_what(add: Add) -> None:
     add("--seeds", metavar="0,1,2", help="replace the space's seeds")
     add("--trials", type=int, metavar="N", help="replace a search's number of proposals")
     add("--audit", type=int, metavar="N", help="finally finish N trials that were stopped early")
-    add("--data", type=Path, metavar="FILE", help="replace the space's data set by one of yours")
+    add("--data", type=path_of, metavar="FILE", help="replace the space's data set by one of yours")
     add("--dry-run", action="store_true", help="show plan and estimated cost, write nothing")
     add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
     add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")
@@ -200,7 +201,7 @@ def _add_how_much(add: Add) -> None:
 
 
 def _add_where(add: Add) -> None:
-    add("--out", type=Path, default=Path("runs"), help="folder of all results (default: runs)")
+    add("--out", type=path_of, default=Path("runs"), help="folder of all results (default: runs)")
     add("--name", help="name of the study (default: space and profile)")
     add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
     add("--tracking-uri", help="MLflow server or database (default: a database in --out)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import stat
@@ -23,6 +24,18 @@ SOCKET = "/ray/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store"
 """What Ray adds to the path of its folder."""
 
 PREFIX = "study-ray-"
+
+
+def path_of(text: str) -> Path:
+    """Return the path that a command's argument names.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is empty, as that of an unset variable of the shell;
+            `Path` would take it for the current folder.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must name a file or folder, but got {text!r}")
+    return Path(text)
 
 
 def real_path(path: Path) -> Path:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from study.core.atomic_io import write_bytes
-from study.core.paths import follow_links
+from study.core.paths import follow_links, path_of
 from study.space.search_space import SHIPPED
 from study.space.settings import Settings
 from study.space.trial import Trial
@@ -229,7 +228,7 @@ def text() -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m study.space.json_schema", description=__doc__)
-    made.add_argument("--out", type=Path, default=FILE, help=f"default: {FILE.name} with spaces")
+    made.add_argument("--out", type=path_of, default=FILE, help=f"default: {FILE.name} with spaces")
     made.add_argument("--check", action="store_true", help="write nothing; 1 if it is outdated")
     return made
 

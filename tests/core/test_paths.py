@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from study.core.errors import UserError
 from study.core.paths import (
     LARGEST_TEXT,
     follow_links,
+    path_of,
     private_folder,
     read_small_file,
     real_path,
@@ -31,6 +34,42 @@ def test_what_is_no_path_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be read or written") as refused:
         real_path(tmp_path / name)
     assert "\n" not in str(refused.value)
+
+
+def test_a_path_without_a_character_is_refused() -> None:
+    assert path_of("a b") == Path("a b")
+    for text in ("", " ", "\t"):
+        with pytest.raises(argparse.ArgumentTypeError, match="must name a file or folder"):
+            path_of(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("study.run", ["--space", "masking_ratio", "--data", ""]),
+        ("study.run", ["--space", "masking_ratio", "--out", ""]),
+        ("study.data", ["inspect", ""]),
+        ("study.data", ["import", ""]),
+        ("study.predict", ["", "water.xyz"]),
+        ("study.predict", ["model", ""]),
+        ("study.dynamics", ["model", ""]),
+        ("study.status", ["--out", ""]),
+        ("study.doctor", ["--out", ""]),
+        ("study.rerun", [""]),
+        ("analysis.report", [""]),
+        ("analysis.export", ["study", "--out", ""]),
+        ("analysis.gates", [""]),
+        ("analysis.dynamics", [""]),
+    ],
+)
+def test_no_command_takes_an_empty_path_for_the_current_folder(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        import_module(command).main(options)
+    assert (
+        capsys.readouterr().err.splitlines()[-1].endswith("must name a file or folder, but got ''")
+    )
 
 
 def test_a_small_file_is_read_whole(tmp_path: Path) -> None:
