@@ -175,8 +175,9 @@ def _trials(work: Sequence[Run]) -> pa.Table:
     for name in COUNTS:
         texts = [run.tags.get(f"study.{name}") for run in work]
         columns[name] = ("fact", pa.array([int(n) if n else None for n in texts], pa.int64()))
-    for name in sorted({name for run in work for name in run.params} - set(columns)):
-        columns[name] = ("setting", _setting([run.params.get(name) for run in work]))
+    params = [_params(run) for run in work]
+    for name in sorted({name for each in params for name in each} - set(columns)):
+        columns[name] = ("setting", _setting([each.get(name) for each in params]))
     finals = [_finals(run) for run in work]
     others = sorted({name for final in finals for name in final} - set(FINAL) - set(columns))
     for name in [*FINAL, *others]:
@@ -184,6 +185,11 @@ def _trials(work: Sequence[Run]) -> pa.Table:
         columns[name] = ("result", pa.array(values, pa.float64()))
     fields = [_field(name, role, array.type) for name, (role, array) in columns.items()]
     return pa.table([array for _, array in columns.values()], pa.schema(fields))
+
+
+def _params(run: Run) -> dict[str, str | None]:
+    """Settings of a run; those that are null are parameters only of earlier studies."""
+    return {**run.params, **dict.fromkeys(json.loads(run.tags.get(Tag.UNSET, "[]")))}
 
 
 def _field(name: str, role: str, kind: pa.DataType) -> pa.Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from study.tracking.publish import (
     page_of,
     publish,
 )
+from study.tracking.study_view import address
 from study.tracking.tracker import Tracker
 
 
@@ -128,19 +130,32 @@ class StudySummary:
                 f"  python -m analysis.export {study} && python -m analysis.report {study}"
             )
         self.console.print(f"{logged} in MLflow:")
-        experiment = self.tracker.experiment_id
-        for line in _mlflow_commands(self.plan.tracking_uri, experiment):
+        metric = self.plan.space.settings.metric
+        saved = self.tracker.has_view
+        page = address(self.tracker.experiment_id, metric, saved=saved)
+        for line in _mlflow_commands(self.plan.tracking_uri, page):
             self.console.print(f"  {line}")
 
 
-def _mlflow_commands(uri: str, experiment: str) -> list[str]:
-    """How to open the study in MLflow's UI, whose front page shows traces of language models."""
-    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+def _mlflow_commands(uri: str, page: str) -> list[str]:
+    """How to open a page of the study in MLflow's UI."""
     if uri.startswith("http"):
         return [f"{without_password(uri)}/{page}"]
     quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
     store = shlex.quote(without_password(uri))
+    port = _free_port()
     return [
-        f"{quiet} mlflow ui --workers 1 --backend-store-uri {store}",
-        f"http://127.0.0.1:5000/{page}",
+        f"{quiet} mlflow ui --workers 1 --port {port} --backend-store-uri {store}",
+        f"http://127.0.0.1:{port}/{page}",
     ]
+
+
+def _free_port() -> int:
+    """MLflow's own port, or another if something listens there."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", 5000))
+        except OSError:
+            tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])

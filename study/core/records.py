@@ -201,6 +201,10 @@ class Tag:
     """What whoever reads the results should know: possible leakage, seeds that test on the same
     frames; parent run only."""
     QUESTION = "study.question"
+    ARM = "study.arm"
+    """A job's label without its seed: equal for the seeds of an arm, to group runs by."""
+    UNSET = "study.unset"
+    """JSON: names of the settings that are null, which are no parameters of the run."""
     NOTE = "mlflow.note.content"
     """Description in Markdown, which MLflow's pages show."""
 

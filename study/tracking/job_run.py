@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,16 @@ from study.pipeline.outcome import load_outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 MAX_METRICS = 1000
 """Metrics that MLflow accepts in one call."""
 MAX_PARAMS = 100
 """Parameters that MLflow accepts in one call."""
+MAX_DIGEST = 36
+"""Characters of a data set's digest that MLflow accepts."""
+SPLITS = {"pretrain": "training", "trial": "training, validation, test"}
+"""What a job uses its data set for, by the kind of the job."""
 TERMINAL = {
     "completed": "FINISHED",
     "stopped": "FINISHED",
@@ -77,7 +82,11 @@ class JobRun:
 
         if self.described:
             return
-        parameters = [Param(name, str(value)) for name, value in flatten(work.settings)]
+        self.client.log_inputs(self.run_id, datasets=_datasets(work))
+        settings = flatten(work.settings)
+        unset = [name for name, value in settings if value is None]
+        self.client.set_tag(self.run_id, Tag.UNSET, json.dumps(unset))
+        parameters = [Param(name, str(value)) for name, value in settings if value is not None]
         for first in range(0, len(parameters), MAX_PARAMS):
             batch = parameters[first : first + MAX_PARAMS]
             self.client.log_batch(self.run_id, params=batch)
@@ -138,6 +147,18 @@ class JobRun:
         """End a run as KILLED if its job was started and has not ended."""
         if not self.complete and not self.ended:
             self.client.set_terminated(self.run_id, "KILLED")
+
+
+def _datasets(work: Job) -> list[DatasetInput]:
+    """Data set of a job, with what it is used for; none of weights that were trained earlier."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if work.start:
+        return []
+    config = work.trial.dataset_of(work.training)
+    source = config.model_dump_json(exclude_none=True)
+    dataset = Dataset(config.label[:500], work.data_hash[:MAX_DIGEST], "study.data", source)
+    return [DatasetInput(dataset, [InputTag("mlflow.data.context", SPLITS[work.kind])])]
 
 
 def _last_step(client: MlflowClient, run: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from study.tracking.job_run import JobRun
 from study.tracking.mlflow_db import artifacts_of, is_local
 from study.tracking.run_tags import tags_of_work
 from study.tracking.study_run import StudyRun, is_same_study, open_experiment
+from study.tracking.study_view import save_view
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -50,6 +52,8 @@ class StudyRuns:
         artifacts = artifacts_of(root) if is_local(uri) else None
         note = tags.get(Tag.NOTE)
         self.experiment_id = open_experiment(self.client, experiment, artifacts, note)
+        metric = json.loads(tags[Tag.SPACE]).get("metric", "val_force_rmse")
+        save_view(self.client, self.experiment_id, metric)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
         self.tuning: set[str] = set()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
 
 from study.core import provenance
 from study.core.hashing import code_version
 from study.core.records import SCHEMA_VERSION, Tag, as_markdown
 from study.pipeline.job import Job
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A commit as MLflow's pages link it."""
 
 
 def common_tags(kind: str) -> dict[str, str]:
@@ -20,7 +25,18 @@ def common_tags(kind: str) -> dict[str, str]:
         Tag.GIT: provenance.git_commit(),
         Tag.PACKAGES: json.dumps(provenance.packages()),
         Tag.HARDWARE: json.dumps(provenance.hardware()),
+        **_mlflow_tags(),
     }
+
+
+def _mlflow_tags() -> dict[str, str]:
+    """User and commit, as MLflow's pages show them; what this machine does not know is left out."""
+    found = COMMIT.match(provenance.git_commit())
+    commit = {"mlflow.source.git.commit": found[0]} if found else {}
+    try:
+        return commit | {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # A container's user may have no name.
+        return commit
 
 
 def tags_of_work(
@@ -37,6 +53,7 @@ def tags_of_work(
     """
     tags = common_tags(kind) | {
         Tag.KEY: work.key,
+        Tag.ARM: work.label.rpartition(",")[0],
         Tag.DATA: work.data_hash,
         "mlflow.parentRunId": parent,
         Tag.NOTE: _description(work, number),

@@ -172,6 +172,11 @@ class Tracker:
         """MLflow's id of the study's experiment."""
         return (self.finished or self.runs).experiment_id
 
+    @property
+    def has_view(self) -> bool:
+        """True if this session has seen to the saved view of the study's trials."""
+        return not self._idle and hasattr(self, "runs")
+
     def state(self) -> dict[str, Any]:
         """Identify the study's records, once the tracker is closed; see `StudyRun.state`."""
         return self.finished.state() if self.finished and self._idle else self.runs.state()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sqlite3
 import sys
@@ -25,6 +26,7 @@ from mlflow.entities import Run
 
 from study.core.records import Tag
 from study.planning.study_dir import StudyDir
+from study.tracking.study_view import address, save_view
 from tests.mlflow_server import MlflowServer
 
 SKIPPED = 77
@@ -32,6 +34,8 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60_000
 """ms that a page may take."""
 CURVE = "finetune/val_force_rmse"
+METRIC = "val_force_rmse"
+TESTED = "test_force_rmse"
 KINDS = ("study", "trial")
 
 
@@ -50,12 +54,12 @@ def main() -> int:
         return _skip(f"none of {', '.join(CHROMIUMS)} is installed")
     folder = chosen.study.resolve()
     study = StudyDir(folder.parent.parent, folder.name)
-    with served(study.tracking_uri()) as address, sync_playwright() as playwright:
+    with served(study.tracking_uri()) as place, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(PATIENCE)
         wrong = 0
-        for name, look in Looks(page, address, study.name).all().items():
+        for name, look in Looks(page, place, study.name).all().items():
             try:
                 look()
                 sys.stdout.write(f"ok     {name}\n")
@@ -96,6 +100,8 @@ class Looks:
         """Name → look, in the order in which people come by."""
         return {
             "experiments": self.experiments,
+            "trials by filter and order": self.trials_by_address,
+            "trials in the saved view": self.trials_in_view,
             "runs below their study": self.tree,
             "two trials compared": self.comparison,
             "curves of a trial": self.curves,
@@ -105,6 +111,30 @@ class Looks:
         """The study is listed."""
         self.page.goto(f"{self.address}/#/experiments")
         self._see(self.study)
+
+    def trials_by_address(self) -> None:
+        """The printed address of a study whose view is not known opens its trials in order."""
+        self._open_trials(saved=False)
+
+    def trials_in_view(self) -> None:
+        """The printed address shows the arm and the test errors, too."""
+        save_view(self.client, self.experiment, METRIC)
+        self._open_trials(saved=True)
+        for column in (Tag.ARM, TESTED, TESTED.replace("force", "energy")):
+            header = self.page.locator(".ag-header-cell", has_text=column).first
+            header.wait_for(state="attached")
+
+    def _open_trials(self, *, saved: bool) -> None:
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.address}/{address(self.experiment, METRIC, saved=saved)}")
+        self.page.get_by_text(f"Sort: {TESTED}").first.wait_for()
+        ordered = sorted(self.trials, key=lambda run: run.data.metrics.get(TESTED, math.inf))
+        shown = self.page.locator(".ag-pinned-left-cols-container .ag-row")
+        shown.first.wait_for()
+        texts = [row.inner_text() for row in sorted(shown.all(), key=_top)]
+        assert len(texts) == len(self.trials), f"{len(texts)} rows of {len(self.trials)} trials"
+        for text, run in zip(texts, ordered, strict=True):
+            assert name_of(run) in text, f"{text!r} in the place of {name_of(run)!r}"
 
     def tree(self) -> None:
         """Trials are hidden below their study until it is opened."""
@@ -145,6 +175,11 @@ class Looks:
 
     def _see(self, text: str) -> None:
         self.page.get_by_text(text, exact=True).locator("visible=true").first.wait_for()
+
+
+def _top(row: Any) -> float:
+    """Where a row of the table stands."""
+    return float(row.bounding_box()["y"])
 
 
 def name_of(run: Run) -> str:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from study.core.records import JobResult, Tag
+from study.core.records import JobResult, Tag, flatten
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import MAX_METRICS
@@ -49,6 +51,20 @@ def test_a_trial_becomes_one_finished_run_below_its_study(
     assert {Tag.CODE, Tag.GIT, Tag.PACKAGES, Tag.HARDWARE} <= trial.data.tags.keys()
     assert trial.data.params["pretrain.task.masking_ratio"] == "0.5"
     assert trial.data.params["model.hidden"] == "128"
+    assert "None" not in trial.data.params.values()
+    null = {name for name, value in flatten(work.settings) if value is None}
+    assert null
+    assert set(json.loads(trial.data.tags[Tag.UNSET])) == null
+    assert trial.data.tags[Tag.ARM] == "egnn masking 0.5"
+    assert trial.data.tags["mlflow.user"]
+    commit = trial.data.tags.get("mlflow.source.git.commit", "0" * 40)
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    (used,) = trial.inputs.dataset_inputs
+    assert (used.dataset.digest, used.dataset.name) == ("data-hash", work.trial.dataset.label)
+    assert json.loads(used.dataset.source)["name"] == "tip3p_water"
+    assert {tag.key: tag.value for tag in used.tags} == {
+        "mlflow.data.context": "training, validation, test"
+    }
     client = MlflowClient(uri)
     points = client.get_metric_history(trial.info.run_id, "finetune/val_force_rmse")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]

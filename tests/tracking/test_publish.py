@@ -148,10 +148,12 @@ def ending(folder: Path, *, whole: bool = True) -> StudySummary:
         folder=SimpleNamespace(path=study),
         root=study.parent.parent,
         tracking_uri="http://host",
-        space=SimpleNamespace(settings=SimpleNamespace(tune=None)),
+        space=SimpleNamespace(settings=SimpleNamespace(tune=None, metric="val_force_rmse")),
         warnings=[],
     )
-    tracker: Any = SimpleNamespace(state=lambda: RECORDS, experiment_id="7", whole=whole)
+    tracker: Any = SimpleNamespace(
+        state=lambda: RECORDS, experiment_id="7", whole=whole, has_view=True
+    )
     return StudySummary(plan, tracker, Console(width=500), as_json=True)  # type: ignore[arg-type]
 
 
