@@ -28,6 +28,9 @@ from study.tracking.publish import (
 from study.tracking.study_view import address
 from study.tracking.tracker import Tracker
 
+MLFLOW_PORT = 5000
+"""Where MLflow's UI listens by default; on a Mac another program does."""
+
 
 @dataclass
 class StudySummary:
@@ -137,25 +140,25 @@ class StudySummary:
             self.console.print(f"  {line}")
 
 
-def _mlflow_commands(uri: str, page: str) -> list[str]:
-    """How to open a page of the study in MLflow's UI."""
+def _mlflow_commands(uri: str, page: str, port: int = MLFLOW_PORT) -> list[str]:
+    """How to open a page of the study in MLflow's UI, on this port if it is free."""
     if uri.startswith("http"):
         return [f"{without_password(uri)}/{page}"]
     quiet = "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
     store = shlex.quote(without_password(uri))
-    port = _free_port()
+    port = _free_port(port)
     return [
         f"{quiet} mlflow ui --workers 1 --port {port} --backend-store-uri {store}",
         f"http://127.0.0.1:{port}/{page}",
     ]
 
 
-def _free_port() -> int:
-    """MLflow's own port, or another if something listens there."""
+def _free_port(wanted: int) -> int:
+    """The wanted port, or another if something listens there."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("127.0.0.1", 5000))
+            tried.bind(("127.0.0.1", wanted))
         except OSError:
             tried.bind(("127.0.0.1", 0))
         return int(tried.getsockname()[1])
