@@ -52,8 +52,6 @@ class StudyRuns:
         artifacts = artifacts_of(root) if is_local(uri) else None
         note = tags.get(Tag.NOTE)
         self.experiment_id = open_experiment(self.client, experiment, artifacts, note)
-        metric = json.loads(tags[Tag.SPACE]).get("metric", "val_force_rmse")
-        save_view(self.client, self.experiment_id, metric)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
         self.tuning: set[str] = set()
@@ -68,6 +66,8 @@ class StudyRuns:
         if artifacts is not None and all(is_same_study(run, tags) for run in existing):
             self._keep_artifacts(experiment, artifacts, existing)
         self.study = StudyRun(self.client, self.experiment_id, experiment, tags, existing)
+        metric = json.loads(tags[Tag.SPACE]).get("metric", "val_force_rmse")
+        save_view(self.client, self.experiment_id, metric)
 
     def _keep_artifacts(self, name: str, artifacts: str, existing: list[Any]) -> None:
         """Refuse a database that leads elsewhere; remember where this user's artifacts are."""
