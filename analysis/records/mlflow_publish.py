@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import Counter
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from analysis.records.export import study_json
 from study.core.errors import UserError
 from study.core.records import Tag, as_markdown, without_password
 from study.core.trust import require_own_artifacts, tracking_uri_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+UNFIT = re.compile(r"[^\w\-. /:]")
+"""Characters that MLflow refuses in the name of a metric."""
 
 
 def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
@@ -42,8 +53,10 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
             raise UserError(f"{shown}: has no study {facts['experiment']}; name the right study")
         run = runs[0]
         require_own_artifacts(uri, study, run.info.artifact_uri)
-        for file in (page, claims, page.with_name("verdicts.parquet")):
+        files = [page, claims, page.with_name("verdicts.parquet"), page.with_name("explore.html")]
+        for file in filter(Path.is_file, files):
             client.log_artifact(run.info.run_id, str(file), "report")
+        _log_arms(client, run)
         headline = json.loads(sentences.read_bytes()).get(facts["experiment"], {})
         note = _note(run.data.tags, headline, claims, facts["experiment"])
         client.set_tag(run.info.run_id, Tag.NOTE, note)
@@ -51,6 +64,47 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
         reason = str(problem).splitlines()[0].replace(uri, shown)
         raise UserError(f"{shown}: rejected the report ({reason})") from None
     return str(run.info.run_id)
+
+
+def _log_arms(client: MlflowClient, study: Run) -> None:
+    """Log the mean test errors of each arm to the study's run: as a table, and as metrics.
+
+    Arms of one label differ in settings that the label does not name; a table tells them apart,
+    the name of a metric could not.
+    """
+    arms: dict[tuple[str, frozenset[tuple[str, str]]], list[dict[str, float]]] = {}
+    for run in _completed(client, study.info.experiment_id):
+        settings = frozenset((name, v) for name, v in run.data.params.items() if name != "seed")
+        tested = {name: v for name, v in run.data.metrics.items() if name.startswith("test_")}
+        arms.setdefault((run.data.tags[Tag.ARM], settings), []).append(tested)
+    rows, labels = [], Counter(label for label, _ in arms)
+    shared = frozenset.intersection(*(settings for _, settings in arms)) if arms else frozenset()
+    for (label, settings), trials in arms.items():
+        means = {name: fmean(each[name] for each in trials) for name in sorted(_shared(trials))}
+        own = ", ".join(f"{name} {value}" for name, value in sorted(settings - shared))
+        rows.append({"arm": label, "settings": own, "trials": len(trials)} | means)
+        for name, value in means.items() if labels[label] == 1 else ():
+            client.log_metric(study.info.run_id, f"{name}/{UNFIT.sub('_', label)}"[:250], value)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    data = [[row.get(name) for name in columns] for row in rows]
+    client.log_dict(study.info.run_id, {"columns": columns, "data": data}, "report/arms.json")
+
+
+def _completed(client: MlflowClient, experiment: str) -> list[Run]:
+    """All completed trials that are compared; runs of earlier versions have no arm."""
+    wanted, found, token = f"tags.`{Tag.STATUS}` = 'completed'", list[Any](), None
+    while True:
+        page = client.search_runs([experiment], wanted, page_token=token)
+        found += [run for run in page if run.data.tags[Tag.KIND] == "trial"]
+        token = page.token
+        if not token:
+            tags = [(run, run.data.tags) for run in found]
+            return [run for run, known in tags if Tag.ARM in known and Tag.TUNING not in known]
+
+
+def _shared(trials: list[dict[str, float]]) -> set[str]:
+    """Names of the errors that all trials have."""
+    return set.intersection(*map(set, trials))
 
 
 def _note(tags: dict[str, str], headline: dict[str, str], claims: Path, study: str) -> str:

@@ -53,8 +53,10 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"space.yaml", "report"}
     logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
-    names = ("report.html", "claims.csv", "verdicts.parquet")
-    assert logged == {f"report/{name}" for name in names}
+    names = {"report.html", "claims.csv", "verdicts.parquet", "explore.html"}
+    made = {file.name for file in (recorded.path / "report").iterdir()} & names
+    assert logged == {f"report/{name}" for name in made | {"arms.json"}}
+    check_arms(run, recorded)
     page = client.download_artifacts(run.info.run_id, "report/report.html", str(tmp_path))
     assert Path(page).read_bytes() == (recorded.path / "report/report.html").read_bytes()
     space = client.download_artifacts(run.info.run_id, "space.yaml", str(tmp_path))
@@ -70,6 +72,22 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     assert len(verdicts)
     for row in verdicts.itertuples():
         assert f"- {row.claim}: **{row.verdict}**" in note
+
+
+def check_arms(run: Run, study: StudyDir) -> None:
+    """The study's run has each arm's mean errors, as the journal gives them."""
+    errors: dict[str, list[float]] = {}
+    for entry in Journal(study.journal, "").entries().values():
+        if entry.result and entry.result.status == "completed":
+            arm = entry.planned.work.label.rpartition(", seed")[0]
+            errors.setdefault(arm, []).append(entry.result.metrics["test_force_rmse"])
+    assert errors
+    for arm, values in errors.items():
+        mean = run.data.metrics[f"test_force_rmse/{arm}"]
+        assert mean == pytest.approx(sum(values) / len(values))
+    table = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/arms.json"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert {row["arm"]: row["trials"] for row in rows} == {a: len(v) for a, v in errors.items()}
 
 
 def test_search_gives_one_tidy_row_per_trial(recorded: StudyDir) -> None:
