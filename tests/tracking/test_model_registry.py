@@ -106,14 +106,21 @@ def test_search_gives_one_tidy_row_per_trial(recorded: StudyDir) -> None:
 
 
 LOADED = """
+import importlib.util
 import sys
+sys.meta_path = [each for each in sys.meta_path if "editable" not in repr(each)]
+assert importlib.util.find_spec("study") is None
 import mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/water/1")
 table = model.input_example
 print(model.predict(table).to_json(orient="records"))
 print(table.to_json(orient="records"))
+import study
+assert "/code/" in study.__file__, study.__file__
+assert model.metadata.signature.inputs.input_names() == list(table.columns)
 """
+"""A program on a machine that lacks this package: an installed one is hidden."""
 
 
 def test_the_registered_model_predicts_what_the_calculator_predicts(
