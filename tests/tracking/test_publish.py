@@ -195,7 +195,8 @@ def test_the_user_is_told_where_the_report_is(
     page = tmp_path / "sh ow/studies/s/report/report.html"
     assert event == f'{{"event": "report", "page": "{page}", "reason": ""}}'
     assert "Report: sh ow/studies/s/report/report.html" in lines
-    assert lines[-1].strip() == "http://host/#/experiments/7/runs?workflowType=machine_learning"
+    query = "workflowType=machine_learning&viewStateShareKey=trials"
+    assert lines[-1].strip() == f"http://host/#/experiments/7/runs?{query}"
 
 
 def test_a_report_that_fails_is_one_line_with_the_command_to_repeat_it(
