@@ -1,8 +1,8 @@
 """Command line: write one report of one study or several from their Parquet tables.
 
 `python -m analysis.report STUDY...` reads `STUDY/tables/`, which `python -m analysis.export STUDY`
-writes, and nothing else. It writes `STUDY/report/`, or of several studies `report/` beside the
-folder that holds them.
+writes, and the study's command in `study.json`. It writes `STUDY/report/`, or of several studies
+`report/` beside the folder that holds them.
 """
 
 from __future__ import annotations

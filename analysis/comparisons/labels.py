@@ -110,7 +110,29 @@ def setting_label(words: str, value: Any) -> str:
     """A setting and its value."""
     if isinstance(value, bool | np.bool_):
         return words if value else f"not {words}"
-    return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
+    return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value_text(value)}"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value in words, also where the records hold a list or a mapping as text."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return _in_words(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("task"), dict):
+        weight = f" at weight {value['weight']:g}" if "weight" in value else ""
+        return task_label({PRETEXT + name: each for name, each in value["task"].items()}) + weight
+    if isinstance(value, dict):
+        return ", ".join(f"{words_of(str(name))} {_in_words(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return " + ".join(map(_in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def spelled(row: Row, name: str, words: Mapping[str, str]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy import stats
 
 from analysis.comparisons.labels import LABELS
 from analysis.comparisons.outcomes import compared
@@ -26,6 +26,7 @@ from analysis.figures.style import (
 )
 from analysis.formatting import number
 from analysis.records.study_tables import Study
+from analysis.statistics.change import LEVEL
 
 SCALES = {
     "ratio": ("Masking ratio", "masking ratio"),
@@ -89,8 +90,9 @@ def _scale(trials: pd.DataFrame, quantity: Quantity, scale: str, family: str) ->
     return Drawing(
         name="_".join(filter(None, (quantity.name, "against", scale, slug(family)))),
         title=f"{quantity.label} against {words}" + (f", {family}" if family else ""),
-        caption="Test error after finetuning. Large markers: means; open circles: seeds; dashed"
-        " line and band: training from scratch, mean ± standard deviation, its seeds at 0."
+        caption="Test error after finetuning. Large markers: means with their 95 % intervals; open"
+        " circles: seeds; dashed line and band: mean from scratch with its interval, its seeds at"
+        " 0. Seeds differ alike in all arms, so paired changes are surer than these intervals."
         f" Trivial predictor: {trivial} {quantity.unit}. {counts(rows)}",
         alt=f"Mean test {quantity.in_words}: {described}; trivial predictor {trivial}.",
         figure=figure,
@@ -223,14 +225,26 @@ def _points(axes: Axes, group: pd.DataFrame, scale: str, name: str | None, arm: 
     at, mean = group[scale].iloc[0], group.value.mean()
     _seeds(axes, group[scale], group, arm)
     axes.plot([at], [mean], arm.marker, color=arm.colour, markersize=8, label=name)
+    low, high = mean_interval(group.value)
+    if math.isfinite(low):
+        axes.vlines(at, low, high, color=arm.colour, linewidth=1.6)
 
 
 def _baseline(axes: Axes, group: pd.DataFrame, name: str, arm: Look) -> None:
-    mean, std = group.value.mean(), group.value.std()
-    if np.isfinite(std):
-        axes.axhspan(mean - std, mean + std, color=arm.colour, alpha=0.1, linewidth=0)
-    axes.axhline(mean, color=arm.colour, linestyle=arm.dash, linewidth=1.4, label=name)
+    low, high = mean_interval(group.value)
+    if math.isfinite(low):
+        axes.axhspan(low, high, color=arm.colour, alpha=0.1, linewidth=0)
+    axes.axhline(group.value.mean(), color=arm.colour, linestyle=arm.dash, lw=1.4, label=name)
     _seeds(axes, 0 * group.value, group, arm)
+
+
+def mean_interval(values: pd.Series[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean; of fewer than two values there is none."""
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return math.nan, math.nan
+    half = float(stats.t.isf((1 - LEVEL) / 2, n - 1) * values.std() / math.sqrt(n))
+    return mean - half, mean + half
 
 
 def _seeds(axes: Axes, at: pd.Series[float], group: pd.DataFrame, arm: Look) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.comparisons.error_tables import pretext, results
+from analysis.comparisons.labels import value_text
 from analysis.comparisons.outcomes import excluded
 from analysis.comparisons.quantities import Quantity, charted
 from analysis.formatting import (
@@ -234,4 +235,4 @@ def _is_number(column: pd.Series[float]) -> bool:
 def _plain(value: Any) -> str:
     if pd.isna(value):
         return NONE
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return value_text(value)

@@ -23,9 +23,9 @@ from analysis.comparisons.outcomes import (
 from analysis.comparisons.quantities import FORCE, Quantity, charted, lead
 from analysis.comparisons.training_curves import stability
 from analysis.formatting import interval, listed, number, percent, spread
+from analysis.html.answer import answer
 from analysis.html.grids import failures
 from analysis.records.study_tables import Study
-from analysis.statistics.change import FEWEST
 from analysis.statistics.power import POWER, seeds_needed
 from analysis.statistics.verdict import NEGLIGIBLE, Verdict
 
@@ -50,9 +50,9 @@ class Headline:
 
 def headline(study: Study) -> Headline:
     """The answer in plain words, no more certain than the seeds allow."""
-    answer, warning = _headline(study), study.facts["warning"]
+    found, warning = _headline(study), study.facts["warning"]
     warned = f"Warning: {warning}." if warning else ""
-    return replace(answer, remark=" ".join(filter(None, (warned, answer.remark))))
+    return replace(found, remark=" ".join(filter(None, (warned, found.remark))))
 
 
 def _headline(study: Study) -> Headline:
@@ -74,43 +74,8 @@ def _headline(study: Study) -> Headline:
     shown = tuple(detail for detail in details if 0 < len(detail[1]) <= MOST_ARMS)
     remarks = (_provisional(final, main), _against_controls(study), _seeds_for_power(final, main))
     remark = " ".join(filter(None, (*remarks, _worse_than_trivial(final, charted(study)))))
-    sentence = " ".join(filter(None, (_answer(study, final, main), _diverged(study))))
+    sentence = " ".join(filter(None, (answer(study, final, main), _diverged(study))))
     return Headline(sentence, remark, shown)
-
-
-def _answer(study: Study, final: pd.DataFrame, main: Quantity) -> str:
-    """Effect on the pretrained arms or, without any, on all arms that have a reference."""
-    rows = final[(final.quantity == main.name) & final.verdict.notna()]
-    treated = ~rows.control.astype(bool)
-    rows = rows[treated] if treated.any() else rows
-    pretrained = ~rows.scratch.astype(bool)
-    subject = "Pretraining" if pretrained.any() else "Longer training"
-    trials = compared(study)
-    if rows.arm.isin(trials[trials.auxiliary != ""].arm).any():
-        subject = "Pretraining or an auxiliary task"
-    if not final.scratch.any():
-        subject = "Changing the settings"
-    words = (Verdict.LOWER, Verdict.HIGHER)
-    lower, higher = (listed(rows[rows.verdict == word].arm) for word in words)
-    if set(rows.verdict) == {Verdict.NO_VERDICT}:
-        return f"No verdict on the final {main.error}: too many trials diverged."
-    if lower or higher:
-        effects = [f"lowered the final {main.error}: {lower}"] if lower else []
-        effects += (
-            [f"raised {'it' if lower else f'the final {main.error}'}: {higher}"] if higher else []
-        )
-        return f"{subject} {listed(effects)}."
-    if set(rows.verdict) == {Verdict.NO_DIFFERENCE}:
-        return f"{subject} changed the final {main.error} by less than {NEGLIGIBLE:g} %."
-    if set(rows.verdict) == {Verdict.TOO_FEW}:
-        return (
-            f"Too few seeds for a verdict on {subject.lower()}: {rows.ended.max():g} per arm at"
-            f" most, at least {FEWEST} needed."
-        )
-    return (
-        f"Inconclusive: no significant effect of {subject.lower()} on the final {main.error}"
-        f" ({_seeds(rows)})."
-    )
 
 
 def _diverged(study: Study) -> str:
@@ -156,12 +121,6 @@ def _provisional(final: pd.DataFrame, main: Quantity) -> str:
     most = rows.sort_values("missing").iloc[-1]
     pairs = most.ended + most.missing
     return f"Provisional: {most.missing:g} of {pairs:g} pairs of seeds are missing."
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    """`n = 3 seeds`, or the fewest and the most of all arms."""
-    fewest, most = (f"{count:g}" for count in (rows.ended.min(), rows.ended.max()))
-    return f"n = {fewest if fewest == most else f'{fewest} to {most}'} seeds"
 
 
 def _against_controls(study: Study) -> str:
@@ -248,10 +207,11 @@ def _best(study: Study) -> Headline:
     unit = main.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
     subject = f"The best of {len(arms)} settings has a" if len(arms) > 1 else "The"
     verb = "of" if len(arms) > 1 else "is"
-    trivially = "zero force" if main == FORCE else "the mean"
+    what = "zero force" if main == FORCE else "the mean"
+    trivially = f"; predicting {what} gives {number(trivial)}" if trivial == trivial else ""
     return Headline(
-        f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit};"
-        f" predicting {trivially} gives {number(trivial)}.",
+        f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit}"
+        f"{trivially}.",
         " ".join(worse),
         details=(("Lowest validation error", [(best, f"n = {len(errors)}")]),),
     )

@@ -23,6 +23,7 @@ from analysis.figures import against, changes, curves, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.formatting import csv, listed
 from analysis.html import ablation_grids
+from analysis.html.explore import INSTALL, explore_page
 from analysis.html.report_dir import ReportFolder
 from analysis.html.study_section import study_section
 from analysis.html.verdict_table import as_parquet, headlines
@@ -46,7 +47,7 @@ MANY_STUDIES = 3
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write the page, its figures as SVG and PDF with their values as CSV, and the verdicts.
 
-    These are `claims.csv`, `verdicts.parquet` and `headlines.json`.
+    These are `claims.csv`, `verdicts.parquet` and `headlines.json`; with plotly, `explore.html`.
     What an earlier report wrote into the folder goes, if it is not written anew.
 
     Args:
@@ -68,9 +69,14 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     for figure in chain(*figures):
         for ending, content in figure.files.items():
             report.write(f"{figure.name}.{ending}", content)
+    title = f"{len(studies)} studies" if several else studies[0].name
+    interactive = explore_page(studies, title, TEMPLATES)
+    if interactive:
+        report.write("explore.html", interactive.encode())
     page = TEMPLATES.get_template("report.html.jinja").render(
-        title=f"{len(studies)} studies" if several else studies[0].name,
-        parts=[part | {"figures": of} for part, of in zip(parts, figures, strict=True)],
+        title=title,
+        explore="" if interactive else INSTALL,
+        parts=[part | _placed(of) for part, of in zip(parts, figures, strict=True)],
         several=several,
         **_claims(all_findings),
     )
@@ -130,17 +136,28 @@ def _figures(study: Study, prefix: str) -> list[Figure]:
     return [Figure(d.name, d.title, d.caption, files(d)) for d in named]
 
 
+def _placed(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
+    """The figures that stand below the answer, and those that come after the tables."""
+    first: list[Figure] = []
+    for kind in FIRST:
+        first += [f for f in figures if kind in f.name and f not in first][:1]
+    shown = first[:MOST_FIRST]
+    return {"first": shown, "figures": [figure for figure in figures if figure not in shown]}
+
+
+FIRST = ("changes", "_against_", "timeline", "importances", "pareto", "_curves", "_curves")
+"""Parts of the names of the figures that show the answer, one for each, the surest first."""
+MOST_FIRST = 4
+
+
 def _claims(all_findings: Sequence[Finding]) -> dict[str, Any]:
-    tested = [finding for finding in all_findings if finding.verdict != Verdict.NOT_RUN]
-    words = [
-        f"on {f.verdict}" if f.verdict == Verdict.OTHER_DATA else str(f.verdict) for f in tested
-    ]
-    verdicts = pd.Series(words, dtype="str").value_counts()
+    """Claims that are judged; those that no study tests, or only on other data, stand apart."""
+    apart = (Verdict.NOT_RUN, Verdict.OTHER_DATA)
+    tested = [finding for finding in all_findings if finding.verdict not in apart]
+    verdicts = pd.Series([str(f.verdict) for f in tested], dtype="str").value_counts()
     return {
         "claims": ablation_grids.claim_grid(tested) if tested else None,
-        "not_run": ablation_grids.claim_grid(
-            [f for f in all_findings if f.verdict == Verdict.NOT_RUN]
-        ),
+        "not_run": ablation_grids.claim_grid([f for f in all_findings if f.verdict in apart]),
         "verdicts": listed(f"{n} {verdict}" for verdict, n in verdicts.items()),
         "runs": {f"{f.statement.id}, {f.study}": f.run_ids for f in tested if f.run_ids},
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from analysis.html import ablation_grids, grids
 from analysis.html.headline import headline
 from analysis.html.scope import scope, tuning_grid
 from analysis.records.study_tables import Study
+from study.core.errors import printable
 
 MOST_TRIALS = 200
 """Trials that the page lists; the table holds them all."""
@@ -175,17 +178,30 @@ def _provenance(study: Study) -> dict[str, list[str]]:
     facts = study.facts
     work = pd.concat([study.trials, study.pretrainings])
     times = [f"{facts[name]:%Y-%m-%d %H:%M} UTC" for name in TIMES if facts[name] is not None]
-    hashes = {label: _few(sorted(work[name].dropna().unique())) for name, label in HASHES.items()}
+    hashes = {
+        label: _few(sorted(work[name].dropna().str[:SHORT].unique()))
+        for name, label in HASHES.items()
+    }
     entries = {
         "Experiment": [facts["experiment"]],
-        "Study": [facts["key"]],
+        "Study": [facts["key"][:SHORT]],
         "Started, ended": [" – ".join(times)],
-        "Commit": [facts["git"]],
+        "Commit": [_commit(facts["git"])],
         **hashes,
         "Hardware": [_machine(name, value) for name, value in facts["hardware"].items()],
         "Schema": [str(facts["schema"])],
     }
     return {label: values for label, values in entries.items() if any(values)}
+
+
+SHORT = 12
+"""Letters of a hash that the page shows; the tables hold all of them."""
+
+
+def _commit(commit: str) -> str:
+    """A commit shortened, with what git adds to it."""
+    name, plus, more = commit.partition("+")
+    return f"{name[:SHORT]}{plus}{more}"
 
 
 def _few(values: list[str], most: int = 8) -> list[str]:
@@ -202,10 +218,25 @@ def _commands(study: Study, folder: Path) -> list[str]:
     """Commands from the space to this page, without the paths of one machine."""
     place = folder.name if folder.is_absolute() else folder
     return [
-        f"python -m study.run --space SPACE.yaml --profile {study.facts['profile']}",
+        _recorded(folder) or f"python -m study.run --profile {study.facts['profile']}",
         f"python -m analysis.export {place}",
         f"python -m analysis.report {place}",
     ]
+
+
+def _recorded(folder: Path) -> str:
+    """The user's own command, as the study's folder records it; empty if it does not."""
+    try:
+        command = str(json.loads((folder / "study.json").read_bytes())["command"])
+        words = shlex.split(printable(command))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return shlex.join(_portable(word) for word in words)
+
+
+def _portable(word: str) -> str:
+    """A word of a command without folders of one machine, and without servers."""
+    return "URI" if "://" in word else re.sub(r"(^|=)/(?:[^/=]+/)*", r"\1", word)
 
 
 TIMES = ("start_time", "end_time")

@@ -228,6 +228,29 @@ def test_plotted_values_lie_beside_the_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ablation")
+def test_the_answer_and_its_pictures_come_before_any_table(tmp_path: Path) -> None:
+    page = write_report([tmp_path], tmp_path / "report").read_text()
+    header = page.partition("<header>")[2].partition("</header>")[0]
+    titles = re.findall(r"<figcaption><strong>(.*?)\.</strong>", header)
+    assert titles[:2] == [
+        "Change of the final force error by arm",
+        "Force RMSE against masking ratio",
+    ]
+    assert titles[2:] == ["Force RMSE during finetuning", "Energy RMSE during finetuning"]
+    assert 'class="lead"' in header.partition("<figure>")[0]
+    assert "<table>" not in header
+
+
+@pytest.mark.usefixtures("ablation")
+def test_cells_name_their_columns_where_headings_are_hidden(tmp_path: Path) -> None:
+    page = write_report([tmp_path], tmp_path / "report").read_text()
+    cells = re.findall(r"<td[^>]*>", page)
+    assert cells
+    assert all("data-label=" in cell for cell in cells)
+    assert 'data-label="Force RMSE (meV/Å)"' in page
+
+
+@pytest.mark.usefixtures("ablation")
 def test_figures_tell_what_they_show(tmp_path: Path) -> None:
     page = write_report([tmp_path], tmp_path / "report").read_text()
     assert 'aria-label="Mean test force RMSE (meV/Å): from scratch 110; masking 0.25 90.0;' in page

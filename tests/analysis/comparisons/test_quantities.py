@@ -68,7 +68,7 @@ def test_what_pretraining_does_to_a_property_is_told(study: Tabulate) -> None:
     assert mine["verdict"] == "lower"
     assert early_errors(orbital).change.notna().any()
     found = headline(orbital)
-    assert found.sentence == "Pretraining lowered the final HOMO error: masking 0.5."
+    assert found.sentence.startswith("Masking 0.5 lowers the test HOMO MAE by ")
     assert [title for title, _ in found.details] == [
         "Final HOMO MAE",
         "Final HOMO RMSE",
@@ -93,7 +93,7 @@ def test_energies_alone_are_judged_by_the_metric_of_the_study(study: Tabulate) -
 def test_a_property_makes_a_whole_report(study: Tabulate, tmp_path: Path) -> None:
     orbital = study("val_homo_mae", "homo_rmse", "homo_mae")
     page = write_report([tmp_path], tmp_path / "report").read_text()
-    assert "Pretraining lowered the final HOMO error" in page
+    assert "Masking 0.5 lowers the test HOMO MAE by " in page
     assert "validation HOMO MAE (meV)" in page or "Validation HOMO MAE (meV)" in page
     assert "force" not in page.partition("The papers’ claims")[0].lower().partition("<body>")[2]
     assert all(finding.verdict == Verdict.NOT_RUN for finding in findings([orbital]))

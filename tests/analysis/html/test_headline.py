@@ -23,7 +23,9 @@ def test_the_headline_names_what_was_found(
     errors = enumerate((0.090, 0.089, 0.091))
     trials = [run for n, e in errors for run in (scratch(n, n, 0.1), masked(n + 3, n, 0.5, e))]
     found = headline(tabulate(*trials))
-    assert found.sentence == "Pretraining lowered the final force error: masking 0.5."
+    assert found.sentence.replace("\N{NO-BREAK SPACE}", " ") == (
+        "Masking 0.5 lowers the test force RMSE by 10.0 % (95 % CI 7.5–12.5, n = 3 seeds)."
+    )
     assert found.details[0][1] == [("masking 0.5: lower", "−10.0 % [−12.5, −7.5], n = 3")]
 
 
