@@ -100,9 +100,9 @@ class Looks:
         """Name → look, in the order in which people come by."""
         return {
             "experiments": self.experiments,
+            "runs below their study": self.tree,  # First: the pages remember a filter.
             "trials by filter and order": self.trials_by_address,
             "trials in the saved view": self.trials_in_view,
-            "runs below their study": self.tree,
             "two trials compared": self.comparison,
             "curves of a trial": self.curves,
         }

@@ -23,6 +23,7 @@ class Server:
         self.at, self.done, self.error, self.calls = at, done, error, 0
         self.experiments: dict[str, str] = {}
         self.artifacts: dict[str, Any] = {}
+        self.tags: dict[str, dict[str, str]] = {}
         self.runs: dict[str, SimpleNamespace] = {}
         self.points: list[tuple[str, str, int, float]] = []
         self._seen: set[tuple[str, str, int, float, int]] = set()
@@ -67,6 +68,16 @@ class Client:
             name=name,
             artifact_location=self._server.artifacts[experiments[name]],
         )
+
+    def get_experiment(self, experiment: str) -> Any:
+        return SimpleNamespace(tags=dict(self._server.tags.get(experiment, {})))
+
+    def set_experiment_tag(self, experiment: str, name: str, value: str) -> None:
+        self._server.tags.setdefault(experiment, {})[name] = value
+
+    def log_inputs(self, run_id: str, datasets: Sequence[Any]) -> None:
+        del datasets
+        assert run_id in self._server.runs
 
     def create_experiment(self, name: str, artifact_location: Any = None, **_options: Any) -> str:
         if name in self._server.experiments:
