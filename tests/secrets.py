@@ -27,7 +27,7 @@ from urllib.request import Request, urlopen
 import psutil
 import pyarrow.parquet as pq
 
-from tests.chaos import SPACE
+from tests.chaos.study import SPACE
 from tests.mlflow_server import MlflowServer
 
 USER = "someone"
@@ -145,7 +145,8 @@ def study(folder: Path, uri: str, known: dict[str, str], search: Search) -> tupl
     for name in ("home", "tmp"):
         (folder / name).mkdir()
     (folder / "secret.yaml").write_text(SPACE)
-    command = [sys.executable, "-m", "study.run", "--space", "secret.yaml", "--tracking-uri", uri]
+    chosen = ["--space", "secret.yaml", "--profile", "search", "--tracking-uri", uri]
+    command = [sys.executable, "-m", "study.run", *chosen]
     environment = os.environ | {name: known[name] for name in VARIABLES}
     environment |= {"HOME": f"{folder}/home", "TMPDIR": f"{folder}/tmp", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path)}

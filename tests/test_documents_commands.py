@@ -57,6 +57,7 @@ TOOLS = {
     "activate-global-python-argcomplete": "argcomplete",
     "lint-imports": "import-linter",
     "mypy": "mypy",
+    "optuna-dashboard": "optuna-dashboard",
     "pytest": "pytest",
     "ruff": "ruff",
 }
