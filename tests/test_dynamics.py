@@ -79,7 +79,8 @@ def test_models_whose_forces_are_no_gradient_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(EGNN, "conservative", False)
+    never = property(lambda _: False, lambda *_: None)
+    monkeypatch.setattr(EGNN, "conservative", never)
     out = structure.with_name("nve.csv")
     assert main([str(small_study.path), str(structure), "--out", str(out)]) == 2
     assert "no gradient of its energy" in capsys.readouterr().err

@@ -201,6 +201,8 @@ def is_needed(file: Path, root: Path) -> bool:
     """Whether the next run of the study reads a file, or writes it anew unseen."""
     if file.name.startswith("weights"):
         return (file.parent / RESULT).exists()
+    if file.name.startswith("epoch") and (file.parent / RESULT).exists():
+        return False
     journal = root / "studies" / "mini" / "journal.jsonl"
     stopped = Journal(journal, "val_force_rmse").stopped()
     return file.parent not in {Path(root, "work", f"trial-{key[:20]}") for key in stopped}

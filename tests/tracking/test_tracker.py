@@ -170,9 +170,12 @@ def test_a_locked_database_is_waited_for(
     assert next(locked, None) is None
 
 
-@pytest.fixture
-def full_database() -> Iterator[threading.Event]:
-    """Set, it lets no SQLite database grow, as a full disk does."""
+@pytest.fixture(scope="session")
+def disk_switch() -> threading.Event:
+    """Set, it lets no SQLite database grow, as a full disk does.
+
+    It stays for the session: connections of a pool keep their limit until they are told another.
+    """
     full = threading.Event()
 
     def limit(connection: Any, cursor: Any, *_: object) -> None:
@@ -180,8 +183,14 @@ def full_database() -> Iterator[threading.Event]:
         cursor.execute(f"PRAGMA max_page_count = {1 if full.is_set() else 2**30}")
 
     event.listen(Engine, "before_cursor_execute", limit)
-    yield full
-    event.remove(Engine, "before_cursor_execute", limit)
+    return full
+
+
+@pytest.fixture
+def full_database(disk_switch: threading.Event) -> Iterator[threading.Event]:
+    """The switch, off again after the test."""
+    yield disk_switch
+    disk_switch.clear()
 
 
 def many_epochs(tracker: Tracker, work: Job) -> None:

@@ -47,7 +47,11 @@ MIXED = Mixed(
 
 FINETUNING = EnergyForcesSettings(name="energy_forces", energy_weight=0.1)
 
-CASES = [("egnn", FINETUNING), ("gns", MIXED), ("forcenet", FINETUNING)]
+CASES = [
+    ("egnn", FINETUNING),
+    pytest.param("gns", MIXED, marks=pytest.mark.long),
+    pytest.param("forcenet", FINETUNING, marks=pytest.mark.long),
+]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,7 @@ def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
     assert list(store.glob("*.zip"))
 
 
+@pytest.mark.long
 def test_compiled_code_leaves_out_absent_labels_as_autograd_does(
     mixed_water: Frames, store: Path, calls: list[int]
 ) -> None:

@@ -72,7 +72,7 @@ def test_label_writes_the_numbers_of_the_calculator_for_molecules_and_crystals(
     assert "3 frames" in capsys.readouterr().out
     assert read_set(file).labels == ()
     labelled = read_set(out)
-    assert labelled.labels == ("energy", "forces")
+    assert labelled.labels == ("energy", "forces", "stress")
     assert_labels_are_those_of_emt(labelled)
     assert [bool(atoms.pbc.all()) for atoms in ase_file.structures(labelled)] == [False] * 2 + [
         True
