@@ -87,7 +87,6 @@ def _forest(
         axes.grid(axis="x", visible=True)
         axes.set_xlabel(f"Change of the {quantity.in_sentence} (%)", loc="right")
         figure.legend(loc="outside upper left", ncols=2)
-    n = sorted(rows.pairs.dropna().astype(int).unique())
     described = "; ".join(
         f"{row['arm']}, {row[by]}: {percent(row['change'])} % {interval(row['low'], row['high'])}"
         for row in rows.to_dict("records")
@@ -95,13 +94,21 @@ def _forest(
     return Drawing(
         name=name,
         title=title,
-        caption=f"{caption}: change of the typical pair of seeds and its simultaneous 95 % interval"
-        f" (Bonferroni over {rows.family_size.max():g} arms), in %, clipped at ± {LIMIT:g} %; below"
-        f" 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
-        f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs.",
+        caption=f"{caption}: {_caption(rows)}",
         alt=f"{title}: {described}.",
         figure=figure,
         shown=rows[["arm", by, "reference", "pairs", "change", "low", "high", "verdict"]],
+    )
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    """What the intervals are, and how many pairs they rest on."""
+    n = sorted(rows.pairs.dropna().astype(int).unique())
+    return (
+        "change of the typical pair of seeds and its simultaneous 95 % interval"
+        f" (Bonferroni over {rows.family_size.max():g} arms), in %, clipped at ± {LIMIT:g} %; below"
+        f" 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
+        f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs."
     )
 
 

@@ -61,9 +61,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     several = len(studies) > 1
     with _drawn(folders, studies) as drawn:
         all_findings = findings(studies)
-        parts = [
-            study_section(study, folder) for study, folder in zip(studies, folders, strict=True)
-        ]
+        parts = list(map(study_section, studies, folders))
         figures = list(drawn)
     report = ReportFolder(out)
     for figure in chain(*figures):

@@ -23,6 +23,10 @@ UNFIT = re.compile(r"[^\w\-. /:]")
 """Characters that MLflow refuses in the name of a metric."""
 
 
+FILES = ("claims.csv", "headlines.json", "verdicts.parquet", "explore.html")
+"""Beside the report; the last one only with plotly."""
+
+
 def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
     """Log a report to the study's run, and its verdicts to the run's description.
 
@@ -44,7 +48,7 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
         raise UserError(f"{study}: no study.json here; --log takes the folders of studies")
     uri = tracking_uri_of(study, facts["tracking_uri"], tracking_uri)
     shown, client = without_password(uri), MlflowClient(uri)
-    claims, sentences = page.with_name("claims.csv"), page.with_name("headlines.json")
+    claims, sentences, *others = map(page.with_name, FILES)
     try:
         experiment = client.get_experiment_by_name(facts["experiment"])
         kind = f"tags.`{Tag.KIND}` = 'study'"
@@ -53,8 +57,7 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
             raise UserError(f"{shown}: has no study {facts['experiment']}; name the right study")
         run = runs[0]
         require_own_artifacts(uri, study, run.info.artifact_uri)
-        files = [page, claims, page.with_name("verdicts.parquet"), page.with_name("explore.html")]
-        for file in filter(Path.is_file, files):
+        for file in filter(Path.is_file, (page, claims, *others)):
             client.log_artifact(run.info.run_id, str(file), "report")
         _log_arms(client, run)
         headline = json.loads(sentences.read_bytes()).get(facts["experiment"], {})

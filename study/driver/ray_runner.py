@@ -56,28 +56,45 @@ def run(
     # Before Tune writes there: it follows links.
     remove(scratch)
     make_folder(scratch)
-    gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
-    withhold_secrets()
     # A line says why a worker died; Tune's traceback is not wanted beside it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         # Ray takes an interrupt while it pickles for an object that cannot be pickled.
         with stop.graceful_shutdown(lambda: _request_stop(scheduler, scratch)):
-            tuner = tune.Tuner(
-                _trainable(resources, gpus, root, frames, scratch, patience),
-                tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
-                run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
-            )
+            tuner = _tuner(scheduler, resources, root, frames, scratch, stop, patience)
             if not stop.requested:
                 tuner.fit()
     except KeyboardInterrupt:
-        if stop.fault and stop.number is None:
-            # A write to a file that is open names none.
-            place = "" if os.sep in stop.fault else f"{root}: "
-            raise MachineError(f"{place}{stop.fault}; {RERUN}") from None
+        _raise_fault(stop, root)
         raise
     finally:
         remove(scratch)
+
+
+def _tuner(
+    scheduler: Scheduler,
+    resources: Resources,
+    root: Path,
+    frames: Mapping[str, Path],
+    scratch: Path,
+    stop: ShutdownRequest,
+    patience: float,
+) -> tune.Tuner:
+    withhold_secrets()
+    gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
+    return tune.Tuner(
+        _trainable(resources, gpus, root, frames, scratch, patience),
+        tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
+        run_config=_run_config(Workers(scheduler, root, scratch, stop), scratch),
+    )
+
+
+def _raise_fault(stop: ShutdownRequest, root: Path) -> None:
+    """Say that a disk has ended the study, if it was one and no signal."""
+    if stop.fault and stop.number is None:
+        # A write to a file that is open names none.
+        place = "" if os.sep in stop.fault else f"{root}: "
+        raise MachineError(f"{place}{stop.fault}; {RERUN}") from None
 
 
 def _trainable(

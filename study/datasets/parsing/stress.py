@@ -87,15 +87,8 @@ def stresses(
     for name in stress_names(values, given):
         found = _tensors(values[name], name, len(cells))
         if given.labels.virial or _kind(name) == "virial":
-            if given.units.stress:
-                raise ValueError(
-                    f"`units.stress` is of stresses, but `{name}` is a virial, whose unit is that "
-                    "of energies; leave it out, or set `units.energy`"
-                )
             unit = (units or {}).get(name)
-            energy = energy_unit(unit) if unit and not given.units.energy else factors.energy
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found = -energy * found / np.abs(np.linalg.det(cells))[:, None, None]
+            found = _of_virials(found, cells, name, given, factors, unit)
         else:
             found = factors.stress * found
         if first is None:
@@ -106,6 +99,21 @@ def stresses(
                 f"such as `labels: {{stress: {name_of_first}}}` (a virial is −volume × stress)"
             )
     return first
+
+
+def _of_virials(
+    virials: Array, cells: Array, name: str, given: Reading, factors: Factors, unit: str | None
+) -> Array:
+    """Stresses, eV/Å³: minus the virials over the volumes of their cells."""
+    if given.units.stress:
+        raise ValueError(
+            f"`units.stress` is of stresses, but `{name}` is a virial, whose unit is that "
+            "of energies; leave it out, or set `units.energy`"
+        )
+    energy = energy_unit(unit) if unit and not given.units.energy else factors.energy
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = -energy * virials / np.abs(np.linalg.det(cells))[:, None, None]
+    return found
 
 
 def _kind(name: str) -> str | None:
