@@ -235,7 +235,7 @@ def audit(out: Path) -> subprocess.CompletedProcess[str]:
 
 def places(shown: str) -> str:
     """Where everything is; without MLflow's address, which names a view only if it was asked."""
-    return shown[-400:].rpartition("All results")[2].partition("http://")[0]
+    return shown.rpartition("\nAll results")[2].partition("http://")[0]
 
 
 def test_an_audit_finishes_a_stopped_trial_and_running_it_again_changes_nothing(

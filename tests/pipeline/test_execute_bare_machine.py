@@ -75,7 +75,7 @@ def _needs(package: str) -> set[str]:
 def all_but_torch() -> list[str]:
     """Top-level modules of all that we need beside torch, torch-geometric and numpy."""
     names = _needs("pretraining-study") - {"torch", "torch-geometric", "numpy"}
-    names -= _needs("torch") | _needs("torch-geometric")
+    names -= _needs("torch") | _needs("torch-geometric") | _needs("requests")  # which PyG needs
     return sorted({"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names)
 
 
