@@ -30,7 +30,7 @@ import pandas as pd
 from study.console.command_line import SHIPPED
 from study.core.errors import UserError
 from study.core.paths import real_path
-from study.core.signals import EXIT_UNFINISHED
+from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE_ERROR
 from study.space.overrides import parse_change
 from study.space.search_space import Space
 from study.space.search_space import load_space as _load_space
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Any]
 """Dotted key of a space -> value, as with `--set`."""
-
-EXIT_FAILED, EXIT_USAGE_ERROR = 1, 2
-"""Exit codes of the command: a trial failed; wrong input."""
 
 
 def spaces() -> list[str]:

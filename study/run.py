@@ -18,9 +18,7 @@ from study.core.errors import (
     os_error_message,
     show_any_text,
 )
-from study.core.signals import ShutdownRequest, handle_signals
-
-EXIT_USAGE_ERROR = 2
+from study.core.signals import EXIT_USAGE_ERROR, ShutdownRequest, handle_signals
 
 
 def main(arguments: list[str] | None = None) -> int:

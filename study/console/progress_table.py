@@ -178,7 +178,7 @@ class ProgressTable:
 
     def _names(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Names of jobs; the model is named where it varies, and a proposal by its number."""
-        found = {job.key: self._name(job).removeprefix("pretrain ") for job in jobs}
+        found = {job.key: self._name(job) for job in jobs}
         unnamed = [job for job in jobs if job.key not in self.names]
         for kind in ("pretrain", "trial"):
             found |= names_of(job for job in unnamed if job.kind == kind)

@@ -198,7 +198,7 @@ def append_json(path: Path, value: dict[str, Any]) -> None:
     line = json.dumps(value | {"digest": digest(value)[:16]}, sort_keys=True).encode() + b"\n"
     make_folder(path.parent)
     require_own_file(path)
-    length = _length_of_complete_lines(path)
+    length = length_of_complete_lines(path)
     disk.append(path, length, line)
     disk.sync(path)
     if not length:
@@ -275,7 +275,8 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _length_of_complete_lines(path: Path) -> int:
+def length_of_complete_lines(path: Path) -> int:
+    """Bytes of a file up to the end of its last complete line; 0 if there is no file."""
     if not path.exists():
         return 0
     with path.open("rb") as opened:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+EXIT_FAILED, EXIT_USAGE_ERROR = 1, 2
+"""Exit codes: a trial failed; wrong input."""
+
 EXIT_UNFINISHED, EXIT_INTERRUPTED = 75, 130
 """Exit codes: stopped in time to be resumed (EX_TEMPFAIL), and interrupted by the user."""
 

@@ -20,7 +20,7 @@ from study.core.atomic_io import locked
 from study.core.errors import MACHINE_FAULT, RERUN, MachineError, UserError
 from study.core.paths import keep_inductor_private, real_path
 from study.core.provenance import gpus
-from study.core.signals import EXIT_UNFINISHED, ShutdownRequest
+from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, ShutdownRequest
 from study.core.trust import accept_place
 from study.datasets.readers.detect import settings_of
 from study.driver.preflight import require_ready
@@ -35,8 +35,6 @@ from study.space.overrides import parse_change
 from study.space.search_space import STUDY_NAME, Space, load_space
 from study.space.yaml_loader import as_block
 from study.tracking.tracker import Tracker
-
-EXIT_FAILED = 1
 
 
 def run_study(options: RunOptions, stop: ShutdownRequest) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.core.atomic_io import open_unlinked
+from study.core.atomic_io import length_of_complete_lines, open_unlinked
 from study.core.errors import one_line
 from study.core.records import EpochRecord, JobResult, without_password
 from study.pipeline.job import Job
@@ -213,8 +213,10 @@ def _storage(place: str | Path) -> BaseStorage:
 
         def __init__(self, path: Path) -> None:
             self.path, self.first = path, 0
-            _cut_off_torn_line(path)
-            lines = path.read_bytes().splitlines() if path.exists() else []
+            # A process that was killed may have left the beginning of a line.
+            with open_unlinked(path, "ab") as file:
+                file.truncate(length_of_complete_lines(path))
+            lines = path.read_bytes().splitlines()
             self.unread: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
         def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
@@ -231,12 +233,3 @@ def _storage(place: str | Path) -> BaseStorage:
             self.unread += logs
 
     return JournalStorage(JournalFile(place / FILE))
-
-
-def _cut_off_torn_line(path: Path) -> None:
-    """Remove the beginning of a line that a killed process did not finish."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rpartition(b"\n")[0]
-    if content and not content.endswith(b"\n"):
-        with open_unlinked(path, "wb") as file:
-            file.write(whole + b"\n" * bool(whole))

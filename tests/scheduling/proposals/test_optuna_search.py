@@ -11,34 +11,15 @@ from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
+from tests.search_space import SEARCH_SPACE
 
 METRIC = "val_force_rmse"
-SPACE = """\
-question: Which settings?
-seeds: [5, 6, 7]
-search: {trials: 16, seed: 1, repeat_best: 2}
-trial:
-  dataset: {name: tip3p_water}
-  model: {name: egnn}
-  pretrain:
-    choice:
-      -
-      - task: {name: masking, masking_ratio: {uniform: [0.1, 1.0]}}
-        epochs: 2
-        batch_size: 2
-  finetune:
-    task: {name: energy_forces}
-    epochs: 9
-    batch_size: 2
-    lr: {loguniform: [1e-5, 1e-2]}
-profiles: {quick: }
-"""
 
 
 @pytest.fixture
 def space(tmp_path: Path) -> Space:
     path = tmp_path / "search.yaml"
-    path.write_text(SPACE)
+    path.write_text(SEARCH_SPACE)
     return load_space(str(path), "quick")
 
 
