@@ -85,14 +85,13 @@ class OptunaProposals:
             self.study.report(number, epoch, value)
 
     def ended(self, number: int, result: JobResult, values: list[float]) -> None:
-        """Tell Optuna: completed with its best value, stopped as pruned, anything else failed."""
+        """Tell Optuna: completed with its best value, stopped as pruned, diverged as the worst."""
         if number not in self.open:
             return
         self.open.remove(number)
-        value = min(values) if result.status == "completed" else None
-        if value is not None:
-            self.scores[number] = value
-        self.study.finish(number, result.status, value)
+        if result.status == "completed":
+            self.scores[number] = min(values)
+        self.study.finish(number, result, values)
 
     def _propose(self) -> Planned:
         """The journal's next proposal, or a new one."""

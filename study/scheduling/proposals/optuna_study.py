@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from study.core.hashing import digest
-from study.core.records import Status
+from study.core.records import JobResult
 from study.scheduling.journal import Entry
 from study.space.plugin_configs import realized_sampler
 from study.space.samplers import SamplerConfig
@@ -20,7 +21,11 @@ from study.space.search_space import Space
 from study.space.trial import Trial
 
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-"""Optuna's words for how a trial ended; any other end is a failure."""
+"""Optuna's words for how a trial ended; a diverged one is complete with a bad value, see `_told`,
+and any other end is a failure, of which samplers learn nothing."""
+
+DIVERGED = "diverged"
+"""Optuna's constraint that a trial which diverged violates."""
 
 
 class OptunaStudy:
@@ -45,6 +50,8 @@ class OptunaStudy:
         self.asked: dict[int, optuna.Trial] = {}
         """Optuna's trials, by our number."""
         self.reported: set[tuple[int, int]] = set()
+        self.worst = math.inf
+        """Largest value of a trial that did not diverge; infinite before there is one."""
 
     def propose(
         self, number: int, parameters: Mapping[str, Any] | None = None
@@ -70,19 +77,22 @@ class OptunaStudy:
             self.reported.add((number, epoch))
             self.asked[number].report(value, epoch)
 
-    def finish(self, number: int, status: Status, value: float | None) -> None:
-        """Enter how a trial ended; only a completed one has a value."""
-        self.study.tell(self.asked[number], value, STATES.get(status, TrialState.FAIL))
+    def finish(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        """Enter how a trial ended, with its metric after each epoch."""
+        asked = self.asked[number]
+        state, value, constraints = self._told(result, values)
+        for name, violation in constraints.items():
+            asked.set_constraint(name, violation)
+        self.study.tell(asked, None if state == TrialState.PRUNED else value, state)
 
     def add(self, entry: Entry) -> None:
         """Enter a proposal of an earlier run of the study that is over."""
         parameters = entry.planned.parameters
         fixed = FixedTrial(parameters)
         self.space.propose(fixed)
-        state, value = TrialState.FAIL, None
-        if entry.result is not None and entry.result.status in STATES:
-            state = STATES[entry.result.status]
-            value = min(entry.values) if state == TrialState.COMPLETE else entry.values[-1]
+        state, value, constraints = TrialState.FAIL, None, dict[str, float]()
+        if entry.result is not None:
+            state, value, constraints = self._told(entry.result, entry.values)
         self.study.add_trial(
             create_trial(
                 state=state,
@@ -90,8 +100,28 @@ class OptunaStudy:
                 params=parameters,
                 distributions=fixed.distributions,
                 intermediate_values=dict(enumerate(entry.values, start=1)),
+                constraints=constraints,
             )
         )
+
+    def _told(
+        self, result: JobResult, values: Sequence[float]
+    ) -> tuple[TrialState, float | None, dict[str, float]]:
+        """State, value and constraints by which the sampler learns how a trial ended.
+
+        A diverged trial counts as the worst so far: samplers ignore failures, and would propose
+        its like again and again. Where trials are stopped early, a completed one ranks before
+        those, whatever its value, so that it takes a constraint to rank a diverged one behind.
+        """
+        state, value = STATES.get(result.status, TrialState.FAIL), None
+        if result.status == "diverged":
+            state, value = TrialState.COMPLETE, self.worst
+        elif state != TrialState.FAIL:
+            value = min(values) if state == TrialState.COMPLETE else values[-1]
+            self.worst = value if math.isinf(self.worst) else max(self.worst, value)
+        stops = self.space.settings.early_stopping is not None
+        rank = {DIVERGED: float(result.status == "diverged")}
+        return state, value, rank if stops and state != TrialState.FAIL else {}
 
 
 class RepeatableSampler(BaseSampler):

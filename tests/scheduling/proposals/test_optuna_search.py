@@ -148,7 +148,7 @@ def test_a_planned_trial_that_had_not_ended_is_proposed_again(
 
 def test_optuna_learns_how_trials_ended(space: Space, journal: Journal) -> None:
     source = proposals(space, journal)
-    ends = {0: ("completed", "COMPLETE"), 1: ("stopped", "PRUNED"), 2: ("diverged", "FAIL")}
+    ends = {0: ("completed", "COMPLETE"), 1: ("stopped", "PRUNED"), 2: ("diverged", "COMPLETE")}
     for number, (status, _) in ends.items():
         planned = source.next()
         assert isinstance(planned, Planned)
