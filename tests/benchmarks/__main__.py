@@ -139,7 +139,7 @@ def _studies(chosen: argparse.Namespace) -> Any:
 
 
 def _quality(chosen: argparse.Namespace) -> Any:
-    from tests.benchmarks.quality import load, measure
+    from tests.benchmarks.searches.quality import load, measure
 
     return measure(load(), 5 if chosen.quick else 25)
 
@@ -155,7 +155,7 @@ MEASURES = {
 
 def _record() -> None:
     from study.core.provenance import hardware, packages
-    from tests.benchmarks.quality import CURVES, record
+    from tests.benchmarks.searches.quality import CURVES, record
 
     origin = {"processor": hardware()["processor"], "torch": packages()["torch"]}
     curves = record(_say, origin)

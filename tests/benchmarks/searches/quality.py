@@ -61,7 +61,7 @@ def names(trial: Trial) -> tuple[str, str]:
     return pretraining, f"{pretraining} > batch {finetune.batch_size}, lr {finetune.lr:g}"
 
 
-def space(seed: int = 0, sampler: str = "tpe", *, stopping: bool = True) -> Space:
+def space(seed: int = 0, sampler: Any = "tpe", *, stopping: bool = True) -> Space:
     """The space with its search."""
     changes: list[tuple[list[str], Any]] = [
         (["search", "seed"], seed),
@@ -149,7 +149,7 @@ def measure(curves: Curves, repetitions: int) -> dict[str, Any]:
     }
 
 
-def replay(curves: Curves, target: float, sampler: str, stopping: bool, seed: int) -> float:  # noqa: FBT001
+def replay(curves: Curves, target: float, sampler: Any, stopping: bool, seed: int) -> float:  # noqa: FBT001
     """Seconds of compute that a search has spent when a finished trial meets the target.
 
     Infinite if it never does.

@@ -1,0 +1,1 @@
+"""What searches cost on recorded curves, through us and through Optuna itself."""
