@@ -1,7 +1,7 @@
 """Our searches beside Optuna's own, on recorded curves: `python -m tests.benchmarks.searches`.
 
-Prints, for each sampler and pruner, the median compute (seconds of a core) until a finished trial is
-within 2 % of the best, through our scheduler, which makes a new sampler for each proposal, and
+Prints, for each sampler and pruner, the median compute (seconds of a core) until a finished trial
+is within 2 % of the best, through our scheduler, which makes a new sampler for each proposal, and
 through Optuna alone with one sampler; the ratio of the means with an interval that holds 95 % of
 bootstrap resamples; and how many of the searches never got there. A search that never does counts
 with the compute of the whole grid.
