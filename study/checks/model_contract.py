@@ -267,7 +267,7 @@ ONLY_IF = {
 
 def examine(build: Callable[[], Potential], settings: ModelConfig) -> Iterator[tuple[str, str]]:
     """Run all checks of a model; yield the name and the problem of each, empty if it passed."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):
         torch.manual_seed(3)
         subject = ModelUnderTest(
             build, settings, _randomize_small_weights(build), water_box(seed=1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def build_model(settings: ModelConfig, seed: int) -> Potential:
     """A new model; its initial weights are a function of the settings and the seed alone."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = settings.build()
     model.settings = settings
