@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.core.config import shipped
 from study.datasets.frames import Frames
-from study.models.config import ModelConfig
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
@@ -29,6 +27,7 @@ from study.training.checkpoint import load_tensors
 from study.training.loop import PausedError
 from study.training.runtime import configure_process
 from tests.benchmarks.water import water_box
+from tests.native import NATIVE
 
 FRAMES, BATCH = 16, 2
 CUTS, EPOCHS = 20, 5
@@ -179,9 +178,7 @@ def _apart(here: dict[str, Any], there: dict[str, Any]) -> float:
 def main() -> int:
     """Compare, and exit 1 if any bit differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.determinism", description=__doc__)
-    parser.add_argument(
-        "--models", nargs="+", choices=shipped(ModelConfig), default=[*shipped(ModelConfig)]
-    )
+    parser.add_argument("--models", nargs="+", choices=NATIVE, default=[*NATIVE])
     parser.add_argument("--cuts", type=int, default=CUTS, help="of each stage (default: 20)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--usual", action="store_true", help="on a GPU, not deterministic")

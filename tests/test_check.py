@@ -8,15 +8,15 @@ from study.check import main
 from study.checks.dataset_contract import CHECKS as DATA_CHECKS
 from study.checks.model_contract import CHECKS, examine
 from study.checks.task_contract import CHECKS as TASK_CHECKS
-from study.core.config import shipped
 from study.models.config import ModelConfig
+from tests.native import NATIVE
 from tests.readme import example
 
 GOOD = example("mine.py")
 PARTS = {"PairSettings": len(CHECKS), "PushSettings": len(TASK_CHECKS), "Dimers": len(DATA_CHECKS)}
 
 
-@pytest.mark.parametrize("kind", shipped(ModelConfig).values(), ids=shipped(ModelConfig))
+@pytest.mark.parametrize("kind", NATIVE.values(), ids=NATIVE)
 def test_the_shipped_models_pass(kind: type[ModelConfig]) -> None:
     settings = kind.model_validate({"name": kind.space_name(), "hidden": 8, "layers": 2})
     found = dict(examine(settings.build, settings))

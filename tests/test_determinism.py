@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from study.core.config import shipped
-from study.models.config import ModelConfig
 from tests import determinism
 from tests.determinism import Way, differences
+from tests.native import NATIVE
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -20,7 +19,7 @@ def test_all_models_end_in_the_same_bits(
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     monkeypatch.setenv("PYTHONPATH", str(Path(determinism.__file__).parents[1]))
-    models = [*shipped(ModelConfig)]
+    models = [*NATIVE]
     apart = differences(tmp_path, models, Way(1, device), 2)
     assert apart == dict.fromkeys(
         (f"{name}, {stage}" for name in models for stage in ("pretrain", "finetune")), 0.0

@@ -138,6 +138,7 @@ class Job:
                 "data": None if self.start else self.data_hash,
                 "code": self.code,
             }
+            | ({"package": self.trial.model.package_version()} if self.trial.model.package else {})
         )
 
     def folder(self, root: Path) -> Path:

@@ -23,6 +23,7 @@ def check_plan(plan: Plan, *, on_cluster: bool) -> None:
     Raises:
         UserError: naming what changed, is damaged, does not suit or does not fit.
     """
+    _require_packages(plan)
     require_same_study(plan.folder, plan.space)
     if not on_cluster:
         _check_resources(plan)
@@ -61,6 +62,19 @@ def prepare_datasets(plan: Plan, progress: Callable[[int, int], None]) -> DataSe
     _check_sizes(plan)
     require_same_data(plan.folder, data.hashes)
     return data
+
+
+def _require_packages(plan: Plan) -> None:
+    """Refuse models whose package is not installed here."""
+    models = {trial.model.name: trial.model for trial in plan.grid or plan.space.samples}
+    missing = [
+        f"{plan.space.path}: trial.model.name: {name} needs {model.package}, which is not "
+        f"installed: `pip install -e '.[{model.extra}]'`, or leave {name} out"
+        for name, model in models.items()
+        if model.package and not model.package_version()
+    ]
+    if missing:
+        raise UserError(*missing)
 
 
 def _check_resources(plan: Plan) -> None:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from study.core.config import shipped
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import ModelConfig
 from study.models.potential import Potential
+from tests.native import NATIVE
 
 Array = NDArray[np.float64]
 Rotation = Callable[[int], Array]
@@ -46,7 +46,7 @@ def alternatives(settings: ModelConfig) -> Iterator[tuple[str, ModelConfig]]:
                 yield f"{settings.name} {value}", settings.model_copy(update={name: value})
 
 
-TINIES = {name: tiny(kind) for name, kind in shipped(ModelConfig).items()}
+TINIES = {name: tiny(kind) for name, kind in NATIVE.items()}
 EXTRA: dict[str, dict[str, Any]] = {
     "egnn of the paper": {"radial": "squared", "envelope": "hard"},
     "egnn with a final norm": {"final_norm": True},

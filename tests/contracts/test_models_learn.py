@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from study.core.config import shipped
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
-from study.models.config import ModelConfig
 from study.models.potential import Potential
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
 from study.tasks.masking import Masking
 from study.tasks.task import Task
 from study.training.config import Stage
 from study.training.loop import fit
+from tests.native import NATIVE
 
 SIZES = {"hidden": 24, "layers": 2}
 OTHER_SIZES: dict[str, dict[str, int]] = {
@@ -32,7 +31,7 @@ OTHER_SIZES: dict[str, dict[str, int]] = {
 """Of models that learn as well when they are smaller than `SIZES`."""
 SMALL = {
     name: kind.model_validate({"name": name} | SIZES | OTHER_SIZES.get(name, {}))
-    for name, kind in shipped(ModelConfig).items()
+    for name, kind in NATIVE.items()
 }
 TRAINING = {"epochs": 25, "batch_size": 4, "lr": 0.002}
 QUICK = {"epochs": 8, "batch_size": 4, "lr": 0.01}

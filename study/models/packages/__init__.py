@@ -1,0 +1,1 @@
+"""Models of other packages, which extras of this one install, as potentials."""

@@ -1,0 +1,89 @@
+"""Models of other packages as the user names them; their keys are those of the packages."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from study.core.quantities.elements import atomic_number
+from study.models.base_config import ModelConfig
+
+Interaction = Literal[
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+]
+
+
+class MACE(ModelConfig):
+    """MACE (arXiv:2206.07697) of mace-torch, its `ScaleShiftMACE`; forces are a gradient.
+
+    Defaults are those of `mace_run_train`, where `hidden` is `num_channels`, `layers` is
+    `num_interactions` and `cutoff` is `r_max`.
+    """
+
+    implementation = "study.models.packages.mace:MACE"
+    title = "MACE"
+    package = "mace-torch"
+    extra = "mace"
+
+    name: Literal["mace"]
+    elements: list[str] = Field(default=["H", "C", "N", "O"], min_length=1)
+    """Symbols of the elements that the data hold; each has weights of its own."""
+    hidden: int = Field(default=128, ge=1, le=1024)
+    """Channels of each degree, `num_channels`."""
+    max_L: int = Field(default=1, ge=0, le=3)  # noqa: N815 - the package's word
+    """Highest degree of the messages: `hidden_irreps` is `hidden`x0e + `hidden`x1o + … up to it."""
+    layers: int = Field(default=2, ge=1, le=8)
+    """Interactions, `num_interactions`."""
+    cutoff: float = Field(default=5.0, gt=0, le=50)
+    """Neighbours lie within this distance, Å, `r_max`."""
+    correlation: int = Field(default=3, ge=1, le=4)
+    """Neighbours that one message couples."""
+    max_ell: int = Field(default=3, ge=0, le=6)
+    """Highest degree of the spherical harmonics."""
+    num_radial_basis: int = Field(default=8, ge=1, le=128)
+    """Radial functions of an edge."""
+    num_cutoff_basis: int = Field(default=5, ge=2, le=20)
+    """Power of the envelope with which edges fade out."""
+    radial_type: Literal["bessel", "gaussian", "chebyshev"] = "bessel"
+    """Kind of the radial functions."""
+    radial_MLP: list[int] = Field(default=[64, 64, 64], min_length=1)  # noqa: N815
+    """Widths of the network that makes filters of them."""
+    distance_transform: Literal["None", "Agnesi", "Soft"] = "None"
+    """What lengths pass through before the radial functions."""
+    pair_repulsion: bool = False
+    """Add the screened repulsion of nuclei by Ziegler, Biersack and Littmark."""
+    interaction: Interaction = "RealAgnosticResidualInteractionBlock"
+    """Block of each layer but the first."""
+    interaction_first: Interaction = "RealAgnosticInteractionBlock"
+    """Block of the first layer."""
+    MLP_irreps: str = Field(default="16x0e", pattern=r"^[1-9]\d*x0e$")
+    """Width of the last readout."""
+    gate: Literal["silu", "tanh", "abs", "None"] = "silu"
+    """Nonlinearity of the last readout."""
+    use_reduced_cg: bool = False
+    """Use a smaller basis of couplings."""
+    use_so3: bool = False
+    """Leave out parity."""
+    use_agnostic_product: bool = False
+    """Give all elements the same products."""
+    use_last_readout_only: bool = False
+    """Read energies from the last layer alone."""
+    avg_num_neighbors: float | None = Field(default=None, gt=0)
+    """By which messages are divided; left out, as many as 0.1 atoms per Å³ would be."""
+
+    @field_validator("elements")
+    @classmethod
+    def _sorted_elements(cls, symbols: list[str]) -> list[str]:
+        return sorted(dict.fromkeys(symbols), key=atomic_number)
+
+    @model_validator(mode="after")
+    def _sees_all_neighbours(self) -> Self:
+        if self.max_neighbors is not None:
+            raise ValueError(
+                f"`max_neighbors` must be null with mace, but got {self.max_neighbors}"
+            )
+        return self
