@@ -125,14 +125,14 @@ class BondedGroups:
             random_keys = torch.where(graph.z[ends] == self.element, random_keys, 1.0)
         order = torch.argsort(2 * place + random_keys)
         # The terminal atom with the lowest key of each neighbourhood is hidden.
-        is_hidden = torch.zeros_like(place, dtype=torch.bool)
-        is_hidden[
-            order[torch.searchsorted(place, torch.arange(len(sampled), device=place.device))]
-        ] = True
-        to_hidden, visible = bonds[is_hidden], ~is_hidden
+        starts = torch.searchsorted(place, torch.arange(len(sampled), device=place.device))
+        hidden = order[starts]
+        is_visible = torch.ones_like(place, dtype=torch.bool).index_fill_(0, hidden, value=False)
+        visible = _rows_where(is_visible, len(rows) - len(sampled))
+        to_hidden = bonds[hidden]
         context_atoms = torch.cat([neighborhoods.centres[sampled] + first, ends[visible]])
         vectors = torch.cat([to_hidden, to_hidden[place[visible]] - bonds[visible]])
-        return HiddenAtoms(ends[is_hidden], context_atoms, vectors)
+        return HiddenAtoms(ends[hidden], context_atoms, vectors)
 
 
 class Masking(PretextTask):
@@ -196,7 +196,8 @@ class Masking(PretextTask):
             0, hidden.atoms, value=False
         )
         place = torch.cumsum(visible, 0) - 1
-        remaining, vectors = _remove_hidden(graph, visible, place), hidden.vectors
+        atoms = _rows_where(visible, len(visible) - len(hidden.atoms))
+        remaining, vectors = _remove_hidden(graph, visible, place, atoms), hidden.vectors
         context_atoms = place[hidden.context_atoms]
         remaining.masked = torch.zeros_like(remaining.z)
         remaining.masked[context_atoms] = 1
@@ -243,12 +244,24 @@ def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(values.shape, generator=generator, device=values.device, dtype=values.dtype)
 
 
-def _remove_hidden(graph: Batch, visible: Tensor, place: Tensor) -> Batch:
-    """Keep the visible atoms (N,) and the edges between them; `place` (N,) renumbers atoms."""
+def _rows_where(mask: Tensor, count: int) -> Tensor:
+    """Rows (count,) where a mask (N,) is true, in order; a GPU is not waited for to count them."""
+    numbers = torch.arange(1, count + 1, device=mask.device)
+    return torch.searchsorted(torch.cumsum(mask, 0), numbers)
+
+
+def _remove_hidden(graph: Batch, visible: Tensor, place: Tensor, atoms: Tensor) -> Batch:
+    """Keep some atoms and the edges between them.
+
+    Args:
+        graph: of N atoms.
+        visible: (N,) whether an atom stays.
+        place: (N,) new numbers of atoms.
+        atoms: (M,) those that stay.
+    """
     source, target = graph.edge_index
     # The number of remaining edges depends on the data: this synchronizes with a GPU.
     edges = torch.nonzero(visible[source] & visible[target])[:, 0]
-    atoms = torch.nonzero(visible)[:, 0]
     batch = graph.batch[atoms]
     sizes = graph.ptr.new_zeros(graph.num_graphs).index_add(0, batch, torch.ones_like(batch))
     return Batch(
