@@ -21,6 +21,10 @@ FARTHEST = 1e8
 """Å from the origin; beyond, float64 no longer tells atoms apart."""
 NEAR = 1.5
 """Å, how far `closest_atoms` looks."""
+MOST_COMPARED = 64
+"""Atoms of a molecule up to which comparing them all is quicker than a search."""
+COMPARED_AT_ONCE = 2**16
+"""Pairs of atoms of many molecules, which fit into the cache of a processor."""
 MOST_IN_CUBE = 200
 """Atoms in a cube with edges of that length."""
 
@@ -75,11 +79,26 @@ def _crowded(frames: Frames) -> NDArray[np.bool_]:
 def closest_atoms(frames: Frames) -> NDArray[np.float64]:
     """(frames,) shortest distance in each, images included, Å; infinite beyond `NEAR`."""
     shortest = np.full(len(frames), np.inf)
-    for index, lattice in enumerate(frames.lattices):
+    compared = ~frames.lattices.any(axis=(1, 2)) & (frames.sizes <= MOST_COMPARED)
+    for index in np.flatnonzero(~compared):
         atoms = slice(*frames.offsets[index : index + 2])
+        lattice = frames.lattices[index]
         (distances,) = search(frames.positions[atoms], lattice, NEAR, "d", full=False)
         shortest[index] = distances.min(initial=np.inf)
-    return shortest
+    for size in np.unique(frames.sizes[compared]):
+        alike = np.flatnonzero(compared & (frames.sizes == size))
+        for some in np.array_split(alike, 1 + len(alike) * size**2 // COMPARED_AT_ONCE):
+            places = frames.offsets[some][:, np.newaxis] + np.arange(size)
+            shortest[some] = _shortest(frames.positions[places])
+    return np.where(shortest < NEAR, shortest, np.inf)
+
+
+def _shortest(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(frames,) shortest distance in each of some molecules with (frames, N, 3) Å; inf of atoms."""
+    first, second = np.triu_indices(positions.shape[1], 1)
+    apart = positions[:, first] - positions[:, second]
+    squares = np.einsum("fpi,fpi->fp", apart, apart)
+    return np.asarray(np.sqrt(squares.min(axis=1, initial=np.inf)))
 
 
 def _finite(frames: Frames) -> NDArray[np.bool_]:

@@ -171,12 +171,9 @@ def precompute_edges(
     frames: Frames, cutoff: float, device: torch.device | str = "cpu"
 ) -> PrecomputedEdges:
     """Build the edges of all frames and move them to `device`."""
-    pairs, shifts = neighbor_lists(frames.positions, frames.offsets, frames.lattices, cutoff)
-    offsets = np.cumsum([0, *map(len, shifts)])
-    index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device)
-    pairs.clear()  # A large set would otherwise be in memory three times.
-    shift = torch.from_numpy(np.concatenate(shifts)).to(device)
-    return PrecomputedEdges(index, shift, RaggedIndex(torch.from_numpy(offsets).to(device)))
+    lists = neighbor_lists(frames.positions, frames.offsets, frames.lattices, cutoff)
+    index, shift, counts = (torch.from_numpy(each).to(device) for each in lists)
+    return PrecomputedEdges(index, shift, RaggedIndex.from_sizes(counts))
 
 
 def _max_bytes(device: torch.device) -> int:

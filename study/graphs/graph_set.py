@@ -188,11 +188,10 @@ def _connect_on_cpu(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
     """Build edge_index (2, E) and lattice translations (E, 3) frame by frame on the CPU."""
     positions, cells = (each.detach().cpu().double().numpy() for each in (graph.pos, graph.cell))
     ptr = graph.ptr.cpu().numpy()
-    local_pairs, shifts = neighbor_lists(positions, ptr, cells, cutoff)
-    pairs = [local + first for local, first in zip(local_pairs, ptr[:-1], strict=True)]
+    pairs, shifts, counts = neighbor_lists(positions, ptr, cells, cutoff)
+    edge_index = pairs + np.repeat(ptr[:-1], counts)
     device = graph.pos.device
-    edge_index = torch.tensor(np.concatenate(pairs, axis=1), device=device)
-    return edge_index, torch.tensor(np.concatenate(shifts), device=device)
+    return torch.tensor(edge_index, device=device), torch.tensor(shifts, device=device)
 
 
 def index_tensor(frames: NDArray[np.int64]) -> Tensor:

@@ -7,10 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.datasets.pairs import completed, search
+from study.datasets.pairs import completed, search, search_isolated
 
 MAX_PAIRS = 2**23
 """Atom pairs that `dense_neighbors` compares at most; they take 2 GB."""
+
+Lists = tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int64]]
+"""edge_index (2, ΣE), shifts (ΣE, 3), and edges of each frame (frames,)."""
 
 
 def neighbor_list(
@@ -40,7 +43,7 @@ def neighbor_lists(
     offsets: NDArray[np.int64],
     cells: NDArray[np.float64],
     cutoff: float,
-) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int16]]]:
+) -> Lists:
     """Compute the `neighbor_list` of each frame.
 
     Args:
@@ -50,13 +53,20 @@ def neighbor_lists(
         cutoff: Å.
 
     Returns:
-        edge_index (2, E) and shifts (E, 3) of each frame, atoms counted from its first one.
+        edge_index (2, ΣE) and shifts (ΣE, 3) frame by frame, atoms counted from the first one of
+        their frame; the number of edges (frames,) of each.
     """
-    lists = [
-        neighbor_list(positions[first:last], cell, cutoff)
-        for first, last, cell in zip(offsets[:-1], offsets[1:], cells, strict=True)
-    ]
-    return [pairs for pairs, _ in lists], [shifts for _, shifts in lists]
+    pairs, shifts = [np.empty((2, 0), np.int32)], [np.empty((0, 3), np.int16)]
+    for frame, quick in enumerate(search_isolated(positions, offsets, cells, cutoff)):
+        if quick is None:
+            atoms = positions[offsets[frame] : offsets[frame + 1]]
+            index, shift = neighbor_list(atoms, cells[frame], cutoff)
+        else:
+            index, shift = quick.T[::-1], np.zeros((len(quick), 3), np.int16)
+        pairs.append(index)
+        shifts.append(shift)
+    counts = np.array([len(each) for each in shifts[1:]], np.int64)
+    return np.concatenate(pairs, axis=1), np.concatenate(shifts), counts
 
 
 def dense_neighbors(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from study.core.errors import UserError
 from study.datasets.frames import Frames
-from study.datasets.validation import check, closest_atoms
+from study.datasets.validation import NEAR, check, closest_atoms
 
 HERE = Path("set")
 
@@ -68,6 +70,30 @@ def test_the_closest_atoms_are_sought_in_periodic_directions_alone() -> None:
     frames = boxed(np.diag([4, 4, 1.4]), (True, True, False))
     assert closest_atoms(frames).tolist() == pytest.approx([1, 1])
     assert closest_atoms(replace(frames, pbc=np.ones(3, bool)))[1] == pytest.approx(0.4)
+
+
+def test_the_closest_atoms_of_molecules_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.choice([1, 2, 9, 18, 80], 200)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    positions = rng.normal(scale=3, size=(offsets[-1], 3))
+    frames = Frames(
+        numbers=np.ones(offsets[-1]),
+        positions=positions,
+        forces=0 * positions,
+        offsets=offsets,
+        cells=np.zeros((200, 3, 3)),
+        energies=np.zeros(200),
+        groups=np.zeros(200, int),
+        pbc=np.zeros(3, bool),
+    )
+    expected = [
+        pdist(positions[first:last]).min(initial=np.inf)
+        for first, last in itertools.pairwise(offsets)
+    ]
+    within = np.where(np.array(expected) < NEAR, expected, np.inf)
+    np.testing.assert_allclose(closest_atoms(frames), within, rtol=1e-12)
+    assert 20 < np.isfinite(within).sum() < 180
 
 
 def test_an_absent_label_is_told_by_the_source_and_a_nan_is_refused() -> None:

@@ -20,7 +20,7 @@ from study.datasets import pairs
 from study.datasets.frames import Frames
 from study.graphs import neighbor_list as graphs_neighbor_list
 from study.graphs.graph_set import GraphSet, connect
-from study.graphs.neighbor_list import dense_neighbors, neighbor_list
+from study.graphs.neighbor_list import dense_neighbors, neighbor_list, neighbor_lists
 
 Array = NDArray[np.float64]
 Edge = tuple[int, int, int, int, int]
@@ -217,3 +217,29 @@ def test_too_many_pairs_are_left_to_the_processor(monkeypatch: pytest.MonkeyPatc
     assert dense_neighbors(*batch, cutoff=3.4) is not None
     monkeypatch.setattr(graphs_neighbor_list, "MAX_PAIRS", 4)
     assert dense_neighbors(*batch, cutoff=3.4) is None
+
+
+@pytest.mark.parametrize("package", ["vesin", "none"])
+def test_many_frames_have_the_edges_of_each_in_the_same_order(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    if package == "none":
+        monkeypatch.setattr(pairs, "find_vesin", lambda: None)
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 30, 60)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    positions = rng.normal(scale=2, size=(offsets[-1], 3))
+    # Molecules with atoms at distances equal to the cutoff, a needle, and frames that repeat.
+    positions[: offsets[20]] = rng.integers(0, 4, (offsets[20], 3))
+    positions[offsets[21] - 1] = 7e6, 1, 1
+    cells = np.zeros((60, 3, 3))
+    cells[::7] = np.diag([6.0, 7, 0])
+    index, shifts, counts = neighbor_lists(positions, offsets, cells, 3.0)
+    alone = [
+        neighbor_list(positions[first:last], cell, 3.0)
+        for first, last, cell in zip(offsets[:-1], offsets[1:], cells, strict=True)
+    ]
+    np.testing.assert_array_equal(index, np.concatenate([each for each, _ in alone], axis=1))
+    np.testing.assert_array_equal(shifts, np.concatenate([each for _, each in alone]))
+    assert counts.tolist() == [len(each) for _, each in alone]
+    assert (index.dtype, shifts.dtype) == (np.int32, np.int16)
