@@ -9,18 +9,17 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
-from study.core.config import Component, Config
 from study.core.records import COST_METRICS
 from study.datasets.frames import Frames
 from study.datasets.splits import split
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.space.trial import Trial
+from tests.plain_settings import with_implementations
 
 BOTH_STAGES = """
 import json, sys
@@ -77,16 +76,6 @@ def all_but_torch() -> list[str]:
     names = _needs("pretraining-study") - {"torch", "torch-geometric", "numpy"}
     names -= _needs("torch") | _needs("torch-geometric") | _needs("requests")  # which PyG needs
     return sorted({"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names)
-
-
-def with_implementations(value: object) -> Any:
-    """Settings as JSON, each with the place of what it builds."""
-    if isinstance(value, list):
-        return [with_implementations(each) for each in value]
-    if not isinstance(value, Config):
-        return value
-    named = {"implementation": value.implementation} if isinstance(value, Component) else {}
-    return named | {name: with_implementations(field) for name, field in value}
 
 
 def test_both_stages_run_with_torch_alone_and_give_the_same_numbers(
