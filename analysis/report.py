@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from study.core.errors import exit_code
 from study.core.paths import follow_links, path_of
+from study.core.steps import show_steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tracking-uri", metavar="URI", help="MLflow for --log; default: from study.json"
     )
     options = parser.parse_args(arguments)
+    if sys.stderr.isatty():
+        show_steps(sys.stderr)
     return exit_code(lambda: _report(options))
 
 

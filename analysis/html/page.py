@@ -29,6 +29,7 @@ from analysis.html.study_section import study_section
 from analysis.html.verdict_table import as_parquet, headlines
 from analysis.records.study_tables import Study, load
 from analysis.statistics.verdict import Verdict
+from study.core.steps import step
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -57,12 +58,16 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     Returns:
         The page.
     """
+    step("reading the tables")
     studies = [load(folder / "tables") for folder in folders]
     several = len(studies) > 1
     with _drawn(folders, studies) as drawn:
+        step("comparing arms, judging claims")
         all_findings = findings(studies)
         parts = list(map(study_section, studies, folders))
+        step("drawing figures")
         figures = list(drawn)
+    step("writing the page")
     report = ReportFolder(out)
     for figure in chain(*figures):
         for ending, content in figure.files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.html.page import write_report
 from analysis.records.mlflow_publish import publish
+from study.core.steps import step
 
 
 def report(
@@ -25,4 +26,5 @@ def report(
     sys.stdout.write(f"{page}\n")
     if log:
         for study in studies:
+            step(f"logging the report of {study.name}")
             publish(study, page, tracking_uri)

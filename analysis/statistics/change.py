@@ -12,12 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy import special
 
+from analysis.statistics import student
 from analysis.statistics.ranks import fewest_ranked, rank_interval, rank_p_value, typical
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVEL = 0.95
 """Chance that all intervals of a family cover, and 1 − that of a false verdict in it."""
@@ -104,6 +107,8 @@ def log_ratios(arm: pd.Series[float], reference: pd.Series[float]) -> pd.Series[
     An infinite error is that of a trial that failed (see `Change.logs`); a missing one makes no
     pair, and neither does one that is not positive.
     """
+    import pandas as pd  # The terminal judges logarithms, and must not wait for it.
+
     pairs = pd.concat([arm, reference], axis=1, join="inner").astype(float)
     kept = pairs[(pairs > 0).all(axis=1)]
     with np.errstate(invalid="ignore"):
@@ -138,8 +143,8 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, fl
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    mean, half = fmean(values), special.stdtrit(n - 1, (1 + level) / 2) * _standard_error(values)
-    return mean - float(half), mean + float(half)
+    mean, half = fmean(values), student.quantile(level, n - 1) * _standard_error(values)
+    return mean - half, mean + half
 
 
 def percent(log_ratio: float) -> float:
@@ -170,7 +175,7 @@ def _p_value(logs: Sequence[float], alpha: float) -> float:
     error, mean = _standard_error(logs), fmean(logs)
     if error == 0:
         return 0.0 if mean else 1.0
-    return 2 * float(special.stdtr(len(logs) - 1, -abs(mean) / error))
+    return 1 - student.central(abs(mean) / error, len(logs) - 1)
 
 
 def _standard_error(values: Sequence[float]) -> float:

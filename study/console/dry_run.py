@@ -12,7 +12,6 @@ from study.console.formatting import duration
 from study.console.json_lines import print_json_event
 from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
-from study.datasets.config import DatasetConfig
 from study.datasets.prepare import sizes_of
 from study.pipeline.job import Job
 from study.planning.arms import Arm, arms
@@ -66,6 +65,10 @@ class DryRun:
         if not any(cost.seconds):
             console.print("  compute  nothing left to do")
             return
+        if self.unread:
+            read = "do that first with `python -m study.data import`"
+            console.print(f"  compute  {self._unknown()}; {read}")
+            return
         unit = "GPU" if self.on_gpu else "core"
         low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
         console.print(f"  compute  {low} to {high} {unit}-hours, {source}")
@@ -81,14 +84,15 @@ class DryRun:
         if not any(cost.seconds):
             console.print("  time     nothing left to do")
             return
+        if self.unread:
+            console.print(f"  time     {self._unknown()}")
+            return
         making = self.plan.seconds_of_making
         low, high = (
             duration(seconds / self.plan.slots + making + overhead)
             for seconds, overhead in zip(cost.seconds, OVERHEAD, strict=True)
         )
         console.print(f"  time     {low} to {high}, {parallel(self.plan)}")
-        for label in (each.label for each in self.plan.datasets if self._is_unread(each)):
-            console.print(f"  missing  {label} has not been read yet, so its cost is not included")
 
     def print_json(self, cost: Cost) -> None:
         """Print plan and cost as a JSON line, with all settings of all arms."""
@@ -109,6 +113,7 @@ class DryRun:
             seconds=cost.seconds,
             memory=cost.memory,
             disk=cost.disk,
+            unread=self.unread,
         )
 
     @cached_property
@@ -118,18 +123,27 @@ class DryRun:
         works = ((Job("trial", trial, ""), None) for trial in self.plan.reported)
         return arms(works, tune.each_arm if tune else ())
 
-    def _is_unread(self, dataset: DatasetConfig) -> bool:
-        """Whether its size is not known, so that the cost leaves it out."""
-        return sizes_of(dataset, self.plan.root) is None
+    @cached_property
+    def unread(self) -> list[str]:
+        """Data sets whose size is not known, so that nobody can tell what the study costs."""
+        unknown = (each for each in self.plan.datasets if sizes_of(each, self.plan.root) is None)
+        return [each.label for each in unknown]
+
+    def _unknown(self) -> str:
+        return f"not known before {' and '.join(self.unread)} is read"
 
     def _crowd(self, cost: Cost) -> str:
         """What to do if concurrent trials need more than this machine has, in words."""
         here, most = hardware()["memory_gb"] * 2**30, self.plan.slots
         if self.on_gpu or most * cost.memory <= here:
             return ""
-        has = f"this machine has {here / 1e9:.0f} GB"
+        has = f"this machine has {here / 1e9:.1f} GB"
         fitting = int(here / cost.memory)
-        return f"; {has}: --max-concurrent {fitting}" if fitting else f"; {has}"
+        if not fitting:
+            return f", but {has}"
+        needed = f"{most * cost.memory / 1e9:.1f} GB for {most} at a time"
+        slower = f"{fitting} at a time takes {most / fitting:.2g} times as long"
+        return f", {needed}, but {has}; {slower}: --max-concurrent {fitting}"
 
     def _holes_in_words(self) -> tuple[Row, list[Row]]:
         return ("searched", "values"), [*listed(self.plan.space.body)]

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 
 from rich.table import Table
 
+from analysis.statistics.change import Change, change_of
+from analysis.statistics.verdict import verdict
 from study.console.formatting import metric_title, without_unit
 from study.core.records import METRICS
 from study.pipeline.job import Job
-from study.planning.arms import DEFAULT_ERRORS, Arm, arms
+from study.planning.arms import DEFAULT_ERRORS, Arm, arms, references
 from study.planning.plan import Plan
 from study.scheduling.proposals.tuned_grid import TunedArm
 
 MOST_ARMS = 30
 
 
-def result_table(found: list[Arm]) -> Table:
-    """Test errors of every arm beside those of predicting nothing.
+def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over seeds") -> Table:
+    """Test errors of every arm beside those of predicting nothing, and changes with intervals.
 
     Args:
         found: arms of the study; only the `MOST_ARMS` with most trials are shown.
+        title: of the table.
     """
-    table = Table(title="Test errors, mean ± s.d. over seeds", title_justify="left", box=None)
+    table = Table(title=title, title_justify="left", box=None)
     first, second = next((arm.errors for arm in found if arm.completed), DEFAULT_ERRORS)
     unlike = len({frozenset(arm.completed) for arm in found if arm.completed}) > 1
     table.add_column("arm")
     by_seed = ("seeds", "of\ntrivial") if unlike else ()
-    for name in ("trials", _head(first), "against\nscratch", _head(second), *by_seed):
+    other = "scratch" if any(arm.from_scratch for arm in found) else "first arm"
+    for name in ("trials", _head(first), f"against\n{other}", _head(second), *by_seed):
         table.add_column(name, justify="right")
-    scratch = {arm.setting: arm for arm in found if arm.from_scratch}
+    changes = _changes(found)
     shown = found
     if len(found) > MOST_ARMS:
         shown = sorted(found, key=lambda arm: -len(arm.completed))[:MOST_ARMS]
@@ -38,18 +44,96 @@ def result_table(found: list[Arm]) -> Table:
             arm.label,
             f"{len(arm.completed)}/{len(arm.results)}",
             _marked(arm, first),
-            arm.change(scratch.get(arm.setting)),
+            changes.get(arm.label, ""),
             _marked(arm, second),
             *_of_its_seeds(arm, first)[: len(by_seed)],
         )
-    trivial = "zero force, mean energy" if first == "force_rmse" else "mean"
-    for label, of_set in _by_data_set(found).items():
-        errors = [_trivial(of_set, f"trivial_{error}", unlike=unlike) for error in (first, second)]
-        table.add_row(f"{trivial}{label}", "", errors[0], "", errors[1], style="dim")
+    _add_trivial(table, found, (first, second), unlike=unlike)
     if any(_share(arm, error) > 1 for arm in shown for error in (first, second)):
-        table.caption = "! worse than predicting zero force, or the mean"
+        table.caption = WORSE
         table.caption_justify = "left"
     return table
+
+
+WORSE = "! worse than predicting zero force, or the mean"
+
+
+def _add_trivial(table: Table, found: list[Arm], errors: tuple[str, str], *, unlike: bool) -> None:
+    """Add the errors of predicting nothing, of each data set."""
+    trivial = "zero force, mean energy" if errors[0] == "force_rmse" else "mean"
+    for label, of_set in _by_data_set(found).items():
+        first, second = (_trivial(of_set, f"trivial_{each}", unlike=unlike) for each in errors)
+        table.add_row(f"{trivial}{label}", "", first, "", second, style="dim")
+
+
+def search_tables(found: list[Arm], seed: int) -> list[Table]:
+    """What was repeated with several seeds, then all trials of the seed that every proposal has.
+
+    Args:
+        found: arms of the search.
+        seed: of the proposals.
+    """
+    repeated = sorted((arm for arm in found if len(arm.trials) > 1), key=_test_error)
+    tables = [result_table(repeated, "Repeated: test errors, mean ± s.d. over seeds")]
+    return [*(tables if repeated else []), _proposals(found, seed)]
+
+
+def _proposals(found: list[Arm], seed: int) -> Table:
+    """Completed trials of one seed, best first; those without errors are counted below."""
+    own = [replace(arm, results={seed: arm.results[seed]}) for arm in found if seed in arm.results]
+    done = sorted((arm for arm in own if arm.completed), key=_test_error)
+    errors = done[0].errors if done else DEFAULT_ERRORS
+    title = f"Trials with seed {seed}, lowest test error first"
+    table = Table(title=title, title_justify="left", box=None, caption_justify="left")
+    table.add_column("arm")
+    for error in errors:
+        table.add_column(_head(error), justify="right")
+    for arm in done[:MOST_ARMS]:
+        table.add_row(arm.label, *(_marked(arm, error) for error in errors))
+    ends = Counter(str(arm.results[seed].status) for arm in own)
+    counts = [f"{ends[status]} {word}" for status, word in NOT_COMPLETED.items() if ends[status]]
+    more = [f"{len(done) - MOST_ARMS} more completed"] if len(done) > MOST_ARMS else []
+    worse = [WORSE] if any(_share(a, e) > 1 for a in done[:MOST_ARMS] for e in errors) else []
+    table.caption = "\n".join([", ".join([*more, *counts]), *worse]).strip() or None
+    return table
+
+
+NOT_COMPLETED = {"stopped": "stopped early", "diverged": "diverged", "failed": "failed"}
+"""Statuses of trials without test errors, in words."""
+
+
+def _test_error(arm: Arm) -> float:
+    """Mean of the first test error; infinite if there is none."""
+    metric = f"test_{arm.errors[0]}"
+    values = [result.metrics.get(metric, math.inf) for result in arm.completed.values()]
+    return sum(values) / len(values) if values else math.inf
+
+
+def _changes(found: list[Arm]) -> dict[str, str]:
+    """Change of each arm with the interval and the word that the report gives it."""
+    pairs, cells = references(found), {}
+    for control in (False, True):
+        family = [a for a in found if a.label in pairs and a.is_control == control]
+        for arm in family:
+            logs, missing = arm.log_ratios(pairs[arm.label])
+            if logs:
+                cells[arm.label] = _change(change_of(logs, len(family), missing))
+    return cells
+
+
+def _change(change: Change) -> str:
+    """Such as -2.9 % [-6.1, +0.3], and below it its verdict and how many pairs have errors."""
+    middle, low, high = (_percent(end) for end in (change.percent, change.low, change.high))
+    ends = "" if math.isnan(change.low) else f" [{low}, {high}]"
+    pairs = len(change.logs) + change.missing
+    some = "" if change.n == pairs else f" ({change.n} of {pairs})"
+    return f"{middle}{' %' * (middle != '–')}{ends}\n{verdict(change)}{some}"
+
+
+def _percent(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return "> +999" if value > 999 else f"{value:+.1f}"
 
 
 def _marked(arm: Arm, error: str) -> str:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from analysis.statistics.verdict import NEGLIGIBLE
 from study.console.formatting import counted, relative_to_cwd
 from study.console.json_lines import print_json_event
-from study.console.result_table import labelled_arms, result_table, tuning_table
-from study.core.errors import is_disk_fault, one_line
+from study.console.result_table import (
+    labelled_arms,
+    result_table,
+    search_tables,
+    tuning_table,
+)
+from study.core.atomic_io import write_bytes
+from study.core.errors import UserError, is_disk_fault, one_line
 from study.core.records import without_password
 from study.planning.arms import arms
 from study.planning.plan import Plan
 from study.scheduling.journal import Entry
+from study.scheduling.proposals.confirmation import Confirmation, confirmation
+from study.space.yaml_loader import read_yaml
 from study.tracking.publish import (
     PublishingError,
     by_hand,
@@ -63,7 +76,10 @@ class StudySummary:
         self.console.print()
         if tune:
             self._show_tuning()
-        self.console.print(result_table(found))
+        settings = self.plan.space.settings
+        searched = search_tables(found, settings.seeds[0]) if settings.search else []
+        for table in searched or [result_table(found)]:
+            self.console.print(table)
         for line in self.plan.warnings:
             self.console.print(f"warning: {line}", style="yellow")
         ends = [entry.result.status for entry in entries if entry.result]
@@ -100,8 +116,7 @@ class StudySummary:
         try:
             state = self.tracker.state()
             if not is_current(study, state):
-                with self.console.status("writing the report, logging it and the best model"):
-                    publish(study, self.plan.tracking_uri, state, model=model, patience=patience)
+                self._publish(state, patience, model=model)
         except PublishingError as reason:
             problem = str(reason)
         # MLflow and its database or server raise whatever they like.
@@ -116,6 +131,16 @@ class StudySummary:
         if self.as_json:
             page = str(page_of(study)) if self.published else None
             print_json_event("report", page=page, reason=problem)
+
+    def _publish(self, state: dict[str, Any], patience: float, *, model: bool) -> None:
+        """Make and log the report, and say which step is under way."""
+        study, uri = self.plan.folder.path, self.plan.tracking_uri
+        with self.console.status("making the report") as status:
+
+            def show(step: str) -> None:
+                status.update(Text(f"making the report: {step}"))
+
+            publish(study, uri, state, model=model, patience=patience, on_step=show)
 
     def show_places(self) -> None:
         """Where everything is, and how to look at it."""
@@ -138,6 +163,55 @@ class StudySummary:
         page = address(self.tracker.experiment_id, metric, saved=saved)
         for line in _mlflow_commands(self.plan.tracking_uri, page):
             self.console.print(f"  {line}")
+
+    def show_next(self, entries: Sequence[Entry]) -> None:
+        """How to confirm what a search has found: a space in the study's folder, and its command.
+
+        A file that repeats the same trial already stays as it is.
+        """
+        plan = self.plan
+        found = confirmation(plan.space, entries) if plan.space.settings.search else None
+        if found is None:
+            return
+        path = plan.folder.path / CONFIRM
+        if not _repeats(path, found):
+            write_bytes(path, found.text(plan.name, _enough_seeds(found.spread)).encode())
+        seeds = counted(len(read_yaml(path)["seeds"]), "new seed")
+        self.console.print(
+            f"\nA search finds candidates. Repeat its winner and baseline on {seeds}:"
+        )
+        words = ["--space", str(relative_to_cwd(path)), "--name", f"{plan.name[:56]}-confirm"]
+        if plan.root != Path.cwd() / "runs":
+            words += ["--out", str(relative_to_cwd(plan.root))]
+        if plan.tracking_uri != f"sqlite:///{plan.root}/mlflow.db":
+            words += ["--tracking-uri", without_password(plan.tracking_uri)]
+        self.console.print(f"  python -m study.run {shlex.join(words)}")
+
+
+CONFIRM = "confirm.yaml"
+"""The space that repeats the winner of a search, in the study's folder."""
+
+FEWEST_SEEDS, USUAL_SEEDS, MOST_SEEDS = 6, 8, 20
+"""Of a confirmation: so many can differ by ranks alone; where the spread is unknown; at most."""
+
+
+def _repeats(path: Path, found: Confirmation) -> bool:
+    """Whether a file is a space with the trial that is to be confirmed."""
+    try:
+        known = read_yaml(path)
+        return known.get("trial") == found.trial and isinstance(known.get("seeds"), list)
+    except (OSError, UserError):
+        return False
+
+
+def _enough_seeds(spread: float) -> int:
+    """Seeds that find a change of 5 %, as far as that is affordable and the spread is known."""
+    if math.isnan(spread):
+        return USUAL_SEEDS
+    from analysis.statistics.power import seeds_needed  # Scipy takes long to import.
+
+    needed = seeds_needed(spread, -NEGLIGIBLE)
+    return MOST_SEEDS if needed is None else min(max(needed, FEWEST_SEEDS), MOST_SEEDS)
 
 
 def _mlflow_commands(uri: str, page: str, port: int = MLFLOW_PORT) -> list[str]:

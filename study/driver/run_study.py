@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from study.datasets.readers.detect import settings_of
 from study.driver.preflight import require_ready
 from study.driver.session import Session
 from study.driver.verify_resume import verify
+from study.planning.cost_model import Cost
 from study.planning.plan import Plan
 from study.planning.plan_checks import check_plan, prepare_datasets, read_datasets
 from study.planning.remaining_cost import Experience, RemainingCost, Source
@@ -64,12 +66,16 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         print_data_warnings(plan, console)
         _dry_run(plan, console, options)
         return 0
-    cost = RemainingCost(plan).cost(Experience(plan, on_gpu=_on_gpu(plan)))
-    DryRun(plan).show_time(console, cost)
+    cost = _expected(plan)
+    before = DryRun(plan)
+    before.show_time(console, cost)
     require_ready(plan, options.address, cost.disk)
     if options.tracking_uri:
         accept_place(plan.tracking_uri)
     read_datasets(plan)
+    if before.unread:
+        read = replace(plan)  # It knows now what it did not.
+        DryRun(read).show_time(console, _expected(read))
     print_data_warnings(plan, console)
     for line in environment_changes(plan.folder, plan.space):
         always.print(f"  warning  {line}")
@@ -149,6 +155,11 @@ def _verify_resume(plan: Plan, console: Console) -> int:
     return 0 if verdict.holds else EXIT_FAILED
 
 
+def _expected(plan: Plan) -> Cost:
+    """What is left to pay, by the experience with other studies."""
+    return RemainingCost(plan).cost(Experience(plan, on_gpu=_on_gpu(plan)))
+
+
 def _on_gpu(plan: Plan) -> bool:
     return bool(gpus()) and plan.space.settings.resources.gpus > 0
 
@@ -194,6 +205,8 @@ def _conduct(
     if session.complete and options.report:
         summary.publish(entries, options.patience)
     summary.show_places()
+    if session.complete:
+        summary.show_next(entries)
     if tracker.fault:
         raise MachineError(f"{tracker.fault}; {RERUN}")
     if summary.fault:

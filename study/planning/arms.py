@@ -23,15 +23,17 @@ LABEL_KEYS = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
 AUXILIARY = "finetune.task.auxiliary"
 """A pretext task during finetuning, whose label names all but its weight."""
 
+STAGES = ("pretrain.", f"{AUXILIARY}.")
+"""Where the settings of a pretext task stand."""
+
+LENGTH = "finetune.epochs"
+
 PRETRAINING_KEYS = ("pretrain", "transfer", AUXILIARY)
 """What distinguishes an arm from its baseline."""
 
 
 DEFAULT_ERRORS = ["force_rmse", "energy_rmse"]
 """Test errors that are shown of trials that learned energy and forces."""
-
-RANKED = 6
-"""So many pairs can differ by their signs alone: 2 · 2⁻⁶ < 0.05."""
 
 MAJORITY = 0.7
 """A value that more than this share of comparable arms have is not named."""
@@ -68,6 +70,18 @@ class Arm:
         return digest({name: self.settings[name] for name in names})
 
     @property
+    def family(self) -> str:
+        """What trainings from scratch of different lengths have in common."""
+        names = (name for name in self.settings if name not in (LENGTH, *self.tuned))
+        return digest({name: self.settings[name] for name in names})
+
+    @property
+    def is_control(self) -> bool:
+        """From scratch, or pretrained towards random targets."""
+        placebo = any(self.settings.get(f"{stage}task.placebo") for stage in STAGES)
+        return self.from_scratch or placebo
+
+    @property
     def from_scratch(self) -> bool:
         """Neither pretrained nor finetuned beside another task."""
         beside = any(name.startswith(f"{AUXILIARY}.") for name in self.settings)
@@ -99,23 +113,18 @@ class Arm:
             return f"{values[0]:.4g}"
         return with_spread(statistics.mean(values), statistics.stdev(values))
 
-    def change(self, baseline: Arm | None) -> str:
-        """Typical change of the first test error against the baseline, paired by seed, in per cent.
+    def log_ratios(self, baseline: Arm) -> tuple[list[float], int]:
+        """Of the first test error to the baseline's, one for each seed that ended in both.
 
-        Where some pairs have no errors, their number is told; one that diverged is the worst.
+        Returns:
+            The logarithms, infinite where one of both diverged and not a number where both did;
+            and how many seeds make no pair, because one of both has not ended.
         """
-        if baseline is None or baseline is self:
-            return ""
-        metric = f"test_{self.errors[0]}"
-        seeds = [seed for seed in self.trials if seed in baseline.trials]
-        pairs = [(self._log(seed, metric), baseline._log(seed, metric)) for seed in seeds]
-        logs = [mine - theirs for mine, theirs in pairs if not math.isnan(mine + theirs)]
-        both = sum(math.isfinite(log) for log in logs)
-        if not logs:
-            return ""
-        middle = typical_log_ratio(logs)
-        change = "–" if math.isnan(middle) else f"{100 * math.expm1(middle):+.1f} %"
-        return change if both == len(seeds) else f"{change} ({both} of {len(seeds)})"
+        error = f"test_{(self.errors if self.completed else baseline.errors)[0]}"
+        seeds = list(dict.fromkeys([*self.trials, *baseline.trials]))
+        pairs = [(self._log(seed, error), baseline._log(seed, error)) for seed in seeds]
+        ended = [(mine, theirs) for mine, theirs in pairs if not math.isnan(mine + theirs)]
+        return [mine - theirs for mine, theirs in ended], len(pairs) - len(ended)
 
     def _log(self, seed: int, metric: str) -> float:
         """Logarithm of an error; infinite of a trial that diverged, nan if there is none."""
@@ -123,7 +132,10 @@ class Arm:
         if result is None:
             return math.nan
         if result.status == "completed":
-            return math.log(result.metrics.get(metric, math.nan))
+            error = result.metrics.get(metric, math.nan)
+            if error == 0:
+                return math.nan
+            return math.log(error) if 0 < error < math.inf else math.inf
         failed = result.status == "diverged" or result.reason.startswith("its pretraining diverged")
         return math.inf if failed else math.nan
 
@@ -147,29 +159,25 @@ def arms(works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = (
     return list(grouped.values())
 
 
-def typical_log_ratio(logs: Sequence[float]) -> float:
-    """Mean of few values; of more the median of the averages of all pairs, as the report has it.
+def references(found: Sequence[Arm]) -> dict[str, Arm]:
+    """What each arm is compared with, by its label, as the report has it.
 
-    The report judges by ranks from so many values on, which a few bad seeds do not move.
-
-    Args:
-        logs: infinite where one of a pair diverged, not a number where both did.
-
-    Returns:
-        Not a number where too many are infinite.
+    That is scratch of the same setting; of a longer training from scratch the shortest; without
+    any scratch the first arm of the same model and data.
     """
-    if len(logs) < RANKED:
-        return statistics.fmean(logs) if all(map(math.isfinite, logs)) else math.nan
-    ends = [*_middle(logs, -math.inf), *_middle(logs, math.inf)]
-    return statistics.fmean(ends) if all(map(math.isfinite, ends)) else math.nan
-
-
-def _middle(logs: Sequence[float], unknown: float) -> tuple[float, float]:
-    """The middle two of the averages of all pairs of values."""
-    known = [unknown if math.isnan(log) else log for log in logs]
-    averages = ((one + other) / 2 for at, one in enumerate(known) for other in known[at:])
-    ordered = sorted(unknown if math.isnan(average) else average for average in averages)
-    return ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    scratch = [arm for arm in found if arm.from_scratch]
+    pairs: dict[str, Arm] = {}
+    for arm in found:
+        if not scratch:
+            same = [each for each in found if _kind(each, "") == _kind(arm, "")]
+        elif arm.from_scratch:
+            alike = [each for each in scratch if each.family == arm.family]
+            same = sorted(alike, key=lambda each: int(each.settings.get(LENGTH, 0)))
+        else:
+            same = [each for each in scratch if each.setting == arm.setting]
+        if same and same[0] is not arm:
+            pairs[arm.label] = same[0]
+    return pairs
 
 
 def with_spread(mean: float, spread: float) -> str:

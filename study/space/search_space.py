@@ -125,14 +125,15 @@ class Space:
     def with_baselines(self, trials: list[Trial], seeds: Sequence[int]) -> list[Trial]:
         """Trials with every seed, if wanted beside the same from scratch, without repetition."""
         seeded = [trial.model_copy(update={"seed": seed}) for seed in seeds for trial in trials]
-        scratch = [self._from_scratch(trial, trial.seed) for trial in seeded]
+        scratch = [self.from_scratch(trial) for trial in seeded]
         wanted = [*scratch, *seeded] if self.settings.baseline else seeded
         by_content = {digest(trial.model_dump(mode="json")): trial for trial in wanted}
         return sorted(by_content.values(), key=lambda trial: seeds.index(trial.seed))
 
     @staticmethod
-    def _from_scratch(trial: Trial, seed: int) -> Trial:
-        return trial.model_copy(update={"pretrain": None, "transfer": "body", "seed": seed})
+    def from_scratch(trial: Trial) -> Trial:
+        """The baseline of a trial."""
+        return trial.model_copy(update={"pretrain": None, "transfer": "body"})
 
 
 def load_space(

@@ -128,6 +128,25 @@ for _tag, _pattern, _first in (
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as the same text."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def write_yaml(value: Any) -> str:
+    """JSON as YAML that `read_yaml` reads as the same; innermost blocks stand on a line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=100,
+        allow_unicode=True,
+        default_flow_style=None,
+    )
+    return text
+
+
 def _value(node: yaml.Node, path: Path, depth: int) -> Any:
     line = node.start_mark.line + 1
     if depth > DEEPEST_NESTING:

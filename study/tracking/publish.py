@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 from study.core.atomic_io import write_json
 from study.core.errors import is_disk_fault
 from study.core.signals import EXIT_INTERRUPTED
+from study.core.steps import PREFIX, show_steps, step
 
 STATE = "reported.json"
 """File in the folder of a study that identifies the records of its report."""
@@ -83,7 +84,13 @@ def is_current(study: Path, state: dict[str, Any]) -> bool:
 
 
 def publish(
-    study: Path, tracking_uri: str, state: dict[str, Any], *, model: bool, patience: float
+    study: Path,
+    tracking_uri: str,
+    state: dict[str, Any],
+    *,
+    model: bool,
+    patience: float,
+    on_step: Callable[[str], None] = str,
 ) -> None:
     """Write tables and report, log report and best model, and remember of which records they are.
 
@@ -93,19 +100,23 @@ def publish(
         state: of its records in MLflow, see `StudyRun.state`.
         model: see `commands`.
         patience: time limit, s.
+        on_step: told what is done next, from another thread.
 
     Raises:
         PublishingError: if one of the commands failed.
     """
+    steps, written = os.pipe()
     process = subprocess.Popen(
         command(study, model=model),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=written,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | _credentials(tracking_uri),
         start_new_session=True,  # Ctrl-C reaches it once, through `_ended`.
     )
+    os.close(written)
+    threading.Thread(target=_follow, args=(steps, on_step), daemon=True).start()
     with _ended(process):
         try:
             _, errors = process.communicate(timeout=patience)
@@ -117,6 +128,14 @@ def publish(
         reason = next(filter(is_disk_fault, reversed(lines)), lines[-1])
         raise PublishingError(reason.strip())
     write_json(study / STATE, state)
+
+
+def _follow(steps: int, on_step: Callable[[str], None]) -> None:
+    """Pass on the steps among the lines of the other process, until it ends."""
+    with os.fdopen(steps, errors="replace") as lines:
+        for line in lines:
+            if line.startswith(PREFIX):
+                on_step(line.removeprefix(PREFIX).strip())
 
 
 def command(study: Path, *, model: bool) -> list[str]:
@@ -161,11 +180,20 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="watching the study", daemon=True).start()
 
 
+STEPS = {
+    "analysis.export": "copying MLflow's records into tables",
+    "study.predict": "logging the best model",
+}
+"""What the commands do, of which none tells more by itself but the report."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run all of a study's `commands`, even after one failed; return the largest exit code."""
     (study, *flags), code = arguments, 0
     end_with_parent()
+    show_steps(sys.stdout, PREFIX)
     for name, *options in commands(study, model="--model" in flags):
+        step(STEPS.get(name, "reading tables"))
         code = max(code, importlib.import_module(name).main(options))
         if code == EXIT_INTERRUPTED:
             break

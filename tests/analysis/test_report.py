@@ -113,6 +113,14 @@ def test_verdicts_are_a_table_with_the_words_of_the_page(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("ablation")
+def test_a_report_tells_its_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "study.core.steps"):
+        write_report([tmp_path], tmp_path / "report")
+    first = ["reading the tables", "comparing arms, judging claims", "drawing figures"]
+    assert caplog.messages == [*first, "writing the page"]
+
+
+@pytest.mark.usefixtures("ablation")
 def test_a_report_loads_nothing(tmp_path: Path) -> None:
     page = write_report([tmp_path], tmp_path / "report").read_text()
     assert "default-src 'none'" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,16 +17,20 @@ from study.console import dry_run
 from study.console.dry_run import DryRun
 from study.console.formatting import duration
 from study.console.plan_summary import print_plan_summary
+from study.datasets.frames import Frames
 from study.datasets.prepare import folder_of
+from study.datasets.readers.detect import settings_of
 from study.models.build import build_model
 from study.planning import plan
 from study.planning.cost_model import Cost, stage_memory, weights
 from study.planning.plan import Plan
+from study.planning.plan_checks import read_datasets
 from study.planning.remaining_cost import Experience, RemainingCost
 from study.planning.study_dir import StudyDir
 from study.space.search_space import SHIPPED, load_space
 from study.space.trial import Trial
 from tests.conftest import SMALL_SPACE
+from tests.formats import write_extxyz
 
 TIP3P = {"name": "tip3p_water", "molecules": 258, "trajectories": 10, "frames": 1000}
 
@@ -137,6 +142,18 @@ def test_trials_at_once_that_want_more_than_the_machine_has_are_told(
         monkeypatch.setattr(dry_run, "hardware", lambda here=here: here)
         line = next(line for line in shown(given).splitlines() if "memory" in line)
         assert line.split(": ")[1:] == told
+
+
+def test_what_a_file_costs_is_no_figure_before_it_has_been_read(small: Path, water: Frames) -> None:
+    write_extxyz(water, small.parent / "w.extxyz")
+    dataset = json.dumps(settings_of(small.parent / "w.extxyz"))
+    small.write_text(re.sub("dataset: .*", f"dataset: {dataset}", SMALL_SPACE))
+    given = plan_of(small)
+    told = " ".join(shown(given).split())
+    assert re.search("compute not known before .*w.extxyz is read; do that first", told)
+    assert "hours" not in told
+    read_datasets(given)
+    assert "core-hours" in shown(Plan(given.space, given.root, "name", ""))
 
 
 def words(given: Plan) -> str:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.statistics.change import change_of
-from study.console.result_table import result_table
+from analysis.statistics.change import paired_change
+from analysis.statistics.verdict import verdict
+from study.console.result_table import result_table, search_tables
 from study.core.records import JobResult
 from study.pipeline.job import Job
-from study.planning.arms import arms, typical_log_ratio
+from study.planning.arms import arms
 from study.space.trial import Trial
 
 FILE = {"name": "n2p2_file", "path": "input.data"}
@@ -24,10 +25,11 @@ def ended(
     seed: int = 0,
     dataset: dict[str, Any] = WATER,
     status: Any = "completed",
+    placebo: bool = False,
     **finetune: Any,
 ) -> tuple[Job, JobResult]:
     stage = {"epochs": 1, "batch_size": 1}
-    masking = {"task": {"name": "masking", "masking_ratio": ratio}}
+    masking = {"task": {"name": "masking", "masking_ratio": ratio, "placebo": placebo}}
     trial = {
         "dataset": dataset,
         "model": {"name": "egnn"},
@@ -57,31 +59,79 @@ def test_changes_are_paired_by_seed() -> None:
         ended(0.1), ended(0.4, seed=1), ended(0.05, ratio=0.5), ended(0.2, ratio=0.5, seed=1)
     )
     assert "egnn scratch 2/2 250 ± 212 1 ± 0" in shown
-    assert "egnn masking 0.5 2/2 125 ± 106 -50.0 % 1 ± 0" in shown
+    assert "egnn masking 0.5 2/2 125 ± 106 -50.0 % [-50.0, -50.0] 1 ± 0" in shown
+    assert "too few seeds" in shown
 
 
 def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
     failed = ended(0, seed=1, status="failed")
     shown = lines(ended(0.1), failed, ended(0.05, ratio=0.5), ended(9.0, ratio=0.5, seed=1))
     assert any(line.startswith("egnn scratch 1/2 100") for line in shown)
-    assert any("-50.0 % (1 of 2)" in line for line in shown)
+    assert any("-50.0 %" in line for line in shown)
+    assert "too few seeds (1 of 2)" in shown
 
 
 def test_what_diverged_is_the_worst_of_its_pair() -> None:
     good = [ended(0.1, seed=seed) for seed in range(8)]
     few = [ended(0.09, ratio=0.5, seed=seed) for seed in range(7)]
     lost = ended(0, ratio=0.5, seed=7, status="diverged")
-    assert any("7/8 90 ± 0 -10.0 % (7 of 8)" in line for line in lines(*good, *few, lost))
+    shown = lines(*good, *few, lost)
+    assert any("7/8 90 ± 0 -10.0 % [-10.0, > +999] 1" in line for line in shown)
+    assert "inconclusive (7 of 8)" in shown
     many = [ended(0, ratio=0.5, seed=seed, status="diverged") for seed in range(3, 8)]
-    assert any("3/8 90 ± 0 – (3 of 8)" in line for line in lines(*good, *few[:3], *many))
+    shown = lines(*good, *few[:3], *many)
+    assert any("3/8 90 ± 0 – 1" in line for line in shown)
+    assert "no verdict (3 of 8)" in shown
 
 
-@pytest.mark.parametrize("logs", [[0.3, -0.1, 0.2], [-0.08] * 6 + [1.7, math.inf]])
-def test_the_typical_change_is_that_of_the_report(logs: list[float]) -> None:
-    assert typical_log_ratio(logs) == pytest.approx(math.log1p(change_of(logs).percent / 100))
-    lost = [*logs, math.inf, math.nan, -math.inf, math.inf]
-    assert math.isnan(typical_log_ratio(lost))
-    assert math.isnan(change_of(lost).percent)
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_changes_have_the_intervals_and_words_of_the_report(seeds: int) -> None:
+    scratch = pd.Series([0.1 + 0.003 * seed for seed in range(seeds)])
+    by_arm = {0.5: scratch * 0.8, 0.9: scratch.where(scratch.index > 0, 0.14)}
+    placebo = [
+        ended(0.3, ratio=0.5, seed=seed, placebo=True) for seed in range(seeds)
+    ]  # A control, whose interval is another family's.
+    trials = [ended(error, seed=int(seed)) for seed, error in scratch.items()]
+    for ratio, errors in by_arm.items():
+        trials += [ended(error, ratio=ratio, seed=int(seed)) for seed, error in errors.items()]
+    shown = lines(*trials, *placebo)
+    for ratio, errors in by_arm.items():
+        change = paired_change(errors, scratch, family=len(by_arm))
+        text = f"{change.percent:+.1f} % [{change.low:+.1f}, {change.high:+.1f}]"
+        (place,) = (n for n, line in enumerate(shown) if f"egnn masking {ratio} {seeds}" in line)
+        assert text in shown[place]
+        assert shown[place + 1] == str(verdict(change))
+
+
+def test_longer_training_from_scratch_is_compared_with_the_shortest() -> None:
+    shown = lines(ended(0.1), ended(0.05, epochs=3), ended(0.08, ratio=0.5))
+    assert any("egnn scratch, finetune.epochs 3 1/1 50 -50.0 %" in line for line in shown)
+    assert any("egnn masking 0.5, finetune.epochs 1 1/1 80 -20.0 %" in line for line in shown)
+
+
+def test_a_search_shows_repeats_apart_and_trials_of_one_seed_best_first() -> None:
+    trials = [
+        *(ended(0.3 - 0.01 * seed, ratio=0.5, seed=seed) for seed in range(3)),
+        *(ended(0.4, seed=seed) for seed in range(3)),
+        ended(0.2, ratio=0.7),
+        ended(0.7, ratio=0.1),
+        ended(0, ratio=0.2, status="stopped"),
+        ended(0, ratio=0.3, status="stopped"),
+        ended(0, ratio=0.4, status="diverged"),
+    ]
+    console = Console(width=120)
+    with console.capture() as captured:
+        for table in search_tables(arms(trials), 0):
+            console.print(table)
+    shown = [" ".join(line.split()) for line in captured.get().splitlines()]
+    repeated, ranked = "\n".join(shown).split("Trials with seed 0")
+    assert "egnn masking 0.5 3/3 290 ± 10" in repeated
+    assert "egnn masking 0.7" not in repeated
+    first = [line.rpartition(" 1")[0] for line in ranked.splitlines() if line.startswith("egnn")]
+    assert first[:3] == ["egnn masking 0.7 200", "egnn masking 0.5 300", "egnn scratch 400"]
+    assert "egnn masking 0.1 700 ! 1" in ranked
+    assert "masking 0.2" not in ranked
+    assert "2 stopped early, 1 diverged" in ranked
 
 
 def test_trials_of_other_seeds_are_compared_by_their_share_of_the_trivial_error() -> None:
@@ -128,7 +178,7 @@ def test_data_sets_are_told_apart_by_name_and_not_by_all_that_follows(ratio: flo
 def test_only_exceptions_are_told_of_what_most_arms_share() -> None:
     usual = [ended(0.1, lr=1e-3, epochs=number) for number in (1, 2, 3)]
     shown = lines(*usual, ended(0.1, lr=1e-3, clip_norm=2.0))
-    assert [line.partition(" 1/1")[0] for line in shown[3:7]] == [
+    assert [line.partition(" 1/1")[0] for line in shown if " 1/1" in line] == [
         "egnn scratch, finetune.epochs 1",
         "egnn scratch, finetune.epochs 2",
         "egnn scratch, finetune.epochs 3",

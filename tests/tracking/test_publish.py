@@ -63,6 +63,27 @@ def test_a_servers_password_is_not_lost_on_the_way(
     assert page_of(tmp_path).read_text() == "me-s@cret"
 
 
+def test_steps_are_told_as_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "told"
+    instead(
+        monkeypatch,
+        f"""
+print("step: reading", flush=True)
+while not pathlib.Path({str(told)!r}).exists():
+    time.sleep(0.01)
+print("a page")
+""",
+    )
+    steps: list[str] = []
+
+    def hear(step: str) -> None:
+        steps.append(step)
+        told.touch()
+
+    publish(tmp_path, "sqlite:///m.db", RECORDS, model=True, patience=60, on_step=hear)
+    assert steps == ["reading"]
+
+
 @pytest.mark.parametrize(
     ("program", "patience", "reason"),
     [
@@ -148,7 +169,9 @@ def ending(folder: Path, *, whole: bool = True) -> StudySummary:
         folder=SimpleNamespace(path=study),
         root=study.parent.parent,
         tracking_uri="http://host",
-        space=SimpleNamespace(settings=SimpleNamespace(tune=None, metric="val_force_rmse")),
+        space=SimpleNamespace(
+            settings=SimpleNamespace(tune=None, search=None, seeds=[0], metric="val_force_rmse")
+        ),
         warnings=[],
     )
     tracker: Any = SimpleNamespace(
