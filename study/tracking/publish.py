@@ -90,7 +90,7 @@ def publish(
     *,
     model: bool,
     patience: float,
-    on_step: Callable[[str], None] = str,
+    on_step: Callable[[str], object] = str,
 ) -> None:
     """Write tables and report, log report and best model, and remember of which records they are.
 
@@ -130,7 +130,7 @@ def publish(
     write_json(study / STATE, state)
 
 
-def _follow(steps: int, on_step: Callable[[str], None]) -> None:
+def _follow(steps: int, on_step: Callable[[str], object]) -> None:
     """Pass on the steps among the lines of the other process, until it ends."""
     with os.fdopen(steps, errors="replace") as lines:
         for line in lines:
