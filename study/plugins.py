@@ -17,9 +17,9 @@ packages, no other file. Its content is part of the name of all work that uses i
 the results. Whoever opens a space that names a file, even with `--dry-run`, runs that file.
 
 Config classes
-    ModelConfig: settings of a model, with `hidden`, `layers`, `cutoff` and `max_neighbors`;
-        `build()` gives a `ConservativePotential` or a `DirectPotential`. Its `cost`, a `ModelCost`,
-        is what estimates take it to need.
+    ModelConfig: settings of a model, with `hidden`, `layers` and `cutoff`; `build()` gives a
+        `ConservativePotential` or a `DirectPotential`. Its `cost`, a `ModelCost`, is what estimates
+        take it to need. NearestNeighborsConfig has `max_neighbors`, too, for models that apply it.
     TaskConfig: settings of a pretraining task; `build(graphs)` gives a `PretextTask` over all
         frames of a `GraphSet`.
     DatasetConfig: settings of a data set; `build()` gives `Frames`.
@@ -42,9 +42,12 @@ Potentials and their heads
     ConservativePotential: gives `atomic_energies`; forces and stress are their gradient, by
         `positions` and by `graph.shift`. Head: `readout`.
     DirectPotential: gives `features`; forces have a head. Heads: `readout`, `vector_readout`.
-    A head is a `Sequential` that ends in a linear layer, so that finetuning can start it at zero;
-    `layers` is a `ModuleList`, so that finetuning can freeze them; a module between them and the
-    heads is named in `after_layers`. `sum_per_graph` sums what atoms have to what frames have.
+    A head, whatever module it is, ends in a linear map, so that finetuning can start it at zero; a
+    class whose heads have other names names them in `heads`. Layers are in a `ModuleList` called
+    `layers`, or in the property `blocks`, so that `trainable` and `layer_decay` can count them; a
+    module between them and the heads is named in `after_layers`. A model in which frames of a batch
+    change each other in training, as with batch norm, says `independent_frames = False`.
+    `sum_per_graph` sums what atoms have to what frames have.
 
 Layers
     AtomEmbedding tells elements and marked atoms apart; ForceEmbedding takes given forces, for
@@ -54,7 +57,8 @@ Layers
 
 Envelope and neighbours
     An atom that crosses the cutoff must change nothing at once: weight edges by `cutoff_envelope`.
-    `edge_weights` does so and keeps the `max_neighbors` nearest, for configs with an `envelope`.
+    `edge_weights` does so and keeps the `max_neighbors` nearest, for a NearestNeighborsConfig with
+    an `envelope`.
 
 Tasks
     PretextTask: has `terms`, the `Term`s of the loss, and `evaluate`, metrics with `val_loss`.
@@ -66,7 +70,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.core.components import resolve
 from study.datasets.config import DatasetConfig
-from study.models.config import ModelConfig, ModelCost
+from study.models.config import ModelConfig, ModelCost, NearestNeighborsConfig
 from study.space.samplers import SamplerConfig
 from study.tasks.config import TaskConfig
 
@@ -104,6 +108,7 @@ __all__ = [
     "GraphSet",
     "ModelConfig",
     "ModelCost",
+    "NearestNeighborsConfig",
     "Potential",
     "Prediction",
     "PretextTask",

@@ -21,8 +21,8 @@ def test_the_shipped_models_pass(kind: type[ModelConfig]) -> None:
     settings = kind.model_validate({"name": kind.space_name(), "hidden": 8, "layers": 2})
     found = dict(examine(settings.build, settings))
     assert set(filter(None, found.values())) == set()
-    # Neither forces nor stresses of direct models are gradients.
-    assert len(found) >= len(CHECKS) - 3
+    # Neither forces nor stresses of direct models are gradients, and ForceNet has batch norm.
+    assert len(found) >= len(CHECKS) - 4
 
 
 @pytest.fixture
@@ -85,6 +85,33 @@ def test_good_parts_of_ones_own_pass(model_file: Path, capsys: pytest.CaptureFix
             "nn.Linear(settings.hidden, 1))",
             "nn.Linear(settings.hidden, 1), nn.Softplus())",
             ["heads can be zero-initialized"],
+        ),
+        (
+            "nn.Sequential(nn.SiLU(), nn.Linear(settings",
+            "nn.Sequential(nn.BatchNorm1d(settings.hidden), nn.Linear(settings",
+            ["no frame changes another in training"],
+        ),
+        (
+            "features = self.embedding(graph)",
+            "self.calls = getattr(self, 'calls', 0) + 1\n"
+            "        features = self.embedding(graph) / self.calls",
+            ["predictions depend on no earlier ones"],
+        ),
+        (
+            "weight * self.edge(length) *",
+            "torch.ones(1, dtype=torch.float64) * weight * self.edge(length) *",
+            ["all is computed in the precision of the weights"],
+        ),
+        (
+            "self.readout = nn.Sequential(nn.SiLU()",
+            "self.interactions = nn.ModuleList([nn.Linear(1, 1)])\n"
+            "        self.readout = nn.Sequential(nn.SiLU()",
+            ["layers are known for freezing and decay"],
+        ),
+        (
+            "    stiffness: float",
+            "    max_neighbors: int | None = None\n    stiffness: float",
+            ["the number of neighbours is limited as set"],
         ),
         ("return (model", "return torch.nan * (model", ["the loss is a finite number"]),
         (

@@ -177,6 +177,7 @@ def test_defaults_of_the_class_count(here: Path) -> None:
         ("hidden: 16", "hidden: x", "5: trial.model.hidden", "must be a whole number"),
         ("size: {choice", "sise: {choice", "7: trial.pretrain.task.sise", "did you mean `size`?"),
         ("[0.05, 0.1]", "[0.05, -1]", "7: trial.pretrain.task.size", "must be > 0.0"),
+        ("hidden: 16", "max_neighbors: 5", "5: trial.model.max_neighbors", "unknown key"),
         ("name: pair, ", "", "5: trial.model.name", "is required"),
         (
             "name: pair",

@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
+from study.checks import training_contract
 from study.checks.finding import run_check
-from study.checks.structures import Structure, build_graphs, water_box
+from study.checks.model_under_test import ModelUnderTest, difference, generator
+from study.checks.structures import Structure, water_box
 from study.models.config import ModelConfig
 from study.models.potential import Potential
-
-TOLERANCE = 1e-8
-"""Largest relative difference of float64 results that should be equal."""
-
-
-@dataclass(frozen=True)
-class ModelUnderTest:
-    """The model to check.
-
-    Args:
-        build: builds a new model.
-        settings: its settings.
-        model: a model in float64 without very small weights.
-        water: a structure to predict.
-    """
-
-    build: Callable[[], Potential]
-    settings: ModelConfig
-    model: Potential
-    water: Structure
-
-    def graph(self, *structures: Structure) -> Batch:
-        """Collate structures into one batch with edges up to the model's cutoff."""
-        graphs = build_graphs(structures, self.settings.cutoff)
-        return graphs.gather(torch.arange(len(graphs)))
-
-    def predict(self, *structures: Structure) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict energies (G,), forces (N, 3) and vectors (N, 3) of structures."""
-        graph = self.graph(*structures)
-        predicted = self.model(graph)
-        return (
-            predicted.energy.detach(),
-            predicted.forces.detach(),
-            self.model.vectors(graph).detach(),
-        )
 
 
 def _shapes(subject: ModelUnderTest) -> str:
@@ -76,7 +41,7 @@ def _finite(subject: ModelUnderTest) -> str:
 def _gradient(subject: ModelUnderTest) -> str:
     graph = subject.graph(subject.water)
     forces = subject.model(graph).forces.detach()
-    move = torch.randn(graph.pos.shape, generator=_generator(), dtype=torch.float64)
+    move = torch.randn(graph.pos.shape, generator=generator(), dtype=torch.float64)
 
     def energy(step: float) -> float:
         moved = graph.clone()
@@ -94,7 +59,7 @@ def _strain(subject: ModelUnderTest) -> str:
     graph = subject.graph(subject.water)
     stress = subject.model.with_stress(graph).stress
     assert stress is not None
-    strain = torch.randn(3, 3, generator=_generator(), dtype=torch.float64)
+    strain = torch.randn(3, 3, generator=generator(), dtype=torch.float64)
     strain = (strain + strain.T) / 2
 
     def energy(step: float) -> float:
@@ -117,7 +82,7 @@ def _slope(energy: Callable[[float], float], h: float) -> float:
 def _translations(subject: ModelUnderTest) -> str:
     water = subject.water
     moved = Structure(water.numbers, water.positions + np.array([0.7, -11.3, 2.9]), water.cell)
-    return _difference(subject.predict(moved), subject.predict(water), "moving all atoms")
+    return difference(subject.predict(moved), subject.predict(water), "moving all atoms")
 
 
 def _images(subject: ModelUnderTest) -> str:
@@ -125,7 +90,7 @@ def _images(subject: ModelUnderTest) -> str:
     jumps = np.random.default_rng(0).integers(-3, 4, water.positions.shape)
     moved = Structure(water.numbers, water.positions + jumps @ water.cell, water.cell)
     what = "moving atoms by lattice vectors"
-    return _difference(subject.predict(moved), subject.predict(water), what)
+    return difference(subject.predict(moved), subject.predict(water), what)
 
 
 def _permutations(subject: ModelUnderTest) -> str:
@@ -133,7 +98,7 @@ def _permutations(subject: ModelUnderTest) -> str:
     order = np.random.default_rng(1).permutation(len(water.numbers))
     energy, forces, vectors = subject.predict(water)
     got = subject.predict(Structure(water.numbers[order], water.positions[order], water.cell))
-    return _difference(got, (energy, forces[order], vectors[order]), "another order of atoms")
+    return difference(got, (energy, forces[order], vectors[order]), "another order of atoms")
 
 
 def _rotations(subject: ModelUnderTest) -> str:
@@ -142,7 +107,7 @@ def _rotations(subject: ModelUnderTest) -> str:
     energy, forces, vectors = subject.predict(water)
     got = subject.predict(Structure(water.numbers, water.positions @ turn, water.cell @ turn))
     matrix = torch.tensor(turn)
-    return _difference(got, (energy, forces @ matrix, vectors @ matrix), "rotation")
+    return difference(got, (energy, forces @ matrix, vectors @ matrix), "rotation")
 
 
 def _supercell(subject: ModelUnderTest) -> str:
@@ -152,15 +117,15 @@ def _supercell(subject: ModelUnderTest) -> str:
     large = Structure(np.tile(water.numbers, 8), positions, 2 * water.cell)
     energy, forces, vectors = subject.predict(water)
     expected = (8 * energy, forces.repeat(8, 1), vectors.repeat(8, 1))
-    return _difference(subject.predict(large), expected, "a supercell of eight")
+    return difference(subject.predict(large), expected, "a supercell of eight")
 
 
 def _batches(subject: ModelUnderTest) -> str:
     other = water_box(seed=2)
     alone = [subject.predict(structure) for structure in (subject.water, other)]
     together = subject.predict(subject.water, other)
-    expected = tuple(torch.cat(parts) for parts in zip(*alone, strict=True))
-    return _difference(together, expected, "another frame in the batch")
+    energy, forces, vectors = (torch.cat(parts) for parts in zip(*alone, strict=True))
+    return difference(together, (energy, forces, vectors), "another frame in the batch")
 
 
 def _species(subject: ModelUnderTest) -> str:
@@ -202,42 +167,6 @@ def _marks(subject: ModelUnderTest) -> str:
     return "`graph.masked` changes no vector; embed atoms with `study.models.layers.embedding`"
 
 
-def _training(subject: ModelUnderTest) -> str:
-    """Check that second derivatives exist, and that gradients reach every head."""
-    model, graph = subject.model, subject.graph(subject.water)
-    model.train()
-    predicted = model(graph)
-    loss = predicted.energy.square().sum() + predicted.forces.square().sum()
-    (loss + model.vectors(graph).square().sum()).backward()
-    heads = tuple(f"{head}." for head in model.heads)
-    weights = [item for item in model.named_parameters() if item[0].startswith(heads)]
-    without_gradient = [name for name, weight in weights if weight.grad is None]
-    model.zero_grad()
-    model.eval()
-    return f"no gradient reaches {', '.join(without_gradient)}" if without_gradient else ""
-
-
-def _seeds(subject: ModelUnderTest) -> str:
-    def weights(seed: int) -> list[Tensor]:
-        torch.manual_seed(seed)
-        return list(subject.build().state_dict().values())
-
-    pairs = zip(weights(5), weights(5), strict=True)
-    if not all(torch.equal(one, other) for one, other in pairs):
-        return "initial weights must follow from torch's seed alone, but differ between two builds"
-    return ""
-
-
-def _zero_init(subject: ModelUnderTest) -> str:
-    model = subject.build()
-    model.load_state_dict(subject.model.state_dict())
-    model.double().eval().zero_init_readout()
-    predicted = model(subject.graph(subject.water))
-    if torch.count_nonzero(predicted.energy) or torch.count_nonzero(predicted.forces):
-        return "heads with zero weights must put out zero; name all of them in `heads`"
-    return ""
-
-
 CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "shapes": _shapes,
     "finite for unusual structures": _finite,
@@ -252,49 +181,23 @@ CHECKS: dict[str, Callable[[ModelUnderTest], str]] = {
     "elements are distinguished": _species,
     "smooth at the cutoff": _cutoff,
     "masked atoms are distinguished": _marks,
-    "energies and forces can be trained on": _training,
-    "seeds decide the initial weights": _seeds,
-    "heads can be zero-initialized": _zero_init,
+    **training_contract.CHECKS,
 }
 
 ONLY_IF = {
     "forces are the negative gradient": "conservative",
     "the stress is the derivative by strain": "gives_stress",
     "rotations turn forces and vectors": "equivariant",
+    "no frame changes another in training": "independent_frames",
 }
-"""Checks of symmetries that a model may declare not to have."""
+"""Checks of what a model may declare not to have."""
 
 
 def examine(build: Callable[[], Potential], settings: ModelConfig) -> Iterator[tuple[str, str]]:
     """Run all checks of a model; yield the name and the problem of each, empty if it passed."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(3)
-        subject = ModelUnderTest(
-            build, settings, _randomize_small_weights(build), water_box(seed=1)
-        )
+        subject = ModelUnderTest.of(build, settings, water_box(seed=1))
         for name, check in CHECKS.items():
             if getattr(subject.model, ONLY_IF.get(name, "heads")):
                 yield name, run_check(check, subject)
-
-
-def _randomize_small_weights(build: Callable[[], Potential]) -> Potential:
-    """Build a float64 model, and randomize weights too small for an effect to be measured."""
-    model = build().double().eval()
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.abs().max() < 0.01:
-                weights.normal_(generator=_generator())
-    return model
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def _difference(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str) -> str:
-    for name, one, other in zip(("energy", "forces", "vectors"), got, expected, strict=True):
-        size = max(1.0, float(other.abs().max()))
-        difference = float((one - other).abs().max())
-        if not difference <= TOLERANCE * size:
-            return f"{what} changes {name} by {difference:.3g}"
-    return ""

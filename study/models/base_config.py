@@ -34,8 +34,8 @@ class ModelCost:
 class ModelConfig(Component):
     """Settings of a model; derive from it for a model of your own.
 
-    `cutoff`, `hidden`, `layers` and `max_neighbors` are there already: estimates, data preparation
-    and transfer read them.
+    `cutoff`, `hidden` and `layers` are there already: estimates, data preparation and transfer read
+    them.
     """
 
     title: ClassVar[str] = ""
@@ -55,9 +55,6 @@ class ModelConfig(Component):
     """Message-passing steps or interaction blocks."""
     cutoff: float = Field(default=3.4, gt=0, le=50)
     """Neighbours lie within this distance, Å."""
-    max_neighbors: int | None = Field(default=None, ge=1)
-    """Neighbours that an atom sees, the nearest ones; all within the cutoff when left out. Where
-    two neighbours change places, energies jump."""
 
     def build(self) -> Potential:
         """A model with initial weights drawn from torch's generator.
@@ -75,3 +72,11 @@ class ModelConfig(Component):
             return version(cls.package) if cls.package else ""
         except PackageNotFoundError:
             return ""
+
+
+class NearestNeighborsConfig(ModelConfig):
+    """Settings of a model that sees a limited number of neighbours, as `edge_weights` makes it."""
+
+    max_neighbors: int | None = Field(default=None, ge=1)
+    """Neighbours that an atom sees, the nearest ones; all within the cutoff when left out. Where
+    two neighbours change places, energies jump."""

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from study.core.config import Own, any_of
-from study.models.base_config import ModelConfig, ModelCost
+from study.models.base_config import ModelConfig, ModelCost, NearestNeighborsConfig
 
-__all__ = ["EGNN", "GNS", "AnyModel", "ForceNet", "ModelConfig", "ModelCost", "packages"]
+__all__ = [
+    "EGNN",
+    "GNS",
+    "AnyModel",
+    "ForceNet",
+    "ModelConfig",
+    "ModelCost",
+    "NearestNeighborsConfig",
+    "packages",
+]
 
 
-class MaskableConfig(ModelConfig):
+class MaskableConfig(NearestNeighborsConfig):
     """What the networks of arXiv:2402.15921 have in common."""
 
     mask_init: Literal["zeros", "normal"] = "zeros"
@@ -124,7 +133,7 @@ class ForceNet(MaskableConfig):
     """Initial weights: torch's default, or Xavier without biases as the authors draw them."""
 
 
-class SchNet(ModelConfig):
+class SchNet(NearestNeighborsConfig):
     """Continuous-filter network (arXiv:1706.08566) of torch-geometric; forces are a gradient."""
 
     implementation = "study.models.schnet:SchNet"
@@ -138,7 +147,7 @@ class SchNet(ModelConfig):
     """Edges fade out with two vanishing derivatives, or as in torch-geometric, with one."""
 
 
-class PaiNN(ModelConfig):
+class PaiNN(NearestNeighborsConfig):
     """Polarizable atom interaction network (arXiv:2102.03150); forces are a gradient."""
 
     implementation = "study.models.painn:PaiNN"
@@ -152,7 +161,7 @@ class PaiNN(ModelConfig):
     """Edges fade out with two vanishing derivatives, or as in the paper, with one."""
 
 
-class AttentionNetwork(ModelConfig):
+class AttentionNetwork(NearestNeighborsConfig):
     """What networks with attention have: their width is shared by heads."""
 
     heads: int = Field(default=8, ge=1, le=64)
@@ -194,7 +203,7 @@ class EquivariantTransformer(AttentionNetwork):
     """Per-atom vectors of pretext tasks: −∂E/∂x, or an equivariant head as in arXiv:2206.00133."""
 
 
-class SE3Transformer(ModelConfig):
+class SE3Transformer(NearestNeighborsConfig):
     """SE(3)-Transformer (arXiv:2006.10503); forces are a gradient."""
 
     implementation = "study.models.se3_transformer:SE3Transformer"

@@ -155,6 +155,7 @@ class ForceNet(DirectPotential):
     equivariant = False
 
     after_layers = ("output",)
+    readout: nn.Sequential
     settings: ForceNetSettings
 
     def __init__(self, settings: ForceNetSettings) -> None:
@@ -169,6 +170,7 @@ class ForceNet(DirectPotential):
             Layer(hidden, self.basis.size, settings.norm) for _ in range(settings.layers)
         )
         self.output = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU())
+        self.independent_frames = settings.norm != "batch"
         self.readout = nn.Sequential(nn.Linear(hidden, 1))
         self.vector_readout = decoder(hidden, settings.norm, 3)
         initialize(self, settings.init)

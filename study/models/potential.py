@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+
+from study.core.errors import UserError
 
 if TYPE_CHECKING:
     from study.models.config import ModelConfig
@@ -36,12 +39,15 @@ class Potential(nn.Module):
 
     The scale (eV) multiplies the outputs of the network. The reference energies, one per element
     and one per frame, are float64, because total DFT energies exceed the precision of float32.
-    Every head is an attribute of a subclass, is named in `heads`, and ends in a linear layer.
+    Every head is a module below a subclass, is named in `heads`, and ends in a linear map.
     """
 
     heads: tuple[str, ...] = ("readout",)
+    """Names of the modules that turn features into what is predicted, such as `net.readout`."""
     after_layers: tuple[str, ...] = ()
-    """Names of the modules between the last of `layers` and the heads."""
+    """Names of the modules between the last of `blocks` and the heads."""
+    independent_frames: bool = True
+    """Whether no frame of a batch changes another's prediction in training; batch norm does."""
     compilable: bool = True
     """Whether its gradients can be traced, and equal the eager ones when compiled."""
     needs_cell: bool = False
@@ -83,6 +89,28 @@ class Potential(nn.Module):
         """Predict (N,) one number per atom, whose sum is the energy, in units of `scale`."""
         raise NotImplementedError
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The layers in their order, as many as `settings.layers`; by default those of `layers`.
+
+        They are what `trainable` and `layer_decay` count, which are refused where there are none.
+        Several modules that make one layer are one block, `nn.ModuleList([one, other])`.
+        """
+        layers = getattr(self, "layers", None)
+        return list(layers) if isinstance(layers, nn.ModuleList) else []
+
+    def require_blocks(self, key: str) -> None:
+        """Refuse a setting that counts layers if no layers are known.
+
+        Raises:
+            UserError: if there are no blocks.
+        """
+        if not self.blocks:
+            raise UserError(
+                f"`{key}` counts the layers of a model, but {type(self).__name__} names none; call "
+                f"its ModuleList `layers`, or define its property `blocks`, or leave `{key}` out"
+            )
+
     def load_pretrained(self, state_dict: dict[str, Tensor], *, include_heads: bool) -> None:
         """Load pretrained weights; without `include_heads` the heads keep their own."""
         own = {} if include_heads else self.state_dict()
@@ -97,33 +125,50 @@ class Potential(nn.Module):
             name: as in `named_parameters`.
 
         Returns:
-            0 for heads; 1 for the last layer and the modules after it; one more for each earlier
-            layer; layers + 1 for embeddings and everything else before the layers.
+            0 for heads; 1 for the last of `blocks` and the modules after it; one more for each
+            earlier block; blocks + 1 for embeddings and everything else before the blocks.
         """
-        module, _, inner = name.partition(".")
-        if module in self.heads:
-            return 0
-        if module in self.after_layers:
-            return 1
-        layers, number = self.settings.layers, inner.partition(".")[0]
-        numbered = module == "layers" and number.isdigit()
-        return max(layers - int(number), 1) if numbered else layers + 1
+        for depth, modules in enumerate((self.heads, self.after_layers)):
+            if name.startswith(tuple(f"{module}." for module in modules)):
+                return depth
+        weights = self.get_parameter(name)
+        for depth, block in enumerate(reversed(self.blocks), start=1):
+            if any(weights is each for each in block.parameters()):
+                return depth
+        return len(self.blocks) + 1
 
     def freeze_all_but_last(self, n_layers: int) -> None:
-        """Freeze all parameters but the heads and the last `n_layers`; see `layer_depth`."""
+        """Freeze all parameters but the heads and the last `n_layers`; see `layer_depth`.
+
+        Raises:
+            UserError: if there are no blocks to count.
+        """
+        if n_layers:
+            self.require_blocks("trainable")
         for name, weights in self.named_parameters():
             weights.requires_grad_(self.layer_depth(name) <= n_layers)
 
     def zero_init_readout(self) -> None:
-        """Zero the last layer of each head, so that energies and forces start at zero.
+        """Zero the last weights of each head, so that energies and forces start at zero.
 
         The potential then predicts the reference energy. A random head would turn pretrained
         features into large errors, and undoing them costs more than pretraining gains.
+
+        Raises:
+            UserError: if a head has no weights.
         """
         for head in self.heads:
-            last = self.get_submodule(head)[-1]  # type: ignore[index]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            parts = [
+                [*part.parameters(recurse=False)] for part in self.get_submodule(head).modules()
+            ]
+            weighted = [weights for weights in parts if weights]
+            if not weighted:
+                raise UserError(
+                    f"the head `{head}` of {type(self).__name__} has no weights, so it cannot "
+                    "start at zero; name modules with weights in `heads`"
+                )
+            for weights in weighted[-1]:
+                nn.init.zeros_(weights)
 
     def reference_energy(self, graph: Data) -> Tensor:
         """Reference energies (G,) eV, float64, to which `Prediction.energy` is added."""
@@ -193,16 +238,17 @@ class DirectPotential(Potential):
     """A potential with separate heads for energies and for forces.
 
     Its forces are not the gradient of its energy. A subclass implements `features`, and has the
-    heads `readout` (F → 1) and `vector_readout` (F → 3).
+    heads `readout` (F → 1) and `vector_readout` (F → 3), modules that are called with them.
     """
 
     heads = ("readout", "vector_readout")
     conservative = False
-    readout: nn.Sequential
-    vector_readout: nn.Sequential
+    equivariant = False
+    readout: nn.Module
+    vector_readout: nn.Module
 
     def features(self, graph: Data) -> Tensor:
-        """Compute the features (N, F) of all atoms."""
+        """Compute the features (N, F) of all atoms, or whatever the heads take."""
         raise NotImplementedError
 
     def forward(self, graph: Data) -> Prediction:
@@ -212,11 +258,13 @@ class DirectPotential(Potential):
 
     def scalars(self, graph: Data) -> Tensor:
         """Predict (N,) the energy of each atom, in units of `scale`."""
-        return self.readout(self.features(graph)).squeeze(-1)
+        energies: Tensor = self.readout(self.features(graph)).squeeze(-1)
+        return energies
 
     def vectors(self, graph: Data) -> Tensor:
         """Predict (N, 3) the output of the vector head, in units of `scale` per Å."""
-        return self.vector_readout(self.features(graph))
+        vectors: Tensor = self.vector_readout(self.features(graph))
+        return vectors
 
     def _energy(self, features: Tensor, graph: Data) -> Tensor:
         """Sum the energies of each graph: (G,) eV, relative to the reference energy."""

@@ -36,7 +36,13 @@ def learning_rate(stage: Stage, step: int, steps_per_epoch: int) -> float:
 
 
 def layer_groups(model: Potential, decay: float) -> list[dict[str, Any]]:
-    """Parameter groups by layer depth, each with its `lr_factor` = decay^depth."""
+    """Parameter groups by layer depth, each with its `lr_factor` = decay^depth.
+
+    Raises:
+        UserError: if the model's layers are not known.
+    """
+    if decay < 1:
+        model.require_blocks("layer_decay")
     groups: dict[float, list[Tensor]] = {}
     for name, weights in model.named_parameters():
         groups.setdefault(decay ** model.layer_depth(name), []).append(weights)

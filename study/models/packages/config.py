@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from study.core.quantities.elements import atomic_number
 from study.models.base_config import ModelConfig
@@ -79,11 +79,3 @@ class MACE(ModelConfig):
     @classmethod
     def _sorted_elements(cls, symbols: list[str]) -> list[str]:
         return sorted(dict.fromkeys(symbols), key=atomic_number)
-
-    @model_validator(mode="after")
-    def _sees_all_neighbours(self) -> Self:
-        if self.max_neighbors is not None:
-            raise ValueError(
-                f"`max_neighbors` must be null with mace, but got {self.max_neighbors}"
-            )
-        return self
