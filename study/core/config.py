@@ -69,7 +69,7 @@ class Own(Config):
     name: str = Field(min_length=1, max_length=64)
     """Name of the settings class in the code."""
     code: str = Field(min_length=1)
-    """A Python file, relative to the current folder, or the name of an installed module."""
+    """A Python file, relative to the space's folder, or the name of an installed module."""
     sha256: str | None = None
     """Of the code; filled in when left out."""
 

@@ -121,7 +121,7 @@ def load(code: str, planned: str | None = None) -> tuple[ModuleType, str]:
         _require_planned(code, sha256, planned)
         OWN_CODE[package] = sha256
         return _imported(code), sha256
-    what = "a Python file, relative to the current folder, or an installed module"
+    what = "a Python file, relative to the space's folder, or an installed module"
     content = read_small_file(Path(code), what)
     sha256 = hashlib.sha256(content).hexdigest()
     _require_planned(code, sha256, planned)

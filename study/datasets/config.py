@@ -86,13 +86,13 @@ class RPBEWater(Stored):
 
     name: Literal["rpbe_water"]
     path: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
-    """Its n2p2 file, relative to the current folder; the one that `python -m study.data fetch rpbe`
+    """Its n2p2 file, relative to the space's folder; the one that `python -m study.data fetch rpbe`
     brought when left out."""
 
     @property
     def label(self) -> str:
         """The data set in a few words."""
-        return "RPBE-D3 water" + (f" from {self.path}" if self.path else "")
+        return "RPBE-D3 water" + (f" from {super().label}" if self.path else "")
 
 
 class DeePMDFolder(Typed):

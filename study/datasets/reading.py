@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -171,14 +172,15 @@ class Stored(DatasetConfig):
     place: ClassVar[Literal["file", "folder", "either"]] = "file"
 
     path: str = Field(min_length=1)
-    """The file or folder, relative to the current folder."""
+    """The file or folder, relative to the space's folder."""
     units: Units | None = None
     """Of the file's numbers, where it does not tell them and its format has others."""
 
     @property
     def label(self) -> str:
-        """The data set in a few words."""
-        return self.path
+        """The file, from the current folder if it is below."""
+        file = Path(self.path)
+        return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
     @property
     def reading(self) -> Reading:

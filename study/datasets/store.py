@@ -92,7 +92,7 @@ def file_of(dataset: Stored, root: Path) -> Path:
         way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
     else:
         file = Path(dataset.path).expanduser()
-        way_out = "a relative path starts at the current folder; correct"
+        way_out = "names in a space are relative to its folder, others to the current one; correct"
     suits = {"file": file.is_file(), "folder": file.is_dir(), "either": file.exists()}
     if not suits[dataset.place]:
         kind = "folder" if dataset.place == "folder" else "file"

@@ -10,7 +10,11 @@ from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
-from study.planning.study_changes import require_same_data, require_same_study
+from study.planning.study_changes import (
+    require_same_data,
+    require_same_datasets,
+    require_same_study,
+)
 
 
 def check_plan(plan: Plan, *, on_cluster: bool) -> None:
@@ -27,8 +31,9 @@ def check_plan(plan: Plan, *, on_cluster: bool) -> None:
     require_same_study(plan.folder, plan.space)
     if not on_cluster:
         _check_resources(plan)
-    for dataset in plan.datasets:
-        frames = folder_of(dataset, plan.root)
+    folders = [folder_of(dataset, plan.root) for dataset in plan.datasets]
+    require_same_datasets(plan.folder, {folder.name for folder in folders})
+    for frames in folders:
         if frames.exists():
             verified_header(frames)
     _check_sizes(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from study.core.atomic_io import owned_by_current_user
@@ -10,6 +11,7 @@ from study.core.errors import UserError
 from study.core.hashing import code_version, without_places
 from study.core.provenance import environment
 from study.planning.study_dir import StudyDir
+from study.space.distributions import HOLES
 from study.space.search_space import Space
 
 MUTABLE_KEYS = {"question", "resources", "profile"}
@@ -35,10 +37,27 @@ def require_same_study(study: StudyDir, space: Space) -> None:
             f"{study.path}: the code that decides the numbers has changed since this study "
             f"began; finish it with the old version, or {new_name}"
         )
-    old, new = without_places(before["space"]), without_places(space.resolved())
+    old, new = _by_content(before["space"]), _by_content(space.resolved())
     changes = differences(old, new, grid=space.settings.search is None)
     if changes:
         raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
+
+
+def _by_content(value: Any, key: str = "") -> Any:
+    """A space without places: of code and weights, known by their hash, and of its data sets.
+
+    Data sets are compared by `require_same_datasets`.
+    """
+    if isinstance(value, list):
+        return [_by_content(each, key) for each in value]
+    if not isinstance(value, dict):
+        return value
+    shipped = key == "dataset" and "sha256" not in value
+    return {
+        name: _by_content(child, key if name in HOLES else name)
+        for name, child in without_places(value).items()
+        if not (shipped and name == "path")
+    }
 
 
 def _check_owner(study: StudyDir) -> None:
@@ -56,6 +75,26 @@ def _check_owner(study: StudyDir) -> None:
             raise UserError(
                 f"{place}: belongs to user {place.stat().st_uid}, not to you; choose another "
                 "--name or --out, or have it given to you with chown"
+            )
+
+
+def require_same_datasets(study: StudyDir, folders: Collection[str]) -> None:
+    """Refuse to continue a study whose space now names other data, wherever they lie.
+
+    Args:
+        study: the study.
+        folders: names of the data sets' folders, which follow from their content.
+
+    Raises:
+        UserError: naming the data set that is missing.
+    """
+    before = study.read() if study.has_begun() else None
+    for folder in (before or {}).get("data", {}):
+        if folder not in folders:
+            raise UserError(
+                f"{study.path}: began with the data set {folder}, but its space now names other "
+                f"data, {', '.join(sorted(folders))}; bring that one back, or give the study a "
+                f"new name with --name {study.name}-2"
             )
 
 

@@ -1,14 +1,69 @@
-"""Changes to a space by a profile, or from the command line: `--set trial.finetune.epochs=5`."""
+"""What is on top of a space's text: its folder, profiles, `--set trial.finetune.epochs=5`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from study.core.errors import UserError
-from study.space.distributions import hole_of, overlaid, spread
+from study.core.user_code import is_file
+from study.space.distributions import HOLES, hole_of, overlaid, spread
 from study.space.yaml_loader import NO_LINE, Block, as_block, read_value
+
+NAMES_OF_FILES = {("dataset", "path"), ("pretrain", "from")}
+"""Keys below which a space names files or folders, beside `code`."""
+
+
+def with_absolute_paths(content: Block, file: Path) -> Block:
+    """The space with absolute names of the files that it names in relation to its own folder.
+
+    They mean the same from wherever it is run or resumed. What a space may do with a block of the
+    user's own code, beside `code`, is not known, so other names in it stay as they are.
+
+    Args:
+        content: of the file, or a part of it.
+        file: the space.
+
+    Raises:
+        UserError: if a file lies in the current folder alone.
+    """
+    found: Block = _absolute(content, (), file, 1)
+    return found
+
+
+def _absolute(value: Any, place: tuple[str, ...], file: Path, line: int) -> Any:
+    """A part of a space, below the keys of `place`, which are not those of holes."""
+    if isinstance(value, list):
+        return [_absolute(each, place, file, line) for each in value]
+    if isinstance(value, Block):
+        children = {
+            name: _absolute(
+                child, place if name in HOLES else (*place, name), file, value.lines[name]
+            )
+            for name, child in value.items()
+            if not ("code" in value and name == "path")
+        }
+        return Block({**value, **children}, value.lines)
+    code = place[-1:] == ("code",) and isinstance(value, str) and is_file(value)
+    if code or (isinstance(value, str) and place[-2:] in NAMES_OF_FILES):
+        return _beside(value, file, f"{file}:{line}: {'.'.join(place)}")
+    return value
+
+
+def _beside(name: str, file: Path, where: str) -> str:
+    if not name or name.startswith("~") or Path(name).is_absolute():
+        return name
+    folder = file.parent.resolve()
+    path = os.path.normpath(folder / name)
+    # Unlike those of `Path`, these answer for names that no file can have.
+    if os.path.exists(path) or not os.path.exists(name):  # noqa: PTH110
+        return path
+    raise UserError(
+        f"{where}: {name} is in the current folder, but names are relative to the space's folder, "
+        f"{folder}; write {os.path.relpath(name, folder)}, or move one of them"
+    )
 
 
 def profiles_of(content: Block, path: Path) -> Block:

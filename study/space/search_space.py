@@ -26,6 +26,7 @@ from study.space.overrides import (
     chosen_profile,
     of_command_line,
     profiles_of,
+    with_absolute_paths,
     with_profile,
     with_trials,
 )
@@ -157,6 +158,9 @@ def load_space(
     """
     path = find_space(name)
     content = read_yaml(path)
+    # Shipped spaces lie where no user keeps data.
+    if path.resolve().parent != SHIPPED.resolve():
+        content = with_absolute_paths(content, path)
     if not STUDY_NAME.fullmatch(path.stem):
         raise UserError(
             f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "

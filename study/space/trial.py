@@ -32,7 +32,7 @@ class Pretrained(Config):
 
     place: str = Field(alias="from", min_length=1)
     """Folder of finished work of this program, `work/pretrain-…` or `work/trial-…`, relative to
-    the current folder; every worker must see it."""
+    the space's folder; every worker must see it."""
     sha256: str | None = None
     """Of its weights; filled in when left out."""
 
