@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from analysis.records.study_tables import Study as Tables
     from study.inference.ase_calculator import StudyCalculator
+    from study.inference.torch_sim_model import TorchSimModel
     from study.models.potential import Potential
     from study.planning.study_state import StudyState
 
@@ -182,6 +183,15 @@ class Study:
         from study.inference.ase_calculator import StudyCalculator
 
         return StudyCalculator(self.folder, **options)
+
+    def torch_sim_model(self, **options: Any) -> TorchSimModel:
+        """The best model by validation for torch-sim, which moves many structures at once.
+
+        It needs `pip install torch-sim-atomistic`; `options` as of `TorchSimModel`.
+        """
+        from study.inference.torch_sim_model import TorchSimModel
+
+        return TorchSimModel(self.folder, **options)
 
     def model(self) -> Potential:
         """The best model by validation as a module on torch-geometric's `Data` and `Batch`.

@@ -10,7 +10,6 @@ run at constant pressure.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from study.datasets.parsing.stress import TO_VOIGT
-from study.inference.predictor import FloatType, TrainedPotential
-from study.inference.trained_model import resolve_trained_model
-from study.space.plugin_configs import accept_code
+from study.inference.predictor import FloatType, load_potential
 
 
 class StudyCalculator(Calculator):
@@ -50,15 +47,7 @@ class StudyCalculator(Calculator):
         trust: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        trained = resolve_trained_model(Path(model))
-        accept_code(trained.job.to_json(), trained.root, lambda *_: trust)
-        if trained.outdated:
-            warnings.warn(
-                f"{trained.label}: trained by another version of the code or of torch; predictions "
-                "may differ from those tested",
-                stacklevel=2,
-            )
-        self.potential = TrainedPotential(trained, device, precision)
+        self.potential = load_potential(model, device, precision, trust=trust)
         if self.potential.model.gives_stress:
             self.implemented_properties = [*self.implemented_properties, "stress"]
 

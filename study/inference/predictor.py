@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -15,10 +17,10 @@ from study.core.errors import UserError
 from study.core.quantities.properties import PROPERTIES
 from study.datasets.frames import Frames
 from study.graphs.graph_set import GraphSet
-from study.inference.trained_model import TrainedTrial
+from study.inference.trained_model import TrainedTrial, resolve_trained_model
 from study.models.build import build_model
 from study.models.potential import Potential, Prediction
-from study.space.plugin_configs import realized
+from study.space.plugin_configs import accept_code, realized
 from study.tasks.scalar import POOLINGS, predict_scalar
 from study.training.checkpoint import load_tensors
 
@@ -73,16 +75,24 @@ class TrainedModel:
             UserError: if one is not periodic, though the training frames were, or has an element
                 that no training frame had.
         """
-        for number, atoms in enumerate(structures):
-            self._raise_if_unsupported(atoms, f"structure {number} (from 0)")
+        self.check(structures)
         size = self.trained.job.trial.finetune.batch_size
         for first in range(0, len(structures), size):
             yield self.graph(structures[first : first + size])
 
+    def check(self, structures: Sequence[Atoms]) -> None:
+        """Raise `UserError` if a structure is none that the model can predict; see `batches`."""
+        for number, atoms in enumerate(structures):
+            self._raise_if_unsupported(atoms, f"structure {number} (from 0)")
+
     def graph(self, structures: Sequence[Atoms]) -> Batch:
         """Collate structures into one batch, preprocessed as the training frames were."""
+        return self.graph_of(unlabelled(structures))
+
+    def graph_of(self, frames: Frames) -> Batch:
+        """Collate frames into one batch, preprocessed as the training frames were."""
         cutoff = self.trained.job.trial.model.cutoff
-        graphs = GraphSet.build(unlabelled(structures), cutoff, self.dtype, self.device)
+        graphs = GraphSet.build(frames, cutoff, self.dtype, self.device)
         batch = graphs.gather(torch.arange(len(graphs)))
         self.add_mask(batch)
         return batch
@@ -167,6 +177,31 @@ class TrainedScalar(TrainedModel):
         pool = POOLINGS[self.settings.extensive]
         for batch in self.batches(structures):
             yield from predict_scalar(pool, self.model, batch).detach().tolist()
+
+
+def load_potential(
+    model: str | Path, device: str, precision: FloatType, *, trust: bool
+) -> TrainedPotential:
+    """Load the potential at a path, with a warning if other code trained it.
+
+    Args:
+        model: as in `resolve_trained_model`.
+        device: torch device.
+        precision: see `TrainedModel`.
+        trust: run code that came with the model, though this user has not accepted it before.
+
+    Raises:
+        UserError: if there is no trained model, or its code is not to be trusted.
+    """
+    trained = resolve_trained_model(Path(model))
+    accept_code(trained.job.to_json(), trained.root, lambda *_: trust)
+    if trained.outdated:
+        warnings.warn(
+            f"{trained.label}: trained by another version of the code or of torch; predictions "
+            "may differ from those tested",
+            stacklevel=3,
+        )
+    return TrainedPotential(trained, device, precision)
 
 
 def require_potential(trained: TrainedTrial) -> None:
