@@ -218,9 +218,7 @@ def _disturbed(
 def _lost_and_doubled(root: Path, expected: int) -> list[Figure]:
     """Of the points that the database must have."""
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        found = database.execute(
-            "SELECT run_uuid, key, step FROM metrics WHERE key LIKE 'finetune/%'"
-        )
+        found = database.execute("SELECT run_uuid, key, step FROM metrics WHERE key LIKE '%/%'")
         points = Counter(found.fetchall())
     return [
         ("points lost", float(expected - len(points)), 0),

@@ -309,7 +309,7 @@ def assert_complete(out: Path, study: str, undisturbed: Path) -> None:
     assert set(runs.state) == {"FINISHED"}
     client = MlflowClient(f"sqlite:///{out}/mlflow.db")
     for run_id in runs[runs.kind == "trial"].run_id:
-        history = client.get_metric_history(run_id, "finetune/val_force_rmse")
+        history = client.get_metric_history(run_id, "val/force_rmse")
         assert [point.step for point in history] == list(range(1, 101))
     for work in works_of(out, study):
         expected, got = (load_outcome(work.folder(root)) for root in (undisturbed, out))

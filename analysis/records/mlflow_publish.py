@@ -6,13 +6,16 @@ import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
+from math import inf, nan
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from analysis.formatting import spread
 from analysis.records.export import study_json
 from study.core.errors import UserError
-from study.core.records import Tag, as_markdown, without_password
+from study.core.records import MASKING_RATIO, METRICS, Tag, as_markdown, without_password
 from study.core.trust import require_own_artifacts, tracking_uri_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,15 @@ if TYPE_CHECKING:
 UNFIT = re.compile(r"[^\w\-. /:]")
 """Characters that MLflow refuses in the name of a metric."""
 
+
+UNTOLD = ("seed", MASKING_RATIO)
+"""Parameters that tell no arms apart which the others do not."""
+
+ERRORS = [name for name in METRICS if name.startswith("test_") and name.endswith("_rmse")]
+"""Errors that a description shows."""
+
+MAX_ARMS = 12
+"""Arms that a description shows; MLflow limits its length."""
 
 FILES = ("claims.csv", "headlines.json", "verdicts.parquet", "explore.html")
 """Beside the report; the last one only with plotly."""
@@ -59,9 +71,9 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
         require_own_artifacts(uri, study, run.info.artifact_uri)
         for file in filter(Path.is_file, (page, claims, *others)):
             client.log_artifact(run.info.run_id, str(file), "report")
-        _log_arms(client, run)
+        arms = _log_arms(client, run)
         headline = json.loads(sentences.read_bytes()).get(facts["experiment"], {})
-        note = _note(run.data.tags, headline, claims, facts["experiment"])
+        note = _note(run.data.tags, headline, claims, facts["experiment"], arms)
         client.set_tag(run.info.run_id, Tag.NOTE, note)
     except MlflowException as problem:
         reason = str(problem).splitlines()[0].replace(uri, shown)
@@ -69,15 +81,19 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
     return str(run.info.run_id)
 
 
-def _log_arms(client: MlflowClient, study: Run) -> None:
+def _log_arms(client: MlflowClient, study: Run) -> list[dict[str, Any]]:
     """Log the mean test errors of each arm to the study's run: as a table, and as metrics.
 
     Arms of one label differ in settings that the label does not name; a table tells them apart,
     the name of a metric could not.
+
+    Returns:
+        The table's rows.
     """
     arms: dict[tuple[str, frozenset[tuple[str, str]]], list[dict[str, float]]] = {}
     for run in _completed(client, study.info.experiment_id):
-        settings = frozenset((name, v) for name, v in run.data.params.items() if name != "seed")
+        named = ((name, v) for name, v in run.data.params.items() if name not in UNTOLD)
+        settings = frozenset(named)
         tested = {name: v for name, v in run.data.metrics.items() if name.startswith("test_")}
         arms.setdefault((run.data.tags[Tag.ARM], settings), []).append(tested)
     rows, labels = [], Counter(label for label, _ in arms)
@@ -85,12 +101,16 @@ def _log_arms(client: MlflowClient, study: Run) -> None:
     for (label, settings), trials in arms.items():
         means = {name: fmean(each[name] for each in trials) for name in sorted(_shared(trials))}
         own = ", ".join(f"{name} {value}" for name, value in sorted(settings - shared))
-        rows.append({"arm": label, "settings": own, "trials": len(trials)} | means)
+        spreads = {
+            f"{name} std": stdev(each[name] for each in trials) for name in means if len(trials) > 1
+        }
+        rows.append({"arm": label, "settings": own, "trials": len(trials)} | means | spreads)
         for name, value in means.items() if labels[label] == 1 else ():
             client.log_metric(study.info.run_id, f"{name}/{UNFIT.sub('_', label)}"[:250], value)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     data = [[row.get(name) for name in columns] for row in rows]
     client.log_dict(study.info.run_id, {"columns": columns, "data": data}, "report/arms.json")
+    return rows
 
 
 def _completed(client: MlflowClient, experiment: str) -> list[Run]:
@@ -110,8 +130,14 @@ def _shared(trials: list[dict[str, float]]) -> set[str]:
     return set.intersection(*map(set, trials))
 
 
-def _note(tags: dict[str, str], headline: dict[str, str], claims: Path, study: str) -> str:
-    """Question, headline, verdicts on claims and the best model, in Markdown."""
+def _note(
+    tags: dict[str, str],
+    headline: dict[str, str],
+    claims: Path,
+    study: str,
+    arms: Sequence[dict[str, Any]] = (),
+) -> str:
+    """Question, headline, errors of the arms, verdicts on claims and best model, in Markdown."""
     with claims.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened) if study in row["study"].split(", ")]
     lines = [
@@ -124,8 +150,30 @@ def _note(tags: dict[str, str], headline: dict[str, str], claims: Path, study: s
         model = tags[Tag.MODEL].replace("`", "'")
         links += ["", f"Best model: `mlflow.pyfunc.load_model({model!r})`"]
     question = as_markdown(tags.get(Tag.QUESTION, ""))
-    told = [question, *map(as_markdown, answer), "\n".join([*lines, *links])]
-    return "\n\n".join(told)
+    table = "\n".join(_table(arms))
+    told = [question, *map(as_markdown, answer), table, "\n".join([*lines, *links])]
+    return "\n\n".join(filter(None, told))
+
+
+def _table(arms: Sequence[dict[str, Any]]) -> list[str]:
+    """Mean test errors of the arms as lines of Markdown, the lowest first; units as in METRICS."""
+    errors = [name for name in ERRORS if any(name in arm for arm in arms)]
+    if not errors:
+        return []
+    units = [f"{name} ({METRICS[name][0]})" for name in errors]
+    ordered = sorted(arms, key=lambda arm: float(arm.get(errors[0], inf)))
+    rows = [
+        [as_markdown(arm["arm"]), str(arm["trials"]), *(_spread(arm, name) for name in errors)]
+        for arm in ordered[:MAX_ARMS]
+    ]
+    lines = [["arm", "trials", *units], ["---", *["---:"] * (1 + len(errors))], *rows]
+    more = [f"\n{len(arms) - MAX_ARMS} more arms are in `report/arms.json`."]
+    return [f"| {' | '.join(line)} |" for line in lines] + more * (len(arms) > MAX_ARMS)
+
+
+def _spread(arm: dict[str, Any], name: str) -> str:
+    """Mean and standard deviation over the trials of an arm; empty if it has no such error."""
+    return spread(arm[name], arm.get(f"{name} std", nan)) if name in arm else ""
 
 
 def _smaller(row: dict[str, str]) -> str:

@@ -9,10 +9,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from study.core.errors import UserError
+from study.core.records import recorded_curve
 from study.tracking.mlflow_sql import ExperimentTables, open_experiment_tables
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Run:
         ended: ms since 1970, UTC; None while running.
         params: name → text.
         tags: name → text.
-        points: one per metric and step, in that order.
+        points: one per metric and step, in that order; curves as `recorded_curve` names them.
     """
 
     run_id: str
@@ -132,10 +134,14 @@ def _collect(tables: ExperimentTables) -> list[Run]:
 def _points(logged: Iterable[tuple[str, int, int, float]]) -> list[Point]:
     """Keep the last value of each metric and step; a resumed study may log a step twice."""
     latest: dict[tuple[str, int], float] = {}
-    ordered = sorted(logged, key=lambda p: (p[0], p[1], p[2], math.isnan(p[3]), p[3]))
+    named = ((_recorded(name), step, time, value) for name, step, time, value in logged)
+    ordered = sorted(named, key=lambda p: (p[0], p[1], p[2], math.isnan(p[3]), p[3]))
     for metric, step, _, value in ordered:
         latest[metric, step] = _infinite(value)
     return [Point(metric, step, value) for (metric, step), value in latest.items()]
+
+
+_recorded = cache(recorded_curve)
 
 
 def _infinite(value: float) -> float:

@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 from analysis.records.mlflow_reader import Run
 from study.core.atomic_io import remove, write_json, write_with
 from study.core.errors import UserError
-from study.core.records import COST_METRICS, METRICS, PROPERTY_METRICS, SCHEMA_VERSION, Tag
+from study.core.records import (
+    COST_METRICS,
+    MASKING_RATIO,
+    METRICS,
+    PROPERTY_METRICS,
+    SCHEMA_VERSION,
+    Tag,
+)
 
 MANIFEST = "tables.json"
 """SHA-256 of each table, whose footer has no checksum, and which export they are of."""
@@ -189,7 +196,8 @@ def _trials(work: Sequence[Run]) -> pa.Table:
 
 def _params(run: Run) -> dict[str, str | None]:
     """Settings of a run; those that are null are parameters only of earlier studies."""
-    return {**run.params, **dict.fromkeys(json.loads(run.tags.get(Tag.UNSET, "[]")))}
+    settings = {name: value for name, value in run.params.items() if name != MASKING_RATIO}
+    return {**settings, **dict.fromkeys(json.loads(run.tags.get(Tag.UNSET, "[]")))}
 
 
 def _field(name: str, role: str, kind: pa.DataType) -> pa.Field:

@@ -159,6 +159,32 @@ METRICS |= PROPERTY_METRICS
 COST_METRICS = ("seconds", "cpu_seconds", "flops", "energy_joule")
 """Metrics of the cost of a stage so far; some machines cannot measure all of them."""
 
+GROUPS = ("val", "weights", "work")
+"""Groups of an epoch's metrics in MLflow, whose pages sort them by name: validation errors first,
+then what the weights are trained by, and costs last."""
+
+MASKING_RATIO = "masking_ratio"
+"""Parameter of trials alone, which MLflow's pages can plot errors against: 0 from scratch."""
+
+
+def curve_name(stage: StageName, metric: str) -> str:
+    """Name in MLflow of an epoch's metric, such as `val/force_rmse` or `pretrain/val/loss`."""
+    stem = metric.removeprefix("val_")
+    group = "val" if stem != metric else "work" if metric in COST_METRICS else "weights"
+    return f"{'pretrain/' * (stage == 'pretrain')}{group}/{stem}"
+
+
+def recorded_curve(name: str) -> str:
+    """Stage and metric, as in `finetune/val_force_rmse`, of a `curve_name`; else the name itself.
+
+    Earlier versions logged the stage and the metric.
+    """
+    groups, _, stem = name.rpartition("/")
+    stage, _, group = groups.rpartition("/")
+    if group not in GROUPS or stage not in ("", "pretrain"):
+        return name
+    return f"{stage or 'finetune'}/{'val_' * (group == 'val')}{stem}"
+
 
 class Tag:
     """Names of the MLflow tags."""

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.core.records import FINAL_STATUSES, EpochRecord, JobResult, Tag, flatten
+from study.core import provenance
+from study.core.records import (
+    FINAL_STATUSES,
+    MASKING_RATIO,
+    EpochRecord,
+    JobResult,
+    StageName,
+    Tag,
+    curve_name,
+    flatten,
+)
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 
@@ -86,11 +96,13 @@ class JobRun:
         settings = flatten(work.settings)
         unset = [name for name, value in settings if value is None]
         self.client.set_tag(self.run_id, Tag.UNSET, json.dumps(unset))
-        parameters = [Param(name, str(value)) for name, value in settings if value is not None]
+        shown = [*settings, *_masking_ratio(work)]
+        parameters = [Param(name, str(value)) for name, value in shown if value is not None]
         for first in range(0, len(parameters), MAX_PARAMS):
             batch = parameters[first : first + MAX_PARAMS]
             self.client.log_batch(self.run_id, params=batch)
         self.client.log_dict(self.run_id, work.settings, "trial.json")
+        self.client.log_dict(self.run_id, _provenance(work), "provenance.json")
         self.described = True
 
     def record(self, record: EpochRecord, now: int) -> bool:
@@ -105,7 +117,7 @@ class JobRun:
         """
         if self.complete or record.epoch <= self.last_step:
             return False
-        prefixed = {f"{record.stage}/{name}": value for name, value in record.metrics.items()}
+        prefixed = {curve_name(record.stage, name): v for name, v in record.metrics.items()}
         # An epoch is never divided: the last one that the server has is taken as complete.
         if len(self.points) + len(prefixed) > MAX_METRICS:
             self.flush()
@@ -161,10 +173,35 @@ def _datasets(work: Job) -> list[DatasetInput]:
     return [DatasetInput(dataset, [InputTag("mlflow.data.context", SPLITS[work.kind])])]
 
 
+def _masking_ratio(work: Job) -> list[tuple[str, Any]]:
+    """The ratio as a parameter that trials from scratch have, too; none of other pretraining."""
+    if work.kind != "trial":
+        return []
+    if work.pretraining is None:
+        return [(MASKING_RATIO, 0)]
+    pretrained = dict(flatten(work.settings["pretrain"] or {}))
+    return [(MASKING_RATIO, pretrained.get(f"task.{MASKING_RATIO}"))]
+
+
+def _provenance(work: Job) -> dict[str, Any]:
+    """Hashes, versions and machine of a job, for who wants to know where its numbers come from."""
+    return {
+        "key": work.key,
+        "pretraining": work.pretraining.key if work.pretraining else None,
+        "data": work.data_hash,
+        "code": work.code,
+        "git": provenance.git_commit(),
+        "packages": provenance.packages(),
+        "hardware": provenance.hardware(),
+    }
+
+
 def _last_step(client: MlflowClient, run: Run) -> int:
-    stage = "pretrain" if run.data.tags[Tag.KIND] == "pretrain" else "finetune"
-    history = client.get_metric_history(run.info.run_id, f"{stage}/seconds")
-    return max((point.step for point in history), default=0)
+    """Last epoch that MLflow has, also by its name in earlier versions."""
+    stage: StageName = "pretrain" if run.data.tags[Tag.KIND] == "pretrain" else "finetune"
+    names = {curve_name(stage, "seconds"), f"{stage}/seconds"} & run.data.metrics.keys()
+    histories = [client.get_metric_history(run.info.run_id, name) for name in names]
+    return max((point.step for history in histories for point in history), default=0)
 
 
 def _points(metrics: Mapping[str, float], step: int, now: int) -> list[Any]:

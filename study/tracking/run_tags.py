@@ -23,9 +23,15 @@ def common_tags(kind: str) -> dict[str, str]:
         Tag.SCHEMA: str(SCHEMA_VERSION),
         Tag.CODE: code_version(),
         Tag.GIT: provenance.git_commit(),
+        **_mlflow_tags(),
+    }
+
+
+def study_tags() -> dict[str, str]:
+    """Tags of the study's own run, which has versions and machine for the tables of analysis."""
+    return common_tags("study") | {
         Tag.PACKAGES: json.dumps(provenance.packages()),
         Tag.HARDWARE: json.dumps(provenance.hardware()),
-        **_mlflow_tags(),
     }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from study.core.records import Tag
-from study.tracking.run_tags import common_tags
+from study.tracking.run_tags import study_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+logger = logging.getLogger(__name__)
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow's UI open on the runs; by default it opens on traces of language models."""
@@ -72,8 +76,10 @@ class StudyRun:
         self.run_id = same[0].info.run_id if same else self._create(experiment_id, name)
         self.active = not same or same[0].info.status == "RUNNING"
         """Whether this session has changed something, or a killed one has not ended the run."""
+        self._monitor: SystemMetricsMonitor | None = None
         if self.active:
             self._log_space()
+            self._monitor = self._monitored()
 
     def activate(self) -> None:
         """Reopen the run before a change; its tags follow a study that was extended."""
@@ -83,9 +89,12 @@ class StudyRun:
             self._log_space()
             self.client.update_run(self.run_id, status="RUNNING")
             self.active = True
+            self._monitor = self._monitored()
 
     def end(self, status: str) -> None:
         """End the run."""
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
         self.client.set_terminated(self.run_id, status)
 
     def state(self) -> dict[str, Any]:
@@ -94,8 +103,27 @@ class StudyRun:
         return {"run": run.run_id, "ended": run.end_time}
 
     def _create(self, experiment_id: str, name: str) -> str:
-        tags = self.tags | common_tags("study")
+        tags = self.tags | study_tags()
         return str(self.client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+
+    def _monitored(self) -> SystemMetricsMonitor | None:
+        """Log this machine's load from now on, where MLflow's own variable asks for it."""
+        from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING as REQUESTED
+
+        if not REQUESTED.get():  # type: ignore[no-untyped-call]
+            return None
+        try:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+                self.run_id, resume_logging=True, tracking_uri=self.client.tracking_uri
+            )
+        except ImportError as missing:
+            needs = "pip install psutil, and nvidia-ml-py for GPUs"
+            logger.warning("%s: no system metrics (%s); %s", REQUESTED.name, missing, needs)
+            return None
+        monitor.start()  # type: ignore[no-untyped-call]
+        return monitor
 
     def _log_space(self) -> None:
         """Log the space as it is run, for readers of the study's page."""

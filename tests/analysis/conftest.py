@@ -17,7 +17,7 @@ from analysis.records.export import export
 from analysis.records.mlflow_reader import Point, Run
 from analysis.records.parquet_tables import write_tables
 from analysis.records.study_tables import Study, load
-from study.core.records import Tag
+from study.core.records import MASKING_RATIO, Tag
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
@@ -221,12 +221,15 @@ LOGGED = [
     ("finetune/val_force_rmse", 3.0, 1, 10),
     ("finetune/val_force_rmse", 2.0, 1, 20),
     ("finetune/val_force_rmse", math.nan, 2, 30),
-    ("finetune/val_force_rmse", math.inf, 3, 40),
-    ("finetune/val_force_rmse", -math.inf, 4, 50),
-    ("finetune/seconds", 5.0, 4, 50),
+    ("val/force_rmse", math.inf, 3, 40),
+    ("val/force_rmse", -math.inf, 4, 50),
+    ("work/seconds", 5.0, 4, 50),
     ("test_force_rmse", math.inf, 0, 60),
 ]
-"""Points of a diverged trial: a step logged twice, NaN, infinities, its last epoch and a final."""
+"""Points of a diverged trial: a step logged twice, NaN, infinities, its last epoch and a final.
+
+The first epochs were logged by a version that named the stage.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -255,11 +258,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     run(
         {**child, Tag.KIND: "pretrain", Tag.KEY: "p", Tag.STATUS: "completed"},
         {"seed": "0", "pretrain.task.masking_ratio": "1.0"},
-        [("pretrain/val_loss", 0.5, 1, 1), ("seconds", 7.0, 0, 2)],
+        [("pretrain/val/loss", 0.5, 1, 1), ("seconds", 7.0, 0, 2)],
     )
     finished = run(
         {**child, Tag.KIND: "trial", Tag.KEY: "t1", Tag.NUMBER: "1", Tag.STATUS: "diverged"},
-        {"seed": "1", "finetune.lr": "1e-3", "model.name": "egnn", "finetune.frames": "None"},
+        {"seed": "1", "finetune.lr": "1e-3", "model.name": "egnn", "finetune.frames": "None"}
+        | {MASKING_RATIO: "0"},
         LOGGED,
     )
     client.set_terminated(finished, "FAILED", end_time=1_700_000_005_000)

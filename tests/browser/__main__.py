@@ -33,7 +33,7 @@ SKIPPED = 77
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60_000
 """ms that a page may take."""
-CURVE = "finetune/val_force_rmse"
+CURVE = "val/force_rmse"
 METRIC = "val_force_rmse"
 TESTED = "test_force_rmse"
 KINDS = ("study", "trial")

@@ -8,7 +8,16 @@ import pytest
 
 from study.core.atomic_io import write_hashed, write_json
 from study.core.hashing import digest
-from study.core.records import JobResult, load_result, without_password
+from study.core.records import (
+    COST_METRICS,
+    METRICS,
+    JobResult,
+    StageName,
+    curve_name,
+    load_result,
+    recorded_curve,
+    without_password,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +38,19 @@ from study.core.records import JobResult, load_result, without_password
 )
 def test_a_uri_is_shown_without_its_secrets(uri: str, shown: str) -> None:
     assert without_password(uri) == shown
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_curves_are_grouped_and_read_by_stage_and_metric(stage: StageName) -> None:
+    for metric in METRICS:
+        name, earlier = curve_name(stage, metric), f"{stage}/{metric}"
+        assert recorded_curve(name) == recorded_curve(earlier) == earlier
+        assert (metric in COST_METRICS) == (name.removeprefix("pretrain/").startswith("work/"))
+    # As MLflow's pages sort their sections.
+    names = [curve_name("finetune", metric) for metric in ("seconds", "lr", "val_force_rmse")]
+    assert sorted(names) == ["val/force_rmse", "weights/lr", "work/seconds"]
+    for other in ("test_force_rmse", "test_force_rmse/egnn scratch", "system/cpu", "system/val/x"):
+        assert recorded_curve(other) == other
 
 
 def test_weights_lie_beside_their_result_whoever_wrote_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from study.core.atomic_io import is_locked, read_json_lines
-from study.core.records import Tag
+from study.core.records import Tag, curve_name
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_history, load_outcome
 from study.scheduling.journal import Entry, Journal
@@ -87,7 +87,7 @@ def _compare(
     if work.key in entries:
         history = history[: len(entries[work.key].values)]
     written = {
-        (f"{record.stage}/{name}", record.epoch): _as_stored(value)
+        (curve_name(record.stage, name), record.epoch): _as_stored(value)
         for record in history
         for name, value in record.metrics.items()
     }

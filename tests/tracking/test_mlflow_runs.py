@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from study.core.records import JobResult, Tag, flatten
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
+from study.space.trial import Trial
 from study.tracking.job_run import MAX_METRICS
 from tests.tracking.recording import finish, opened, record, runs
 
@@ -19,6 +22,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
+
+
+DENOISING = {
+    "task": {"name": "denoising", "noise_scale": 0.1},
+    "epochs": 3,
+    "batch_size": 2,
+}
 
 
 def test_a_trial_becomes_one_finished_run_below_its_study(
@@ -48,7 +58,9 @@ def test_a_trial_becomes_one_finished_run_below_its_study(
         Tag.SPLIT: "split",
     }
     assert expected.items() <= trial.data.tags.items()
-    assert {Tag.CODE, Tag.GIT, Tag.PACKAGES, Tag.HARDWARE} <= trial.data.tags.keys()
+    assert {Tag.CODE, Tag.GIT} <= trial.data.tags.keys()
+    assert {Tag.CODE, Tag.GIT, Tag.PACKAGES, Tag.HARDWARE} <= study.data.tags.keys()
+    assert trial.data.params["masking_ratio"] == "0.5"
     assert trial.data.params["pretrain.task.masking_ratio"] == "0.5"
     assert trial.data.params["model.hidden"] == "128"
     assert "None" not in trial.data.params.values()
@@ -66,12 +78,16 @@ def test_a_trial_becomes_one_finished_run_below_its_study(
         "mlflow.data.context": "training, validation, test"
     }
     client = MlflowClient(uri)
-    points = client.get_metric_history(trial.info.run_id, "finetune/val_force_rmse")
+    points = client.get_metric_history(trial.info.run_id, "val/force_rmse")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2)]
     assert trial.data.metrics["test_force_rmse"] == 0.1
     files = {file.path for file in client.list_artifacts(trial.info.run_id)}
     (weights,) = work.folder(tmp_path).glob("weights-*")
-    assert files == {"trial.json", weights.name}
+    assert files == {"trial.json", "provenance.json", weights.name}
+    told = json.loads(mlflow.artifacts.load_text(f"{trial.info.artifact_uri}/provenance.json"))
+    assert (told["key"], told["pretraining"]) == (work.key, work.pretraining.key)
+    for name, tag in (("packages", Tag.PACKAGES), ("hardware", Tag.HARDWARE)):
+        assert told[name] == json.loads(study.data.tags[tag])
 
 
 def test_a_second_run_of_the_study_adds_only_what_is_missing(
@@ -94,9 +110,62 @@ def test_a_second_run_of_the_study_adds_only_what_is_missing(
     trial = runs(uri, "two")["trial"]
     assert trial.info.status == "FINISHED"
     client = MlflowClient(uri)
-    for metric, steps in (("finetune/val_force_rmse", [1, 2]), ("test_force_rmse", [2])):
+    for metric, steps in (("val/force_rmse", [1, 2]), ("test_force_rmse", [2])):
         points = client.get_metric_history(trial.info.run_id, metric)
         assert [point.step for point in points] == steps
+
+
+def test_a_job_that_an_earlier_version_began_goes_on_after_its_last_epoch(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    first = opened(uri, "earlier", tmp_path)
+    first.started(work, 0)
+    first.close("KILLED")
+    client, run_id = MlflowClient(uri), runs(uri, "earlier")["trial"].info.run_id
+    for name in ("val_force_rmse", "seconds"):
+        client.log_metric(run_id, f"finetune/{name}", 0.5, step=1)
+    again = opened(uri, "earlier", tmp_path)
+    again.started(work, 0)
+    for epoch in (1, 2):
+        again.recorded(work, record(epoch))
+    again.close("KILLED")
+    points = client.get_metric_history(run_id, "val/force_rmse")
+    assert [point.step for point in points] == [2]
+
+
+def test_trials_from_scratch_have_a_masking_ratio_to_plot_by(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    for name, changed, expected in (
+        ("ratio-scratch", {"pretrain": None}, "0"),
+        ("ratio-denoising", {"pretrain": DENOISING}, None),
+    ):
+        trial = Trial.model_validate(work.trial.model_dump(mode="json") | changed)
+        tracker = opened(uri, name, tmp_path)
+        tracker.started(Job("trial", trial, "data-hash"), 0)
+        assert tracker.close("FINISHED")
+        assert runs(uri, name)["trial"].data.params.get("masking_ratio") == expected
+
+
+def test_mlflows_variable_lets_the_study_record_the_load_of_its_machine(
+    uri: str, tmp_path: Path, work: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    client = MlflowClient(uri)
+    tracker = opened(uri, "load", tmp_path)
+    tracker.started(work, 0)
+    until = time.monotonic() + 20
+    metric = "system/cpu_utilization_percentage"
+    while metric not in runs(uri, "load")["study"].data.metrics and time.monotonic() < until:
+        time.sleep(0.1)
+    assert tracker.close("FINISHED")
+    study = runs(uri, "load")["study"]
+    assert (metric in study.data.metrics, study.info.status) == (True, "FINISHED")
+    steps = [point.step for point in client.get_metric_history(study.info.run_id, metric)]
+    assert steps == sorted(set(steps))
+    time.sleep(0.2)
+    assert len(client.get_metric_history(study.info.run_id, metric)) == len(steps)
 
 
 def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
@@ -131,7 +200,7 @@ def test_an_audit_is_a_run_of_its_own_beside_the_stopped_trials(
     for tag in (Tag.KEY, Tag.NUMBER, Tag.PRETRAINING, "mlflow.parentRunId"):
         assert audit.data.tags[tag] == trial.data.tags[tag]
     assert audit.data.metrics["test_force_rmse"] == 0.1
-    points = client.get_metric_history(audit.info.run_id, "finetune/val_force_rmse")
+    points = client.get_metric_history(audit.info.run_id, "val/force_rmse")
     assert [point.step for point in points] == [1, 2]
 
 
@@ -179,7 +248,7 @@ def test_epochs_that_came_while_mlflow_was_slow_go_to_it_together(
     assert sum(sizes) == 1500 * each
     assert len(sizes) == math.ceil(1500 / (MAX_METRICS // each))
     history = runs_.client.get_metric_history(
-        runs(uri, "batches")["trial"].info.run_id, "finetune/val_force_rmse"
+        runs(uri, "batches")["trial"].info.run_id, "val/force_rmse"
     )
     assert sorted(point.step for point in history) == list(range(1, 1501))
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -65,6 +71,7 @@ def test_the_study_page_has_space_verdict_and_report(recorded: StudyDir, tmp_pat
     assert experiment.tags["mlflow.note.content"] == "Does masking help?"
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("Does masking help?")
+    check_table(note, run)
     headlines = json.loads((recorded.path / "report/headlines.json").read_bytes())
     assert as_markdown(headlines[recorded.name]["sentence"]) in note
     claims = pd.read_csv(recorded.path / "report/claims.csv")
@@ -88,6 +95,18 @@ def check_arms(run: Run, study: StudyDir) -> None:
     table = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/arms.json"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert {row["arm"]: row["trials"] for row in rows} == {a: len(v) for a, v in errors.items()}
+
+
+def check_table(note: str, run: Run) -> None:
+    """The description has a row per arm, the lowest force error first."""
+    rows = [line.strip("| ").split(" | ") for line in note.splitlines() if line.startswith("| ")]
+    head, _, *arms = rows
+    place = head.index("test_force_rmse (eV/Å)")
+    shown = {arm[0]: float(arm[place].split(" ±")[0]) for arm in arms}
+    assert list(shown.values()) == sorted(shown.values())
+    prefix = "test_force_rmse/"
+    logged = {n.removeprefix(prefix): v for n, v in run.data.metrics.items() if prefix in n}
+    assert shown == {as_markdown(name): pytest.approx(v, rel=5e-3) for name, v in logged.items()}
 
 
 def test_search_gives_one_tidy_row_per_trial(recorded: StudyDir) -> None:
@@ -155,6 +174,54 @@ def test_the_registered_model_predicts_what_the_calculator_predicts(
     assert {"input", "output"} <= {
         line.strip("s:") for line in (folder / "MLmodel").read_text().split()
     }
+
+
+@pytest.mark.long
+def test_a_server_of_mlflow_answers_for_the_registered_model(
+    recorded: StudyDir, water: Frames, tmp_path: Path
+) -> None:
+    assert predict.main([str(recorded.path), "--register", "served"]) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served/1"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen(
+        [*command, "--env-manager", "local", "--port", str(port)],
+        cwd=tmp_path,
+        env=environment | {"MLFLOW_TRACKING_URI": recorded.tracking_uri()},
+        start_new_session=True,
+    )
+    row = {
+        "numbers": water.numbers[: water.offsets[1]].tolist(),
+        "positions": water.positions[: water.offsets[1]].tolist(),
+        "cell": water.lattices[0].tolist(),
+    }
+    try:
+        (found,) = ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": [row]})
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    atoms = Atoms(row["numbers"], row["positions"], cell=row["cell"], pbc=True)
+    atoms.calc = StudyCalculator(recorded.path, precision="float32")
+    assert found["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
+    np.testing.assert_allclose(found["forces"], atoms.get_forces(), atol=1e-5)
+
+
+def ask(address: str, content: Any) -> Any:
+    """Predictions of a model's server, which takes a while to start."""
+    data = json.dumps(content).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+    until = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["predictions"]
+        except urllib.error.HTTPError as refusal:
+            pytest.fail(f"{refusal}: {refusal.read().decode()}")
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.5)
 
 
 def test_a_model_without_records_is_answered_in_a_line(

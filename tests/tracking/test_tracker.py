@@ -66,9 +66,7 @@ def test_what_is_missing_of_a_finished_study_is_added(
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert found["trial"].data.tags[Tag.STATUS] == "completed"
     assert found["trial"].data.tags["mlflow.parentRunId"] == found["study"].info.run_id
-    points = MlflowClient(uri).get_metric_history(
-        found["trial"].info.run_id, "finetune/val_force_rmse"
-    )
+    points = MlflowClient(uri).get_metric_history(found["trial"].info.run_id, "val/force_rmse")
     assert [point.step for point in points] == [1, 2]
 
 
@@ -121,7 +119,7 @@ def test_training_does_not_wait_for_a_server_that_fails(
     tracker.ended(work, JobResult("stopped", "early"))
     assert tracker.close("FINISHED")
     points = MlflowClient(uri).get_metric_history(
-        runs(uri, "flaky")["trial"].info.run_id, "finetune/val_force_rmse"
+        runs(uri, "flaky")["trial"].info.run_id, "val/force_rmse"
     )
     assert len(points) == 1
 
@@ -147,7 +145,7 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
     answers.set()
     assert tracker.close("FINISHED")
     points = MlflowClient(uri).get_metric_history(
-        runs(uri, "stopped")["trial"].info.run_id, "finetune/val_force_rmse"
+        runs(uri, "stopped")["trial"].info.run_id, "val/force_rmse"
     )
     assert sorted(point.step for point in points) == list(range(1, 200))
 
@@ -221,7 +219,7 @@ def test_records_follow_when_a_full_disk_has_space_again(
     assert "MLflow does not take records: " in line
     assert "database or disk is full" in line
     run = runs(uri, "full")["trial"].info.run_id
-    points = MlflowClient(uri).get_metric_history(run, "finetune/val_force_rmse")
+    points = MlflowClient(uri).get_metric_history(run, "val/force_rmse")
     assert sorted(point.step for point in points) == list(range(1, 500))
 
 
