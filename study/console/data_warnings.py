@@ -44,7 +44,7 @@ def print_data_warnings(plan: Plan, console: Console) -> None:
 def _warnings(plan: Plan, dataset: DatasetConfig) -> Iterator[str]:
     folder = folder_of(dataset, plan.root)
     if folder.exists():
-        frames = Frames.load(folder)
+        frames = Frames.load(folder, known=True)
         yield from warnings_on(dataset, plan.root)
     elif hasattr(dataset, "reader") and seconds_to_make(dataset, plan.root, 1) < QUICKLY:
         frames = _read(plan, dataset)

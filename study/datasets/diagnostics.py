@@ -22,6 +22,8 @@ BOHR_CONTACT = 1.3
 """Å; every bond of hydrogen is shorter, and longer than this if it is in Bohr."""
 SMALL_MOVE = 0.1
 """Å per component; over moves of that size forces hardly change."""
+AT_ONCE = 10_000
+"""Frames that are compared with the ones before them."""
 ENOUGH_MOVES = 5
 """Pairs of neighbouring frames, to judge by."""
 ALIKE = 0.9
@@ -197,26 +199,13 @@ def _unit_of_totals(frames: Frames, values: NDArray[np.float64]) -> str:
 
 def _mismatched_labels(frames: Frames) -> list[str]:
     """Where a frame follows closely on another, its energy must fall by the work of the forces."""
-    works, changes, alone = [], [], frames.isolated
-    labelled = frames.labelled("energy") & frames.labelled("forces")
-    for index in range(1, len(frames)):
-        before, after = (slice(*frames.offsets[i : i + 2]) for i in (index - 1, index))
-        same = np.array_equal(frames.numbers[before], frames.numbers[after])
-        boxes = np.allclose(frames.lattices[index - 1], frames.lattices[index])
-        if not same or not boxes or not (labelled[index - 1] and labelled[index]):
-            continue
-        move = frames.positions[after] - frames.positions[before]
-        if not alone[index]:
-            lattice = frames.lattices[index]
-            move -= np.round(move @ np.linalg.pinv(lattice)) @ lattice
-        if 0 < np.sqrt(np.mean(move**2)) < SMALL_MOVE:
-            mean_force = (frames.forces[before] + frames.forces[after]) / 2
-            fall = float(frames.energies[index] - frames.energies[index - 1])
-            done = float(np.sum(mean_force * move))
-            if np.isfinite(done + fall):
-                works.append(done)
-                changes.append(fall)
-    work, change = np.array(works), np.array(changes)
+    labelled, sizes = frames.labelled("energy") & frames.labelled("forces"), frames.sizes
+    later = 1 + np.flatnonzero(labelled[1:] & labelled[:-1] & (sizes[1:] == sizes[:-1]))
+    moves = [np.empty((2, 0))]
+    for size in np.unique(sizes[later]):
+        alike = later[sizes[later] == size]
+        moves += [_moves(frames, some) for some in np.array_split(alike, 1 + len(alike) // AT_ONCE)]
+    work, change = np.concatenate(moves, axis=1)
     if len(work) < ENOUGH_MOVES or not np.any(work) or not np.any(change):
         return []
     factor = -np.sum(work * change) / np.sum(work**2)
@@ -229,3 +218,27 @@ def _mismatched_labels(frames: Frames) -> list[str]:
         f"between neighbouring frames energies change by {factor:.3g} times the work of the forces"
         f"{guess}: do their units belong together?"
     ]
+
+
+def _moves(frames: Frames, later: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(2, M) eV, work of the forces and change of energy wherever a frame follows closely.
+
+    Args:
+        frames: all.
+        later: (F,) frames with as many atoms as the one before each, the same number in all.
+    """
+    places = np.arange(frames.sizes[later[0]])
+    before, after = (frames.offsets[each][:, np.newaxis] + places for each in (later - 1, later))
+    same = (frames.numbers[before] == frames.numbers[after]).all(axis=1)
+    same &= np.isclose(frames.lattices[later - 1], frames.lattices[later]).all(axis=(1, 2))
+    later, before, after = later[same], before[same], after[same]
+    move = frames.positions[after] - frames.positions[before]
+    repeats = ~frames.isolated[later]
+    lattice = frames.lattices[later[repeats]]
+    move[repeats] -= np.round(move[repeats] @ np.linalg.pinv(lattice)) @ lattice
+    mean_force = (frames.forces[before] + frames.forces[after]) / 2
+    work = np.einsum("fni,fni->f", mean_force, move)
+    fall = frames.energies[later] - frames.energies[later - 1]
+    size = np.sqrt(np.mean(move**2, axis=(1, 2)))
+    near = (size > 0) & (size < SMALL_MOVE) & np.isfinite(work + fall)
+    return np.stack([work, fall])[:, near]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.atomic_io import write_json, write_with
+from study.core.atomic_io import write_json
 from study.core.errors import UserError, readable
 from study.core.hashing import digest
 from study.core.quantities.properties import PROPERTIES
+from study.datasets.parsing.array_files import REMADE, load_arrays, require_whole, save_arrays
 from study.datasets.parsing.arrays import checked_numbers
 
 HEADER = "frames.json"
@@ -39,8 +40,6 @@ OWN = "property-"
 
 KINDS = {"content_hash": str, "frames": int, "files": dict, "origin": dict}
 """What every header holds."""
-
-REMADE = "delete the folder, and it is made again"
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,19 @@ class Frames:
         """(frames,) number of atoms of each frame."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def first_copies(self) -> NDArray[np.int64]:
+        """(frames,) first frame with the same atoms, positions and lattice, mostly itself."""
+        first: dict[bytes, int] = {}
+        copies = []
+        for index, lattice in enumerate(self.lattices):
+            atoms = slice(*self.offsets[index : index + 2])
+            content = hashlib.blake2b(self.numbers[atoms].tobytes(), digest_size=16)
+            content.update(self.positions[atoms].tobytes())
+            content.update(lattice.tobytes())
+            copies.append(first.setdefault(content.digest(), index))
+        return np.array(copies, dtype=np.int64)
+
     def select(self, indices: NDArray[np.int64]) -> Frames:
         """The frames at `indices`, in that order."""
         sizes = self.sizes[indices]
@@ -184,11 +196,7 @@ class Frames:
         Returns:
             The content hash.
         """
-        files = {}
-        for name, array in self._arrays().items():
-            path = folder / f"{name}.npy"
-            write_with(path, partial(_write_array, array))
-            files[path.name] = _file_hash(path)
+        written = save_arrays(folder, self._arrays())
         header = {
             "content_hash": self.content_hash(),
             "frames": len(self),
@@ -196,25 +204,25 @@ class Frames:
             | ({} if self.stresses is None else {"stress": "eV/Å³"})
             | {name: PROPERTIES[name].unit for name in self.properties},
             "labels": self.labels,
-            "files": files,
             "origin": self.origin,
-        }
+        } | written
         write_json(folder / HEADER, header | {"digest": digest(header)})
         return str(header["content_hash"])
 
     @classmethod
-    def load(cls, folder: Path) -> Frames:
+    def load(cls, folder: Path, *, known: bool = False) -> Frames:
         """Read a saved folder and verify every file of it.
+
+        Args:
+            folder: where `save` wrote.
+            known: whether large files need not be read again while size and time of change stay.
 
         Raises:
             UserError: if the folder is missing, incomplete or damaged.
         """
-        header = verified_header(folder)
+        header = verified_header(folder, known=known)
         with readable(folder / HEADER, REMADE):
-            stored = {
-                path.removesuffix(".npy"): np.load(folder / path, allow_pickle=False)
-                for path in header["files"]
-            }
+            stored = load_arrays(folder, header)
             properties = {
                 name.removeprefix(OWN): values
                 for name, values in stored.items()
@@ -271,28 +279,12 @@ def _require_kinds(header: dict[str, Any]) -> None:
         raise TypeError("`origin.sizes` must be a mapping")
 
 
-def verified_header(folder: Path) -> dict[str, Any]:
-    """`read_header`, after a check of every file of the data set.
+def verified_header(folder: Path, *, known: bool = False) -> dict[str, Any]:
+    """`read_header`, after a check of every file of the data set; see `require_whole`.
 
     Raises:
         UserError: if one is missing or damaged.
     """
     header = read_header(folder)
-    for name, written in header["files"].items():
-        if _file_hash(folder / name) != written:
-            raise UserError(f"{folder / name}: missing, or not what was written; {REMADE}")
+    require_whole(folder, header, known=known)
     return header
-
-
-def _file_hash(path: Path) -> str:
-    """SHA-256 of a file; empty if it cannot be read."""
-    try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _write_array(array: NDArray[Any], path: Path) -> None:
-    with path.open("wb") as opened:
-        np.save(opened, array, allow_pickle=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.atomic_io import write_json
-from study.core.errors import UserError
+from study.core.atomic_io import write_bytes, write_json
+from study.core.errors import MALFORMED, UserError
 from study.core.hashing import digest
 from study.core.seeding import seed_of, seeded
 from study.datasets.frames import Frames
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 PARTS = (0, 1, 2)
 """Values of the property `part`: trains, validates, tests."""
+LISTED_GROUPS = 20
+"""Groups of test frames that the records list; of more they give the number."""
+MANY = 50_000
+"""Frames from which a split takes so long that its end is kept for all trials."""
+LOOKED_AT = 100
+"""Frames of a part that are asked first whether they have a label."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,21 @@ class Splits:
 
     def save(self, folder: Path) -> None:
         """Write the frame numbers of each part to a file named by their hash, if it is new."""
-        path = folder / f"{self.content_hash()}.json"
-        if not path.exists():
-            write_json(path, {name: part.tolist() for name, part in vars(self).items()})
+        name = self.content_hash()
+        if self.load(folder, name) is None:
+            parts = {name: part.tolist() for name, part in vars(self).items()}
+            write_bytes(folder / f"{name}.json", json.dumps(parts).encode())
+
+    @classmethod
+    def load(cls, folder: Path, content_hash: str) -> Splits | None:
+        """Read what `save` wrote; None if it is not there, or damaged."""
+        try:
+            parts = json.loads((folder / f"{content_hash}.json").read_bytes())
+            names = ("train", "validation", "test")
+            found = cls(*(np.array(parts[name], dtype=np.int64) for name in names))
+        except (*MALFORMED, UserError, FileNotFoundError):
+            return None
+        return found if found.content_hash() == content_hash else None
 
 
 def split(frames: Frames, settings: Split, seed: int) -> Splits:
@@ -81,6 +99,55 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
     order = _permutation(len(frames), seed, "frames")
     test, validation, train = (order[np.isin(owner[order], part)] for part in dealt)
     return Splits(train, validation, test)
+
+
+def split_once(
+    frames: Frames, settings: Split, seed: int, folder: Path, origin: list[str]
+) -> tuple[Splits, dict[str, str | int]]:
+    """Split frames, or find how they were split before, and what the records say of it.
+
+    Args:
+        frames: all of a set.
+        settings: of the split.
+        seed: of the trial.
+        folder: of all splits.
+        origin: hashes of all else that decides it, the frames and the code.
+    """
+    key = digest([*origin, settings.model_dump(mode="json"), seed])
+    known = folder / f"of-{key[:20]}.json"
+    if len(frames) >= MANY and (found := _found(known)):
+        return found
+    splits = split(frames, settings, seed)
+    splits.save(folder)
+    facts = _facts(frames, splits)
+    if len(frames) >= MANY:
+        write_json(known, {"facts": facts, "digest": digest(facts)})
+    return splits, facts
+
+
+def _found(path: Path) -> tuple[Splits, dict[str, str | int]] | None:
+    """A split and its facts that `split_once` has written; None if they are not whole."""
+    try:
+        value = json.loads(path.read_bytes())
+        facts = value["facts"]
+        if value["digest"] != digest(facts):
+            return None
+        splits = Splits.load(path.parent, facts["split_hash"])
+    except (*MALFORMED, FileNotFoundError):
+        return None
+    return None if splits is None else (splits, facts)
+
+
+def _facts(frames: Frames, splits: Splits) -> dict[str, str | int]:
+    """What the records say of a split: which part tests, and of which trajectories it is."""
+    groups = np.unique(frames.groups[splits.test]).tolist()
+    return {
+        "split_hash": splits.content_hash(),
+        "test_hash": digest(sorted(splits.test.tolist())),
+        "test_groups": len(groups),
+        "all_groups": len(np.unique(frames.groups)),
+        "tested": ", ".join(map(str, groups)) if len(groups) <= LISTED_GROUPS else "",
+    }
 
 
 def held_out_units(units: int, settings: Split, seed: int) -> frozenset[int]:
@@ -117,7 +184,10 @@ def require_labels(
     Raises:
         UserError: naming the label, and how often it is in each part.
     """
+    firsts = [frames.select(part[:LOOKED_AT]) for part in parts]
     for name in names:
+        if all(first.labelled(name).any() for first in firsts):
+            continue
         known = frames.labelled(name)
         counts = [int(known[part].sum()) for part in parts]
         if not all(counts):
@@ -137,7 +207,7 @@ def units_of(
     """
     if by == "composition":
         return _compositions(frames)
-    copies = _first_copies(frames)
+    copies = frames.first_copies
     if by == "frame":
         return copies
     if len(np.unique(copies)) == len(frames):
@@ -190,20 +260,6 @@ def _compositions(frames: Frames) -> NDArray[np.int64]:
     counts = np.zeros((len(frames), len(kinds)), np.int32)
     np.add.at(counts, (np.repeat(np.arange(len(frames)), frames.sizes), kind), 1)
     return np.asarray(np.unique(counts, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
-
-
-def _first_copies(frames: Frames) -> NDArray[np.int64]:
-    """(frames,) the first frame with the same atoms, positions and lattice, mostly itself."""
-    first: dict[bytes, int] = {}
-    copies = []
-    for index, lattice in enumerate(frames.lattices):
-        atoms = slice(*frames.offsets[index : index + 2])
-        content = hashlib.blake2b(frames.numbers[atoms].tobytes(), digest_size=16)
-        content.update(frames.positions[atoms].tobytes())
-        content.update(lattice.tobytes())
-        first.setdefault(content.digest(), index)
-        copies.append(first[content.digest()])
-    return np.array(copies, dtype=np.int64)
 
 
 def _permutation(size: int, seed: int, purpose: str) -> NDArray[np.int64]:

@@ -128,8 +128,8 @@ def _finite(frames: Frames) -> NDArray[np.bool_]:
 
 def _filled(frames: Frames) -> NDArray[np.float64]:
     """(frames, 3, 3) Å, cells with unit vectors in place of those that are not periodic."""
-    cells = frames.cells.copy()
-    for index in np.flatnonzero(~frames.pbc.all(axis=1)):
+    cells = np.where(frames.isolated[:, np.newaxis, np.newaxis], np.eye(3), frames.cells)
+    for index in np.flatnonzero(~frames.pbc.all(axis=1) & ~frames.isolated):
         missing = frames.pbc[index] & ~frames.cells[index].any(axis=1)
         cells[index] = 0 if missing.any() else completed(frames.lattices[index])
     return cells

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.provenance import environment
 from study.core.records import COST_METRICS, EpochRecord
-from study.datasets.frames import Frames
-from study.datasets.splits import Splits, require_labels, split
+from study.datasets.frames import Frames, read_header
+from study.datasets.splits import require_labels, split_once
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
@@ -44,9 +43,6 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
-
-LISTED_GROUPS = 20
-"""Groups of test frames that the records list; of more they give the number."""
 
 _FLOPS: dict[str, Flops] = {}
 """What this process has counted, by the kind of setup: trials of a study differ in little."""
@@ -132,8 +128,13 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         device: torch device.
     """
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
-    splits = split(loaded, _split_of(work, trial, loaded), trial.seed)
-    splits.save(root / "splits")
+    splits, facts = split_once(
+        loaded,
+        _split_of(work, trial, loaded),
+        trial.seed,
+        root / "splits",
+        [work.data_hash, work.code],
+    )
     parts = (splits.train, splits.validation, splits.test)
     learned = (splits.train[: work.training.frames], splits.validation, splits.test)
     require_labels(loaded, learned, work.training.task.labels)
@@ -155,19 +156,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None
     kind = digest([work.data_hash, settings, stage.batch_size, learning])
-    return _Setup(model, task, stage, (train, validation, test), _facts(loaded, splits), kind)
-
-
-def _facts(frames: Frames, splits: Splits) -> dict[str, str | int]:
-    """What the records say of a split: which part tests, and of which trajectories it is."""
-    groups = np.unique(frames.groups[splits.test]).tolist()
-    return {
-        "split_hash": splits.content_hash(),
-        "test_hash": digest(sorted(splits.test.tolist())),
-        "test_groups": len(groups),
-        "all_groups": len(np.unique(frames.groups)),
-        "tested": ", ".join(map(str, groups)) if len(groups) <= LISTED_GROUPS else "",
-    }
+    return _Setup(model, task, stage, (train, validation, test), facts, kind)
 
 
 def _split_of(work: Job, trial: Trial, frames: Frames) -> Split:
@@ -181,9 +170,9 @@ def _split_of(work: Job, trial: Trial, frames: Frames) -> Split:
 @lru_cache(maxsize=1)
 def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
     """A data set with its neighbours; a warm process keeps the last one."""
-    frames = Frames.load(folder)
-    if frames.content_hash() != content_hash:
+    if read_header(folder)["content_hash"] != content_hash:
         raise UserError(
             f"{folder}: these are not the frames that this work is named by; run the study again"
         )
+    frames = Frames.load(folder, known=True)
     return frames, GraphSet.build(frames, cutoff, device=device)

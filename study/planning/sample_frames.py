@@ -26,7 +26,7 @@ def sample_frames(dataset: DatasetConfig, count: int, root: Path) -> Frames:
     """
     folder = folder_of(dataset, root)
     if folder.exists():
-        frames = Frames.load(folder)
+        frames = Frames.load(folder, known=True)
         return frames.select(np.arange(count) % len(frames))
     sizes = dataset.sizes
     if sizes is None or not dataset.simulated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from study.core.errors import UserError
 from study.core.hashing import digest
 from study.datasets.frames import ARRAYS, Frames, read_header
+from study.datasets.parsing import array_files
 from study.datasets.store import sizes_in
 from tests.hostile import altered
 
@@ -262,3 +264,30 @@ def test_strange_sizes_are_a_line(
     replace(mixed_water, origin={"sizes": sizes}).save(tmp_path)
     with pytest.raises(UserError, match=r"frames.json: holds what .* made again$"):
         sizes_in(tmp_path)
+
+
+def test_a_large_file_is_mapped_and_known_by_its_time_until_that_changes(
+    water: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(array_files, "MAPPED", 1000)
+    water.save(tmp_path)
+    path = tmp_path / "positions.npy"
+    stamp, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    # It may have changed twice within a tick of the clock, and is read.
+    with pytest.raises(UserError, match=r"positions\.npy: missing, or not what was written"):
+        Frames.load(tmp_path, known=True)
+    monkeypatch.setattr(array_files, "SETTLED", 0)
+    changed = Frames.load(tmp_path, known=True)
+    assert isinstance(changed.positions.base, np.memmap)
+    with pytest.raises(UserError, match="not what was written"):
+        Frames.load(tmp_path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    with pytest.raises(UserError, match="not what was written"):
+        Frames.load(tmp_path, known=True)
+    path.write_bytes(content)
+    loaded = Frames.load(tmp_path, known=True)
+    assert_equal(loaded, water)
+    loaded.positions[:] = 0
+    assert_equal(Frames.load(tmp_path), water)

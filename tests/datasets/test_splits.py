@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from study.core.errors import UserError
+from study.datasets import splits
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.sizes import Sizes
@@ -21,6 +22,7 @@ from study.datasets.splits import (
     require_labels,
     sizes_of,
     split,
+    split_once,
     units_of,
 )
 from study.graphs.graph_set import GraphSet
@@ -303,3 +305,30 @@ def test_equal_atoms_in_other_lattices_are_other_frames() -> None:
 def test_a_number_that_no_set_has_is_refused(part: str) -> None:
     with pytest.raises(ValueError, match="less than or equal to"):
         Split(**{part: int("1" * 400)})
+
+
+def test_a_split_of_many_frames_is_found_again_unless_its_files_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "MANY", 100)
+    made = []
+    monkeypatch.setattr(splits, "split", lambda *asked: made.append(asked) or split(*asked))
+
+    def once(seed: int = 0, code: str = "code") -> list[tuple[str, str | int]]:
+        parts, facts = split_once(HUNDRED, Split(), seed, tmp_path, ["data", code])
+        expected = split(HUNDRED, Split(), seed)
+        assert all(np.array_equal(vars(parts)[name], vars(expected)[name]) for name in vars(parts))
+        assert facts["split_hash"] == expected.content_hash()
+        return sorted(facts.items())
+
+    assert once() == once()
+    assert len(made) == 1
+    once(seed=1)
+    once(code="other")
+    assert len(made) == 3
+    for pattern in ("of-*.json", "[!o]*.json"):
+        for path in tmp_path.glob(pattern):
+            path.write_bytes(path.read_bytes()[:-9])
+        facts = once(), once(seed=1)
+        assert facts == (once(), once(seed=1))
+    assert len(made) == 7

@@ -92,11 +92,13 @@ def checked_numbers(values: Any) -> NDArray[np.uint8]:
     numbers = np.asarray(values)
     if numbers.dtype.kind not in "iuf":
         raise ValueError(f"atomic numbers must be numbers, but their type is {numbers.dtype}")
-    good = (numbers >= 1) & (numbers <= 118) & (numbers == np.floor(numbers))
+    good = (numbers >= 1) & (numbers <= 118)
+    if numbers.dtype.kind == "f":
+        good &= numbers == np.floor(numbers)
     if not good.all():
         place = int((~good).ravel().argmax())
         raise ValueError(
             f"atomic numbers must be whole, 1 to 118, but atom {place} (from 0) has "
             f"{numbers.ravel()[place]:g}"
         )
-    return numbers.astype(np.uint8)
+    return numbers.astype(np.uint8, copy=False)
