@@ -20,6 +20,10 @@ from study.datasets.frames import Frames
 from study.graphs.edges import Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
+EVALUATED_ATOMS, EVALUATED_ATOMS_ON_GPU = 800, 16_000
+"""Atoms of a batch in validation and tests, if batches of training are smaller. On a core, EGNN of
+32 features takes 2.7 ms for a frame of 96 atoms with 8 in a batch, 4.2 with 2, 2.6 with 40."""
+
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
     """Vectors from source to target atom under periodic boundary conditions.
@@ -136,6 +140,19 @@ class GraphSet:
     def device(self) -> torch.device:
         """Device of the tensors."""
         return self.pos.device
+
+    def evaluation_batches(self, frames: Tensor, batch_size: int) -> list[Tensor]:
+        """Split frames into batches to evaluate a model on, without second derivatives.
+
+        Small batches cost launches; those of training may be small for the sake of the steps.
+
+        Args:
+            frames: (M,) frame indices.
+            batch_size: frames of a training step, which is the least.
+        """
+        atoms = self.atoms.count(frames) / max(1, len(frames))
+        wanted = EVALUATED_ATOMS if self.device.type == "cpu" else EVALUATED_ATOMS_ON_GPU
+        return list(frames.split(max(batch_size, int(wanted / max(1, atoms)))))
 
     def gather(self, frames: Tensor) -> Batch:
         """Collate the given frames into one batch.

@@ -87,7 +87,7 @@ class _Setup:
         final = {name: last[name] for name in COST_METRICS if name in last}
         final["best_epoch"] = float(best)
         self.model.eval()
-        batches = list(self.parts[2].split(self.stage.batch_size))
+        batches = self.task.graphs.evaluation_batches(self.parts[2], self.stage.batch_size)
         return final | self.task.test_errors(self.model, batches)
 
     def facts(self) -> dict[str, str | int]:

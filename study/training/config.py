@@ -46,8 +46,11 @@ class Stage(Config):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Precision of matrix products in training steps; sums, weights and validation are always
     float32. tf32 needs a GPU, bf16 a GPU or a CPU that supports it."""
-    compile: bool | None = None
-    """Compile the training step; when left out, for stages of 10,000 steps or more."""
+    compile: bool | Literal["if_possible"] | None = None
+    """Compile the training step: always, never, or where the model and the machine can. When left
+    out, stages of 10,000 steps or more are compiled if possible. One program, which takes a core
+    one to three minutes, serves all trials of the same model, so that in a study of many short
+    trials `if_possible` pays, too."""
     select: Literal["best", "last"] = "best"
     """Weights that the stage ends with: those of the best epoch in validation, or of the last."""
 

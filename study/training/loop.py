@@ -88,16 +88,17 @@ def compiles(stage: Stage, model: Potential, frames: int) -> bool:
     Raises:
         UserError: if `compile: true` is impossible for this model or machine.
     """
-    device = next(model.parameters()).device
-    if stage.compile and not model.compilable:
+    here = can_compile(next(model.parameters()).device)
+    if stage.compile is True and not model.compilable:
         raise UserError("`compile: true` does not work for this model; leave it out")
-    if stage.compile and not can_compile(device):
-        raise UserError("`compile: true` needs g++ on this machine; install it, or leave it out")
-    if stage.compile is not None:
-        return stage.compile
+    if stage.compile is True and not here:
+        raise UserError(
+            "`compile: true` needs g++ on this machine; install it, or write `compile: if_possible`"
+        )
     per_epoch = math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
-    steps = scheduled_epochs(stage) * per_epoch
-    return steps >= COMPILED_FROM and model.compilable and can_compile(device)
+    is_long = scheduled_epochs(stage) * per_epoch >= COMPILED_FROM
+    wanted = is_long if stage.compile is None else bool(stage.compile)
+    return wanted and model.compilable and here
 
 
 class _TrainingLoop:
@@ -123,7 +124,7 @@ class _TrainingLoop:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
         self.flops, self.should_stop = flops, should_stop
         self.train = train[: stage.frames]
-        self.validation = list(validation.split(stage.batch_size))
+        self.validation = task.graphs.evaluation_batches(validation, stage.batch_size)
         self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
         self.engine = Engine(
             model,

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 
 from study.datasets.frames import Frames
-from study.graphs.graph_set import GraphSet, edge_vectors
+from study.graphs.graph_set import EVALUATED_ATOMS, GraphSet, edge_vectors
 from study.graphs.neighbor_list import neighbor_list
 from study.models.build import build_model
 from study.models.config import EGNN
@@ -97,3 +97,17 @@ def test_energies_keep_double_precision(water: Frames) -> None:
     huge = replace(water, energies=water.energies - 7e5)
     energy = GraphSet.build(huge, CUTOFF).gather(torch.tensor([3])).energy
     assert energy.item() == huge.energies[3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 500])
+def test_batches_to_evaluate_on_hold_each_frame_once_and_are_no_smaller_than_those_of_training(
+    water: Frames, batch_size: int
+) -> None:
+    graphs = GraphSet.build(water, 3.4)
+    frames = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(0)).repeat(20)
+    batches = graphs.evaluation_batches(frames, batch_size)
+    assert torch.equal(torch.cat(batches), frames)
+    atoms = [graphs.atoms.count(batch) for batch in batches]
+    assert all(len(batch) >= batch_size or batch is batches[-1] for batch in batches)
+    assert max(atoms) <= max(EVALUATED_ATOMS, batch_size * max(map(int, water.sizes)))
+    assert graphs.evaluation_batches(frames[:0], batch_size)[0].numel() == 0

@@ -289,10 +289,16 @@ def test_compiled_code_leaves_a_frozen_body_alone(mixed_water: Frames, store: Pa
 
 @pytest.mark.parametrize(
     ("asked", "frames", "expected"),
-    [(True, 1, True), (False, 10**6, False), (None, 200, True), (None, 198, False)],
+    [
+        (True, 1, True),
+        ("if_possible", 1, True),
+        (False, 10**6, False),
+        (None, 200, True),
+        (None, 198, False),
+    ],
 )
 def test_long_stages_compile_unless_told(
-    asked: bool | None,  # noqa: FBT001 - a parametrised value
+    asked: bool | str | None,  # noqa: FBT001 - a parametrised value
     frames: int,
     expected: bool,  # noqa: FBT001
 ) -> None:
@@ -306,5 +312,7 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
     monkeypatch.setenv("PATH", "")
     stage = Stage(task=FINETUNING, epochs=10**6, batch_size=1)
     assert not compiles(stage, model_of("egnn"), 100)
+    wherever = stage.model_copy(update={"compile": "if_possible"})
+    assert not compiles(wherever, model_of("egnn"), 100)
     with pytest.raises(UserError, match="g\\+\\+"):
         compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)

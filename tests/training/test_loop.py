@@ -305,7 +305,11 @@ class Script:
     values: list[float]
     slope: float = 100.0
     criterion: str = "val_loss"
-    graphs: Any = field(default_factory=lambda: SimpleNamespace(device=torch.device("cpu")))
+    graphs: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            device=torch.device("cpu"), evaluation_batches=lambda frames, _: [frames]
+        )
+    )
     batches: list[list[int]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     draws: list[float] = field(default_factory=list)
