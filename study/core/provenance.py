@@ -43,6 +43,9 @@ VARIABLES = re.compile(
 PLACES = re.compile("_(DIR|PATH|HOME|CAPACITY)$")
 """Environment variables of those that only say where something lies, or how much is kept."""
 
+CPUINFO = Path("/proc/cpuinfo")
+"""What Linux says of the CPU."""
+
 
 def cores() -> int:
     """Number of CPU cores that this process may use."""
@@ -144,14 +147,25 @@ def git_commit() -> str:
     return commit + "+changes" * bool(changed)
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has a unit for products in bfloat16; true where nothing tells."""
+    flags = _cpuinfo("flags", "Features")
+    return not flags or bool({"avx512_bf16", "amx_bf16", "bf16", "avx10_2"} & set(flags.split()))
+
+
 def _processor() -> str:
     """Name of the CPU; on Linux only /proc/cpuinfo has it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*names: str) -> str:
+    """First value of one of these fields in /proc/cpuinfo; empty where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return next((value.strip() for name, value in pairs if name.strip() in names), "")
 
 
 def _output(*command: str) -> str:

@@ -29,7 +29,12 @@ from study.driver.session import Session
 from study.driver.verify_resume import verify
 from study.planning.cost_model import Cost
 from study.planning.plan import Plan
-from study.planning.plan_checks import check_plan, prepare_datasets, read_datasets
+from study.planning.plan_checks import (
+    check_plan,
+    machine_warnings,
+    prepare_datasets,
+    read_datasets,
+)
 from study.planning.remaining_cost import Experience, RemainingCost, Source
 from study.planning.study_changes import environment_changes
 from study.scheduling.journal import Journal
@@ -60,6 +65,8 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     console.print(_heading(plan, options))
     check_plan(plan, on_cluster=bool(options.address))
     print_plan_summary(plan, console)
+    for line in machine_warnings(plan, on_cluster=bool(options.address)):
+        console.print(f"  warning  {line}")
     if options.verify_resume:
         return _verify_resume(plan, always)
     if options.dry_run or options.probe:
