@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import analysis
 import study
 from study.core.hashing import HASHED_FOLDERS, code_alone, hash_sources
 from study.datasets.frames import Frames
@@ -69,11 +70,12 @@ class Thing:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package's sources."""
-    copied = tmp_path / "copy" / "study"
-    source = Path(study.__file__).parent
-    shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    return copied
+    """A copy of the package's sources, beside that of the analysis."""
+    folder = tmp_path / "copy"
+    for source in (Path(each.__path__[0]) for each in (study, analysis)):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / source.name, ignore=ignored)
+    return folder / study.__name__
 
 
 def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
