@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from study.core.quantities.elements import atomic_number
 from study.models.base_config import ModelConfig
@@ -79,3 +79,9 @@ class MACE(ModelConfig):
     @classmethod
     def _sorted_elements(cls, symbols: list[str]) -> list[str]:
         return sorted(dict.fromkeys(symbols), key=atomic_number)
+
+    @model_validator(mode="after")
+    def _something_is_read(self) -> Self:
+        if self.use_last_readout_only and self.layers < 2:
+            raise ValueError("`layers` must be at least 2 with `use_last_readout_only`")
+        return self
