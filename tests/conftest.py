@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from study.datasets.frames import Frames
+from study.datasets.prepare import folder_of
 from study.graphs.graph_set import GraphSet
 from study.models.config import EGNN
 from study.pipeline.execute import run_job
@@ -340,15 +341,16 @@ def small_study(water: Frames, tmp_path_factory: pytest.TempPathFactory) -> Stud
     root = tmp_path_factory.mktemp("small")
     (root / "ratio.yaml").write_text(SMALL_SPACE)
     space = load_space(str(root / "ratio.yaml"), "quick")
-    water.save(root / "data" / "water")
+    frames = folder_of(space.samples[0].dataset, root)
+    water.save(frames)
     study = StudyDir(root, space.name)
-    study.write(space, "sqlite:///nowhere.db", {"water": water.content_hash()})
+    study.write(space, "sqlite:///nowhere.db", {frames.name: water.content_hash()})
     journal = Journal(study.journal, space.settings.metric)
     for number, trial in enumerate(space.grid()):
         work = Job("trial", trial, water.content_hash())
         journal.planned(Planned(number, work))
         for part in filter(None, (work.pretraining, work)):
-            for record in run_job(part, root, root / "data" / "water"):
+            for record in run_job(part, root, frames):
                 journal.recorded(part, record)
         outcome = load_outcome(work.folder(root))
         assert outcome is not None

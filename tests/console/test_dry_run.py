@@ -18,7 +18,6 @@ from study.console.dry_run import DryRun
 from study.console.formatting import duration
 from study.console.plan_summary import print_plan_summary
 from study.datasets.frames import Frames
-from study.datasets.prepare import folder_of
 from study.datasets.readers.detect import settings_of
 from study.models.build import build_model
 from study.planning import plan
@@ -65,8 +64,6 @@ def done(small: Path, small_study: StudyDir) -> Plan:
     """Its plan in a folder where all work is done."""
     given = plan_of(small)
     shutil.copytree(small_study.root, given.root)
-    (dataset,) = given.datasets
-    (given.root / "data" / "water").rename(folder_of(dataset, given.root))
     return given
 
 

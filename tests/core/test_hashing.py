@@ -33,7 +33,7 @@ ours = [module for name, module in sys.modules.items() if name.partition(".")[0]
 print(json.dumps([module.__file__ for module in ours]))
 """
 
-SHIFTS = "torch.from_numpy(np.concatenate(shifts))"
+SHIFTS = "shift, RaggedIndex.from_sizes(counts)"
 
 CODE = '''
 """Module."""

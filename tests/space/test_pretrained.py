@@ -46,8 +46,14 @@ def space_from(place: Path, pretrain: str) -> Space:
 def pretrained(study: StudyDir) -> Job:
     """Its pretraining with seed 0."""
     trial = next(t for t in study.recorded_space().grid() if t.pretrain is not None)
-    hashed = json.loads((study.path / "study.json").read_text())["data"]["water"]
+    (hashed,) = json.loads((study.path / "study.json").read_text())["data"].values()
     return Job("trial", trial, hashed)
+
+
+def only_frames(study: StudyDir) -> Path:
+    """Folder of its data set."""
+    (folder,) = (study.root / "data").iterdir()
+    return folder
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ def weights(work: Job, root: Path) -> bytes:
 def test_finetuning_is_bitwise_that_after_the_pretraining_itself(
     small_study: StudyDir, folder: Path, tmp_path: Path
 ) -> None:
-    own, water = pretrained(small_study), small_study.root / "data" / "water"
+    own, water = pretrained(small_study), only_frames(small_study)
     assert own.pretraining is not None
     trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
     work = Job.from_json(Job("trial", trial, own.data_hash).to_json())
@@ -128,7 +134,7 @@ def test_other_content_of_the_folder_is_other_work_and_no_continuation(
     with pytest.raises(UserError, match=r"trial\.pretrain\.sha256 was .*--name started-quick-2"):
         require_same_study(study, changed)
     assert Job("trial", started(changed), "data").key != before.key
-    water = small_study.root / "data" / "water"
+    water = only_frames(small_study)
     with pytest.raises(UserError, match="have changed since this study began"):
         next(run_job(before.pretraining, tmp_path / "runs", water))
 
@@ -255,7 +261,7 @@ def test_an_import_does_not_tell_its_frames(
     trial = started(space_from(tmp_path, f"{{from: {folder}}}"))
     taken = Job("trial", trial, "data").pretraining
     assert taken is not None
-    list(run_job(taken, tmp_path / "runs", small_study.root / "data" / "water"))
+    list(run_job(taken, tmp_path / "runs", only_frames(small_study)))
     again = space_from(tmp_path, f"{{from: {taken.folder(tmp_path / 'runs')}}}")
     (remark,) = dict.fromkeys(remarks_on_starts(again.samples, [0, 1]))
     assert "does not tell which frames it has seen" in remark
