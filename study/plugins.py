@@ -71,7 +71,7 @@ from typing import TYPE_CHECKING, Any
 from study.core.components import resolve
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig, ModelCost, NearestNeighborsConfig
-from study.space.samplers import SamplerConfig
+from study.space.search.samplers import SamplerConfig
 from study.tasks.config import TaskConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import optuna
 
 from study.checks.finding import run_check
 from study.scheduling.proposals.optuna_study import RepeatableSampler
-from study.space.samplers import SamplerConfig
+from study.space.search.samplers import SamplerConfig
 
 PROPOSALS = 15
 """So many that samplers which begin with random ones have ended with that."""

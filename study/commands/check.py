@@ -15,7 +15,7 @@ from study.datasets.config import DatasetConfig
 from study.datasets.diagnostics import warnings
 from study.models.config import ModelConfig
 from study.space.plugin_configs import SHIPPED
-from study.space.samplers import SamplerConfig
+from study.space.search.samplers import SamplerConfig
 from study.tasks.config import TaskConfig
 
 SMALL = {"hidden": 8, "layers": 2}

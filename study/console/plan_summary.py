@@ -11,7 +11,7 @@ from study.core.provenance import cores, gpus
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
-from study.space.samplers import OwnSampler, shipped_sampler
+from study.space.search.samplers import as_config
 from study.space.tuning import draw
 
 
@@ -62,8 +62,7 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
     settings = plan.space.settings
     search = settings.search
     assert search is not None
-    sampler = search.sampler
-    name = sampler.label if isinstance(sampler, OwnSampler) else shipped_sampler(sampler).title
+    name = as_config(search.sampler).label
     stopping = ", early stopping by ASHA" if settings.early_stopping else ""
     yield f"{counted(search.trials, 'trial')} sampled by Optuna ({name}){stopping}"
     if search.repeat_best:

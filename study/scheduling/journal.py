@@ -92,6 +92,7 @@ class Journal:
                     "parameters": planned.parameters,
                     "exempt": planned.exempt,
                     **({"tuning": True} if planned.tuning else {}),
+                    **({"sampler": planned.sampler_state} if planned.sampler_state else {}),
                 }
             )
 
@@ -130,7 +131,12 @@ class Journal:
                 work = Job.from_json(event["work"] | {"key": event["key"]})
                 number, tuning = int(event["number"]), event.get("tuning", False)
                 self._planned[number] = Planned(
-                    number, work, event["parameters"], event["exempt"], tuning
+                    number,
+                    work,
+                    event["parameters"],
+                    event["exempt"],
+                    tuning,
+                    sampler_state=event.get("sampler", {}),
                 )
             case "reported":
                 values = self._values.setdefault(event["key"], {})

@@ -23,6 +23,7 @@ class Planned:
         tuning: only chooses values for its arm, and enters no comparison.
         untuned: the same trial with what the space says in place of what was chosen; none if
             nothing was.
+        sampler_state: what the sampler noted with its proposal, for those that follow.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Planned:
     exempt: bool = True
     tuning: bool = False
     untuned: Job | None = field(default=None, compare=False)
+    sampler_state: dict[str, Any] = field(default_factory=dict)
 
 
 class Later(enum.Enum):

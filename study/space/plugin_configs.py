@@ -28,7 +28,12 @@ from study.core.user_code import (
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig
 from study.space.distributions import HOLES, hole_of
-from study.space.samplers import SamplerConfig, shipped_sampler
+from study.space.search.samplers import (
+    AnySampler,
+    OwnSampler,
+    SamplerConfig,
+    as_config,
+)
 from study.space.validation_errors import explain
 from study.space.yaml_loader import NO_LINE, Block, as_block
 from study.tasks.config import TaskConfig
@@ -191,10 +196,10 @@ def realized(settings: Parsed, root: Path) -> Parsed:
     return settings.model_copy(update=changed) if changed else settings
 
 
-def realized_sampler(settings: str | Own, root: Path) -> SamplerConfig:
+def realized_sampler(settings: AnySampler, root: Path) -> SamplerConfig:
     """The settings of a sampler, whose `build` can be called; see `realized`."""
-    if isinstance(settings, str):
-        return shipped_sampler(settings)
+    if not isinstance(settings, OwnSampler):
+        return as_config(settings)
     config: SamplerConfig = typed(settings, SamplerConfig, root)
     return config
 

@@ -31,6 +31,7 @@ from study.space.overrides import (
     with_trials,
 )
 from study.space.pretrained import problems_of_starts, with_hashes
+from study.space.search.checks import problem_of_proposing, problems_of_sampler
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
 from study.space.tuning import (
@@ -197,12 +198,12 @@ def _check_other(path: Path, profile: str, content: Block) -> None:
     Files that it names, such as pretrained weights, need not be there yet.
     """
     problems: list[str] = []
-    settings = parse(Settings, content, path, (), problems)
+    parse(Settings, content, path, (), problems)
     problems += problems_of_tuning(content, path)
     body = content.get("trial")
     if isinstance(body, Block) and not _names_weights(body):
         body = plugin_configs.completed(body, path, ("trial",))
-        searched = settings is not None and settings.search is not None
+        searched = isinstance(content.get("search"), Block)
         problems += _problems_of_trial(body, path, searched=searched)
     if problems:
         raise UserError(*(f"{problem} (profile {profile})" for problem in dict.fromkeys(problems)))
@@ -223,8 +224,10 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
     problems += problems_of_tuning(content, path)
     body = content.get("trial")
     if isinstance(body, Block):
-        searched = settings is not None and settings.search is not None
+        searched = isinstance(content.get("search"), Block)
         problems += _problems_of_trial(body, path, searched=searched)
+    if settings is not None and settings.search is not None and not problems:
+        problems += problems_of_sampler(settings.search.sampler, content, path)
     if problems or settings is None or not isinstance(body, Block):
         raise UserError(*dict.fromkeys(problems))
     space = Space(path, profile, settings, body)
@@ -236,6 +239,10 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
                 f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
                 f"measures, but got {settings.metric}"
             )
+    if settings.search is not None:
+        sampler = settings.search.sampler
+        if problem := problem_of_proposing(sampler, space.propose, content):
+            raise UserError(f"{path}:{problem}")
     if settings.tune is not None:
         arms = space.with_baselines(space._combinations, [settings.tune.seed])
         problems += problems_of_proposals(arms, settings.tune, content, path)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from study.core.config import Config
-from study.space.samplers import AnySampler
+from study.space.search.samplers import AnySampler
 from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS, STRESS_ERRORS
 
 MOST_TRIALS = 100_000
@@ -50,7 +50,8 @@ class Search(Config):
     trials: int = Field(ge=1, le=MOST_TRIALS)
     """Number of proposals."""
     sampler: AnySampler = "tpe"
-    """Optuna's sampler: tpe, random, or one of your own."""
+    """A sampler of Optuna by its plain name (tpe, random, gp, cmaes, nsgaii, qmc, bruteforce, …), a
+    block of that `name` with options as the class takes them, or one of your own."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampler."""
     repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)

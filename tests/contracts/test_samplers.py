@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from optuna.samplers import BaseSampler, TPESampler
 
 from study import check
 from study.checks.sampler_contract import CHECKS, examine
-from study.core.config import shipped
 from study.core.errors import UserError
 from study.space.plugin_configs import keep, realized_sampler
-from study.space.samplers import SamplerConfig, shipped_sampler
+from study.space.search import optuna_classes
+from study.space.search.optuna_classes import problems
+from study.space.search.samplers import OptunaSampler
 from study.space.search_space import Space, load_space
 
 OWN = """
@@ -44,10 +47,66 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space_file: Path) -> Pa
     return space_file
 
 
-@pytest.mark.parametrize("name", shipped(SamplerConfig))
-def test_a_shipped_sampler_keeps_every_contract(name: str) -> None:
-    assert isinstance(shipped_sampler(name).build(seed=0), BaseSampler)
-    assert dict(examine(shipped_sampler(name))) == dict.fromkeys(CHECKS, "")
+GRID = {
+    "ratio": [0.1, 0.3, 0.9],
+    "scale": [1e-4, 1e-2, 1.0],
+    "task": ["masking", "denoising"],
+}
+SAMPLERS = [
+    {"name": "tpe"},
+    {"name": "tpe", "multivariate": True, "group": True, "constant_liar": True},
+    {"name": "random"},
+    {"name": "gp", "n_startup_trials": 12},
+    {"name": "cmaes", "popsize": 4},
+    {"name": "nsgaii", "population_size": 4},
+    {"name": "nsgaiii", "population_size": 4},
+    {"name": "qmc"},
+    {"name": "grid", "search_space": GRID},
+    {"name": "partial_fixed", "fixed_params": {"ratio": 0.5}, "base_sampler": {"name": "random"}},
+]
+
+
+@pytest.mark.parametrize("settings", SAMPLERS, ids=lambda settings: settings["name"])
+def test_a_sampler_of_optuna_keeps_every_contract(settings: dict[str, Any]) -> None:
+    if settings["name"] == "cmaes":
+        pytest.importorskip("cmaes")
+    sampler = OptunaSampler.model_validate(settings)
+    options = {name: value for name, value in settings.items() if name != "name"}
+    assert list(problems(settings["name"], options, optuna_classes.SAMPLERS)) == []
+    assert isinstance(sampler.build(seed=0), BaseSampler)
+    assert dict(examine(sampler)) == dict.fromkeys(CHECKS, "")
+
+
+def test_every_sampler_of_optuna_is_known() -> None:
+    listed = {name for name in optuna.samplers.__all__ if "Base" not in name and name[0].isupper()}
+    assert set(optuna_classes.names(optuna_classes.SAMPLERS).values()) == listed
+
+
+@pytest.mark.parametrize(
+    ("sampler", "place", "rule"),
+    [
+        ("gpp", "search.sampler: must be one of ", "but got 'gpp'; did you mean `gp`?"),
+        ("{name: tpe, multivariat: true}", "search.sampler.multivariat: unknown option; did", ""),
+        ("{name: tpe, multivariate: 1}", "search.sampler.multivariate: must be ", "true or false"),
+        ("{name: tpe, gamma: 3}", "search.sampler.gamma: takes an object of Python", ""),
+        ("{name: tpe, seed: 3}", "search.sampler.seed: is set by `search.seed`", ""),
+        ("{name: grid}", "search.sampler: `grid` needs the option `search_space`", ""),
+        ("{name: qmc, qmc_type: x}", "search.sampler: QMCSampler refuses these options", "halton"),
+        ("{name: grid, search_space: {a: [1]}}", "search.sampler: grid cannot draw from these", ""),
+        ("botorch", "search.sampler: `botorch` needs a package; run `pip install ", "botorch`"),
+    ],
+)
+def test_a_bad_sampler_of_optuna_is_one_line(
+    space_file: Path, sampler: str, place: str, rule: str
+) -> None:
+    search = f"search:\n  trials: 4\n  sampler: {sampler}\ntrial:\n"
+    space_file.write_text(space_file.read_text().replace("trial:\n", search, 1))
+    with pytest.raises(UserError) as refused:
+        load_space(str(space_file), "quick")
+    (problem,) = refused.value.problems
+    line = space_file.read_text().splitlines().index(f"  sampler: {sampler}") + 1
+    assert problem.startswith(f"{space_file}:{line}: {place}")
+    assert rule in problem
 
 
 def test_a_sampler_of_ones_own_is_checked(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,12 +107,14 @@ class OptunaProposals:
     def _new(self) -> Planned:
         """What Optuna proposes after all that it knows."""
         number = next(self.free)
-        parameters, trial = self.known_study().propose(number)
-        return Planned(number, self.work(trial), parameters, exempt=False)
+        study = self.known_study()
+        parameters, trial = study.propose(number)
+        state = study.sampler_state(number)
+        return Planned(number, self.work(trial), parameters, exempt=False, sampler_state=state)
 
     def _again(self, planned: Planned) -> Planned:
         """A proposal of an earlier run that has not ended."""
-        self.known_study().propose(planned.number, planned.parameters)
+        self.known_study().repeat(planned)
         return planned
 
     def _remember(self, entry: Entry) -> Planned:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from study.core.hashing import digest
 from study.core.records import JobResult
 from study.scheduling.journal import Entry
+from study.scheduling.protocols import Planned
 from study.space.plugin_configs import realized_sampler
-from study.space.samplers import SamplerConfig
+from study.space.search.samplers import SamplerConfig
 from study.space.search_space import Space
 from study.space.trial import Trial
 
@@ -26,6 +28,9 @@ and any other end is a failure, of which samplers learn nothing."""
 
 DIVERGED = "diverged"
 """Optuna's constraint that a trial which diverged violates."""
+
+TRANSIENT = re.compile("relative_params|fixed_params")
+"""Notes of a sampler that nobody needs once the trial has all its parameters."""
 
 
 class OptunaStudy:
@@ -41,35 +46,64 @@ class OptunaStudy:
         search = space.settings.search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
+        self.sampler = RepeatableSampler(realized_sampler(search.sampler, root), search.seed)
+        self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(),
-            sampler=RepeatableSampler(realized_sampler(search.sampler, root), search.seed),
+            storage=self.storage,
+            sampler=self.sampler,
             pruner=optuna.pruners.NopPruner(),
             direction="minimize",
         )
         self.asked: dict[int, optuna.Trial] = {}
         """Optuna's trials, by our number."""
+        self.noted: dict[int, dict[str, Any]] = {}
+        """What the sampler noted of the study with each proposal."""
         self.reported: set[tuple[int, int]] = set()
         self.worst = math.inf
         """Largest value of a trial that did not diverge; infinite before there is one."""
 
-    def propose(
-        self, number: int, parameters: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], Trial]:
+    @property
+    def _id(self) -> int:
+        return self.storage.get_study_id_from_name(self.study.study_name)
+
+    def propose(self, number: int) -> tuple[dict[str, Any], Trial]:
         """Ask for a trial.
 
         Args:
             number: of the trial in our study.
-            parameters: what to propose again; new ones when left out.
 
         Returns:
             The parameters by the dotted name of their hole, and the trial with them.
         """
-        if parameters is not None:
-            self.study.enqueue_trial(dict(parameters))
+        before = self.storage.get_study_system_attrs(self._id)
         asked = self.asked[number] = self.study.ask()
         trial = self.space.propose(asked)
+        after = self.storage.get_study_system_attrs(self._id)
+        self.noted[number] = {
+            name: after[name] for name in after if after[name] != before.get(name)
+        }
         return asked.params, trial
+
+    def sampler_state(self, number: int) -> dict[str, Any]:
+        """What the sampler noted with a proposal: of the proposal, and of the study."""
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(
+            self._id, self.asked[number].number
+        )
+        noted = self.storage.get_trial_system_attrs(trial_id)
+        own = {name: noted[name] for name in noted if not TRANSIENT.search(name)}
+        state = {"trial": own, "study": self.noted[number]}
+        return {name: part for name, part in state.items() if part}
+
+    def repeat(self, planned: Planned) -> None:
+        """Enter a proposal of an earlier run again, which is still to be done."""
+        self.study.enqueue_trial(dict(planned.parameters))
+        with self.sampler.silenced():
+            asked = self.asked[planned.number] = self.study.ask()
+            self.space.propose(asked)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._id, asked.number)
+        for name, value in planned.sampler_state.get("trial", {}).items():
+            self.storage.set_trial_system_attr(trial_id, name, value)
+        self._restore(planned)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Enter a trial's metric after an epoch; it may come again after a crash."""
@@ -101,8 +135,15 @@ class OptunaStudy:
                 distributions=fixed.distributions,
                 intermediate_values=dict(enumerate(entry.values, start=1)),
                 constraints=constraints,
+                system_attrs=entry.planned.sampler_state.get("trial", {}),
             )
         )
+        self._restore(entry.planned)
+
+    def _restore(self, planned: Planned) -> None:
+        """Let the study know what the sampler noted of it with a proposal."""
+        for name, value in planned.sampler_state.get("study", {}).items():
+            self.storage.set_study_system_attr(self._id, name, value)
 
     def _told(
         self, result: JobResult, values: Sequence[float]
@@ -138,22 +179,37 @@ class RepeatableSampler(BaseSampler):
     def __init__(self, settings: SamplerConfig, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.sampler = self._sampler(0)
+        self.is_silent = False
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Draw and note nothing, while a proposal is entered that was drawn before."""
+        self.is_silent = True
+        try:
+            yield
+        finally:
+            self.is_silent = False
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Start this trial's stream."""
         self.sampler = self._sampler(trial.number)
-        self.sampler.before_trial(study, trial)
+        if not self.is_silent:
+            self.sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """As Optuna's sampler."""
+        if self.is_silent:
+            return {}
         return self.sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As Optuna's sampler."""
+        if self.is_silent:
+            return {}
         return self.sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
@@ -174,9 +230,10 @@ class RepeatableSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """As Optuna's sampler."""
-        self.sampler.after_trial(study, trial, state, values)
+        # Samplers that have proposed everything stop Optuna's loop, which is not used here.
+        with suppress(RuntimeError):
+            self.sampler.after_trial(study, trial, state, values)
 
     def _sampler(self, number: int) -> BaseSampler:
-        seed = int(digest([self.seed, number])[:8], 16)
-        sampler: BaseSampler = self.settings.build(seed)
+        sampler: BaseSampler = self.settings.for_proposal(self.seed, number)
         return sampler

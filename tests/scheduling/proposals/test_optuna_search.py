@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,10 @@ from study.pipeline.job import Job
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.protocols import Later, Planned
+from study.space.search.samplers import OptunaSampler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
+from study.space.yaml_loader import as_block
 from tests.search_space import SEARCH_SPACE
 
 METRIC = "val_force_rmse"
@@ -53,6 +56,9 @@ def run(source: OptunaProposals, journal: Journal, number: int) -> list[Planned]
         journal.planned(planned)
         entry = journal.entries()[planned.number]
         if entry.over:
+            if planned.number in source.open:  # The same trial as an earlier one.
+                assert entry.result is not None
+                source.ended(planned.number, entry.result, entry.values)
             continue
         value = error_of(planned)
         journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: value}))
@@ -94,6 +100,43 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(space: Space, tmp_p
     for cut in (2, 5, 9, 17, 20, 100):
         journal = Journal(pieces, METRIC)
         continued = run(proposals(space, journal), journal, cut)
+    assert continued == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"name": "nsgaii", "population_size": 3},
+        {"name": "cmaes", "popsize": 4},
+        {"name": "qmc"},
+        {"name": "gp", "n_startup_trials": 8},
+    ],
+    ids=lambda sampler: sampler["name"],
+)
+def test_a_sampler_that_remembers_goes_on_as_if_not_interrupted(
+    sampler: dict[str, Any], space: Space, tmp_path: Path
+) -> None:
+    if sampler["name"] == "cmaes":
+        pytest.importorskip("cmaes")
+    assert space.settings.search is not None
+    body = as_block({**space.body, "pretrain": space.body["pretrain"]["choice"][1]})
+    search = space.settings.search.model_copy(
+        update={"sampler": OptunaSampler.model_validate(sampler), "repeat_best": 0}
+    )
+    settings = space.settings.model_copy(update={"search": search})
+    space = Space(space.path, space.profile, settings, body)
+    whole = Journal(tmp_path / "whole.jsonl", METRIC)
+    uninterrupted = run(proposals(space, whole), whole, 100)
+    assert len({planned.work.key for planned in uninterrupted}) > 10
+    pieces = tmp_path / "pieces.jsonl"
+    for cut in (3, 7, 12, 100):
+        journal = Journal(pieces, METRIC)
+        source = proposals(space, journal)
+        continued = run(source, journal, cut)
+        if len(continued) == cut:
+            cut_off = source.next()
+            assert isinstance(cut_off, Planned)
+            journal.planned(cut_off)
     assert continued == uninterrupted
 
 

@@ -1,0 +1,1 @@
+"""What a space says of its search: who proposes, who stops early, with what it begins."""
