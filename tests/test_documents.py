@@ -52,8 +52,9 @@ def settings_classes() -> Iterator[type[Config]]:
             mine = isinstance(each, type) and each.__module__ == module.__name__
             if mine and issubclass(each, Config) and not issubclass(each, Own):
                 yield each
-    for name in ("Settings", "Search", "EarlyStopping", "Tune", "Resources"):
+    for name in ("Settings", "Search", "Tune", "Resources"):
         yield getattr(importlib.import_module("study.space.settings"), name)
+    yield importlib.import_module("study.space.search.stopping").EarlyStopping
 
 
 @pytest.mark.parametrize("kind", [*settings_classes()], ids=lambda kind: kind.__name__)

@@ -130,7 +130,7 @@ def _too_few(study: Study) -> str:
 
 def _stopping(study: Study) -> str:
     counts = audit(study)
-    stopped = f"ASHA stopped {counts['stopped']:g} trials early."
+    stopped = f"Early stopping ended {counts['stopped']:g} trials."
     if "better" not in counts:
         return f"{stopped} None of them was trained to the end to audit the stopping."
     low, high = (number(counts[end]) for end in ("low", "high"))

@@ -63,7 +63,8 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
     search = settings.search
     assert search is not None
     name = as_config(search.sampler).label
-    stopping = ", early stopping by ASHA" if settings.early_stopping else ""
+    rule = settings.early_stopping
+    stopping = f", early stopping by {rule.label}" if rule else ""
     yield f"{counted(search.trials, 'trial')} sampled by Optuna ({name}){stopping}"
     if search.repeat_best:
         scratch = ", also from scratch" if settings.baseline else ""

@@ -31,6 +31,7 @@ from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.proposals.tuned_grid import TunedGrid
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
 from study.scheduling.scheduler import Scheduler
+from study.space.search.stopping import OptunaPruner
 from study.space.trial import Trial
 from study.tracking.optuna_storage import OptunaRecords
 from study.tracking.tracker import Tracker
@@ -219,10 +220,17 @@ def build_early_stop(plan: Plan, journal: Journal) -> EarlyStop | None:
     settings = plan.space.settings.early_stopping
     if settings is None:
         return None
+    entries = [(n, each) for n, each in journal.entries().items() if not each.planned.exempt]
+    if isinstance(settings, OptunaPruner):
+        from study.scheduling.optuna_pruning import OptunaPruning  # Optuna takes long to import.
+
+        pruning = OptunaPruning(settings, plan.longest_finetuning, plan.name)
+        for number, entry in entries:
+            pruning.remember(number, entry.values, entry.result)
+        return pruning
     asha = Asha(settings, plan.longest_finetuning)
-    for number, entry in journal.entries().items():
-        if not entry.planned.exempt:
-            asha.remember(number, entry.values)
+    for number, entry in entries:
+        asha.remember(number, entry.values)
     return asha
 
 

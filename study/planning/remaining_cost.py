@@ -117,8 +117,7 @@ class RemainingCost:
         stopping = self.plan.space.settings.early_stopping
         if stopping is None:
             return 1.0
-        survive = 1 / stopping.reduction_factor
-        return survive + (1 - survive) * stopping.grace_epochs / self.plan.longest_finetuning
+        return stopping.kept(self.plan.longest_finetuning)
 
     def _disk(self) -> float:
         pieces = [(count, *stage) for count, options in self._left() for stage in options[0]]

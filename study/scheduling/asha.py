@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from study.space.settings import EarlyStopping
+from study.core.records import JobResult
+from study.space.search.stopping import EarlyStopping
 
 
 class Asha:
@@ -39,6 +41,9 @@ class Asha:
         failed = self._enter(number, epoch, value)
         # A trial at its last epoch must still be tested.
         return failed and epoch < self.epochs
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        """Nothing to learn: rungs know all that they compare."""
 
     def _enter(self, number: int, epoch: int, value: float) -> bool:
         """Enter a value at the highest rung reached; whether it is worse than the cutoff there."""

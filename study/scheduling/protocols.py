@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,6 +60,9 @@ class EarlyStop(Protocol):
 
     def should_prune(self, number: int, epoch: int, value: float) -> bool:
         """Whether to stop the trial; repeated reports change nothing."""
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        """How a trial that may be stopped ended, with its metric after each epoch."""
 
 
 class Allowance(Protocol):

@@ -135,6 +135,9 @@ class Scheduler:
         running = self.running.pop(key, None)
         if running is not None:
             self.known.record(running.work, result)
+            planned, stop = running.planned, self.early_stop
+            if planned is not None and stop is not None and not planned.exempt:
+                stop.ended(planned.number, result, list(running.values.values()))
             self.backlog.end(running, result)
 
     def _should_prune(self, running: Running, planned: Planned, record: EpochRecord) -> bool:

@@ -1,35 +1,81 @@
 """Holes in a trial, and the ways to fill them.
 
-A hole is a block with one key: `{choice: [a, b]}`, `{uniform: [low, high]}`,
-`{loguniform: [low, high]}` or `{integer: [low, high]}`. Options of a choice may have holes. Beside
-other keys, a `choice` of blocks stands for the whole block with one of these laid over it.
+A hole is a block with one key: `{choice: [a, b]}`, or a range such as `{uniform: [low, high]}`
+(`study.space.ranges`). Options of a choice may have holes. Beside other keys, a `choice` of blocks
+stands for the whole block with one of these laid over it, and null for nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from study.space.ranges import RANGES, Proposer, at_quantile, described, problem, suggested
+from study.space.search.option_names import labels_of
 from study.space.yaml_loader import Block
 
-HOLES = ("choice", "uniform", "loguniform", "integer")
-REAL = ("uniform", "loguniform")
+HOLES = ("choice", *RANGES)
 
 
-class Proposer(Protocol):
-    """What of an Optuna trial fills holes."""
+@dataclass(frozen=True)
+class Hole:
+    """A place that the walk through a trial has come to.
 
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        """One of the choices."""
+    Args:
+        name: that a sampler knows it by: the place, with the options that lead there.
+        place: dotted name in the trial.
+        base: name of the innermost choice around it.
+        inner: dotted name within an option of that choice.
+        common: inner names at which the options of that choice have the same distribution, which
+            is one parameter, whichever option is taken.
+    """
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number."""
+    name: str = ""
+    place: str = ""
+    base: str = ""
+    inner: str = ""
+    common: frozenset[str] = frozenset()
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """A whole number."""
+    def at(self, key: str) -> Hole:
+        """A key of the block here."""
+        joined = (f"{above}.{key}".lstrip(".") for above in (self.name, self.place, self.inner))
+        name, place, inner = joined
+        if inner in self.common:
+            name = f"{self.base}.{inner}".lstrip(".")
+        return Hole(name, place, self.base, inner, self.common)
+
+    def option(self, label: Any, options: list[Any]) -> Hole:
+        """An option of the choice here."""
+        name = f"{self.parameter}.{label}"
+        return Hole(name, self.place, self.name, "", _common(options))
+
+    @property
+    def parameter(self) -> str:
+        """The name; of a choice between whole trials, `arm`."""
+        return self.name or "arm"
+
+
+def _common(options: list[Any]) -> frozenset[str]:
+    """Inner names of distributions that are the same in all options which have one there."""
+    found: dict[str, list[Any]] = {}
+    for option in options:
+        for name, value in _outer_holes(option, ""):
+            found.setdefault(name, []).append(value)
+    alike = (name for name, same in found.items() if same.count(same[0]) == len(same) > 1)
+    return frozenset(filter(None, alike))
+
+
+def _outer_holes(value: Any, inner: str) -> Iterator[tuple[str, Any]]:
+    """Holes of an option by inner name, without those in options of its own choices."""
+    if hole_of(value):
+        yield inner, value
+    elif isinstance(value, Block):
+        for key, child in value.items():
+            yield from _outer_holes(child, f"{inner}.{key}".lstrip("."))
 
 
 def overlaid(base: Block, over: Block) -> Block:
@@ -61,9 +107,9 @@ def spread(value: Any) -> Any:
     options = value.get("choice")
     if not isinstance(options, list):
         return Block({key: spread(child) for key, child in value.items()}, value.lines)
-    if len(value) > 1 and all(isinstance(option, Block) for option in options):
-        rest = {key: child for key, child in value.items() if key != "choice"}
-        options = [overlaid(Block(rest, value.lines), option) for option in options]
+    if len(value) > 1 and all(option is None or isinstance(option, Block) for option in options):
+        rest = Block({key: child for key, child in value.items() if key != "choice"}, value.lines)
+        options = [option if option is None else overlaid(rest, option) for option in options]
         value = Block({}, value.lines)
     return Block({**value, "choice": [spread(option) for option in options]}, value.lines)
 
@@ -115,9 +161,9 @@ def variants(value: Any) -> Iterator[Any]:
     hole = hole_of(value)
     if hole:
         kind, content = hole
-        for option in content:
-            # What is drawn from these ranges is never whole, though their ends may be.
-            yield from variants(float(option) if kind in REAL else option)
+        ends = [] if kind == "choice" else [at_quantile(kind, content, end) for end in (0, 1)]
+        for option in ends or content:
+            yield from variants(option)
     elif isinstance(value, Block):
         children = {key: list(variants(child)) for key, child in value.items()}
         base = {key: options[0] for key, options in children.items()}
@@ -129,56 +175,59 @@ def variants(value: Any) -> Iterator[Any]:
         yield value
 
 
-def fill(value: Any, proposer: Proposer, name: str = "") -> Any:
-    """The value with its holes filled by Optuna; conditional holes are asked only when reached."""
-    hole = hole_of(value)
-    if hole:
-        kind, content = hole
-        if kind == "choice":
-            labels = _labels(content)
-            label = proposer.suggest_categorical(name, labels)
-            return fill(content[labels.index(label)], proposer, f"{name}.{label}")
-        if kind == "integer":
-            return proposer.suggest_int(name, *content)
-        return proposer.suggest_float(name, *content, log=kind == "loguniform")
+Choose = Callable[[Hole, str, list[Any]], Any]
+"""Gives what fills a hole, by its kind and content: a number, or a label for labels."""
+
+
+def fill(value: Any, choose: Choose, hole: Hole | None = None) -> Any:
+    """The value with its holes filled; conditional holes are asked only when reached."""
+    here, inner = hole or Hole(), hole_of(value)
+    if inner:
+        kind, content = inner
+        if kind != "choice":
+            return choose(here, kind, content)
+        labels = labels_of(content, here.place)
+        label = choose(here, kind, labels)
+        return fill(content[labels.index(label)], choose, here.option(label, content))
     if isinstance(value, Block):
-        filled = {
-            key: fill(child, proposer, f"{name}.{key}".lstrip(".")) for key, child in value.items()
-        }
+        filled = {key: fill(child, choose, here.at(key)) for key, child in value.items()}
         return Block(filled, value.lines)
     return value
 
 
-def listed(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Name of each hole, as `fill` tells it, and what may fill it."""
-    hole = hole_of(value)
-    if hole:
-        kind, content = hole
+def by_optuna(proposer: Proposer) -> Choose:
+    """Let a trial of Optuna fill the holes."""
+
+    def choose(hole: Hole, kind: str, content: list[Any]) -> Any:
         if kind == "choice":
-            labels = ["null" if label is None else str(label) for label in _labels(content)]
-            yield name, ", ".join(labels)
-            for label, option in zip(labels, content, strict=True):
-                yield from listed(option, f"{name}.{label}")
-        else:
-            yield name, f"{content[0]} to {content[1]}{', log' * (kind == 'loguniform')}"
+            return proposer.suggest_categorical(hole.parameter, content)
+        return suggested(kind, content, proposer, hole.parameter)
+
+    return choose
+
+
+def listed(value: Any) -> Iterator[tuple[str, str]]:
+    """Name of each hole, as `fill` tells it, and what may fill it."""
+    found: dict[str, str] = {}
+    for hole, kind, content in _all_holes(value, Hole()):
+        labels = ["null" if label is None else str(label) for label in content]
+        words = ", ".join(labels) if kind == "choice" else described(kind, content)
+        found.setdefault(hole.parameter, words)
+    yield from found.items()
+
+
+def _all_holes(value: Any, here: Hole) -> Iterator[tuple[Hole, str, list[Any]]]:
+    inner = hole_of(value)
+    if inner and inner[0] == "choice":
+        labels = labels_of(inner[1], here.place)
+        yield here, "choice", labels
+        for label, option in zip(labels, inner[1], strict=True):
+            yield from _all_holes(option, here.option(label, inner[1]))
+    elif inner:
+        yield here, *inner
     elif isinstance(value, Block):
         for key, child in value.items():
-            yield from listed(child, f"{name}.{key}".lstrip("."))
-
-
-def _labels(options: list[Any]) -> list[Any]:
-    """Scalars stand for themselves, blocks for their name if it is unique, else their place."""
-    names = [option.get("name") if isinstance(option, Block) else None for option in options]
-    return [
-        _label(place, option, unique=names.count(names[place]) == 1)
-        for place, option in enumerate(options)
-    ]
-
-
-def _label(place: int, option: Any, *, unique: bool) -> Any:
-    if not isinstance(option, Block):
-        return option
-    return option["name"] if unique and "name" in option else f"option {place}"
+            yield from _all_holes(child, here.at(key))
 
 
 def problems_of_holes(value: Any, path: Path, place: str, *, grid: bool) -> list[str]:
@@ -200,9 +249,7 @@ def problems_of_holes(value: Any, path: Path, place: str, *, grid: bool) -> list
             return _problems_of_choice(content, path, place, where, grid=grid)
         return _problems_of_range(kind, content, where, grid=grid)
     found = [
-        f"{path}:{value.lines[key]}: {place}: `{key}` must be the only key of its block"
-        for key in HOLES
-        if key in value
+        f"{path}:{value.lines[key]}: {place}: {_only_key(key)}" for key in HOLES if key in value
     ]
     for key, child in value.items():
         found += problems_of_holes(child, path, f"{place}.{key}", grid=grid)
@@ -221,16 +268,14 @@ def _problems_of_choice(
 def _problems_of_range(kind: str, content: Any, where: str, *, grid: bool) -> list[str]:
     if grid:
         return [f"{where}: `{kind}` needs a `search:` block; a grid takes {{choice: [...]}}"]
-    kinds = (int,) if kind == "integer" else (int, float)
-    pair = isinstance(content, list) and len(content) == 2
-    if not pair or any(type(end) not in kinds for end in content):
-        what = "whole numbers" if kind == "integer" else "numbers"
-        return [f"{where}: `{kind}` takes two {what}, such as {{{kind}: [1, 10]}}"]
-    low, high = content
-    if not low < high or (kind == "loguniform" and low <= 0):
-        rule = "0 < low < high" if kind == "loguniform" else "low < high"
-        return [f"{where}: `{kind}` takes {rule}, but got {content}"]
-    return []
+    wrong = problem(kind, content)
+    return [f"{where}: {wrong}"] if wrong else []
+
+
+def _only_key(kind: str) -> str:
+    if kind == "choice":
+        return "`choice` beside other keys takes blocks to lay over these, or null in their place"
+    return f"`{kind}` must be the only key of its block; it takes {RANGES[kind].form}"
 
 
 def problems_of_searched_data(body: Block, path: Path) -> list[str]:

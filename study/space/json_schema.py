@@ -14,6 +14,7 @@ from typing import Any
 
 from study.core.atomic_io import write_bytes
 from study.core.paths import follow_links, path_of
+from study.space.ranges import RANGES, Range
 from study.space.search_space import SHIPPED
 from study.space.settings import Settings
 from study.space.trial import Trial
@@ -96,7 +97,7 @@ def _blocks(sources: dict[str, Schema], *, distributions: bool) -> dict[str, Sch
             properties["choice"] = _ref(f"{family[0]}.choice")
             definitions[f"{family[0]}.choice"] = {
                 "description": "Each of these in turn is laid over the other keys of the block.",
-                **_list({"anyOf": [_ref(each) for each in family]}, minItems=1),
+                **_list({"anyOf": [*map(_ref, family), {"type": "null"}]}, minItems=1),
             }
         definitions[name] = _object(properties) | {"description": source["description"]}
         if "code" in properties:  # Of the user's own code, which has keys that only it knows.
@@ -126,18 +127,23 @@ def _open(
 
 def _ranges(kind: Schema) -> dict[str, Schema]:
     """Ranges that a search may draw a number from, if the value is one."""
-    ends: dict[str, tuple[str, Schema]] = {
-        "integer": ("Any whole number from one to the other.", {"type": "integer"})
-    }
-    if kind.get("type") == "number":
-        ends["uniform"] = ("Any number between these two.", {})
-        ends["loguniform"] = ("The same, even in its logarithm.", {"exclusiveMinimum": 0})
-    elif kind.get("type") != "integer":
+    if kind.get("type") not in ("integer", "number"):
         return {}
+    whole = kind["type"] == "integer"
     return {
-        name: {"description": told, **_list(_all(kind, rule), minItems=2, maxItems=2)}
-        for name, (told, rule) in ends.items()
+        name: {"description": f"{spec.form}: {spec.draws}.", **_numbers(kind, spec)}
+        for name, spec in RANGES.items()
+        if spec.whole or not whole
     }
+
+
+def _numbers(kind: Schema, spec: Range) -> Schema:
+    """The list of numbers of a range, whose ends must be values that the field may have."""
+    number: Schema = {"type": "integer" if spec.whole else "number"}
+    positive = number | {"exclusiveMinimum": 0}
+    low = number if spec.normal else _all(kind, positive if spec.log else number)
+    items = [low, positive if spec.normal else low, *[positive] * spec.step]
+    return {"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)}
 
 
 def _whole(name: str, source: Schema) -> Schema:

@@ -13,7 +13,7 @@ from study.core.errors import UserError
 from study.core.hashing import digest
 from study.space import plugin_configs
 from study.space.distributions import (
-    Proposer,
+    by_optuna,
     combinations,
     count,
     fill,
@@ -31,7 +31,12 @@ from study.space.overrides import (
     with_trials,
 )
 from study.space.pretrained import problems_of_starts, with_hashes
-from study.space.search.checks import problem_of_proposing, problems_of_sampler
+from study.space.ranges import Proposer
+from study.space.search.checks import (
+    problems_of_proposing,
+    problems_of_sampler,
+    problems_of_stopping,
+)
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
 from study.space.tuning import (
@@ -122,7 +127,7 @@ class Space:
     def propose(self, proposer: Proposer) -> Trial:
         """Let Optuna fill the holes."""
         seed = {"seed": self.settings.seeds[0]}
-        return Trial.model_validate(fill(self.body, proposer) | seed)
+        return Trial.model_validate(fill(self.body, by_optuna(proposer)) | seed)
 
     def with_baselines(self, trials: list[Trial], seeds: Sequence[int]) -> list[Trial]:
         """Trials with every seed, if wanted beside the same from scratch, without repetition."""
@@ -228,6 +233,8 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
         problems += _problems_of_trial(body, path, searched=searched)
     if settings is not None and settings.search is not None and not problems:
         problems += problems_of_sampler(settings.search.sampler, content, path)
+    if settings is not None and settings.early_stopping is not None and not problems:
+        problems += problems_of_stopping(settings.early_stopping, content, path)
     if problems or settings is None or not isinstance(body, Block):
         raise UserError(*dict.fromkeys(problems))
     space = Space(path, profile, settings, body)
@@ -241,8 +248,8 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
             )
     if settings.search is not None:
         sampler = settings.search.sampler
-        if problem := problem_of_proposing(sampler, space.propose, content):
-            raise UserError(f"{path}:{problem}")
+        if problems := problems_of_proposing(sampler, space.propose, content, path):
+            raise UserError(*problems)
     if settings.tune is not None:
         arms = space.with_baselines(space._combinations, [settings.tune.seed])
         problems += problems_of_proposals(arms, settings.tune, content, path)

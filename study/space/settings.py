@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from study.core.config import Config
 from study.space.search.samplers import AnySampler
+from study.space.search.stopping import AnyStopping
 from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS, STRESS_ERRORS
 
 MOST_TRIALS = 100_000
@@ -33,15 +34,6 @@ class Resources(Config):
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"`gpus` must be at most 1, or a whole number, but got {self.gpus}")
         return self
-
-
-class EarlyStopping(Config):
-    """ASHA (arXiv:1810.05934): after each rung of finetuning epochs only the best go on."""
-
-    grace_epochs: int = Field(default=5, ge=1)
-    """Finetuning epochs that every trial gets."""
-    reduction_factor: float = Field(default=3.0, gt=1, le=100)
-    """One in so many trials passes a rung; rungs are this factor of epochs apart."""
 
 
 class Search(Config):
@@ -89,8 +81,9 @@ class Settings(Config):
     """Run each trial also from scratch, without its first stage."""
     search: Search | None = None
     """Let Optuna propose; without it the study is the full grid of all choices."""
-    early_stopping: EarlyStopping | None = None
-    """Stop bad trials early; without it all run to their end."""
+    early_stopping: AnyStopping | None = None
+    """Stop bad trials early: by ASHA, or by the `name` of a pruner of Optuna with options as the
+    class takes them; without it all run to their end."""
     tune: Tune | None = None
     """Choose settings for every arm of a grid alike, before it runs with all seeds."""
     resources: Resources = Resources()

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from study.core.hashing import digest
 from study.space.distributions import count, has_range, hole_of, problems_of_holes
+from study.space.ranges import RANGES, at_quantile
+from study.space.ranges import values as values_of
 from study.space.trial import Trial
 from study.space.validation_errors import explain
 from study.space.yaml_loader import Block, as_block
@@ -50,14 +52,10 @@ def _value(kind: str, content: list[Any], place: int, number: int) -> Any:
     """One of `number` values of a hole, evenly spread; of a choice, its options in turn."""
     if kind == "choice":
         return content[place % len(content)]
-    low, high = content
     share = place / (number - 1)
-    if kind == "integer":
-        return round(low + share * (high - low))
-    if share in (0, 1):
-        return float(content[int(share)])
-    exact = low * (high / low) ** share if kind == "loguniform" else low + share * (high - low)
-    return float(f"{exact:.4g}")
+    value = at_quantile(kind, content, share)
+    rounded = share in (0, 1) or not isinstance(value, float) or RANGES[kind].step
+    return value if rounded else float(f"{value:.4g}")
 
 
 def used_values(trial: Trial, values: Values) -> Values:
@@ -146,12 +144,10 @@ def _problems_of_number(tune: Block, each_arm: Block, path: Path) -> list[str]:
         return [f"{where}: must be left out where all is a choice: every combination is proposed"]
     if proposals is None:
         return [f"{where}: must say how many values of a range every arm gets, such as 6"]
-    narrow = [content for kind, content in holes if kind == "integer"]
-    fewest = min((high - low + 1 for low, high in narrow), default=proposals)
+    ranges = [(kind, content) for kind, content in holes if kind != "choice"]
+    fewest = min((number for each in ranges if (number := values_of(*each))), default=proposals)
     if isinstance(proposals, int) and fewest < proposals:
-        return [
-            f"{where}: must be <= {fewest}, the whole numbers of the range, but got {proposals}"
-        ]
+        return [f"{where}: must be <= {fewest}, the numbers of the range, but got {proposals}"]
     return []
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from study.space.distributions import HOLES
 from study.space.yaml_loader import Block
 
 KINDS = {
@@ -106,11 +107,23 @@ def _rule(details: ErrorDetails, known: list[str]) -> str:
         return f"`name` must be one of {', '.join(allowed)}, but got {tag!r}{_maybe(tag, allowed)}"
     if kind == "value_error":
         return str(context["error"])
+    if kind in KINDS and isinstance(got, Block) and KINDS[kind] != "a block of keys":
+        return _no_distribution(KINDS[kind], got)
     if kind in KINDS:
         return f"must be {KINDS[kind]}, but got {_shown(got)}"
     if kind in RULES:
         return f"must be {RULES[kind].format(**context)}, but got {_shown(got)}"
     return f"{details['msg']}, but got {_shown(got)}"
+
+
+def _no_distribution(wanted: str, got: Block) -> str:
+    """What to write in the place of a block that is neither a value nor a distribution."""
+    keys = list(got)
+    near = _maybe(keys[0], [*HOLES]) if keys else ""
+    return (
+        f"must be {wanted}, or one of the distributions {', '.join(HOLES)}, but got a block of "
+        f"{', '.join(f'`{key}`' for key in keys) or 'nothing'}{near}"
+    )
 
 
 def _expected(text: str) -> list[str]:

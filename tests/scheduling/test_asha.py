@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
 from study.scheduling.asha import Asha
-from study.space.settings import EarlyStopping
+from study.space.search.stopping import EarlyStopping
 
 
 @pytest.mark.parametrize("reduction_factor", [1.5, 2.0, 3.0, 4.0, 10.0])

@@ -10,6 +10,7 @@ from typing import Any
 from study.core.errors import one_line
 from study.space.search import optuna_classes
 from study.space.search.samplers import QUICK, OptunaSampler, OwnSampler, as_config
+from study.space.search.stopping import EarlyStopping, OptunaPruner
 from study.space.yaml_loader import Block
 
 
@@ -30,30 +31,50 @@ def problems_of_sampler(
     return [_line(content, ("search", "sampler", *keys), rule, path) for keys, rule in found]
 
 
-def problem_of_proposing(
-    sampler: str | OptunaSampler | OwnSampler, propose: Callable[[Any], object], content: Block
-) -> str:
-    """Why a sampler of Optuna cannot fill these distributions; empty if it can.
+def problems_of_stopping(
+    stopping: EarlyStopping | OptunaPruner, content: Block, path: Path
+) -> list[str]:
+    """What is wrong with a pruner of Optuna; a line each, see `problems_of_sampler`."""
+    if isinstance(stopping, EarlyStopping):
+        return []
+    found = optuna_classes.problems(stopping.name, stopping.options, optuna_classes.PRUNERS)
+    return [
+        _line(
+            content,
+            ("early_stopping", *keys),
+            rule.replace("must be one of ", "must be one of asha, "),
+            path,
+        )
+        for keys, rule in found
+    ]
+
+
+def problems_of_proposing(
+    sampler: str | OptunaSampler | OwnSampler,
+    propose: Callable[[Any], object],
+    content: Block,
+    path: Path,
+) -> list[str]:
+    """Why a sampler of Optuna cannot fill these distributions.
 
     Args:
         sampler: as the space names it, without other problems.
         propose: fills the distributions from a trial of Optuna.
-        content: the space.
+        content: the space, for its lines.
+        path: its file.
     """
     config = as_config(sampler)
     if isinstance(config, OwnSampler) or config.name in QUICK:
-        return ""
+        return []
     optuna = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=config.for_proposal(0, 0))
     try:
         propose(study.ask())
     except Exception as problem:  # Each class has its own way to refuse a distribution.
-        return (
-            f"{content.lines['search']}: search.sampler: {config.name} cannot draw from these "
-            f"distributions: {one_line(problem)}"
-        )
-    return ""
+        rule = f"{config.name} cannot draw from these distributions: {one_line(problem)}"
+        return [_line(content, ("search", "sampler"), rule, path)]
+    return []
 
 
 def _line(content: Block, keys: tuple[str, ...], rule: str, path: Path) -> str:
