@@ -24,6 +24,8 @@ def print_plan_summary(plan: Plan, console: Console) -> None:
     console.print(f"  stages   {', '.join(_stages_in_words(plan))}")
     for name in dict.fromkeys(trial.start.name for trial in plan.space.samples if trial.start):
         console.print(f"  weights  pretrained: {name}; its cost is not counted")
+    if plan.former:
+        console.print(f"  learns   from {plan.former}")
     for line in plan.warnings:
         console.print(f"  warning  {line}")
     if plan.audit:

@@ -31,6 +31,7 @@ from study.planning.cost_model import Cost
 from study.planning.plan import Plan
 from study.planning.plan_checks import (
     check_plan,
+    check_small_files,
     machine_warnings,
     prepare_datasets,
     read_datasets,
@@ -70,6 +71,7 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     if options.verify_resume:
         return _verify_resume(plan, always)
     if options.dry_run or options.probe:
+        check_small_files(plan)
         print_data_warnings(plan, console)
         _dry_run(plan, console, options)
         return 0
@@ -232,6 +234,8 @@ def _do_work(
 ) -> tuple[Journal, Tracker, Session]:
     """Make the data and do all work; returns who knows how it went."""
     study = plan.folder.write(plan.space, plan.tracking_uri, {}, options.command, plan.audit)
+    if plan.former:
+        plan.former.write(plan.folder.path)
     tags = plan.tags(study)
     with ExitStack() as leaving:
         with _tracker(plan, tags, console) as tracker:

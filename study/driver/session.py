@@ -208,7 +208,8 @@ def build_proposals(
     """
     settings, entries = plan.space.settings, journal.entries()
     if settings.search is not None:
-        return OptunaProposals(plan.space, work, slots, entries, plan.root)
+        former = plan.former.trials if plan.former else []
+        return OptunaProposals(plan.space, work, slots, entries, plan.root, former)
     if settings.tune is not None:
         return TunedGrid(plan.space, work, entries)
     jobs = [work(trial) for trial in plan.grid]

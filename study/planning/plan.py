@@ -19,6 +19,7 @@ from study.planning.stages import one_per_pretraining, stages
 from study.planning.study_dir import StudyDir
 from study.planning.test_parts import shared_tests
 from study.scheduling.journal import Journal
+from study.scheduling.proposals.former_trials import Former, learn
 from study.scheduling.proposals.tuned_grid import TunedArm, tuned_arms
 from study.space.distributions import listed
 from study.space.pretrained import remarks_on_starts
@@ -86,6 +87,16 @@ class Plan:
             return {}
         journal = Journal(self.folder.journal, self.space.settings.metric)
         return tuned_arms(self.space, journal.entries())
+
+    @cached_property
+    def former(self) -> Former | None:
+        """What a search learns from a former study: what it learned when it began, if it has."""
+        search = self.space.settings.search
+        if search is None or search.learn_from is None:
+            return None
+        if self.folder.has_begun():
+            return Former.read(self.folder.path)
+        return learn(self.space, self.root)
 
     def arm_of(self, trial: Trial) -> str:
         """Identity of the arm of a trial, whatever was chosen for it; empty without `tune`."""

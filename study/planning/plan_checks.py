@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus, multiplies_bfloat16
+from study.datasets.config import DatasetConfig
 from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
+from study.datasets.sizes import Sizes
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
 from study.planning.study_changes import (
@@ -15,6 +19,9 @@ from study.planning.study_changes import (
     require_same_datasets,
     require_same_study,
 )
+
+SMALL_FILE = 20_000_000
+"""Bytes of a file that a dry run reads, to check what is known only from its content."""
 
 
 def check_plan(plan: Plan, *, on_cluster: bool) -> None:
@@ -114,11 +121,39 @@ def machine_warnings(plan: Plan, *, on_cluster: bool) -> list[str]:
     return ["bf16 is slower than float32 on this CPU, which has no unit for it; leave it out here"]
 
 
-def _check_sizes(plan: Plan) -> None:
+def check_small_files(plan: Plan) -> None:
+    """Read the small files of a plan that no run has read yet, and keep nothing of them.
+
+    Raises:
+        UserError: if one cannot be read, or does not suit some trial.
+    """
+    unread = [
+        dataset
+        for dataset in plan.datasets
+        if not dataset.simulated and sizes_of(dataset, plan.root) is None and _is_small(dataset)
+    ]
+    with TemporaryDirectory(prefix="study-") as folder:
+        for dataset in unread:
+            prepare(dataset, Path(folder), cores(), lambda _done, _total: None)
+        if unread:
+            _check_sizes(plan, Path(folder))
+
+
+def _is_small(dataset: DatasetConfig) -> bool:
+    """Whether a data set is one file, which is read in some seconds."""
+    path = Path(getattr(dataset, "path", None) or "")
+    return path.is_file() and path.stat().st_size <= SMALL_FILE
+
+
+def _check_sizes(plan: Plan, unread: Path | None = None) -> None:
+    def known(dataset: DatasetConfig) -> Sizes | None:
+        sizes = sizes_of(dataset, plan.root)
+        return sizes_of(dataset, unread) if sizes is None and unread else sizes
+
     problems = []
     for trial in plan.grid or plan.space.samples:
         try:
-            trial.check_sizes(*(sizes_of(dataset, plan.root) for dataset in trial.datasets))
+            trial.check_sizes(*map(known, trial.datasets))
         except ValueError as problem:
             labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
             problems.append(f"{plan.space.path}: trial: {problem} ({labels})")

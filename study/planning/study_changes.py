@@ -159,6 +159,8 @@ def differences(old: Any, new: Any, place: str = "", *, grid: bool = True) -> li
         return []
     if place.endswith(".choice") and isinstance(new, list) and all(item in new for item in old):
         return []
+    if place == "search.learn_from" and old and new:
+        return []  # What was learned is in the study's folder, wherever it came from.
     if place in ("search.trials", "search.repeat_best") and new > old:
         return []
     return [f"{place} was {json.dumps(old)} when this study began, and is {json.dumps(new)} now"]

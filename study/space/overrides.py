@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from study.core.user_code import is_file
 from study.space.distributions import HOLES, hole_of, overlaid, spread
 from study.space.yaml_loader import NO_LINE, Block, as_block, read_value
 
-NAMES_OF_FILES = {("dataset", "path"), ("pretrain", "from")}
+NAMES_OF_FILES = {("dataset", "path"), ("pretrain", "from"), ("search", "learn_from")}
 """Keys below which a space names files or folders, beside `code`."""
 
 
@@ -46,8 +47,11 @@ def _absolute(value: Any, place: tuple[str, ...], file: Path, line: int) -> Any:
             if not ("code" in value and name == "path")
         }
         return Block({**value, **children}, value.lines)
-    code = place[-1:] == ("code",) and isinstance(value, str) and is_file(value)
-    if code or (isinstance(value, str) and place[-2:] in NAMES_OF_FILES):
+    if not isinstance(value, str):
+        return value
+    code = place[-1:] == ("code",) and is_file(value)
+    study = place[-1:] == ("learn_from",) and "/" not in value and not value.endswith(".csv")
+    if code or (place[-2:] in NAMES_OF_FILES and not study):
         return _beside(value, file, f"{file}:{line}: {'.'.join(place)}")
     return value
 
@@ -206,3 +210,24 @@ def of_command_line(problems: Sequence[str], file: str) -> UserError:
     place = f"{file}:{NO_LINE}: "
     shown = [problem.replace(place, "--set ", 1) for problem in problems]
     return UserError(*shown)
+
+
+def find_space(name: str, shipped: Path) -> Path:
+    """The file of a space given by path or name.
+
+    Args:
+        name: path, or name of a shipped space.
+        shipped: folder of these.
+
+    Raises:
+        UserError: naming the spaces there are.
+    """
+    given = Path(name)
+    stem = given.name if given.suffix in (".yaml", ".yml") else f"{given.name}.yaml"
+    for path in (given, shipped / stem if given.parent == Path() else given):
+        if path.is_file():
+            return path
+    names = sorted(path.stem for path in shipped.glob("*.yaml"))
+    near = get_close_matches(given.stem, names, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"shipped spaces: {', '.join(names)}"
+    raise UserError(f"{name}: no such file, and no such name in search_spaces/; {hint}")

@@ -143,8 +143,8 @@ def values(kind: str, content: list[Any]) -> int | None:
     spec = RANGES[kind]
     if spec.normal or not (spec.whole or spec.step):
         return None
-    step = content[2] if spec.step else 1
-    return round((content[1] - content[0]) / step) + 1
+    low, high, step = (float(each) for each in (*content, 1)[:3])
+    return round((high - low) / step) + 1
 
 
 def described(kind: str, content: list[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +23,7 @@ from study.space.distributions import (
 from study.space.overrides import (
     changed,
     chosen_profile,
+    find_space,
     of_command_line,
     profiles_of,
     with_absolute_paths,
@@ -32,11 +32,8 @@ from study.space.overrides import (
 )
 from study.space.pretrained import problems_of_starts, with_hashes
 from study.space.ranges import Proposer
-from study.space.search.checks import (
-    problems_of_proposing,
-    problems_of_sampler,
-    problems_of_stopping,
-)
+from study.space.search.checks import problems_of_classes, problems_of_filling
+from study.space.search.start_with import parameters_of
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
 from study.space.tuning import (
@@ -124,6 +121,13 @@ class Space:
         """Trials with first choices and lower ends, then with each other one in turn."""
         return [Trial.model_validate(variant) for variant in variants(self.body)]
 
+    @cached_property
+    def starts(self) -> list[dict[str, Any]]:
+        """Parameters of the proposals that a search starts with, as far as they are given."""
+        search = self.settings.search
+        given = search.start_with if search else []
+        return [parameters_of(self.body, each).parameters for each in given]
+
     def propose(self, proposer: Proposer) -> Trial:
         """Let Optuna fill the holes."""
         seed = {"seed": self.settings.seeds[0]}
@@ -162,7 +166,7 @@ def load_space(
     Raises:
         UserError: one line per problem, with file and line.
     """
-    path = find_space(name)
+    path = find_space(name, SHIPPED)
     content = read_yaml(path)
     # Shipped spaces lie where no user keeps data.
     if path.resolve().parent != SHIPPED.resolve():
@@ -203,8 +207,10 @@ def _check_other(path: Path, profile: str, content: Block) -> None:
     Files that it names, such as pretrained weights, need not be there yet.
     """
     problems: list[str] = []
-    parse(Settings, content, path, (), problems)
+    settings = parse(Settings, content, path, (), problems)
     problems += problems_of_tuning(content, path)
+    if settings is not None and not problems:
+        problems += problems_of_classes(settings, content, path)
     body = content.get("trial")
     if isinstance(body, Block) and not _names_weights(body):
         body = plugin_configs.completed(body, path, ("trial",))
@@ -231,10 +237,8 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
     if isinstance(body, Block):
         searched = isinstance(content.get("search"), Block)
         problems += _problems_of_trial(body, path, searched=searched)
-    if settings is not None and settings.search is not None and not problems:
-        problems += problems_of_sampler(settings.search.sampler, content, path)
-    if settings is not None and settings.early_stopping is not None and not problems:
-        problems += problems_of_stopping(settings.early_stopping, content, path)
+    if settings is not None and not problems:
+        problems += problems_of_classes(settings, content, path)
     if problems or settings is None or not isinstance(body, Block):
         raise UserError(*dict.fromkeys(problems))
     space = Space(path, profile, settings, body)
@@ -247,14 +251,12 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
                 f"measures, but got {settings.metric}"
             )
     if settings.search is not None:
-        sampler = settings.search.sampler
-        if problems := problems_of_proposing(sampler, space.propose, content, path):
-            raise UserError(*problems)
+        problems += problems_of_filling(settings.search, body, space.propose, content, path)
     if settings.tune is not None:
         arms = space.with_baselines(space._combinations, [settings.tune.seed])
         problems += problems_of_proposals(arms, settings.tune, content, path)
-        if problems:
-            raise UserError(*dict.fromkeys(problems))
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
     against = list(dict.fromkeys(problems_of_starts(space.samples)))
     if against:
         place = f"{path}:{space.body.lines['pretrain']}: trial.pretrain"
@@ -284,20 +286,3 @@ def _problems_of_trial(body: Block, path: Path, *, searched: bool) -> list[str]:
         if len(problems) >= ENOUGH_PROBLEMS:
             break
     return problems
-
-
-def find_space(name: str) -> Path:
-    """The file of a space given by path or name.
-
-    Raises:
-        UserError: naming the spaces there are.
-    """
-    given = Path(name)
-    stem = given.name if given.suffix in (".yaml", ".yml") else f"{given.name}.yaml"
-    for path in (given, SHIPPED / stem if given.parent == Path() else given):
-        if path.is_file():
-            return path
-    shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-    near = get_close_matches(given.stem, shipped, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"shipped spaces: {', '.join(shipped)}"
-    raise UserError(f"{name}: no such file, and no such name in search_spaces/; {hint}")

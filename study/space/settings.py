@@ -48,6 +48,20 @@ class Search(Config):
     """Seed of the sampler."""
     repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)
     """Best proposals that are repeated with all other seeds at the end."""
+    start_with: list[dict[str, Any]] = Field(default=[], max_length=1000)
+    """First proposals: values by the names that `--dry-run` shows; the sampler adds the rest."""
+    learn_from: str | None = Field(default=None, min_length=1)
+    """Name or folder of a former study, or a CSV file, relative to the space's folder: trials that
+    the sampler knows from the start, as far as they fit this space."""
+
+    @model_validator(mode="after")
+    def _starts_are_proposals(self) -> Self:
+        if len(self.start_with) > self.trials:
+            raise ValueError(
+                f"`start_with` must have at most {self.trials} settings, as `trials` says, but has "
+                f"{len(self.start_with)}"
+            )
+        return self
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

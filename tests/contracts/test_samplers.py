@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -33,6 +37,16 @@ class Eager(plugins.SamplerConfig):
 
     def build(self, seed):
         return TPESampler(n_startup_trials=self.startup, seed=seed)
+"""
+
+
+HUB = """
+
+
+class Mine(TPESampler):
+    def __init__(self, share: float = 0.1, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+        self.share, self.seed = share, seed
 """
 
 
@@ -93,6 +107,7 @@ def test_every_sampler_of_optuna_is_known() -> None:
         ("{name: grid}", "search.sampler: `grid` needs the option `search_space`", ""),
         ("{name: qmc, qmc_type: x}", "search.sampler: QMCSampler refuses these options", "halton"),
         ("{name: grid, search_space: {a: [1]}}", "search.sampler: grid cannot draw from these", ""),
+        ("samplers/x", "search.sampler: `samplers/x` is a package of OptunaHub; run `pip ", ""),
         ("botorch", "search.sampler: `botorch` needs a package; run `pip install ", "botorch`"),
     ],
 )
@@ -107,6 +122,26 @@ def test_a_bad_sampler_of_optuna_is_one_line(
     line = space_file.read_text().splitlines().index(f"  sampler: {sampler}") + 1
     assert problem.startswith(f"{space_file}:{line}: {place}")
     assert rule in problem
+
+
+def test_a_package_of_optunahub_is_loaded_at_its_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, name = list[dict[str, str]](), "samplers/mine"
+    (tmp_path / "hub.py").write_text(OWN.partition("\n\n\n")[0] + HUB)
+    hub = ModuleType("optunahub")
+    hub.__spec__ = ModuleSpec("optunahub", None)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "optunahub", hub)
+    vars(hub)["load_module"] = lambda **said: asked.append(said) or import_module("hub")
+    options = {"ref": "a" * 40, "share": 0.5}
+    assert list(problems(name, options, optuna_classes.SAMPLERS)) == []
+    made = OptunaSampler.model_validate({"name": name} | options).build(seed=3)
+    assert (made.share, made.seed) == (0.5, 3)
+    assert {"package": name, "ref": "a" * 40} in asked
+    for wrong, place in (("main", "ref"), ("a" * 40, "shares")):
+        bad = {"ref": wrong, "shares": 0.5}
+        assert [keys for keys, _ in problems(name, bad, optuna_classes.SAMPLERS)] == [(place,)]
 
 
 def test_a_sampler_of_ones_own_is_checked(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from ase.lattice.cubic import FaceCenteredCubic
 
+from study.core.errors import UserError
 from study.planning import plan_checks
 from study.planning.plan import Plan
+from study.planning.plan_checks import check_small_files
 from study.space.search_space import load_space
 from tests.conftest import SMALL_SPACE
+from tests.search_space import SEARCH_SPACE
 
 
 @pytest.mark.parametrize(
@@ -35,3 +42,31 @@ def test_bfloat16_without_a_unit_is_warned_of(
     space = load_space(str(path), "quick", [(["trial", "finetune", "precision"], precision)])
     plan = Plan(space, tmp_path / "runs", "name", "")
     assert len(plan_checks.machine_warnings(plan, on_cluster=on_cluster)) == expected
+
+
+def write_alloy(path: Path) -> None:
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(12):
+        atoms = FaceCenteredCubic("Cu", size=(1, 1, 1), latticeconstant=3.8, pbc=True)
+        atoms.numbers[0] = 13
+        atoms.rattle(0.05, seed=int(rng.integers(1 << 30)))
+        forces = rng.normal(size=(len(atoms), 3))
+        atoms.calc = SinglePointCalculator(atoms, energy=rng.normal(), forces=forces)
+        frames.append(atoms)
+    write(path, frames, format="extxyz")
+
+
+@pytest.mark.parametrize("task", ["masking, masking_ratio: 0.5", "denoising"])
+def test_a_dry_run_refuses_to_mask_water_in_an_alloy(tmp_path: Path, task: str) -> None:
+    write_alloy(tmp_path / "alloy.xyz")
+    data = f"{{name: ase_file, path: {tmp_path / 'alloy.xyz'}}}\n  split: {{by: frame}}"
+    text = SEARCH_SPACE.replace("{name: tip3p_water}", data)
+    masking = "{name: masking, masking_ratio: {uniform: [0.1, 1.0]}}"
+    (tmp_path / "alloy.yaml").write_text(text.replace(masking, f"{{name: {task}}}"))
+    plan = Plan(load_space(str(tmp_path / "alloy.yaml"), "quick"), tmp_path / "runs", "a", "")
+    if task == "denoising":
+        check_small_files(plan)
+    else:
+        with pytest.raises(UserError, match="must have frames of nothing but water to mask"):
+            check_small_files(plan)
+    assert not (tmp_path / "runs").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,9 @@ class FirstEpoch:
     def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number, value
         return epoch == 1
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        del number, result, values
 
 
 class Log:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ class Never:
     def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number, epoch, value
         return False
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        del number, result, values
 
 
 class From(Never):

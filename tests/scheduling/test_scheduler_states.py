@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -77,6 +78,9 @@ class Strict:
     def should_prune(self, number: int, epoch: int, value: float) -> bool:
         del number
         return epoch == 2 and value > 1.0
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        del number, result, values
 
 
 class Studies(RuleBasedStateMachine):

@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
 
 
 def proposal(space: Space, number: int, lr: float, *, exempt: bool = False) -> Planned:
-    parameters = {"pretrain": None, "finetune.lr": lr}
+    parameters = {"pretrain": "scratch", "finetune.lr": lr}
     trial = space.propose(optuna.trial.FixedTrial(parameters))
     return Planned(number, Job("trial", trial, "data"), parameters, exempt=exempt)
 

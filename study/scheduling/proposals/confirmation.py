@@ -12,7 +12,7 @@ from typing import Any
 
 from study.core.hashing import digest
 from study.scheduling.journal import Entry
-from study.space.distributions import fill
+from study.space.distributions import by_optuna, fill
 from study.space.search_space import Space
 from study.space.trial import Trial
 from study.space.yaml_loader import write_yaml
@@ -114,7 +114,7 @@ def _spread(space: Space, winner: Trial, entries: Iterable[Entry]) -> float:
 
 
 def _filled(space: Space, parameters: Mapping[str, Any]) -> Any:
-    return fill(space.body, _Recorded(parameters))
+    return fill(space.body, by_optuna(_Recorded(parameters)))
 
 
 class _Recorded:
@@ -132,12 +132,16 @@ class _Recorded:
         del choices
         return self.parameters[name]
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         """The number that was proposed."""
-        del low, high, log
+        del low, high, step, log
         return float(self.parameters[name])
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """The whole number that was proposed."""
-        del low, high
+        del low, high, step, log
         return int(self.parameters[name])

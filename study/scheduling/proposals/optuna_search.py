@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from study.core.records import JobResult
 from study.pipeline.job import Job
 from study.scheduling.journal import Entry
+from study.scheduling.proposals.former_trials import FormerTrial
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space
 from study.space.trial import Trial
@@ -32,6 +33,7 @@ class OptunaProposals:
         slots: trials that may be under way at once.
         entries: the journal of earlier runs of the study.
         root: folder of all work, where code of the user's own is kept.
+        former: trials of a former study, which the sampler knows from the start.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class OptunaProposals:
         slots: int,
         entries: Mapping[int, Entry],
         root: Path = Path(),
+        former: Sequence[FormerTrial] = (),
     ) -> None:
         assert space.settings.search is not None
         self.space, self.work, self.slots, self.root = space, work, slots, root
+        self.former = former
         self.settings = space.settings.search
         in_order = [entries[number] for number in sorted(entries)]
         self.earlier = [entry for entry in in_order if not entry.planned.exempt]
@@ -61,7 +65,10 @@ class OptunaProposals:
         """Optuna's study, which is needed only if there is something to propose."""
         from study.scheduling.proposals.optuna_study import OptunaStudy
 
-        return OptunaStudy(self.space, self.root)
+        made = OptunaStudy(self.space, self.root)
+        for trial in self.former:
+            made.learn(trial.parameters, trial.value)
+        return made
 
     def known_study(self) -> OptunaStudy:
         """Optuna's study once it knows all that ended in earlier runs."""
@@ -108,7 +115,8 @@ class OptunaProposals:
         """What Optuna proposes after all that it knows."""
         number = next(self.free)
         study = self.known_study()
-        parameters, trial = study.propose(number)
+        first = self.space.starts[len(self.proposed) :][:1]
+        parameters, trial = study.propose(number, first[0] if first else {})
         state = study.sampler_state(number)
         return Planned(number, self.work(trial), parameters, exempt=False, sampler_state=state)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,26 @@ class OptunaStudy:
     def _id(self) -> int:
         return self.storage.get_study_id_from_name(self.study.study_name)
 
-    def propose(self, number: int) -> tuple[dict[str, Any], Trial]:
+    def learn(self, parameters: Mapping[str, Any], value: float) -> None:
+        """Enter a trial of a former study."""
+        fixed = FixedTrial(dict(parameters))
+        self.space.propose(fixed)
+        self.worst = value if math.isinf(self.worst) else max(self.worst, value)
+        made = create_trial(value=value, params=fixed.params, distributions=fixed.distributions)
+        self.study.add_trial(made)
+
+    def propose(self, number: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], Trial]:
         """Ask for a trial.
 
         Args:
             number: of the trial in our study.
+            given: parameters that it has; the sampler adds the others.
 
         Returns:
             The parameters by the dotted name of their hole, and the trial with them.
         """
+        if given:
+            self.study.enqueue_trial(dict(given))
         before = self.storage.get_study_system_attrs(self._id)
         asked = self.asked[number] = self.study.ask()
         trial = self.space.propose(asked)

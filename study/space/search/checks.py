@@ -7,23 +7,59 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from study.core.errors import one_line
+from study.space.distributions import fill
 from study.space.search import optuna_classes
 from study.space.search.samplers import QUICK, OptunaSampler, OwnSampler, as_config
+from study.space.search.start_with import parameters_of
 from study.space.search.stopping import EarlyStopping, OptunaPruner
+from study.space.settings import Search, Settings
+from study.space.trial import Trial
+from study.space.validation_errors import explain
 from study.space.yaml_loader import Block
 
 
-def problems_of_sampler(
-    sampler: str | OptunaSampler | OwnSampler, content: Block, path: Path
-) -> list[str]:
-    """What is wrong with a sampler of Optuna; a line each.
+def problems_of_classes(settings: Settings, content: Block, path: Path) -> list[str]:
+    """What is wrong with sampler and pruner; a line each.
 
     Args:
-        sampler: as the space names it.
+        settings: of the space, without other problems.
         content: the space, for its lines.
         path: its file.
     """
+    found = []
+    if settings.search is not None:
+        found += _problems_of_sampler(settings.search.sampler, content, path)
+    if settings.early_stopping is not None:
+        found += _problems_of_stopping(settings.early_stopping, content, path)
+    return found
+
+
+def problems_of_filling(
+    search: Search,
+    body: Block,
+    propose: Callable[[Any], object],
+    content: Block,
+    path: Path,
+) -> list[str]:
+    """Why the distributions cannot be filled by the sampler, or with what the search starts with.
+
+    Args:
+        search: without other problems.
+        body: the trial with its distributions.
+        propose: fills these from a trial of Optuna.
+        content: the space, for its lines.
+        path: its file.
+    """
+    found = _problems_of_proposing(search.sampler, propose, content, path)
+    return found or _problems_of_starts(body, content, path)
+
+
+def _problems_of_sampler(
+    sampler: str | OptunaSampler | OwnSampler, content: Block, path: Path
+) -> list[str]:
     config = as_config(sampler)
     if isinstance(config, OwnSampler) or (config.name in QUICK and not config.options):
         return []
@@ -31,10 +67,9 @@ def problems_of_sampler(
     return [_line(content, ("search", "sampler", *keys), rule, path) for keys, rule in found]
 
 
-def problems_of_stopping(
+def _problems_of_stopping(
     stopping: EarlyStopping | OptunaPruner, content: Block, path: Path
 ) -> list[str]:
-    """What is wrong with a pruner of Optuna; a line each, see `problems_of_sampler`."""
     if isinstance(stopping, EarlyStopping):
         return []
     found = optuna_classes.problems(stopping.name, stopping.options, optuna_classes.PRUNERS)
@@ -49,20 +84,12 @@ def problems_of_stopping(
     ]
 
 
-def problems_of_proposing(
+def _problems_of_proposing(
     sampler: str | OptunaSampler | OwnSampler,
     propose: Callable[[Any], object],
     content: Block,
     path: Path,
 ) -> list[str]:
-    """Why a sampler of Optuna cannot fill these distributions.
-
-    Args:
-        sampler: as the space names it, without other problems.
-        propose: fills the distributions from a trial of Optuna.
-        content: the space, for its lines.
-        path: its file.
-    """
     config = as_config(sampler)
     if isinstance(config, OwnSampler) or config.name in QUICK:
         return []
@@ -75,6 +102,23 @@ def problems_of_proposing(
         rule = f"{config.name} cannot draw from these distributions: {one_line(problem)}"
         return [_line(content, ("search", "sampler"), rule, path)]
     return []
+
+
+def _problems_of_starts(body: Block, content: Block, path: Path) -> list[str]:
+    found, search = [], content["search"]
+    for number, values in enumerate(search.get("start_with", [])):
+        place = f"{path}:{search.lines['start_with']}: search.start_with[{number}]"
+        try:
+            filled = fill(body, parameters_of(body, values))
+        except ValueError as problem:
+            found.append(f"{place}.{problem}")
+            continue
+        try:
+            Trial.model_validate(filled)
+        except ValidationError as error:
+            lines = explain(error, Trial, filled, path, ("trial",))
+            found += [f"{place}: {line.partition(': ')[2]}" for line in lines]
+    return found
 
 
 def _line(content: Block, keys: tuple[str, ...], rule: str, path: Path) -> str:

@@ -57,6 +57,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "BasePruner": ((dict,), "a block with a `name`"),
 }
 """What may stand in a space for a type of Python, and how it is called there."""
+HUB = "/"
+"""Only names of packages of OptunaHub have one."""
 NESTED = {"BaseSampler": SAMPLERS, "BasePruner": PRUNERS}
 
 
@@ -72,8 +74,20 @@ def names(family: Family) -> dict[str, str]:
     return {plain(name.removesuffix(family.suffix)): name for name in kinds}
 
 
-def class_of(name: str, family: Family) -> Any:
-    """The class, for a name that has passed `problems`."""
+def class_of(name: str, family: Family, ref: str = "") -> Any:
+    """The class, for a name that has passed `problems`.
+
+    Args:
+        name: plain name of the class, or a package of OptunaHub such as `samplers/auto_sampler`.
+        family: of the class.
+        ref: commit of OptunaHub's registry.
+    """
+    if HUB in name:
+        hub = import_module("optunahub").load_module(package=name, ref=ref)
+        base = getattr(import_module(family.module), f"Base{family.suffix}")
+        kinds = (kind for kind in vars(hub).values() if isinstance(kind, type))
+        own = (kind for kind in kinds if kind.__module__.startswith(hub.__name__))
+        return next(kind for kind in own if issubclass(kind, base))
     module, kind = family.elsewhere.get(plain(name), (family.module, ""))
     return getattr(import_module(module), kind or names(family)[plain(name)])
 
@@ -100,7 +114,7 @@ def make(
         seed: of all that is random in it, if anything is.
         inner_seed: of the samplers in it; the same when left out.
     """
-    kind = class_of(name, family)
+    kind, options = _opened(name, options, family)
     taken = inspect.signature(kind).parameters
     inner_seed = seed if inner_seed is None else inner_seed
     nested = {
@@ -127,6 +141,9 @@ def problems(
         family: of the class.
     """
     known = [*names(family), *family.elsewhere]
+    if HUB in name:
+        yield from _problems_of_hub(name, options, family)
+        return
     if plain(name) not in known:
         near = get_close_matches(plain(name), known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
@@ -135,8 +152,40 @@ def problems(
     if missing := [each for each in family.packages.get(plain(name), ()) if not _is_there(each)]:
         yield ("name",), f"`{name}` needs a package; run `pip install {' '.join(missing)}`"
         return
-    kind = class_of(name, family)
-    wrong = list(_problems_of_options(name, options, options_of(kind)))
+    yield from _problems_of_class(name, options, family)
+
+
+def _problems_of_hub(
+    name: str, options: Mapping[str, Any], family: Family
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not _is_there("optunahub"):
+        yield ("name",), f"`{name}` is a package of OptunaHub; run `pip install optunahub`"
+    elif not re.fullmatch(r"[0-9a-f]{40}", str(options.get("ref", ""))):
+        rule = (
+            "must be the commit of OptunaHub's registry, 40 digits, so that every run has the same"
+        )
+        yield ("ref",), f"{rule} `{name}`"
+    else:
+        yield from _problems_of_class(name, options, family)
+
+
+def _opened(name: str, options: Mapping[str, Any], family: Family) -> tuple[Any, Mapping[str, Any]]:
+    """The class, and its options without the commit of a package of OptunaHub."""
+    if HUB not in name:
+        return class_of(name, family), options
+    own = {key: value for key, value in options.items() if key != "ref"}
+    return class_of(name, family, options["ref"]), own
+
+
+def _problems_of_class(
+    name: str, options: Mapping[str, Any], family: Family
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    try:
+        kind, own = _opened(name, options, family)
+    except Exception as problem:  # A package of OptunaHub is downloaded, and runs.
+        yield ("name",), f"`{name}` cannot be loaded: {one_line(problem)}"
+        return
+    wrong = list(_problems_of_options(name, own, options_of(kind)))
     yield from wrong
     if not wrong:
         try:

@@ -54,7 +54,8 @@ class OptunaSampler(SamplerConfig):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(min_length=1, max_length=64)
-    """tpe, random, gp, cmaes, nsgaii, nsgaiii, qmc, bruteforce, grid, partialfixed, botorch."""
+    """tpe, random, gp, cmaes, nsgaii, nsgaiii, qmc, bruteforce, grid, partialfixed, botorch; or a
+    package of OptunaHub, such as samplers/auto_sampler, with the commit `ref` of its registry."""
 
     @property
     def options(self) -> dict[str, Any]:

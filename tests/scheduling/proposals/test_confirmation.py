@@ -30,21 +30,26 @@ class Proposal:
     """Fills the holes of the space: pretrained with this ratio, or not at all."""
 
     def __init__(self, ratio: float | None, lr: float) -> None:
-        chosen = {} if ratio is None else {"pretrain.option 1.task.masking_ratio": ratio}
-        option = None if ratio is None else "option 1"
+        chosen = {} if ratio is None else {"pretrain.masking.task.masking_ratio": ratio}
+        option = "scratch" if ratio is None else "masking"
         self.parameters = {"pretrain": option, "finetune.lr": lr, **chosen}
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
         assert self.parameters[name] in choices
         return self.parameters[name]
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        assert step is None
         assert low <= self.parameters[name] <= high
         assert log == (name == "finetune.lr")
         return float(self.parameters[name])
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        raise AssertionError((name, low, high))
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        raise AssertionError((name, low, high, step, log))
 
 
 def entry(number: int, trial: Trial, error: float, **planned: Any) -> Entry:
