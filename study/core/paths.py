@@ -25,16 +25,22 @@ SOCKET = "/ray/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store"
 
 PREFIX = "study-ray-"
 
+NO_ADDRESS = "must be a path here, not an address; mount the bucket or share, or copy what is there"
+"""What is said of `s3://bucket/runs` and the like."""
+
 
 def path_of(text: str) -> Path:
     """Return the path that a command's argument names.
 
     Raises:
-        argparse.ArgumentTypeError: if it is empty, as that of an unset variable of the shell;
-            `Path` would take it for the current folder.
+        argparse.ArgumentTypeError: if it is empty, as that of an unset variable of the shell, which
+            `Path` would take for the current folder; or an address such as s3://bucket, which it
+            would take for a folder called "s3:".
     """
     if not text.strip():
         raise argparse.ArgumentTypeError(f"must name a file or folder, but got {text!r}")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text}: {NO_ADDRESS}")
     return Path(text)
 
 

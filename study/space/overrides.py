@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.core.errors import UserError
+from study.core.paths import NO_ADDRESS
 from study.core.user_code import is_file
 from study.space.distributions import HOLES, hole_of, overlaid, spread
 from study.space.yaml_loader import NO_LINE, Block, as_block, read_value
@@ -57,6 +58,8 @@ def _absolute(value: Any, place: tuple[str, ...], file: Path, line: int) -> Any:
 
 
 def _beside(name: str, file: Path, where: str) -> str:
+    if "://" in name:
+        raise UserError(f"{where}: {name}: {NO_ADDRESS}")
     if not name or name.startswith("~") or Path(name).is_absolute():
         return name
     folder = file.parent.resolve()

@@ -24,16 +24,11 @@ class Resources(Config):
 
     cpus: int = Field(default=1, ge=1, le=1024)
     """Threads."""
-    gpus: float = Field(default=1.0, ge=0, le=64)
-    """GPUs or a fraction of one; trials share a GPU then. Without GPUs it is ignored."""
+    gpus: float = Field(default=1.0, ge=0, le=1)
+    """One GPU or a fraction of one; trials share a GPU then. A trial trains on one at most; more
+    GPUs train more trials at once. Without GPUs it is ignored."""
     deterministic: bool = False
     """Equal in every bit when repeated or resumed on the same GPU, too, which is slower there."""
-
-    @model_validator(mode="after")
-    def _gpus_are_whole_or_shared(self) -> Self:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"`gpus` must be at most 1, or a whole number, but got {self.gpus}")
-        return self
 
 
 class Search(Config):

@@ -43,6 +43,12 @@ def test_a_path_without_a_character_is_refused() -> None:
             path_of(text)
 
 
+@pytest.mark.parametrize("text", ["s3://bucket/runs", "file:///tmp/runs", "gs://b"])
+def test_an_address_is_no_folder_called_s3(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: must be a path here"):
+        path_of(text)
+
+
 @pytest.mark.parametrize(
     ("command", "options"),
     [

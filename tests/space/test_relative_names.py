@@ -89,3 +89,10 @@ def test_a_begun_study_goes_on_with_the_same_data_in_another_place_and_with_no_o
     require_same_datasets(study, {name, "ase_file-more"})
     with pytest.raises(UserError, match=r"began with the data set ase_file-0123, .* mine-quick-2"):
         require_same_datasets(study, {"ase_file-other"})
+
+
+def test_an_address_is_no_file(project: Path) -> None:
+    space = project / "spaces/mine.yaml"
+    space.write_text(space.read_text().replace("data/water.extxyz", "s3://bucket/water.extxyz"))
+    with pytest.raises(UserError, match=r"trial\.dataset\.path: s3://bucket.*must be a path here"):
+        loaded()
