@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from study.core.hashing import code_version, digest
 from study.datasets.frames import Frames
+from study.datasets.parsing.array_files import GrowingArray, arrays_once
 from study.datasets.sizes import MOST_EDGE_BYTES
 from study.graphs.neighbor_list import neighbor_lists
 
 SAMPLE_FRAMES = 64
 """Frames whose edges are counted to estimate the number of all edges."""
+STORED_EDGE_BYTES = 100_000_000
+"""Bytes of edges from which they are stored beside their frames, and mapped."""
+FRAMES_AT_ONCE = 10_000
+"""Frames whose edges are in memory while those of a large set are found."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +93,32 @@ class Edges(Protocol):
 
 @dataclass(frozen=True)
 class PrecomputedEdges:
-    """Edges of all frames, held in memory.
+    """Edges of all frames, held in memory or mapped from a file.
 
     Args:
-        index: (2, ΣE) source and target, counted from the frame's first atom.
-        shift: (ΣE, 3) lattice translations of the target.
-        rows: of both, by frame.
+        source: (ΣE,) source atoms, counted from the frame's first atom.
+        target: (ΣE,) target atoms, counted likewise.
+        shift: (ΣE, 3) lattice translations of the target; one row where no frame repeats.
+        rows: of all three, by frame.
     """
 
-    index: Tensor
+    source: Tensor
+    target: Tensor
     shift: Tensor
     rows: RaggedIndex
 
     @property
     def nbytes(self) -> int:
         """Bytes that the edges take in memory."""
-        return self.index.nbytes + self.shift.nbytes
+        return self.source.nbytes + self.target.nbytes + self.shift.nbytes
 
     def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Concatenate the edges of the given frames; see `Edges.gather`."""
         rows, place = self.rows.rows(frames)
-        return self.index[:, rows], self.shift[rows], place
+        index = torch.stack([self.source[rows], self.target[rows]])
+        if len(self.shift) == 1:
+            return index, self.shift.expand(len(rows), 3), place
+        return index, self.shift[rows], place
 
     def count(self, frames: Tensor) -> int:
         """Exact number of edges of the given frames."""
@@ -131,11 +143,9 @@ class OnTheFlyEdges:
 
     def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Build the edges of the given frames; see `Edges.gather`."""
-        precomputed = precompute_edges(
-            self.source.select(frames.cpu().numpy()), self.cutoff, self.device
-        )
-        _, place = precomputed.rows.rows(torch.arange(len(frames)))
-        return precomputed.index, precomputed.shift, place
+        some = self.source.select(frames.cpu().numpy())
+        found = precompute_edges(some, self.cutoff, self.device)
+        return found.gather(torch.arange(len(frames)))
 
     def count(self, frames: Tensor) -> int:
         """Estimated number of edges of the given frames."""
@@ -143,7 +153,11 @@ class OnTheFlyEdges:
 
 
 def connect_frames(
-    frames: Frames, cutoff: float, device: torch.device, max_bytes: int | None = None
+    frames: Frames,
+    cutoff: float,
+    device: torch.device,
+    max_bytes: int | None = None,
+    folder: Path | None = None,
 ) -> Edges:
     """Precompute the edges of all frames if they fit into memory, else build them per batch.
 
@@ -153,6 +167,7 @@ def connect_frames(
         device: where batches are needed.
         max_bytes: memory limit of precomputed edges; default: `MOST_EDGE_BYTES`, on a GPU a
             quarter of its free memory.
+        folder: of the data set, where many edges are stored for all processes.
     """
     evenly_spaced = np.linspace(0, len(frames) - 1, min(SAMPLE_FRAMES, len(frames))).astype(
         np.int64
@@ -161,19 +176,68 @@ def connect_frames(
     precomputed = precompute_edges(sample, cutoff, device)
     fraction = len(sample.numbers) / max(1, len(frames.numbers))
     if precomputed.nbytes > fraction * (_max_bytes(device) if max_bytes is None else max_bytes):
-        return OnTheFlyEdges(
-            frames, cutoff, precomputed.index.shape[1] / len(sample.numbers), device
-        )
-    return precomputed if len(sample) == len(frames) else precompute_edges(frames, cutoff, device)
+        return OnTheFlyEdges(frames, cutoff, len(precomputed.source) / len(sample.numbers), device)
+    if len(sample) == len(frames):
+        return precomputed
+    if folder is None or precomputed.nbytes < fraction * STORED_EDGE_BYTES:
+        return precompute_edges(frames, cutoff, device)
+    return _stored_edges(frames, cutoff, device, folder)
 
 
 def precompute_edges(
     frames: Frames, cutoff: float, device: torch.device | str = "cpu"
 ) -> PrecomputedEdges:
     """Build the edges of all frames and move them to `device`."""
-    lists = neighbor_lists(frames.positions, frames.offsets, frames.lattices, cutoff)
-    index, shift, counts = (torch.from_numpy(each).to(device) for each in lists)
-    return PrecomputedEdges(index, shift, RaggedIndex.from_sizes(counts))
+    index, shift, counts = neighbor_lists(frames.positions, frames.offsets, frames.lattices, cutoff)
+    small, repeats = _storage(frames)
+    source, target = (torch.from_numpy(each.astype(small, copy=False)) for each in index)
+    shifts = torch.from_numpy(shift if repeats else np.zeros((1, 3), np.int16))
+    return PrecomputedEdges(
+        source.to(device),
+        target.to(device),
+        shifts.to(device),
+        RaggedIndex.from_sizes(torch.from_numpy(counts).to(device)),
+    )
+
+
+def _storage(frames: Frames) -> tuple[type[np.integer[Any]], bool]:
+    """Type of the atoms of edges, and whether these have translations: no molecule has any."""
+    if frames.isolated.all():
+        return (np.uint8 if frames.sizes.max() <= 256 else np.int32), False
+    return np.int32, True
+
+
+def _stored_edges(
+    frames: Frames, cutoff: float, device: torch.device, folder: Path
+) -> PrecomputedEdges:
+    """Edges beside the frames, found by the first process that needs them and mapped by all."""
+    place = folder / f"edges-{digest([cutoff, code_version()])[:12]}"
+    arrays = arrays_once(place, partial(_write_edges, frames, cutoff))
+    source, target, shift, offsets = (
+        torch.from_numpy(arrays[name]).to(device)
+        for name in ("source", "target", "shift", "offsets")
+    )
+    return PrecomputedEdges(source, target, shift, RaggedIndex(offsets))
+
+
+def _write_edges(frames: Frames, cutoff: float, folder: Path) -> None:
+    """Find the edges of some frames after the other, and append them to files."""
+    (small, repeats), counts = _storage(frames), [np.zeros(1, np.int64)]
+    source, target = (GrowingArray(folder / f"{name}.npy", small) for name in ("source", "target"))
+    shift = GrowingArray(folder / "shift.npy", np.int16, (3,))
+    for chunk in np.array_split(np.arange(len(frames)), 1 + len(frames) // FRAMES_AT_ONCE):
+        some = frames.select(chunk)
+        index, moved, number = neighbor_lists(some.positions, some.offsets, some.lattices, cutoff)
+        source.append(index[0])
+        target.append(index[1])
+        counts.append(number)
+        if repeats:
+            shift.append(moved)
+    if not repeats:
+        shift.append(np.zeros((1, 3)))
+    for each in (source, target, shift):
+        each.close()
+    np.save(folder / "offsets.npy", np.cumsum(np.concatenate(counts)))
 
 
 def _max_bytes(device: torch.device) -> int:

@@ -7,8 +7,11 @@ the target of each edge, and `masked` (N,), 1 for atoms that a pretext task has 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from study.core.hashing import code_version, digest
 from study.datasets.frames import Frames
+from study.datasets.parsing.array_files import arrays_once
 from study.graphs.edges import Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
 EVALUATED_ATOMS, EVALUATED_ATOMS_ON_GPU = 800, 16_000
 """Atoms of a batch in validation and tests, if batches of training are smaller. On a core, EGNN of
 32 features takes 2.7 ms for a frame of 96 atoms with 8 in a batch, 4.2 with 2, 2.6 with 40."""
+STORED_ATOMS = 2_000_000
+"""Atoms of a set from which its tensors are stored beside its frames, and mapped."""
 
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:
@@ -105,6 +112,7 @@ class GraphSet:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         max_edge_bytes: int | None = None,
+        folder: Path | None = None,
     ) -> GraphSet:
         """Build the neighbour lists of all frames and move everything to `device`.
 
@@ -114,22 +122,25 @@ class GraphSet:
             dtype: of positions, forces, stresses and cells; energies stay float64.
             device: torch device.
             max_edge_bytes: memory limit of precomputed edges; see `connect_frames`.
+            folder: of the frames, in which large sets keep their tensors and edges: then all
+                processes of a machine map the same files.
         """
-        real = partial(torch.tensor, dtype=dtype, device=device)
+        if folder is not None and len(frames.numbers) >= STORED_ATOMS:
+            place = folder / f"tensors-{digest([str(dtype), code_version()])[:12]}"
+            found = arrays_once(place, partial(_write_tensors, frames, dtype))
+            tensors = {name: torch.from_numpy(array) for name, array in found.items()}
+        else:
+            tensors = dict(_tensors(frames, dtype))
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         return cls(
-            z=torch.tensor(frames.numbers, dtype=torch.long, device=device),
-            pos=real(frames.positions),
-            force=real(frames.forces),
-            energy=torch.tensor(frames.energies, device=device),
-            cell=real(frames.lattices),
-            atoms=RaggedIndex(torch.tensor(frames.offsets, device=device)),
-            edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes),
+            **tensors,
+            energy=_shared(frames.energies, device),
+            atoms=RaggedIndex(_shared(frames.offsets, device)),
+            edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes, folder),
             cutoff=cutoff,
             properties={
-                name: torch.tensor(values, device=device)
-                for name, values in frames.properties.items()
+                name: _shared(values, device) for name, values in frames.properties.items()
             },
-            stress=None if frames.stresses is None else real(frames.stresses),
         )
 
     def __len__(self) -> int:
@@ -182,6 +193,27 @@ class GraphSet:
             energy=self.energy[frames],
             force=self.force[atoms],
         )
+
+
+def _tensors(frames: Frames, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a `GraphSet` that hold other numbers than the frames, one after the other."""
+    yield "z", torch.tensor(frames.numbers, dtype=torch.long)
+    yield "pos", torch.tensor(frames.positions, dtype=dtype)
+    yield "force", torch.tensor(frames.forces, dtype=dtype)
+    yield "cell", torch.tensor(frames.lattices, dtype=dtype)
+    if frames.stresses is not None:
+        yield "stress", torch.tensor(frames.stresses, dtype=dtype)
+
+
+def _write_tensors(frames: Frames, dtype: torch.dtype, folder: Path) -> None:
+    for name, tensor in _tensors(frames, dtype):
+        np.save(folder / f"{name}.npy", tensor.numpy())
+
+
+def _shared(values: NDArray[Any], device: str) -> Tensor:
+    """A tensor of an array, on the CPU with the same memory if that is mapped from a file."""
+    mapped = isinstance(values.base, np.memmap)
+    return torch.from_numpy(values).to(device) if mapped else torch.tensor(values, device=device)
 
 
 def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:

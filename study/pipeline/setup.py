@@ -175,4 +175,4 @@ def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[
             f"{folder}: these are not the frames that this work is named by; run the study again"
         )
     frames = Frames.load(folder, known=True)
-    return frames, GraphSet.build(frames, cutoff, device=device)
+    return frames, GraphSet.build(frames, cutoff, device=device, folder=folder)

@@ -33,7 +33,7 @@ ours = [module for name, module in sys.modules.items() if name.partition(".")[0]
 print(json.dumps([module.__file__ for module in ours]))
 """
 
-SHIFTS = "shift, RaggedIndex.from_sizes(counts)"
+SHIFTS = "self.shift[rows]"
 
 CODE = '''
 """Module."""

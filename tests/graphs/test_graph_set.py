@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 
 from study.datasets.frames import Frames
+from study.datasets.parsing import array_files
+from study.graphs import edges, graph_set
 from study.graphs.graph_set import EVALUATED_ATOMS, GraphSet, edge_vectors
 from study.graphs.neighbor_list import neighbor_list
 from study.models.build import build_model
@@ -111,3 +114,42 @@ def test_batches_to_evaluate_on_hold_each_frame_once_and_are_no_smaller_than_tho
     assert all(len(batch) >= batch_size or batch is batches[-1] for batch in batches)
     assert max(atoms) <= max(EVALUATED_ATOMS, batch_size * max(map(int, water.sizes)))
     assert graphs.evaluation_batches(frames[:0], batch_size)[0].numel() == 0
+
+
+def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
+    every_water: dict[str, Frames], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_set, "STORED_ATOMS", 0)
+    monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
+    monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
+    monkeypatch.setattr(edges, "FRAMES_AT_ONCE", 3)
+    monkeypatch.setattr(array_files, "MAPPED", 0)
+    mixed = every_water["shuffled mixed"]
+    slab = np.ones((len(mixed), 3), bool)
+    slab[::2, 2] = False
+    sets = {
+        "periodic": mixed,
+        "molecules": replace(mixed, pbc=np.zeros(3, bool)),
+        "slabs": replace(mixed, pbc=slab, stresses=np.ones((len(mixed), 3, 3))),
+    }
+    for name, frames in sets.items():
+        memory = GraphSet.build(frames, CUTOFF)
+        frames.save(tmp_path / name)
+        for _ in range(2):  # The second time nothing is made.
+            graphs = GraphSet.build(Frames.load(tmp_path / name), CUTOFF, folder=tmp_path / name)
+            for order in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
+                ours, theirs = (each.gather(torch.tensor(order)) for each in (graphs, memory))
+                assert ours.keys() == theirs.keys()
+                assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118
+                assert graphs.edges.count(torch.tensor(order)) == memory.edges.count(
+                    torch.tensor(order)
+                )
+        (folder,) = (each.parent for each in tmp_path.glob(f"{name}/edges-*/target.npy"))
+        written = (folder / "target.npy").stat().st_mtime_ns
+        (folder / "source.npy").write_bytes(b"damaged")
+        again = GraphSet.build(frames, CUTOFF, folder=tmp_path / name)
+        assert (folder / "target.npy").stat().st_mtime_ns > written
+        everything = torch.arange(len(frames))
+        assert torch.equal(
+            again.gather(everything).edge_index, memory.gather(everything).edge_index
+        )

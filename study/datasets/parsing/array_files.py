@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.atomic_io import write_with
-from study.core.errors import UserError
+from study.core.atomic_io import disk, lock_of, make_folder, remove, rename, write_json, write_with
+from study.core.errors import MALFORMED, UserError
+from study.core.hashing import digest
 
 MAPPED = 2**20
 """Bytes from which a file is mapped, so that all processes of a machine share its pages."""
 SETTLED = 2 * 10**9
 """Nanoseconds after its change from which a file is known by size and time of change: within the
 same tick of a file system's clock it may change twice."""
+DERIVED = "arrays.json"
+"""Header of a folder of arrays that can be made again."""
 REMADE = "delete the folder, and it is made again"
 
 
@@ -72,6 +76,72 @@ def load_arrays(folder: Path, header: Mapping[str, Any]) -> dict[str, NDArray[An
             folder / name, allow_pickle=False, mmap_mode=mode
         )
     return arrays
+
+
+def arrays_once(folder: Path, make: Callable[[Path], object]) -> dict[str, NDArray[Any]]:
+    """The arrays of a folder, made by the first process that asks for them; others wait.
+
+    Args:
+        folder: that holds them; it is made again if it is damaged.
+        make: writes them as .npy into the folder that it is given.
+    """
+    with lock_of(folder.with_name(f"{folder.name}.lock")):
+        header = _whole(folder)
+        if header is None:
+            partial = folder.with_name(f"{folder.name}.partial")
+            remove(partial)
+            make_folder(partial)
+            make(partial)
+            files = sorted(partial.glob("*.npy"))
+            for file in files:
+                disk.sync(file)
+            header = described(partial, [file.name for file in files])
+            write_json(partial / DERIVED, header | {"digest": digest(header)})
+            remove(folder)
+            rename(partial, folder)
+    return load_arrays(folder, header)
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """The header of a folder of arrays; None if something is missing or damaged."""
+    try:
+        header: dict[str, Any] = json.loads((folder / DERIVED).read_bytes())
+        if header.pop("digest") != digest(header):
+            return None
+        require_whole(folder, header, known=True)
+    except (*MALFORMED, FileNotFoundError, UserError):
+        return None
+    return header
+
+
+class GrowingArray:
+    """An .npy file to which rows are appended, so that an array need not fit into memory.
+
+    Args:
+        path: of the file.
+        dtype: of the array.
+        row: shape of a row.
+    """
+
+    def __init__(self, path: Path, dtype: Any, row: tuple[int, ...] = ()) -> None:
+        self.file, self.dtype, self.row, self.length = path.open("wb"), np.dtype(dtype), row, 0
+        self._write_header()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows at the end."""
+        self.file.write(np.ascontiguousarray(rows, self.dtype).data)
+        self.length += len(rows)
+
+    def close(self) -> None:
+        """Write how many rows there are; the header has spare space for that."""
+        self.file.seek(0)
+        self._write_header()
+        self.file.close()
+
+    def _write_header(self) -> None:
+        shape = (self.length, *self.row)
+        described = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, described)
 
 
 def _unchanged(path: Path, stamps: Any) -> bool:

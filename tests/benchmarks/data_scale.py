@@ -1,0 +1,168 @@
+"""What large sets of molecules cost: import, start of a trial, memory of a second worker, disk.
+
+The set is made here, in the layout of ANI-1x; each figure is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+ELEMENTS = (6, 1, 1, 7, 6, 1, 8, 1, 6)
+"""Of the first atoms of a molecule, and again."""
+COLUMNS = ("frames", "atoms", "import", "memory", "disk", "first", "start", "own", "batch")
+"""Of the table: s, MB and ms."""
+MADE_HERE = ("import", "first", "start")
+"""Seconds, whose exponents are shown."""
+
+
+def main() -> None:
+    """Measure the sizes that are asked for, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.data_scale")
+    parser.add_argument("--frames", default="20000,200000", help="sizes of sets")
+    parser.add_argument("--atoms", default="18", help="atoms of a frame")
+    parser.add_argument("--folder", type=Path, help="where sets are made; temporary if left out")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        sys.stdout.write(json.dumps(start(options.worker)))
+        return
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for atoms in map(int, options.atoms.split(",")):
+            for frames in map(int, options.frames.split(",")):
+                rows.append(measure(frames, atoms, Path(folder) / "set"))
+                sys.stderr.write(f"{rows[-1]}\n")
+    sys.stdout.write(table(rows))
+
+
+def measure(frames: int, atoms: int, folder: Path) -> dict[str, float]:
+    """A row of the table: a set is made, imported, and two workers begin a trial on it."""
+    folder.mkdir()
+    write_ani1x(folder / "set.h5", frames, atoms)
+    out = folder / "runs"
+    command = ["-m", "study.data", "import", str(folder / "set.h5"), "--out", str(out)]
+    seconds, memory, _ = run(command)
+    worker = ["-m", "tests.benchmarks.data_scale", "--worker", str(folder)]
+    first, second = (json.loads(run(worker)[2]) for _ in range(2))
+    disk = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    shutil.rmtree(folder)
+    return {
+        "frames": frames,
+        "atoms": atoms,
+        "import": seconds,
+        "memory": memory,
+        "disk": disk,
+        "first": first["seconds"],
+        "start": second["seconds"],
+        "own": second["own"],
+        "batch": second["batch"],
+    }
+
+
+def write_ani1x(path: Path, frames: int, atoms: int) -> None:
+    """Molecules of so many atoms about 1.2 Å apart, some 200 conformers to a formula."""
+    import h5py
+
+    rng, left = np.random.default_rng(0), frames
+    numbers = np.resize(np.array(ELEMENTS, np.uint8), atoms)
+    side = math.ceil(atoms ** (1 / 3))
+    places = 1.2 * np.stack(np.unravel_index(np.arange(atoms), (side,) * 3), axis=1)
+    with h5py.File(path, "w") as file:
+        while left:
+            count = min(left, int(rng.integers(100, 300)))
+            group = file.create_group(f"molecule{left}")
+            moved = places + rng.normal(scale=0.05, size=(count, atoms, 3))
+            group["atomic_numbers"] = rng.permutation(numbers)
+            group["coordinates"] = moved.astype(np.float32)
+            group["wb97x_dz.energy"] = rng.normal(size=count) - 300.0
+            group["wb97x_dz.forces"] = rng.normal(scale=0.02, size=moved.shape).astype(np.float32)
+            left -= count
+
+
+def run(arguments: list[str]) -> tuple[float, float, str]:
+    """Seconds, peak memory in MB and output of a Python process."""
+    started = time.monotonic()
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {child.returncode}")
+    return time.monotonic() - started, usage.ru_maxrss / 1024, output
+
+
+def start(folder: Path) -> dict[str, float]:
+    """Begin a trial as a worker does whose packages are imported: seconds, MB of its own, ms."""
+    import torch
+
+    from study.core.hashing import code_version
+    from study.datasets.frames import read_header
+    from study.pipeline.job import Job
+    from study.pipeline.setup import set_up
+    from study.space.trial import Trial
+
+    (stored,) = (each.parent for each in folder.glob("runs/data/*/frames.json"))
+    stage = {"batch_size": 16, "epochs": 1, "lr": 1e-3, "task": {"name": "energy_forces"}}
+    trial = Trial.model_validate(
+        {
+            "dataset": {"name": "ani1x_hdf5", "path": str(folder / "set.h5")},
+            "model": {"name": "egnn", "hidden": 32, "layers": 2, "cutoff": 5.0},
+            "finetune": stage,
+            "split": {"by": "frame"},
+        }
+    )
+    torch.set_num_threads(1)
+    code_version()
+    before, began = _own(), time.monotonic()
+    job = Job("trial", trial, str(read_header(stored)["content_hash"]))
+    setup = set_up(job, trial, folder / "runs", stored, "cpu")
+    order = setup.parts[0][torch.randperm(len(setup.parts[0]))].split(16)
+    setup.task.graphs.gather(order[0])
+    seconds = time.monotonic() - began
+    began = time.process_time()
+    for some in order[:200]:
+        setup.task.graphs.gather(some)
+    batch = 1e3 * (time.process_time() - began) / len(order[:200])
+    return {"seconds": seconds, "own": _own() - before, "batch": batch}
+
+
+def _own() -> float:
+    """MB that no other process shares, as Linux counts them."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    own = (line.split()[1] for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+    return sum(map(int, own)) / 1024
+
+
+def table(rows: list[dict[str, float]]) -> str:
+    """Rows as Markdown, with the exponents between each and the one before."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(f'{row[name]:.4g}' for name in COLUMNS)} |" for row in rows]
+    return "\n".join([*lines, *_exponents(rows)]) + "\n"
+
+
+def _exponents(rows: list[dict[str, float]]) -> Iterator[str]:
+    for smaller, larger in pairwise(rows):
+        changed = [axis for axis in ("frames", "atoms") if smaller[axis] != larger[axis]]
+        for axis in changed if len(changed) == 1 else ():
+            grown = math.log(larger[axis] / smaller[axis])
+            powers = {name: math.log(larger[name] / smaller[name]) / grown for name in MADE_HERE}
+            told = ", ".join(f"{name} {power:.2f}" for name, power in powers.items())
+            yield f"exponents, {smaller[axis]:.0f} to {larger[axis]:.0f} {axis}: {told}"
+
+
+if __name__ == "__main__":
+    main()
