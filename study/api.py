@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.console.command_line import SHIPPED
+from study.console.progress_bar import in_notebook, study_bar
 from study.core.errors import UserError
 from study.core.paths import real_path
 from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE_ERROR
@@ -171,9 +172,15 @@ class Study:
         return verdict_table(self._tables())
 
     def figures(self) -> dict[str, Figure]:
-        """The report's figures by name."""
+        """The report's figures by name, which a notebook shows as pictures."""
         from analysis.html.page import FIGURES
 
+        if in_notebook():
+            from IPython import get_ipython
+            from IPython.core.pylabtools import select_figure_formats
+
+            # As `%matplotlib inline` does, which only knows figures of pyplot.
+            select_figure_formats(get_ipython(), {"png"})
         tables = self._tables()
         made = [drawing for module in FIGURES for drawing in module.drawings(tables)]
         return {drawing.name: drawing.figure for drawing in made}
@@ -234,7 +241,7 @@ def _with_units(frame: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
 def _run(words: list[str], *, progress: bool) -> Path:
     """Run the command, show its progress, and return the folder of its study."""
     folder = None
-    with TemporaryFile("w+") as errors, _bar(shown=progress) as advance:
+    with TemporaryFile("w+") as errors, study_bar(shown=progress) as advance:
         process = subprocess.Popen(
             [sys.executable, "-m", "study.run", *words],
             stdin=subprocess.DEVNULL,
@@ -267,29 +274,3 @@ def _interrupted(process: subprocess.Popen[str]) -> Iterator[None]:
             process.send_signal(signal.SIGINT)
             process.wait()
         raise
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[Any]:
-    """A bar over the trials, in a terminal and in a notebook."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), disable=not shown) as progress:
-        task = progress.add_task("trials", total=None)
-        ended: set[str] = set()
-
-        def advance(event: dict[str, Any]) -> None:
-            if event["event"] == "study":
-                progress.update(task, total=event["trials"])
-            elif event["event"] == "ended" and event["kind"] == "trial":
-                ended.add(event["key"])
-                progress.update(task, completed=len(ended), description=event["label"])
-
-        yield advance

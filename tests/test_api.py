@@ -99,3 +99,24 @@ def test_wrong_input_raises_the_line_of_the_command(tmp_path: Path) -> None:
 def test_a_finished_study_is_not_repeated(study: api.Study) -> None:
     before = study.trials()
     pd.testing.assert_frame_equal(api.Study(study.folder).trials(), before)
+
+
+@pytest.mark.long
+def test_a_notebook_runs_a_study_and_keeps_what_it_shows(
+    small_study: StudyDir, tmp_path: Path
+) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    shutil.copy(small_study.root / "ratio.yaml", tmp_path / "tiny.yaml")
+    cells = [
+        "from study.api import Study",
+        "study = Study.run('tiny.yaml', options=['--no-report'])",
+        "study.changes()",
+        "study.figures()['changes']",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(book, timeout=600, resources=place).execute()
+    _, bar, changes, figure = (cell.outputs for cell in book.cells)
+    assert [each.data["text/plain"].split(",")[0] for each in bar] == ["4 of 4 trials"]
+    assert "force_rmse" in changes[0].data["text/html"]
+    assert "image/png" in figure[0].data
