@@ -225,7 +225,7 @@ def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
         edge_index (2, E) and shift (E, 3) Å, as in the batch.
     """
     neighbors = None
-    if graph.pos.device.type == "cuda":
+    if graph.pos.device.type != "cpu":
         neighbors = dense_neighbors(graph.pos.detach(), graph.ptr, graph.cell, cutoff)
     edge_index, lattice = neighbors or _connect_on_cpu(graph, cutoff)
     cells = graph.cell[graph.batch[edge_index[1]]].double()

@@ -87,20 +87,26 @@ def dense_neighbors(
         edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; None if
         a cell is thinner than two cutoffs or there are more than `MAX_PAIRS` pairs.
     """
-    sizes = ptr.diff()
-    periodic = cells.any(dim=2)
-    if not bool(periodic.all()):
-        filled = [completed(cell) for cell in cells.double().cpu().numpy()]
+    sizes, periodic, cells = ptr.diff(), cells.any(dim=2), cells.double()
+    isolated = ~periodic.any(dim=1)
+    slabs = (~periodic.all(dim=1) & ~isolated).any()
+    eye = torch.eye(3, dtype=cells.dtype, device=cells.device)
+    cells = torch.where(isolated[:, None, None], eye, cells)
+    inverse, thin = _inverses(cells, periodic, cutoff)
+    # A GPU is waited for here once, and once more at the end, to count the edges.
+    has_slabs, is_thin, pairs = torch.stack([slabs, thin, sizes.square().sum()]).tolist()
+    if has_slabs:
+        filled = [completed(cell) for cell in cells.cpu().numpy()]
         cells = torch.as_tensor(np.stack(filled), device=cells.device)
-    inverse = torch.linalg.inv(cells.double())
-    thickness = 1 / inverse.norm(dim=1)
-    if bool((periodic & (thickness < 2 * cutoff)).any()) or int(sizes.square().sum()) > MAX_PAIRS:
+        inverse, thin = _inverses(cells, periodic, cutoff)
+        is_thin = bool(thin)
+    if is_thin or pairs > MAX_PAIRS:
         return None
-    frame = torch.repeat_interleave(sizes)
-    target = torch.repeat_interleave(sizes[frame])
+    frame = torch.repeat_interleave(sizes, output_size=len(positions))
+    target = torch.repeat_interleave(sizes[frame], output_size=pairs)
     count = torch.cumsum(sizes[frame], 0) - sizes[frame]
     source = torch.arange(len(target), device=ptr.device) - count[target] + ptr[frame[target]]
-    owner, cells = frame[target], cells.double()
+    owner = frame[target]
     places = torch.einsum("ni,nij->nj", positions.double(), inverse[frame])
     separations = places[target] - places[source]
     shifts = torch.where(periodic[owner], -separations.round(), 0.0)
@@ -108,4 +114,14 @@ def dense_neighbors(
     components = [separations[:, axis, None] * cells[owner, axis] for axis in range(3)]
     vectors = components[0] + components[1] + components[2]
     within_cutoff = (vectors.square().sum(dim=1) < cutoff**2) & (source != target)
-    return torch.stack([source, target])[:, within_cutoff], shifts[within_cutoff]
+    edges = torch.nonzero(within_cutoff)[:, 0]
+    return torch.stack([source, target])[:, edges], shifts[edges]
+
+
+def _inverses(cells: Tensor, periodic: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Inverses (G, 3, 3) of cells, and () whether one is thinner than two cutoffs.
+
+    Those of singular cells are no numbers.
+    """
+    inverse = torch.linalg.inv_ex(cells).inverse
+    return inverse, (periodic & (1 / inverse.norm(dim=1) < 2 * cutoff)).any()
