@@ -19,7 +19,11 @@ from study import check, plugins, predict, rerun, run, status
 from study.core import user_code
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
+from study.core.records import JobResult
+from study.datasets.frames import Frames
+from study.datasets.prepare import prepare
 from study.inference.ase_calculator import StudyCalculator
+from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Job
 from study.planning.study_changes import require_same_study
 from study.planning.study_dir import StudyDir
@@ -247,6 +251,52 @@ def test_an_installed_package_is_named_by_all_its_sources(
     (package / "other.py").unlink()
     user_code._version_of.cache_clear()
     assert space().samples[0].model.model_dump()["sha256"] == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("trainable", 1, "trial.model: `trainable` counts the layers of a model, but Pair names"),
+        ("layer_decay", 0.9, "trial.model: `layer_decay` counts the layers"),
+        ("trainable", "readout", ""),
+    ],
+)
+def test_layers_that_nobody_named_are_refused_before_the_start(
+    here: Path, capsys: pytest.CaptureFixture[str], key: str, value: object, rule: str
+) -> None:
+    change = f"trial.finetune.{key}={value}"
+    code = run.main(["--space", "mine.yaml", "--dry-run", "--set", change])
+    assert (code, rule in capsys.readouterr().err) == (2 if rule else 0, True)
+    assert not (here / "runs").exists()
+
+
+def test_a_model_that_cannot_be_built_is_refused_before_the_start(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(here / "mine.py", "nn.Linear(1, settings.hidden)", "nn.Linear(1, settings.width)")
+    assert run.main(["--space", "mine.yaml", "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "AttributeError: 'PairSettings' object has no attribute 'width' (" in error
+    assert f"{here}/mine.py:28, in __init__: `self.edge = nn.Sequential(" in error
+
+
+def test_an_error_in_a_step_is_told_with_its_lines(here: Path) -> None:
+    edit(here / "mine.py", "features = self.embedding(graph)", "features = self.embeding(graph)")
+    planned, root = space(), here / "runs"
+    keep(planned.resolved(), root)
+    trial = planned.grid()[1]
+    frames = prepare(trial.dataset, root, 1, lambda *_: None)
+    work = Job("trial", trial, Frames.load(frames).content_hash()).pretraining
+    assert work is not None
+    (result,) = run_job_safely(work, root, frames)
+    assert isinstance(result, JobResult)
+    assert result.reason == (
+        "AttributeError: 'Pair' object has no attribute 'embeding' "
+        f"({here}/mine.py:35, in atomic_energies: `features = self.embeding(graph)`; called from "
+        f"{here}/mine.py:66, in way_back: `return (model.vectors(graph) + "
+        "graph.push).square().mean()`)"
+    )
 
 
 def test_editors_take_own_code_and_still_see_typing_errors(here: Path) -> None:

@@ -117,6 +117,20 @@ def test_a_failed_trial_is_shown_with_reason_log_and_way_to_run_it_alone(
     assert study_state(copied.root, copied.name).word == "failed"
 
 
+def test_the_same_error_of_several_trials_is_shown_once(
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "NameError: no (mine.py:3, in f: `no`"
+    reasons = [f"{place})", f"its pretraining failed: {place}; called from mine.py:9, in g: `f()`)"]
+    for number, reason in zip((4, 5), reasons, strict=True):
+        work = more_work(copied, lr=number / 1000)
+        journal_of(copied).planned(Planned(number, work))
+        journal_of(copied).ended(work, JobResult("failed", reason))
+    text = shown(capsys, str(copied.path))
+    assert text.count("NameError") == 1
+    assert "the same in trials 5\n" in text
+
+
 def test_the_command_that_continues_is_shown_until_the_study_is_done(
     copied: StudyDir, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from study.core.errors import one_line
+from study.core.user_traceback import described
 
 GIB = 2**30
 """Bytes in one GiB."""
@@ -60,4 +60,4 @@ def run_check(check: Callable[[Any], str], subject: Any) -> str:
     try:
         return check(subject)
     except Exception as problem:
-        return one_line(problem)
+        return described(problem)

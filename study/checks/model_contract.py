@@ -13,6 +13,7 @@ from study.checks import training_contract
 from study.checks.finding import run_check
 from study.checks.model_under_test import ModelUnderTest, difference, generator
 from study.checks.structures import Structure, water_box
+from study.core.user_traceback import described
 from study.models.config import ModelConfig
 from study.models.potential import Potential
 
@@ -197,7 +198,12 @@ def examine(build: Callable[[], Potential], settings: ModelConfig) -> Iterator[t
     """Run all checks of a model; yield the name and the problem of each, empty if it passed."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(3)
-        subject = ModelUnderTest.of(build, settings, water_box(seed=1))
+        try:
+            subject = ModelUnderTest.of(build, settings, water_box(seed=1))
+        # Whatever the user's code raises is the answer.
+        except Exception as problem:
+            yield "it can be built", described(problem)
+            return
         for name, check in CHECKS.items():
             if getattr(subject.model, ONLY_IF.get(name, "heads")):
                 yield name, run_check(check, subject)

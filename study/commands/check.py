@@ -75,11 +75,13 @@ def examine(subject: Component) -> Iterator[tuple[str, str]]:
 
 def _check(subject: Component) -> int:
     """Show what the checks say; how many failed."""
-    failed = 0
+    failed, told = 0, set[str]()
     for name, problem in examine(subject):
         failed += bool(problem)
         sys.stdout.write(f"{'failed' if problem else 'ok':<7} {name}\n")
-        sys.stdout.write(printable(f"        {problem}\n" if problem else ""))
+        if problem:
+            sys.stdout.write(printable(f"        {'as above' if problem in told else problem}\n"))
+            told.add(problem)
     if isinstance(subject, DatasetConfig) and not failed:
         for line in warnings(subject.build()):
             sys.stdout.write(printable(f"warning {line}\n"))

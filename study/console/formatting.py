@@ -42,6 +42,12 @@ def relative_to_cwd(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def error_in(reason: str) -> str:
+    """The error that a reason names, whichever stage met it and whatever called what failed."""
+    error = reason.rpartition("its pretraining failed: ")[2]
+    return error.partition("; called from ")[0].rstrip(")")
+
+
 def counted(count: int, what: str) -> str:
     """A number of things in words: 1 seed, 3 seeds."""
     return f"{count} {what}" + "s" * (count != 1)

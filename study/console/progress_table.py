@@ -11,7 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.console.formatting import counted, duration, metric_title, with_unit, without_unit
+from study.console.formatting import (
+    counted,
+    duration,
+    error_in,
+    metric_title,
+    with_unit,
+    without_unit,
+)
 from study.console.progress import ENDED, JobProgress, StudyProgress
 from study.core.errors import printable
 from study.core.provenance import gpu_use
@@ -79,7 +86,7 @@ class ProgressTable:
         self.names, self.stop, self.every_epoch = dict(names), stop, every_epoch
         self.numbers: dict[str, int] = {}
         self.progress = StudyProgress(metric, expected, slots, seconds_of)
-        self.phase, self.warnings = "", list[str]()
+        self.phase, self.warnings, self.errors = "", list[str](), set[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
         self.printed_at = time.monotonic()
         self.live = Live(
@@ -139,13 +146,17 @@ class ProgressTable:
         line = self.progress.end(work, result)
         if line is None:
             return
-        if result.status in ("diverged", "failed"):
-            self.warnings.append(f"{self._name(work)} {result.status}: {result.reason}")
+        reason = result.reason
+        if error_in(reason) in self.errors:
+            reason = "as above"
+        elif result.status in ("diverged", "failed"):
+            self.errors.add(error_in(reason))
+            self.warnings.append(f"{self._name(work)} {result.status}: {reason}")
         if not self.console.is_terminal:
             best = self._in_words(line.job, line.best)
             self.console.print(
                 f"{self._name(work)}: {result.status} after {line.epoch} of {line.epochs} epochs, "
-                f"best {best}" + (f" ({result.reason})" if result.reason else ""),
+                f"best {best}" + (f" ({reason})" if reason else ""),
                 highlight=False,
             )
 

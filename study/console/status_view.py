@@ -14,6 +14,7 @@ from rich.table import Table
 from study.console.formatting import (
     PlainConsole,
     duration,
+    error_in,
     metric_title,
     relative_to_cwd,
     with_unit,
@@ -136,10 +137,14 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
 
 
 def _describe_failures(state: StudyState, console: Console) -> None:
+    alike: dict[tuple[str, str], list[TrialState]] = {}
     for trial in state.trials:
-        if trial.status not in ("failed", "diverged"):
-            continue
+        if trial.status in ("failed", "diverged"):
+            alike.setdefault((trial.status, error_in(trial.reason)), []).append(trial)
+    for trial, *others in alike.values():
         console.print(f"\ntrial {trial.number} ({trial.label}) {trial.status}: {trial.reason}")
+        if others:
+            console.print(f"  the same in trials {', '.join(str(each.number) for each in others)}")
         for line in trial.log:
             console.print(f"  | {line}", style="dim")
         folder = shlex.quote(str(relative_to_cwd(state.plan.folder.path)))

@@ -21,15 +21,13 @@ from types import ModuleType
 from typing import Any
 
 from study.core.config import PACKAGE, Component, Own
-from study.core.errors import UserError, one_line
+from study.core.errors import UserError
 from study.core.hashing import OWN_CODE, OWN_FILES, digest, file_hash
 from study.core.paths import read_small_file
 from study.core.trust import SHA256, accept, is_accepted, refusal
+from study.core.user_traceback import OWN_MODULE, described, remember_source
 
 Kind = type[Component]
-
-OWN_MODULE = "own_"
-"""Begin of the names of the modules of user files."""
 
 NO_READERS = ("importlib.", "_frozen_importlib", "inspect", "linecache", "tokenize", "torch._")
 """Modules that open files on their own account, though own code called them."""
@@ -101,13 +99,14 @@ def name_of(kind: Kind, code: str, taken: Collection[str] = ()) -> str:
     return name
 
 
-def load(code: str, planned: str | None = None) -> tuple[ModuleType, str]:
+def load(code: str, planned: str | None = None, called: str = "") -> tuple[ModuleType, str]:
     """Run a file, or import an installed module; once for the same content.
 
     Args:
         code: the file or the module.
         planned: SHA-256 that it must have, where results name the code and not the user; it is run
             only if the user has accepted it. Otherwise it is accepted by this.
+        called: what the user calls a file, of which `code` is a copy.
 
     Returns:
         The module, and the SHA-256 of its file or of its whole package.
@@ -125,7 +124,7 @@ def load(code: str, planned: str | None = None) -> tuple[ModuleType, str]:
     content = read_small_file(Path(code), what)
     sha256 = hashlib.sha256(content).hexdigest()
     _require_planned(code, sha256, planned)
-    return _run(code, content), sha256
+    return _run(code, content, called or code), sha256
 
 
 def _require_planned(code: str, sha256: str, planned: str | None) -> None:
@@ -151,7 +150,7 @@ def _imported(code: str) -> ModuleType:
     # Whatever the user's code raises is the answer, an exit included.
     except (Exception, SystemExit) as problem:
         raise UserError(
-            f"{code}: {one_line(problem)}; name a Python file, *.py, or an installed module"
+            f"{code}: {described(problem)}; name a Python file, *.py, or an installed module"
         ) from None
 
 
@@ -182,7 +181,7 @@ def _start_watching() -> None:
     sys.addaudithook(_watch)
 
 
-def _run(code: str, content: bytes) -> ModuleType:
+def _run(code: str, content: bytes, called: str) -> ModuleType:
     """The module of a file, under a name that only this content has."""
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"{OWN_MODULE}{sha256[:16]}"
@@ -196,13 +195,14 @@ def _run(code: str, content: bytes) -> ModuleType:
         _require_whole(parsed, code)
         # Annotations are looked up in it.
         sys.modules[name] = module
-        exec(compile(parsed, code, "exec"), vars(module))
+        remember_source(called, content.decode())
+        exec(compile(parsed, called, "exec"), vars(module))
     except UserError:
         raise
     # Whatever the user's file raises is the answer, an exit included.
     except (Exception, SystemExit) as problem:
         sys.modules.pop(name, None)
-        raise UserError(f"{code}: {one_line(problem)}") from None
+        raise UserError(f"{code}: {described(problem)}") from None
     OWN_CODE[name] = sha256
     return module
 
@@ -229,14 +229,19 @@ def _require_whole(parsed: ast.Module, code: str) -> None:
 
 
 def find(
-    code: str, name: str, base: Kind, planned: str | None = None, taken: Collection[str] = ()
+    code: str,
+    name: str,
+    base: Kind,
+    planned: str | None = None,
+    taken: Collection[str] = (),
+    called: str = "",
 ) -> Kind:
-    """The settings class of a name; `code` and `planned` as in `load`.
+    """The settings class of a name; `code`, `planned` and `called` as in `load`.
 
     Raises:
         UserError: if the code has none of that name and kind, or is not what was planned.
     """
-    kinds = [kind for kind in classes(load(code, planned)[0]) if issubclass(kind, base)]
+    kinds = [kind for kind in classes(load(code, planned, called)[0]) if issubclass(kind, base)]
     named = {name_of(kind, code, taken): kind for kind in kinds}
     if name not in named:
         what = f"a class derived from `study.plugins.{base.__name__}`"
@@ -267,5 +272,5 @@ def typed(settings: Own, base: Kind, root: Path) -> Any:
     sha256 = settings.sha256 or ""
     kept = kept_file(sha256, root)
     code = str(kept) if kept.exists() else settings.code
-    kind = find(code, settings.name, base, sha256)
+    kind = find(code, settings.name, base, sha256, called=settings.code)
     return kind.model_validate(settings.model_dump(exclude={"code", "sha256"}))

@@ -14,6 +14,7 @@ from study.core.atomic_io import lock_of, write_bytes
 from study.core.errors import MachineError, UserError, is_disk_fault, os_error_message
 from study.core.hashing import code_version
 from study.core.records import COST_METRICS, EpochRecord, JobResult
+from study.core.user_traceback import with_place
 from study.models.build import build_model
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, save_outcome
@@ -179,7 +180,7 @@ def _adopt_pretrained(job: Job, start: Pretrained, root: Path, device: str) -> O
 
 
 def _failure(problem: Exception, device: str) -> JobResult:
-    reason = f"{type(problem).__name__}: {problem}"
+    reason = with_place(f"{type(problem).__name__}: {problem}", problem)
     # On CPUs torch raises a RuntimeError.
     out_of_memory = "can't allocate memory" in reason
     if not out_of_memory and not isinstance(problem, MemoryError | torch.OutOfMemoryError):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus, multiplies_bfloat16
+from study.core.user_traceback import described
 from study.datasets.config import DatasetConfig
 from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
 from study.datasets.sizes import Sizes
+from study.models.config import OwnModel
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
 from study.planning.study_changes import (
@@ -19,6 +22,11 @@ from study.planning.study_changes import (
     require_same_datasets,
     require_same_study,
 )
+from study.space.plugin_configs import realized
+
+if TYPE_CHECKING:
+    from study.models.potential import Potential
+    from study.space.trial import Trial
 
 SMALL_FILE = 20_000_000
 """Bytes of a file that a dry run reads, to check what is known only from its content."""
@@ -44,6 +52,37 @@ def check_plan(plan: Plan, *, on_cluster: bool) -> None:
         if frames.exists():
             verified_header(frames)
     _check_sizes(plan)
+
+
+def check_own_models(plan: Plan) -> None:
+    """Build a model of each of the user's own classes, before anything is paid or written.
+
+    Raises:
+        UserError: if it cannot be built, or its layers cannot be counted as some trial asks for.
+    """
+    if plan.grid and not plan.left:
+        return
+    built: dict[str, Potential] = {}
+    for trial in plan.grid or plan.space.samples:
+        if isinstance(trial.model, OwnModel):
+            kind = f"{trial.model.name} {trial.model.sha256}"
+            try:
+                if kind not in built:
+                    built[kind] = realized(trial, plan.root).model.build()
+                _require_blocks(built[kind], trial)
+            except UserError as error:
+                place = f"{plan.space.path}: trial.model: "
+                raise UserError(*(place + problem for problem in error.problems)) from None
+            # Whatever the user's code raises is the answer.
+            except Exception as problem:
+                raise UserError(f"{plan.space.path}: trial.model: {described(problem)}") from None
+
+
+def _require_blocks(model: Potential, trial: Trial) -> None:
+    if trial.finetune.trainable_depth:
+        model.require_blocks("trainable")
+    if any(stage.layer_decay < 1 for stage in trial.stages):
+        model.require_blocks("layer_decay")
 
 
 def read_datasets(plan: Plan) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study.core.errors import UserError
 from study.core.hashing import digest, without_places
 from study.core.user_code import typed
+from study.core.user_traceback import described
 from study.datasets import store
 from study.datasets.config import DatasetConfig, OwnDataset
+from study.datasets.frames import Frames
 
 
 def folder_of(dataset: OwnDataset, root: Path) -> Path:
@@ -23,11 +26,22 @@ def prepare(
     """Make them, unless they are there.
 
     Raises:
-        UserError: if no model can learn from them.
+        UserError: if that code fails, or no model can learn from them.
     """
     del workers, progress
     made = typed(dataset, DatasetConfig, root)
-    return store.store(folder_of(dataset, root), made.build, _settings(dataset))
+
+    def build() -> Frames:
+        try:
+            frames: Frames = made.build()
+        except UserError:
+            raise
+        # Whatever the user's code raises is the answer.
+        except Exception as problem:
+            raise UserError(f"{dataset.name}: {described(problem)}") from None
+        return frames
+
+    return store.store(folder_of(dataset, root), build, _settings(dataset))
 
 
 def seconds_to_make(dataset: OwnDataset, root: Path, workers: int) -> float:
