@@ -102,6 +102,8 @@ def _blocks(sources: dict[str, Schema], *, distributions: bool) -> dict[str, Sch
         definitions[name] = _object(properties) | {"description": source["description"]}
         if "code" in properties:  # Of the user's own code, which has keys that only it knows.
             definitions[name] |= {"additionalProperties": True, "required": ["code"]}
+        elif source.get("additionalProperties"):  # Of Optuna, with options that only it knows.
+            definitions[name] |= {"additionalProperties": True, "required": ["name"]}
         definitions[name + WHOLE] = _whole(name, source)
     waiting = [each for source in sources.values() for each in _listed(source)]
     while waiting:

@@ -393,6 +393,16 @@ def test_the_schema_refuses_what_the_parser_refuses(
         ),
         ("  finetune:", "  transfer: {choice: [body, all]}\n  finetune:"),
         ("seeds: [0, 1]", "seeds: [7]\nsearch: {trials: 4}\nearly_stopping: {grace_epochs: 2}"),
+        (
+            "seeds: [0, 1]",
+            "seeds: [7]\nearly_stopping: {name: percentile, percentile: 25.0}\nsearch: {trials: 4, "
+            "sampler: {name: gp, n_startup_trials: 3}, learn_from: old.csv, start_with: "
+            "[{pretrain.task.masking_ratio: 0.5}]}",
+        ),
+        (
+            "    task: {name: masking, masking_ratio: {choice: [0.25, 0.5]}}\n",
+            "    choice: [null, {task: {name: masking, masking_ratio: 0.5}}]\n",
+        ),
         ("    trial: {finetune: {epochs: 40}", "    seeds: [1]\n    trial: {finetune: {lr: 1e-3}"),
     ],
 )
@@ -419,6 +429,8 @@ def test_the_schema_accepts_the_ranges_of_a_search(
         "{loguniform: [0, 1]}",
         "{integer: [1]}",
         "{normal: [1, 2]}",
+        "{qinteger: [1, 4]}",
+        "{loginteger: [0, 4]}",
     ):
         edited(space_file, "{integer: [1, 4]}", wrong)
         assert not schema.is_valid(read_yaml(space_file)), wrong

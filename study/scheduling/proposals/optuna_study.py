@@ -44,7 +44,8 @@ class OptunaStudy:
     def __init__(self, space: Space, root: Path) -> None:
         assert space.settings.search is not None
         search = space.settings.search
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # Its warnings, of what a sampler draws in another way, would break into the live table.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
         self.sampler = RepeatableSampler(realized_sampler(search.sampler, root), search.seed)
         self.storage = optuna.storages.InMemoryStorage()
@@ -70,9 +71,15 @@ class OptunaStudy:
         """Enter a trial of a former study."""
         fixed = FixedTrial(dict(parameters))
         self.space.propose(fixed)
-        self.worst = value if math.isinf(self.worst) else max(self.worst, value)
-        made = create_trial(value=value, params=fixed.params, distributions=fixed.distributions)
-        self.study.add_trial(made)
+        _, _, constraints = self._told(JobResult("completed"), [value])
+        self.study.add_trial(
+            create_trial(
+                value=value,
+                params=fixed.params,
+                distributions=fixed.distributions,
+                constraints=constraints,
+            )
+        )
 
     def propose(self, number: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], Trial]:
         """Ask for a trial.
