@@ -15,26 +15,14 @@ from torch_geometric.nn.models.visnet import (
     ViS_MP,
 )
 
-from study.graphs.graph_set import edge_vectors
+from study.models.layers.edges import nearest_edges
 from study.models.layers.embedding import AtomEmbedding
-from study.models.layers.radial import cutoff_envelope, distances, lengths, nearest_neighbor_mask
+from study.models.layers.radial import Envelope, lengths
 from study.models.layers.silu import SiLU
 from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 
 if TYPE_CHECKING:
     from study.models.config import ViSNet as ViSNetSettings
-
-
-class Envelope(nn.Module):
-    """`cutoff_envelope` in place of torch-geometric's cosine cutoff, whose curvature jumps."""
-
-    def __init__(self, cutoff: float, kind: str) -> None:
-        super().__init__()
-        self.cutoff, self.kind = cutoff, kind
-
-    def forward(self, distance: Tensor) -> Tensor:
-        """Compute the weights (E,) of edges from their lengths (E,) Å."""
-        return cutoff_envelope(distance, self.cutoff, self.kind)
 
 
 class Layer(ViS_MP):
@@ -99,19 +87,10 @@ class ViSNet(ConservativePotential):
 
     def features(self, graph: Data, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Compute scalars (N, F) and vectors (N, 3 or 8, F) after the last layer."""
-        edge_index, vectors = graph.edge_index, edge_vectors(graph, positions)
-        distance = distances(vectors)
-        if self.settings.max_neighbors is not None:
-            kept = (
-                nearest_neighbor_mask(edge_index[1], distance, self.settings.max_neighbors).squeeze(
-                    -1
-                )
-                > 0
-            )
-            edge_index, vectors, distance = edge_index[:, kept], vectors[kept], distance[kept]
+        limit = self.settings.max_neighbors
+        edge_index, vectors, length = nearest_edges(graph, positions, limit)
         # Edges run from source to target; the authors' vectors from target to source.
-        directions = self.sphere(-vectors / distance)
-        length = distance.squeeze(-1)
+        directions = self.sphere(-vectors / length[:, None])
         scalars = self._combine_neighbors(graph, edge_index, length)
         # Self-attention: a loop of length 0 and without direction at each atom.
         atoms = torch.arange(len(scalars), device=scalars.device)

@@ -6,7 +6,7 @@ import math
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 DISTANCE_EPSILON = 1e-12
 """Added to r², Å², so that the distance of coinciding atoms has a gradient."""
@@ -95,6 +95,18 @@ def cutoff_envelope(distance: Tensor, cutoff: float, kind: str) -> Tensor:
             return torch.cos(math.pi / 2 * x)
         case _:
             return torch.ones_like(distance)
+
+
+class Envelope(nn.Module):
+    """`cutoff_envelope` in place of another package's cosine cutoff, whose curvature jumps."""
+
+    def __init__(self, cutoff: float, kind: str) -> None:
+        super().__init__()
+        self.cutoff, self.kind = cutoff, kind
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Compute the weights (E,) of edges from their lengths (E,) Å."""
+        return cutoff_envelope(distance, self.cutoff, self.kind)
 
 
 def nearest_neighbor_mask(target: Tensor, distance: Tensor, limit: int) -> Tensor:
