@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.core.hashing import code_version, digest
 from study.datasets.frames import Frames
-from study.datasets.parsing.array_files import GrowingArray, arrays_once
+from study.datasets.parsing.array_files import DerivedArrays, GrowingArray
 from study.datasets.sizes import MOST_EDGE_BYTES
 from study.graphs.neighbor_list import neighbor_lists
 
@@ -157,7 +156,7 @@ def connect_frames(
     cutoff: float,
     device: torch.device,
     max_bytes: int | None = None,
-    folder: Path | None = None,
+    store: DerivedArrays | None = None,
 ) -> Edges:
     """Precompute the edges of all frames if they fit into memory, else build them per batch.
 
@@ -167,7 +166,7 @@ def connect_frames(
         device: where batches are needed.
         max_bytes: memory limit of precomputed edges; default: `MOST_EDGE_BYTES`, on a GPU a
             quarter of its free memory.
-        folder: of the data set, where many edges are stored for all processes.
+        store: of the data set, where many edges are kept for all processes.
     """
     evenly_spaced = np.linspace(0, len(frames) - 1, min(SAMPLE_FRAMES, len(frames))).astype(
         np.int64
@@ -179,9 +178,9 @@ def connect_frames(
         return OnTheFlyEdges(frames, cutoff, len(precomputed.source) / len(sample.numbers), device)
     if len(sample) == len(frames):
         return precomputed
-    if folder is None or precomputed.nbytes < fraction * STORED_EDGE_BYTES:
+    if store is None or precomputed.nbytes < fraction * STORED_EDGE_BYTES:
         return precompute_edges(frames, cutoff, device)
-    return _stored_edges(frames, cutoff, device, folder)
+    return _stored_edges(frames, cutoff, device, store)
 
 
 def precompute_edges(
@@ -208,11 +207,10 @@ def _storage(frames: Frames) -> tuple[type[np.integer[Any]], bool]:
 
 
 def _stored_edges(
-    frames: Frames, cutoff: float, device: torch.device, folder: Path
+    frames: Frames, cutoff: float, device: torch.device, store: DerivedArrays
 ) -> PrecomputedEdges:
     """Edges beside the frames, found by the first process that needs them and mapped by all."""
-    place = folder / f"edges-{digest([cutoff, code_version()])[:12]}"
-    arrays = arrays_once(place, partial(_write_edges, frames, cutoff))
+    arrays = store.once("edges", [cutoff], partial(_write_edges, frames, cutoff))
     source, target, shift, offsets = (
         torch.from_numpy(arrays[name]).to(device)
         for name in ("source", "target", "shift", "offsets")

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from study.core.hashing import code_version, digest
 from study.datasets.frames import Frames
-from study.datasets.parsing.array_files import arrays_once
+from study.datasets.parsing.array_files import DerivedArrays
 from study.graphs.edges import Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
@@ -91,6 +90,7 @@ class GraphSet:
         cutoff: Å.
         properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
         stress: (frames, 3, 3) eV/Å³, NaN of frames without one; none if no frame has one.
+        store: of a large set, where what follows from its frames is kept for all processes.
     """
 
     z: Tensor
@@ -103,6 +103,7 @@ class GraphSet:
     cutoff: float
     properties: dict[str, Tensor] = field(default_factory=dict)
     stress: Tensor | None = None
+    store: DerivedArrays | None = None
 
     @classmethod
     def build(
@@ -112,7 +113,7 @@ class GraphSet:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         max_edge_bytes: int | None = None,
-        folder: Path | None = None,
+        store: DerivedArrays | None = None,
     ) -> GraphSet:
         """Build the neighbour lists of all frames and move everything to `device`.
 
@@ -122,12 +123,12 @@ class GraphSet:
             dtype: of positions, forces, stresses and cells; energies stay float64.
             device: torch device.
             max_edge_bytes: memory limit of precomputed edges; see `connect_frames`.
-            folder: of the frames, in which large sets keep their tensors and edges: then all
-                processes of a machine map the same files.
+            store: of the frames, where large sets keep their tensors and edges: then all processes
+                of a machine map the same files.
         """
-        if folder is not None and len(frames.numbers) >= STORED_ATOMS:
-            place = folder / f"tensors-{digest([str(dtype), code_version()])[:12]}"
-            found = arrays_once(place, partial(_write_tensors, frames, dtype))
+        large = store if len(frames.numbers) >= STORED_ATOMS else None
+        if large:
+            found = large.once("tensors", [str(dtype)], partial(_write_tensors, frames, dtype))
             tensors = {name: torch.from_numpy(array) for name, array in found.items()}
         else:
             tensors = dict(_tensors(frames, dtype))
@@ -136,11 +137,12 @@ class GraphSet:
             **tensors,
             energy=_shared(frames.energies, device),
             atoms=RaggedIndex(_shared(frames.offsets, device)),
-            edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes, folder),
+            edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes, store),
             cutoff=cutoff,
             properties={
                 name: _shared(values, device) for name, values in frames.properties.items()
             },
+            store=large,
         )
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ from study.core.hashing import digest
 from study.core.provenance import environment
 from study.core.records import COST_METRICS, EpochRecord
 from study.datasets.frames import Frames, read_header
+from study.datasets.parsing.array_files import DerivedArrays
 from study.datasets.splits import require_labels, split_once
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
@@ -175,4 +176,6 @@ def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[
             f"{folder}: these are not the frames that this work is named by; run the study again"
         )
     frames = Frames.load(folder, known=True)
-    return frames, GraphSet.build(frames, cutoff, device=device, folder=folder)
+    return frames, GraphSet.build(
+        frames, cutoff, device=device, store=DerivedArrays(folder, content_hash)
+    )

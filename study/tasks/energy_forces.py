@@ -23,6 +23,7 @@ from study.tasks.supervised import (
     LabelledTask,
     element_counts,
     fit_element_contributions,
+    fitted_once,
     known_stresses,
     known_values,
     rms,
@@ -165,7 +166,8 @@ class EnergyForces(LabelledTask):
         """
         if self.learns_stress:
             self._require_stress(model)
-        statistics = LabelStatistics.fit(self.graphs, train)
+        fit = partial(LabelStatistics.fit, self.graphs, train)
+        statistics = fitted_once(LabelStatistics, fit, self.graphs, train)
         statistics.apply(model, self.settings)
         self._measure_by(statistics)
 

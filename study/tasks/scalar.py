@@ -19,6 +19,7 @@ from study.tasks.supervised import (
     LabelledTask,
     element_counts,
     fit_element_contributions,
+    fitted_once,
     known_values,
     rms,
 )
@@ -81,9 +82,10 @@ class Scalar(LabelledTask):
 
     def prepare(self, model: Potential, train: Tensor) -> None:
         """Measure the labels, and let the model put out values about their reference."""
-        self.statistics = ScalarStatistics.fit(
-            self.values, self.graphs, train, extensive=self.settings.extensive
-        )
+        extensive = self.settings.extensive
+        fit = partial(ScalarStatistics.fit, self.values, self.graphs, train, extensive=extensive)
+        what = self.settings.target, extensive
+        self.statistics = fitted_once(ScalarStatistics, fit, self.graphs, train, *what)
         self.units = torch.tensor(
             [self.statistics.std], dtype=self.graphs.pos.dtype, device=self.graphs.device
         )

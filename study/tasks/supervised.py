@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
@@ -24,6 +27,8 @@ FULL_LOSSES: dict[str, Callable[..., Tensor]] = {
     "l2": mse_loss,
     "huber": huber_loss,
 }
+
+Statistics = TypeVar("Statistics")
 
 WHERE_KNOWN = " where known"
 """Ends the name of a loss that leaves out labels that are NaN."""
@@ -142,6 +147,35 @@ class LabelledTask(Task):
             if "masked" not in term.batch:
                 term.batch.masked = torch.ones_like(term.batch.z)
             yield replace(term, weight=self.auxiliary_settings.weight * term.weight)
+
+
+def fitted_once(
+    kind: type[Statistics],
+    fit: Callable[[], Statistics],
+    graphs: GraphSet,
+    frames: Tensor,
+    *of: object,
+) -> Statistics:
+    """Statistics of labels; those of a large set are kept beside it for all processes.
+
+    Args:
+        kind: class of the statistics, whose fields are numbers and tuples of numbers.
+        fit: computes them.
+        graphs: all frames.
+        frames: (M,) training frames.
+        of: JSON values of all else that they depend on.
+    """
+    if graphs.store is None:
+        return fit()
+    trained_on = hashlib.sha256(frames.cpu().numpy().tobytes()).hexdigest()
+
+    def make(folder: Path) -> None:
+        for name, value in vars(fit()).items():
+            np.save(folder / f"{name}.npy", np.array(value, dtype=np.float64))
+
+    found = graphs.store.once("statistics", [kind.__name__, trained_on, *of], make)
+    values = {name: array.tolist() for name, array in found.items()}
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
 def element_counts(graphs: GraphSet, frames: Tensor) -> Tensor:

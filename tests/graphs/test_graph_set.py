@@ -13,6 +13,7 @@ from torch_geometric.nn import global_add_pool
 
 from study.datasets.frames import Frames
 from study.datasets.parsing import array_files
+from study.datasets.parsing.array_files import DerivedArrays
 from study.graphs import edges, graph_set
 from study.graphs.graph_set import EVALUATED_ATOMS, GraphSet, edge_vectors
 from study.graphs.neighbor_list import neighbor_list
@@ -136,7 +137,9 @@ def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
         memory = GraphSet.build(frames, CUTOFF)
         frames.save(tmp_path / name)
         for _ in range(2):  # The second time nothing is made.
-            graphs = GraphSet.build(Frames.load(tmp_path / name), CUTOFF, folder=tmp_path / name)
+            graphs = GraphSet.build(
+                Frames.load(tmp_path / name), CUTOFF, store=DerivedArrays(tmp_path / name, name)
+            )
             for order in ([0, 1, 2, 3], [2, 0], [1, 1], [3]):
                 ours, theirs = (each.gather(torch.tensor(order)) for each in (graphs, memory))
                 assert ours.keys() == theirs.keys()
@@ -147,7 +150,7 @@ def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
         (folder,) = (each.parent for each in tmp_path.glob(f"{name}/edges-*/target.npy"))
         written = (folder / "target.npy").stat().st_mtime_ns
         (folder / "source.npy").write_bytes(b"damaged")
-        again = GraphSet.build(frames, CUTOFF, folder=tmp_path / name)
+        again = GraphSet.build(frames, CUTOFF, store=DerivedArrays(tmp_path / name, name))
         assert (folder / "target.npy").stat().st_mtime_ns > written
         everything = torch.arange(len(frames))
         assert torch.equal(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from torch_geometric.data import Data
 from study.core.quantities.units import HARTREE, KJ_PER_MOL
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
+from study.datasets.parsing.array_files import DerivedArrays
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN
 from study.models.potential import ConservativePotential
 from study.tasks.config import EnergyForces as Settings
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
+from study.tasks.supervised import fitted_once
 
 Array = NDArray[np.float64]
 
@@ -446,3 +449,21 @@ def test_metrics_and_statistics_are_of_the_labels_that_are_there(
 def test_a_set_with_all_labels_has_the_loss_it_had(two: Frames) -> None:
     (term,) = task_of(two).terms(torch.tensor([0, 1]), seeded(0))
     assert term.name == "l2 of energy and forces"
+
+
+def test_statistics_of_a_large_set_are_fitted_once_and_found_to_the_bit(
+    water: Frames, tmp_path: Path
+) -> None:
+    graphs = replace(GraphSet.build(water, 3.4), store=DerivedArrays(tmp_path, "water"))
+    fitted = []
+
+    def found(frames: Tensor) -> LabelStatistics:
+        def fit() -> LabelStatistics:
+            fitted.append(frames)
+            return LabelStatistics.fit(graphs, frames)
+
+        return fitted_once(LabelStatistics, fit, graphs, frames)
+
+    for frames in (torch.arange(8), torch.tensor([3, 0, 1])):
+        assert found(frames) == found(frames) == LabelStatistics.fit(graphs, frames)
+    assert len(fitted) == 2

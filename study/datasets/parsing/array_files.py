@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from study.core.atomic_io import disk, lock_of, make_folder, remove, rename, write_json, write_with
 from study.core.errors import MALFORMED, UserError
-from study.core.hashing import digest
+from study.core.hashing import code_version, digest
 
 MAPPED = 2**20
 """Bytes from which a file is mapped, so that all processes of a machine share its pages."""
@@ -100,6 +101,32 @@ def arrays_once(folder: Path, make: Callable[[Path], object]) -> dict[str, NDArr
             remove(folder)
             rename(partial, folder)
     return load_arrays(folder, header)
+
+
+@dataclass(frozen=True)
+class DerivedArrays:
+    """Arrays that follow from stored frames and the code, kept beside these for all processes.
+
+    Args:
+        folder: of the frames.
+        content_hash: of the frames.
+    """
+
+    folder: Path
+    content_hash: str
+
+    def once(
+        self, kind: str, of: list[Any], make: Callable[[Path], object]
+    ) -> dict[str, NDArray[Any]]:
+        """Find arrays, or make them; see `arrays_once`.
+
+        Args:
+            kind: what they are, in a word.
+            of: JSON values of all else that they depend on.
+            make: writes them.
+        """
+        name = f"{kind}-{digest([self.content_hash, code_version(), *of])[:12]}"
+        return arrays_once(self.folder / name, make)
 
 
 def _whole(folder: Path) -> dict[str, Any] | None:
