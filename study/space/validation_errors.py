@@ -65,7 +65,16 @@ def explain(
         path: the file.
         place: keys above the block.
     """
-    return [_line(details, kind, value, path, place) for details in error.errors()]
+    found = error.errors()
+    misspelt = {
+        (*details["loc"][:-1], *get_close_matches(str(details["loc"][-1]), known, n=1))
+        for details in found
+        if details["type"] == "extra_forbidden"
+        for known in [_known_keys(details["loc"], kind)]
+    }
+    # A key that lacks because it is misspelt is answered once.
+    once = (each for each in found if each["type"] != "missing" or each["loc"] not in misspelt)
+    return [_line(details, kind, value, path, place) for details in once]
 
 
 def _line(

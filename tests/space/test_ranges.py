@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from jsonschema import Draft7Validator
 from scipy import stats
 
 from study.core.errors import UserError
+from study.space.json_schema import FILE
 from study.space.ranges import RANGES, as_parameter, at_quantile, problem, suggested, values
 from study.space.search_space import load_space
 from study.space.tuning import draw
+from study.space.yaml_loader import read_yaml
 
 CONTENT: dict[str, list[Any]] = {
     "uniform": [0.1, 0.9],
@@ -120,10 +124,21 @@ def test_a_search_takes_every_range_and_a_grid_none(space_file: Path, kind: str)
     text = space_file.read_text()
     space = load_space(space_with(space_file, f"{{{kind}: {content}}}", searched=True), "quick")
     assert len({trial.finetune.lr for trial in space.samples}) == 2
+    assert Draft7Validator(json.loads(FILE.read_text())).is_valid(read_yaml(space_file))
     space_file.write_text(text)
     with pytest.raises(UserError) as refused:
         load_space(space_with(space_file, f"{{{kind}: {content}}}", searched=False), "quick")
     assert f"`{kind}` needs a `search:` block" in refused.value.problems[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RANGES if RANGES[kind].whole])
+def test_a_whole_number_takes_ranges_of_whole_numbers(space_file: Path, kind: str) -> None:
+    hole = f"    epochs: {{{kind}: {CONTENT[kind]}}}\n"
+    text = space_file.read_text().replace("seeds: [0, 1]\n", "seeds: [0]\nsearch: {trials: 2}\n")
+    space_file.write_text(text.replace("    epochs: 20\n", hole))
+    samples = load_space(str(space_file), "quick").samples
+    assert len({trial.finetune.epochs for trial in samples}) == 2
+    assert Draft7Validator(json.loads(FILE.read_text())).is_valid(read_yaml(space_file))
 
 
 def test_an_unknown_distribution_is_answered_with_all_there_are(space_file: Path) -> None:

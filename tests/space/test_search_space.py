@@ -280,6 +280,22 @@ def test_a_bad_space_is_answered_with_line_key_and_rule(
 
 
 @pytest.mark.parametrize(
+    ("search", "rule"),
+    [
+        ("{trails: 4}", "search.trails: unknown key; did you mean `trials`?"),
+        ("{trials: 4, seeed: 1}", "search.seeed: unknown key; did you mean `seed`?"),
+        ("{trials: many}", "search.trials: must be a whole number, but got 'many' (text)"),
+        ("{}", "search.trials: is required; add it"),
+    ],
+)
+def test_a_wrong_key_of_a_search_is_one_line(space_file: Path, search: str, rule: str) -> None:
+    edited(space_file, "choice: [0.25, 0.5]", "uniform: [0.25, 0.5]")
+    edited(space_file, "seeds: [0, 1]", f"search: {search}\nseeds: [0, 1]")
+    (problem,) = refusals(str(space_file))
+    assert problem.endswith(rule)
+
+
+@pytest.mark.parametrize(
     "dataset",
     ["name: rpbe_water", "name: n2p2_file, path: a", "name: ase_file, path: a", "flexible: true, "],
 )
