@@ -28,26 +28,51 @@ Config classes
 
 Graphs
     A model sees a torch-geometric `Batch` of N atoms, E edges and G frames:
-    `z` (N,) atomic numbers; `pos` (N, 3) Å; `edge_index` (2, E) source and target; `shift` (E, 3)
-    Å, the lattice translation of the target; `cell` (G, 3, 3) Å, rows are lattice vectors;
-    `batch` (N,) frame of each atom; `ptr` (G + 1,) first atom of each frame.
-    A task may add `masked` (N,), which atoms it has marked, and `given_force` (N, 3) eV/Å. `energy`
-    (G,) eV and `force` (N, 3) eV/Å are labels, which neither a model nor a pretraining task reads.
-    `edge_vectors` are the vectors from source to target, differentiable; `gather_rows` indexes rows
-    with a gradient that is the same in every run; `connect` finds the neighbours of moved atoms.
+        `z` (N,): atomic numbers, int64
+        `pos` (N, 3): positions, Å
+        `edge_index` (2, E): source and target, int64; both directions of each pair are there
+        `shift` (E, 3): lattice translation of the target, Å
+        `cell` (G, 3, 3): lattice vectors as rows, Å; zero where a frame does not repeat
+        `batch` (N,): frame of each atom, int64
+        `ptr` (G + 1,): first atom of each frame, int64
+        `energy` (G,) and `force` (N, 3): labels, eV (float64) and eV/Å
+    Neither a model nor a pretraining task reads labels. A task may add
+        `masked` (N,): 1 for atoms that it has marked; all 0 in finetuning
+        `given_force` (N, 3): forces that it tells, eV/Å; 0 for atoms that are told none
+    Edges are all pairs within `cutoff`, images of one atom among them. `edge_vectors` points from
+    source to target, pos[target] + shift - pos[source], differentiable; messages go to the target.
+    `gather_rows` indexes rows with a gradient that is the same in every run; `connect` finds the
+    neighbours of moved atoms. Numbers are float32 in studies and float64 in `study.check`, so
+    constants take the dtype and device of an input.
 
-Potentials and their heads
+Potentials
     Potential: what all models have in common. Its `forward` gives a `Prediction`, energies (G,) eV
-    and forces (N, 3) eV/Å; `vectors` and `scalars` what pretraining tasks ask for.
-    ConservativePotential: gives `atomic_energies`; forces and stress are their gradient, by
+        and forces (N, 3) eV/Å, and `with_stress` stresses (G, 3, 3) eV/Å³, too, if it
+        `gives_stress`. Pretraining tasks ask for `vectors` (N, 3) and `scalars` (N,).
+    ConservativePotential: has `atomic_energies` (N,); forces and stress are their gradient, by
         `positions` and by `graph.shift`. Head: `readout`.
-    DirectPotential: gives `features`; forces have a head. Heads: `readout`, `vector_readout`.
-    A head, whatever module it is, ends in a linear map, so that finetuning can start it at zero; a
-    class whose heads have other names names them in `heads`. Layers are in a `ModuleList` called
-    `layers`, or in the property `blocks`, so that `trainable` and `layer_decay` can count them; a
-    module between them and the heads is named in `after_layers`. A model in which frames of a batch
-    change each other in training, as with batch norm, says `independent_frames = False`.
-    `sum_per_graph` sums what atoms have to what frames have.
+    DirectPotential: has `features`, which both heads are called with: `readout`, (N, 1), and
+        `vector_readout`, (N, 3). It says `equivariant = True` if its forces turn with the atoms.
+    What a model puts out is multiplied by `scale`, eV, and added to `reference_energy`, from the
+    buffers `reference`, of elements, and `frame_reference`; tasks set all three. `sum_per_graph`
+    sums what atoms have to what frames have. A class says what it is:
+        `conservative`: its forces are the gradient of its energy, which is checked
+        `equivariant`: forces and vectors turn with the atoms, which is checked
+        `needs_cell`: it looks at `cell`, not at `shift` alone, and so has no stress
+        `independent_frames`: no frame of a batch changes another's prediction in training; False
+            with batch norm, else checked
+        `compilable`: loss and gradients can be traced into one program for batches of all sizes:
+            no `.item()`, no branch on values or sizes, no autograd function of one's own
+    `settings` is its config; `build` gets it, and a constructor keeps it.
+
+Heads and layers
+    Heads are modules named in `heads` ("readout", or "net.readout" further below). Whatever they
+    are, the last weights in them are linear, with or without a bias: `zero_init_readout` zeroes
+    these, and `load_pretrained` leaves heads out with `transfer: body`. `blocks` are the layers in
+    their order, by default a `ModuleList` called `layers`, and as many as the config's `layers`. A
+    module between them and the heads is named in `after_layers`. `layer_depth` counts by them for
+    `layer_decay`, and `freeze_all_but_last` for `trainable`; `require_blocks` refuses both where no
+    layers are named.
 
 Layers
     AtomEmbedding tells elements and marked atoms apart; ForceEmbedding takes given forces, for

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from ase.calculators.fd import calculate_numerical_stress
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
 from jsonschema import Draft7Validator
 
 from study import check, plugins, predict, rerun, run, status
+from study.checks.structures import build_graphs, water_box
 from study.core import user_code
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
@@ -23,6 +28,7 @@ from study.core.records import JobResult
 from study.datasets.frames import Frames
 from study.datasets.prepare import prepare
 from study.inference.ase_calculator import StudyCalculator
+from study.models.potential import Potential
 from study.pipeline.execute import run_job_safely
 from study.pipeline.job import Job
 from study.planning.study_changes import require_same_study
@@ -67,6 +73,25 @@ def test_every_public_name_is_there_and_described(name: str) -> None:
     assert re.search(rf"\b{name}\b", plugins.__doc__)
 
 
+def test_the_fields_of_graphs_and_models_are_described_as_they_are() -> None:
+    described = (plugins.__doc__ or "").partition("\nGraphs\n")[2].partition("\nLayers\n")[0]
+    fields = dict(
+        re.findall(r"`(\w+)` (\([GNE0-9+, ]+\))(?=:| and)", described.partition("Edges are")[0])
+    )
+    graph = build_graphs([water_box(1), water_box(2), water_box(3)], 3.0).gather(torch.arange(3))
+    names = {*graph.keys()}
+    assert names == fields.keys() - {"masked", "given_force"}
+    sizes = {"N": len(graph.z), "E": graph.edge_index.shape[1], "G": graph.num_graphs}
+    shapes = {name: eval(fields[name], {}, sizes) for name in names}
+    assert shapes == {name: tuple(graph[name].shape) for name in names}
+    source, target = graph.edge_index
+    vectors = graph.pos[target] + graph.shift - graph.pos[source]
+    torch.testing.assert_close(plugins.edge_vectors(graph, graph.pos), vectors)
+    assert float(vectors.norm(dim=1).max()) < 3
+    public = {name for name in {**vars(Potential), **Potential.__annotations__} if name[0] != "_"}
+    assert {name for name in public if f"`{name}`" not in described} == set()
+
+
 def test_configs_of_ones_own_need_no_torch() -> None:
     code = "import sys, study.plugins; assert not {'torch', 'torch_geometric'} & {*sys.modules}"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -108,6 +133,13 @@ def test_the_example_runs_and_predicts_without_its_file(
     dimer.calc = StudyCalculator(study)
     assert found["energy"] == pytest.approx(dimer.get_potential_energy(), rel=1e-5)
     assert np.abs(found["forces"]).max() > 0
+    dimer.calc = StudyCalculator(study, precision="float64")
+    numeric = calculate_numerical_stress(dimer, eps=1e-5)
+    np.testing.assert_allclose(dimer.get_stress(), numeric, atol=1e-9)
+    assert np.abs(numeric).max() > 1e-6
+    before = dimer.get_potential_energy()
+    BFGS(FrechetCellFilter(dimer), logfile=None).run(fmax=0.0, steps=5)
+    assert dimer.get_potential_energy() < before
     assert predict.main([study]) == 0
     assert "predictions of 3 trials" in capsys.readouterr().out
 

@@ -11,7 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from study.datasets.frames import Frames
+from study.datasets.splits import Splits
 from study.inference.ase_calculator import StudyCalculator
+from study.inference.trained_model import resolve_trained_model
+from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyDir
 from study.predict import main
 
@@ -50,6 +53,27 @@ def test_the_command_writes_what_the_calculator_gives(
         assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-6)
         assert printed[number]["energy"] == pytest.approx(energy, abs=1e-6)
+
+
+def test_frames_that_the_model_was_trained_on_are_told(
+    small_study: StudyDir, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = resolve_trained_model(small_study.path)
+    outcome = load_outcome(trained.weights.parent)
+    assert outcome is not None
+    splits = Splits.load(small_study.root / "splits", str(outcome.result.facts["split_hash"]))
+    assert splits is not None
+
+    def told(indices: list[int]) -> str:
+        given = tmp_path / "given.extxyz"
+        ase.io.write(given, [structure(water, index) for index in indices])
+        assert main([str(small_study.path), str(given)]) == 0
+        return capsys.readouterr().err
+
+    mixed = [*splits.train[:2], splits.validation[0], splits.test[0]]
+    warning = "trained on 2 of these 4 structures, and 1 chose its best epoch; its errors"
+    assert warning in told([int(index) for index in mixed])
+    assert "warning" not in told(splits.test[:2].tolist())
 
 
 def test_the_command_shows_the_errors_against_labels(

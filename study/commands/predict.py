@@ -18,7 +18,8 @@ from study.core.atomic_io import write_with
 from study.core.errors import UserError
 from study.core.paths import follow_links, real_path
 from study.datasets.parsing.stress import TO_VOIGT, VOIGT
-from study.inference.predictor import TrainedPotential, TrainedScalar
+from study.inference.overlap import overlap_warning
+from study.inference.predictor import TrainedPotential, TrainedScalar, unlabelled
 from study.inference.test_predictions import predict_study
 from study.inference.torch_export import export
 from study.inference.trained_model import TrainedTrial, resolve_trained_model
@@ -72,6 +73,8 @@ def _predict_structures(options: PredictOptions, structures: list[Atoms]) -> Non
             "warning: trained by another version of the code or of torch; predictions may differ "
             "from those tested\n"
         )
+    if told := overlap_warning(trained, unlabelled(structures)):
+        sys.stderr.write(f"{told}\n")
     if not trained.job.trial.finetune.task.trains_potential:
         _predict_scalars(options, trained, structures)
     else:

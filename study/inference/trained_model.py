@@ -56,9 +56,9 @@ class TrainedTrial:
         portable = _read_portable(self.root)
         if portable:
             return set(portable["elements"])
-        if self._data is None:
+        if self.data is None:
             return set()
-        numbers = np.load(self._data / "numbers.npy", allow_pickle=False)
+        numbers = np.load(self.data / "numbers.npy", allow_pickle=False)
         return set(np.unique(numbers).tolist())
 
     @cached_property
@@ -67,11 +67,11 @@ class TrainedTrial:
         portable = _read_portable(self.root)
         if portable:
             return bool(portable.get("molecular"))
-        sizes = read_header(self._data)["origin"].get("sizes", {}) if self._data else {}
+        sizes = read_header(self.data)["origin"].get("sizes", {}) if self.data else {}
         return bool(sizes.get("isolated"))
 
     @cached_property
-    def _data(self) -> Path | None:
+    def data(self) -> Path | None:
         """Folder of its training data; None if these have been deleted."""
         headers = (self.root / "data").glob("*/frames.json")
         folders = [header.parent for header in headers]
