@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ Array = NDArray[np.float64]
 
 NOWHERE = np.zeros(3, np.bool_)
 """Along which vectors molecules are periodic."""
+
+AT_ONCE = 100_000
+"""Frames that are joined at once, so that a large set is not in memory twice; their arrays are so
+large that the system takes them back."""
 
 Molecule = tuple[list[str], list[float], dict[str, float]]
 """Symbols (N), positions (3 N) Å, and properties in the units of `PROPERTIES`."""
@@ -67,15 +72,55 @@ def extents(frames: Frames) -> Array:
     return spans
 
 
-def joined(parts: Sequence[Conformers], source: Path) -> Frames:
+def joined(parts: Iterable[Conformers], source: Path) -> Frames:
     """All conformers as frames, each part a group.
 
     Raises:
         UserError: if there are none.
     """
-    counts = [len(part.energies) for part in parts]
-    if not sum(counts):
+    chunks: list[Frames] = []
+    some: list[Conformers] = []
+    waiting = 0
+    for number, part in enumerate(parts, 1):
+        some.append(part)
+        waiting += len(part.energies)
+        if waiting >= AT_ONCE:
+            chunks.append(_of_parts(some, number - len(some)))
+            some, waiting = [], 0
+    if waiting:
+        chunks.append(_of_parts(some, number - len(some)))
+    if not chunks:
         raise UserError(f"{source}: must hold a frame with its labels, but holds none")
+    return chunks[0] if len(chunks) == 1 else _concatenated(chunks)
+
+
+def _concatenated(chunks: list[Frames]) -> Frames:
+    """All frames of all chunks; each array of theirs is let go as soon as it is joined."""
+    columns = [dict(vars(chunk)) for chunk in chunks]
+    chunks.clear()
+
+    def taken(name: str) -> NDArray[Any]:
+        return np.concatenate([column.pop(name) for column in columns])
+
+    labelled = any(column["stresses"] is not None for column in columns)
+    for column in columns:
+        column["sizes"] = np.diff(column["offsets"])
+        if labelled and column["stresses"] is None:
+            column["stresses"] = np.full(column["cells"].shape, np.nan)
+    properties = [column["properties"] for column in columns]
+    names = ("numbers", "positions", "forces", "cells", "energies", "groups", "pbc")
+    return Frames(
+        **{name: taken(name) for name in names},
+        offsets=np.concatenate([[0], np.cumsum(taken("sizes"))]),
+        stresses=taken("stresses") if labelled else None,
+        origin=columns[0]["origin"],
+        properties={name: np.concatenate([e[name] for e in properties]) for name in properties[0]},
+    )
+
+
+def _of_parts(parts: Sequence[Conformers], first: int) -> Frames:
+    """Some conformers as frames, each part a group, numbered from the first one."""
+    counts = [len(part.energies) for part in parts]
     sizes = np.repeat([len(part.numbers) for part in parts], counts)
     names = parts[0].properties
     return Frames(
@@ -90,7 +135,7 @@ def joined(parts: Sequence[Conformers], source: Path) -> Frames:
             ]
         ),
         energies=np.concatenate([part.energies for part in parts]),
-        groups=np.repeat(np.arange(len(parts)), counts),
+        groups=np.repeat(np.arange(first, first + len(parts)), counts),
         stresses=joined_stresses(parts),
         pbc=np.repeat([[part.cells is not None] * 3 for part in parts], counts, axis=0),
         origin={"labels": [], "absent": ["energy", "forces", "stress"]},

@@ -12,6 +12,7 @@ of a molecule is that in its SMILES. Where arrays have an attribute `units`, tha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,24 @@ def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
             f"{path}: frames of this format have no cell, so they have no stress; leave out "
             "`labels.stress` and `labels.virial`"
         )
-    parts: list[Conformers] = []
     remarks: dict[str, None] = {}
+    frames = joined(_conformers(layout, path, given, remarks), path)
+    frames.origin["labels"] = list(remarks)
+    return frames
+
+
+def _conformers(
+    layout: Layout, path: Path, given: Reading, remarks: dict[str, None]
+) -> Iterator[Conformers]:
+    """The conformers of a file or folder, group by group; what to say of them is added."""
     for each in files_of(path):
         with guarded(each), opened_hdf5(each) as file:
             require_storage(file, each)
             for name, group in groups_of(file):
                 with guarded(f"{each}: group {name}"):
                     made, said = _read(layout, group, given)
-                    parts += made
-                    remarks |= dict.fromkeys(said)
-    frames = joined(parts, path)
-    frames.origin["labels"] = list(remarks)
-    return frames
+                remarks |= dict.fromkeys(said)
+                yield from made
 
 
 def files_of(path: Path) -> list[Path]:

@@ -11,7 +11,8 @@ import pytest
 
 from study.core.errors import UserError
 from study.core.quantities.units import HARTREE, KCAL_PER_MOL
-from study.datasets.readers import hdf5, md17
+from study.datasets.readers import conformers, hdf5, md17
+from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.readers.detect import settings_of
 
 RNG = np.random.default_rng(0)
@@ -142,3 +143,23 @@ def test_a_folder_or_file_of_unknown_content_is_refused(tmp_path: Path) -> None:
     without_groups(tmp_path / "empty.h5")
     with pytest.raises(UserError, match="must be ANI-1, ANI-1x or SPICE, but its first group"):
         settings_of(tmp_path / "empty.h5")
+
+
+def test_frames_joined_in_chunks_are_those_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    parts = [
+        Conformers(
+            rng.integers(1, 9, atoms),
+            rng.normal(size=(count, atoms, 3)),
+            rng.normal(size=count),
+            rng.normal(size=(count, atoms, 3)),
+            {"charge": rng.normal(size=count)},
+            cells=rng.normal(size=(count, 3, 3)) if atoms == 4 else None,
+            stresses=rng.normal(size=(count, 3, 3)) if atoms == 4 else None,
+        )
+        for atoms, count in ((3, 5), (2, 0), (4, 3), (1, 7), (5, 0), (3, 2), (2, 0))
+    ]
+    whole = joined(parts, Path("set"))
+    for at_once in (1, 4, 8):
+        monkeypatch.setattr(conformers, "AT_ONCE", at_once)
+        assert joined(iter(parts), Path("set")).content_hash() == whole.content_hash()
