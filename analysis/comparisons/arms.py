@@ -13,11 +13,13 @@ from analysis.comparisons.labels import (
     EPOCHS,
     NOISE,
     OTHER_DATA,
+    PACKAGE,
     PRETEXT,
     RATIO,
     SCRATCH,
     START,
     TASK,
+    TRAINED_ON,
     Row,
     auxiliary_label,
     data_label,
@@ -46,6 +48,8 @@ NAMED = {
     f"{PRETEXT}tasks",
     START,
     CONTENT,
+    PACKAGE,
+    TRAINED_ON,
 }
 """Settings that are part of the task's name."""
 

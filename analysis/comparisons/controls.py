@@ -5,6 +5,9 @@
 - equal compute: scratch at the compute that both stages took, as measured: by processor time where
   the study ran on CPUs, because wall time there is that of all who share them
 - placebo: the same pretraining with random targets
+
+Arms that start from earlier work or a foundation model have no equals in steps or compute, because
+what these cost is not counted.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.error_tables import CHANGE, by_seed, judged
+from analysis.comparisons.labels import START
 from analysis.comparisons.outcomes import family_size
 from analysis.comparisons.quantities import Quantity
-from analysis.comparisons.selection import only
+from analysis.comparisons.selection import column, only
 from analysis.statistics.change import Change, paired_change
 
 ALIKE = 0.1
@@ -26,7 +30,7 @@ ALIKE = 0.1
 KINDS = ("scratch", "equal steps", "equal compute", "placebo")
 NEEDED = (
     *("arm", "family", "setting", "variant", "task", "scratch", "placebo", "seed"),
-    *("value", "steps", "compute"),
+    *("value", "steps", "compute", START),
 )
 """Columns of trials that comparisons look at."""
 
@@ -74,6 +78,9 @@ def changes_from_controls(arm: str, values: pd.DataFrame) -> dict[str, tuple[str
         if len(other):
             change = paired_change(by_seed(group, "value"), by_seed(other, "value"))
             comparisons[kind] = str(other.arm.iloc[0]), _share(other, group), change
+    if column(group, START).notna().any():
+        comparisons.pop("equal steps", None)
+        return comparisons
     same = _equal_compute(group, scratch)
     if same is not None:
         comparisons["equal compute"] = same

@@ -18,7 +18,9 @@ AUXILIARY = "finetune.task.auxiliary."
 AUXILIARY_TASK = f"{AUXILIARY}task.name"
 TASK = f"{PRETEXT}name"
 START = "pretrain.from"
-"""Folder of the work that a trial starts from."""
+"""Folder of the work that a trial starts from, or file of a foundation model."""
+PACKAGE, TRAINED_ON = "pretrain.package", "pretrain.trained_on"
+"""Which package made that foundation model, and of what."""
 CONTENT = "pretrain.sha256"
 """SHA-256 of the weights in there."""
 RATIO = f"{PRETEXT}masking_ratio"
@@ -85,7 +87,10 @@ def pretext_label(row: Row) -> str:
     if missing(start):
         return task_label(row)
     # Folders elsewhere may have the same name.
-    return f"from {PurePath(str(start)).name} ({str(row.get(CONTENT))[:8]})"
+    content = f"({str(row.get(CONTENT))[:8]})"
+    if missing(row.get(PACKAGE)):
+        return f"from {PurePath(str(start)).name} {content}"
+    return f"foundation {PurePath(str(start)).stem} {content}"
 
 
 def auxiliary_label(row: Row) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparisons.arms import arms, tuned
-from analysis.comparisons.labels import SCRATCH, pretext_label, short_words
+from analysis.comparisons.labels import (
+    CONTENT,
+    PACKAGE,
+    SCRATCH,
+    TRAINED_ON,
+    pretext_label,
+    short_words,
+)
 from analysis.comparisons.quantities import quantity_of
 from analysis.comparisons.search import metric_of
 from analysis.comparisons.selection import column
@@ -130,7 +137,7 @@ def scope(study: Study) -> str:
     done = study.trials[study.trials.status == "completed"]
     if done.empty or "seed" not in done:
         return ""
-    return " ".join(_sentences(done))
+    return " ".join((*_sentences(done), *_foundations(done)))
 
 
 def _sentences(done: pd.DataFrame) -> Iterator[str]:
@@ -150,6 +157,23 @@ def _sentences(done: pd.DataFrame) -> Iterator[str]:
     for _, same in known.groupby("data_hash", sort=False):
         parts = same.drop_duplicates(["seed", "test_hash"])
         yield from _shared(parts) if not own_data else ()
+
+
+def _foundations(done: pd.DataFrame) -> Iterator[str]:
+    """What foundation models have learned elsewhere, with labels, which may be what is tested."""
+    known = done[column(done, PACKAGE).notna()].drop_duplicates(CONTENT)
+    for row in known.to_dict("records"):
+        told = row.get(TRAINED_ON)
+        learned = (
+            f"on {told}"
+            if isinstance(told, str) and told
+            else "on data that its file does not tell"
+        )
+        yield (
+            f"{pretext_label(row).capitalize()} was trained with {row[PACKAGE]} {learned}; frames"
+            " that are tested may have been among it, with their labels, which would favour it."
+            " What that training cost is not known, so nothing equals it in compute."
+        )
 
 
 def _shared(parts: pd.DataFrame) -> Iterator[str]:

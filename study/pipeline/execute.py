@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import safetensors.torch
 import torch
+from torch import Tensor
 
 from study.core.atomic_io import lock_of, write_bytes
 from study.core.errors import MachineError, UserError, is_disk_fault, os_error_message
@@ -21,7 +24,7 @@ from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, sa
 from study.pipeline.setup import peak_memory, set_up
 from study.space.plugin_configs import realized
 from study.space.pretrained import find_start
-from study.training.checkpoint import delete_checkpoints, load_tensors, save_tensors
+from study.training.checkpoint import delete_checkpoints, save_tensors
 from study.training.loop import DivergenceError, PausedError
 from study.training.program_cache import user_store
 from study.training.runtime import configure_performance
@@ -159,12 +162,10 @@ def _adopt_pretrained(job: Job, start: Pretrained, root: Path, device: str) -> O
     """
     pretrained = find_start(start.place)
     if pretrained.sha256 != start.sha256:
-        raise UserError(
-            f"{start.place}: its weights have changed since this study began; restore them"
-        )
+        raise UserError(CHANGED.format(start.place))
     trial = realized(job.trial, root)
     model = build_model(trial.model, trial.seed)
-    weights = load_tensors(pretrained.weights)
+    weights = _tensors(pretrained.weights, pretrained.sha256)
     try:
         model.load_state_dict(weights)
     except RuntimeError as problem:
@@ -177,6 +178,17 @@ def _adopt_pretrained(job: Job, start: Pretrained, root: Path, device: str) -> O
     }
     result = JobResult("completed", metrics=dict.fromkeys(COST_METRICS, 0.0), facts=facts)
     return Outcome(result, [], copied, job.settings)
+
+
+CHANGED = "{}: its weights have changed since this study began; restore them"
+
+
+def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Weights of earlier work, or of a foundation model, whose name need not tell their hash."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(CHANGED.format(path))
+    return safetensors.torch.load(content)
 
 
 def _failure(problem: Exception, device: str) -> JobResult:

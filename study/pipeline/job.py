@@ -75,7 +75,7 @@ class Job:
     def label(self) -> str:
         """Short description for people."""
         pretrain, start = self.trial.pretraining, self.trial.start
-        arm = pretrain.task.label if pretrain else f"from {start.name}" if start else "scratch"
+        arm = pretrain.task.label if pretrain else start.label if start else "scratch"
         if pretrain and pretrain.dataset:
             file = getattr(pretrain.dataset, "path", None)
             arm += f" on {Path(file).name if file else pretrain.dataset.name}"

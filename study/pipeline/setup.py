@@ -23,6 +23,7 @@ from study.datasets.splits import require_labels, split_once
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
 from study.models.potential import Potential
+from study.pipeline.foundation import set_energies
 from study.pipeline.outcome import require_weights
 from study.tasks.build import build_task
 from study.tasks.task import Task
@@ -153,6 +154,9 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     if work.kind == "trial" and depth is not None:
         model.freeze_all_but_last(depth)
     task = build_task(stage.task, model, graphs, train[: stage.frames])
+    if work.kind == "trial" and trial.foundation:
+        own = (trial.foundation, weights["reference"], graphs, train[: stage.frames])
+        set_energies(model, *own, with_heads=not new_heads)
     # As they are in the space, with the hash of code of the user's own.
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None

@@ -17,7 +17,10 @@ from study.space.trial import Trial
 KIND = ("model.name", "dataset.name", "dataset.path")
 """Settings that decide which other settings there are."""
 
-LABEL_KEYS = ("pretrain", "pretrain.from", "pretrain.sha256", "model.name")
+LABEL_KEYS = (
+    *("pretrain", "pretrain.from", "pretrain.sha256", "pretrain.package", "pretrain.trained_on"),
+    "model.name",
+)
 """Settings that a label names anyway."""
 
 AUXILIARY = "finetune.task.auxiliary"

@@ -15,6 +15,7 @@ from study.core.errors import UserError
 from study.core.hashing import without_places
 from study.core.paths import real_path
 from study.core.records import RESULT, load_result
+from study.models.packages.foundation import FoundationFile, read_foundation
 from study.space.distributions import HOLES, hole_of
 from study.space.trial import Trial
 from study.space.yaml_loader import NO_LINE, Block
@@ -64,9 +65,61 @@ def _with_hash(block: Block, file: Path) -> Block:
             f"{where}the weights of {block['from']} have the SHA-256 {start.sha256}, not that "
             "which the space says"
         )
+    made = start.foundation.package if start.foundation else None
+    if made != block.get("package"):
+        said = f"package: {made}" if made else "no package"
+        raise UserError(f"{where}needs {said}, but got {block.get('package')}")
     # A worker has another current folder, perhaps.
     known = {"from": str(start.folder), "sha256": start.sha256}
-    return Block({**block, **known}, {"sha256": NO_LINE} | block.lines)
+    if start.foundation:
+        known["trained_on"] = block.get("trained_on") or start.foundation.trained_on
+    return Block({**block, **known}, dict.fromkeys(known, NO_LINE) | block.lines)
+
+
+def with_foundations(trial: Any) -> Any:
+    """A trial with holes in which models have the settings of the foundation model they start from.
+
+    What a space says itself stays, and is refused later if it is not the same. With several
+    foundation models of one name it has to say all that they do not share.
+    """
+    found = [_model_of(place) for place in _foundations(trial)]
+    models: dict[str, dict[str, Any]] = {}
+    for model in found:
+        known = models.setdefault(model["name"], model)
+        models[model["name"]] = {
+            key: value for key, value in known.items() if model.get(key, ...) == value
+        }
+    return _filled(trial, models) if models else trial
+
+
+def _foundations(value: Any) -> Iterator[str]:
+    """Files of the foundation models that a part of a trial names."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _foundations(each)
+    elif isinstance(value, Block):
+        if {"from", "package"} <= value.keys():
+            yield str(value["from"])
+        for each in value.values():
+            yield from _foundations(each)
+
+
+def _model_of(place: str) -> dict[str, Any]:
+    return read_foundation(Path(place)).model
+
+
+def _filled(value: Any, models: dict[str, dict[str, Any]], place: str = "") -> Any:
+    if isinstance(value, list):
+        return [_filled(each, models, place) for each in value]
+    if not isinstance(value, Block):
+        return value
+    children = {
+        key: _filled(child, models, place if key in HOLES else key) for key, child in value.items()
+    }
+    name = value.get("name")
+    known = models.get(name, {}) if place == "model" and isinstance(name, str) else {}
+    added = {key: setting for key, setting in known.items() if key not in children}
+    return Block({**children, **added}, dict.fromkeys(added, NO_LINE) | value.lines)
 
 
 def problems_of_starts(trials: Sequence[Trial]) -> Iterator[str]:
@@ -109,12 +162,16 @@ def remarks_on_starts(trials: Sequence[Trial], seeds: Sequence[int]) -> Iterator
             place = trial.start.place
             start = starts.setdefault(place, find_start(place))
             if seen := _seen(start, trial, seeds):
-                yield f"{start.folder.name} {seen}"
+                yield f"{trial.start.name} {seen}"
 
 
 def _seen(start: Start, trial: Trial, seeds: Sequence[int]) -> str:
     """What test frames a pretraining may have seen, in words; empty if it has seen none."""
     settings = start.settings
+    if start.foundation:
+        told = trial.foundation.trained_on if trial.foundation else ""
+        learned = f"has learned {told}" if told else "does not tell what it has learned"
+        return f"{learned}; frames that are tested may be among it, with their labels"
     if "dataset" not in settings:
         return "does not tell which frames it has seen; some may be test frames"
     if _nameless(settings["dataset"]) != _nameless(trial.dataset.model_dump(mode="json")):
@@ -146,16 +203,20 @@ class Start:
         weights: their file.
         sha256: of that file's content.
         settings: that the work depended on.
+        foundation: what is known of it if it is a foundation model, whose file is its folder.
     """
 
     folder: Path
     weights: Path
     sha256: str
     settings: dict[str, Any]
+    foundation: FoundationFile | None = None
 
     @property
     def labelled(self) -> bool:
-        """Whether labels of its data set are in the weights."""
+        """Whether labels of a data set that is known are in the weights."""
+        if self.foundation:
+            return False
         stage = self.settings.get("finetune") or self.settings["pretrain"]
         return stage.get("task", {}).get("name") in ("energy_forces", "scalar")
 
@@ -164,13 +225,16 @@ def find_start(place: str) -> Start:
     """Weights that finished work has left.
 
     Args:
-        place: its folder.
+        place: its folder, or the file of a foundation model.
 
     Raises:
         UserError: if there are none, or it does not tell its settings.
     """
     try:
         folder = real_path(Path(place))
+        if folder.is_file():
+            made = read_foundation(folder)
+            return Start(folder, folder, made.sha256, {"model": made.model}, made)
         known = folder.is_dir()
         found = load_result(folder)
     except (OSError, ValueError, RuntimeError) as problem:

@@ -30,7 +30,7 @@ from study.space.overrides import (
     with_profile,
     with_trials,
 )
-from study.space.pretrained import problems_of_starts, with_hashes
+from study.space.pretrained import problems_of_starts, with_foundations, with_hashes
 from study.space.ranges import Proposer
 from study.space.search.checks import problems_of_classes, problems_of_filling
 from study.space.search.start_with import parameters_of
@@ -195,7 +195,7 @@ def _completed(content: Block, path: Path) -> Block:
     """The space with the defaults of plugins and the hashes of pretrained weights."""
     if "trial" in content:
         content["trial"] = plugin_configs.completed(content["trial"], path, ("trial",))
-        content["trial"] = with_hashes(content["trial"], path)
+        content["trial"] = with_foundations(with_hashes(content["trial"], path))
     if "search" in content:
         content["search"] = plugin_configs.completed(content["search"], path, ("search",))
     return content

@@ -41,18 +41,56 @@ class Pretrained(Config):
         """Of the folder."""
         return PurePath(self.place).name
 
+    @property
+    def label(self) -> str:
+        """Of arms that start from it."""
+        return f"from {self.name}"
+
+
+class Foundation(Pretrained):
+    """A foundation model that another package trained on labels, with its own data."""
+
+    place: str = Field(alias="from", min_length=1)
+    """A file that `python -m study.foundation` made, relative to the space's folder; settings of
+    the model that the space leaves out are those of the file."""
+    package: Literal["mace"]
+    """That made it."""
+    energies: Literal["refit", "keep"] = "refit"
+    """Reference energies of the elements: fitted to the frames to train on, with what a readout
+    that is kept adds to them, or those of the file, if the labels are of its method."""
+    trained_on: str = ""
+    """What records and reports are to say of its training data; filled in from the file."""
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return PurePath(self.place).stem
+
+    @property
+    def label(self) -> str:
+        """Of arms that start from it."""
+        return f"foundation {self.name}"
+
 
 def _first_stage(value: Any) -> str:
     """Tag of the class that a block of settings is of."""
-    done = "from" in value if isinstance(value, dict) else isinstance(value, Pretrained)
-    return "<Pretrained>" if done else "<Pretraining>"
+    if isinstance(value, dict):
+        done = "from" in value
+        return f"<{'Foundation' if done and 'package' in value else STARTS[done]}>"
+    return f"<{type(value).__name__}>"
+
+
+STARTS = {True: "Pretrained", False: "Pretraining"}
+"""Classes of first stages, by whether they were done before."""
 
 
 PLURALS = {"trajectory": "trajectories", "frame": "frames", "composition": "sum formulas"}
 """What a split deals out, by its `by`."""
 
 FirstStage = Annotated[
-    Annotated[Pretraining, Tag("<Pretraining>")] | Annotated[Pretrained, Tag("<Pretrained>")],
+    Annotated[Pretraining, Tag("<Pretraining>")]
+    | Annotated[Pretrained, Tag("<Pretrained>")]
+    | Annotated[Foundation, Tag("<Foundation>")],
     Discriminator(_first_stage),
 ]
 
@@ -85,6 +123,16 @@ class Trial(Config):
             kinds = shipped(TaskConfig).items()
             names = " or ".join(name for name, kind in kinds if kind.supervised)
             raise ValueError(f"`finetune.task` must be {names}, but got {second.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _energies_are_learned_on(self) -> Self:
+        start, task = self.foundation, self.finetune.task.name
+        if start and task != "energy_forces":
+            kept = "`transfer` must be body" * (self.transfer == "all")
+            kept = kept or "`pretrain.energies` must be refit" * (start.energies == "keep")
+            if kept:
+                raise ValueError(f"{kept} where `finetune.task` learns no energies, but {task}")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +177,11 @@ class Trial(Config):
     def start(self) -> Pretrained | None:
         """The first stage, if it was done before."""
         return self.pretrain if isinstance(self.pretrain, Pretrained) else None
+
+    @property
+    def foundation(self) -> Foundation | None:
+        """The foundation model that it starts from, if it does."""
+        return self.pretrain if isinstance(self.pretrain, Foundation) else None
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -26,6 +26,8 @@ from study.models.potential import MAX_ATOMIC_NUMBER, ConservativePotential
 if TYPE_CHECKING:
     from study.models.packages.config import MACE as MACESettings  # noqa: N811 - names a model
 
+__all__ = ["MACE", "keywords", "modules"]
+
 UNPICKLES = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 """Environment variable that lets `torch.load` run code; importing mace-torch sets it for good."""
 
