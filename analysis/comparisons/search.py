@@ -5,6 +5,7 @@ A stopped trial keeps the error at which it was stopped; nothing is imputed for 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.arms import arms, varying
+from analysis.comparisons.labels import EPOCHS
 from analysis.comparisons.outcomes import proposed
 from analysis.comparisons.quantities import quantity_of
 from analysis.comparisons.selection import column
@@ -82,6 +84,19 @@ def importances(study: Study) -> pd.DataFrame:
         if len(group) >= FEWEST_TRIALS and names:
             rows += _importances(str(branch), group, names)
     return pd.DataFrame(rows)
+
+
+def rungs(study: Study) -> list[int]:
+    """Epochs of finetuning after which ASHA lets only the best go on; none without it."""
+    stopping = study.facts["space"].get("early_stopping")
+    lengths = pd.to_numeric(column(study.trials, EPOCHS)).dropna()
+    if not stopping or lengths.empty:
+        return []
+    longest, rung, found = float(lengths.max()), float(stopping["grace_epochs"]), []
+    while rung < longest:
+        found.append(math.ceil(rung))
+        rung *= float(stopping["reduction_factor"])
+    return found
 
 
 def most_in_a_branch(study: Study) -> int:

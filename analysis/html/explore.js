@@ -138,7 +138,9 @@ function curves() {
     line: { width: 1.3, color: colourOf(trial.status) }, marker: { size: 3 },
     text: trial.curve[1].map((value) => `${hover(trial)}<br>here: ${shown(value)}`), hoverinfo: "text",
   }));
-  draw("curves", traces, { xaxis: { title: { text: "finetuning epoch" } }, yaxis: { type: "log", title: { text: inert(study.metric) } } });
+  const shapes = study.rungs.map((epoch) => ({ type: "line", x0: epoch, x1: epoch, yref: "paper", y0: 0, y1: 1, line: { dash: "dot", width: 1, color: "#626a72" } }));
+  const annotations = study.rungs.map((epoch, place) => ({ x: epoch, y: 1, yref: "paper", yanchor: "bottom", text: `rung ${place + 1}`, showarrow: false, font: { size: 10 } }));
+  draw("curves", traces, { shapes, annotations, xaxis: { title: { text: "finetuning epoch" } }, yaxis: { type: "log", title: { text: inert(study.metric) } } });
 }
 
 function pareto() {

@@ -19,7 +19,7 @@ from analysis.comparisons.error_tables import differing
 from analysis.comparisons.labels import RATIO, short_words, value_text
 from analysis.comparisons.outcomes import is_search
 from analysis.comparisons.quantities import charted, quantity_of
-from analysis.comparisons.search import importances, metric_of, timeline
+from analysis.comparisons.search import importances, metric_of, rungs, timeline
 from analysis.comparisons.selection import column
 from analysis.records.study_tables import Study
 
@@ -66,7 +66,8 @@ def explorable(study: Study) -> dict[str, Any]:
     Returns:
         name; metric: label of `value`; tests: labels of `tests`; settings: label, whether it is a
         number, and whether it is logarithmic; trials: one each, with the values of the settings;
-        importances: branch, setting, importance, low, high.
+        importances: branch, setting, importance, low, high; rungs: epochs at which ASHA stops
+        trials.
     """
     quantity = quantity_of(study, metric_of(study))
     names = _settings(study)
@@ -83,6 +84,7 @@ def explorable(study: Study) -> dict[str, Any]:
         ],
         "trials": _trials(study, trials, [values for values, _ in columns]),
         "importances": _importances(study, words),
+        "rungs": rungs(study),
     }
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from analysis.claims.claim import Finding
 from analysis.claims.findings import findings, findings_table
-from analysis.figures import against, changes, curves, learning, parity, search
+from analysis.figures import against, changes, curves, errors, learning, parity, search
 from analysis.figures.style import Drawing, files, slug
 from analysis.formatting import csv, listed
 from analysis.html import ablation_grids
@@ -39,7 +39,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 
-FIGURES = (changes, against, curves, learning, search, parity)
+FIGURES = (changes, against, errors, curves, learning, search, parity)
 
 MANY_STUDIES = 3
 """From here on starting further processes takes less time than they save."""
@@ -148,9 +148,12 @@ def _placed(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
     return {"first": shown, "figures": [figure for figure in figures if figure not in shown]}
 
 
-FIRST = ("changes", "_against_", "timeline", "importances", "pareto", "_curves", "_curves")
-"""Parts of the names of the figures that show the answer, one for each, the surest first."""
-MOST_FIRST = 4
+FIRST = (
+    *("changes", "_against_", "timeline", "importances", "pareto"),
+    *("errors_", "errors_", "_curves", "_curves"),
+)
+"""Parts of the names of the figures that show the answer, one for each, in their order."""
+MOST_FIRST = 6
 
 
 def _claims(all_findings: Sequence[Finding]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ class StudySummary:
             self._show_tuning()
         settings = self.plan.space.settings
         searched = search_tables(found, settings.seeds[0]) if settings.search else []
-        for table in searched or [result_table(found)]:
-            self.console.print(table)
+        for place, table in enumerate(searched or [result_table(found)]):
+            self.console.print(*[""] * (place > 0), table, sep="\n")
         for line in self.plan.warnings:
             self.console.print(f"warning: {line}", style="yellow")
         ends = [entry.result.status for entry in entries if entry.result]

@@ -18,6 +18,8 @@ from analysis.html import explore
 from analysis.html.page import write_report
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
+from study.scheduling.asha import Asha
+from study.space.settings import EarlyStopping
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
@@ -81,6 +83,19 @@ def test_the_importances_of_a_search_are_there(
     _, (study,) = written(tmp_path)
     assert study["importances"][0]["label"] == "masking: masking ratio"
     assert study["importances"][0]["importance"] > 50
+
+
+@pytest.mark.usefixtures("plotly")
+@pytest.mark.parametrize(("grace", "factor"), [(1, 2), (2, 3), (5, 2)])
+def test_the_rungs_are_those_of_the_scheduler(
+    tabulate: Tabulate, masked: Build, tmp_path: Path, grace: int, factor: float
+) -> None:
+    stopping = EarlyStopping(grace_epochs=grace, reduction_factor=factor)
+    tabulate(masked(0, 0, 0.5, 0.1), early_stopping=stopping.model_dump(mode="json"))
+    _, (study,) = written(tmp_path)
+    epochs = 4  # Of every trial here; nothing is stopped after the last.
+    scheduler = Asha(stopping, epochs)
+    assert study["rungs"] == sorted(rung for rung in scheduler.rungs if rung < epochs)
 
 
 def test_without_plotly_the_report_tells_how_to_get_it(
