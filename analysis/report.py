@@ -29,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow for --log; default: from study.json"
     )
+    parser.add_argument(
+        "--figure",
+        type=path_of,
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="your own figure, `figure(tables)`; may be repeated",
+    )
     options = parser.parse_args(arguments)
     if sys.stderr.isatty():
         show_steps(sys.stderr)
@@ -41,7 +49,8 @@ def _report(options: argparse.Namespace) -> None:
     first, several = follow_links(options.studies[0]), len(options.studies) > 1
     named = follow_links(options.out) if options.out else None
     out = named or (first.parent.parent if several else first) / "report"
-    report(options.studies, out, log=options.log, tracking_uri=options.tracking_uri)
+    uri, own = options.tracking_uri, options.figure
+    report(options.studies, out, log=options.log, tracking_uri=uri, figures=own)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Drawing:
         caption: how to read it, and how many seeds it rests on.
         alt: description for readers who cannot see it.
         figure: the drawing.
-        shown: the plotted values.
+        shown: the plotted values; empty where they are not known.
     """
 
     name: str
@@ -127,35 +127,38 @@ def legend(axes: Axes) -> None:
     figure.legend(handles, folded, loc="outside upper left", ncols=columns)
 
 
+STYLE: Any = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+}
+"""Settings of matplotlib for all figures."""
+
+
 @contextmanager
 def styled(height: float = SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure of one panel, `height` in inches; settings hold only inside."""
-    settings: Any = {
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "svg.fonttype": "none",
-        "text.color": INK,
-        "text.parse_math": False,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "grid.color": INK,
-        "grid.alpha": 0.12,
-        "grid.linewidth": 0.8,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 5.5,
-    }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
@@ -195,5 +198,5 @@ def files(drawing: Drawing) -> dict[str, bytes]:
     return {
         "svg": f"{svg(drawing)}\n".encode(),
         "pdf": _pdf(drawing),
-        "csv": csv(drawing.shown),
+        **({} if drawing.shown.empty else {"csv": csv(drawing.shown)}),
     }

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from analysis.claims.claim import Finding
 from analysis.claims.findings import findings, findings_table
 from analysis.figures import against, changes, curves, errors, learning, parity, search
+from analysis.figures.own import drawings_beside, own_drawings
 from analysis.figures.style import Drawing, files, slug
 from analysis.formatting import csv, listed
 from analysis.html import ablation_grids
@@ -45,7 +46,7 @@ MANY_STUDIES = 3
 """From here on starting further processes takes less time than they save."""
 
 
-def write_report(folders: Sequence[Path], out: Path) -> Path:
+def write_report(folders: Sequence[Path], out: Path, own: Sequence[Path] = ()) -> Path:
     """Write the page, its figures as SVG and PDF with their values as CSV, and the verdicts.
 
     These are `claims.csv`, `verdicts.parquet` and `headlines.json`; with plotly, `explore.html`.
@@ -54,9 +55,13 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     Args:
         folders: of the studies; each holds `tables/`.
         out: folder of the report.
+        own: Python files of the user's, each with a figure; see `analysis.figures.own`.
 
     Returns:
         The page.
+
+    Raises:
+        UserError: if one of those fails; nothing is written then.
     """
     step("reading the tables")
     studies = [load(folder / "tables") for folder in folders]
@@ -66,7 +71,12 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         all_findings = findings(studies)
         parts = list(map(study_section, studies, folders))
         step("drawing figures")
-        figures = list(drawn)
+        figures = [
+            [*_own(study, folder, own, prefix), *of_study]
+            for study, folder, prefix, of_study in zip(
+                studies, folders, _prefixes(studies), drawn, strict=True
+            )
+        ]
     step("writing the page")
     report = ReportFolder(out)
     for figure in chain(*figures):
@@ -119,7 +129,7 @@ def _drawn(folders: Sequence[Path], studies: Sequence[Study]) -> Iterator[Iterat
 
     Each of several has its prefix, for its files and its ids.
     """
-    prefixes = [f"{slug(study.name)}-" if len(studies) > 1 else "" for study in studies]
+    prefixes = _prefixes(studies)
     workers = min(len(studies), os.cpu_count() or 1)
     if len(studies) < MANY_STUDIES or workers < 2:
         yield map(_figures, studies, prefixes)
@@ -133,8 +143,21 @@ def _loaded_figures(folder: Path, prefix: str) -> list[Figure]:
     return _figures(load(folder / "tables"), prefix)
 
 
+def _prefixes(studies: Sequence[Study]) -> list[str]:
+    return [f"{slug(study.name)}-" if len(studies) > 1 else "" for study in studies]
+
+
+def _own(study: Study, folder: Path, files: Sequence[Path], prefix: str) -> list[Figure]:
+    """The user's own figures: of the files named, and of the one beside the study."""
+    return _as_shown([*own_drawings(study, files), *drawings_beside(study, folder)], prefix)
+
+
 def _figures(study: Study, prefix: str) -> list[Figure]:
-    made: list[Drawing] = [drawing for module in FIGURES for drawing in module.drawings(study)]
+    made = [drawing for module in FIGURES for drawing in module.drawings(study)]
+    return _as_shown(made, prefix)
+
+
+def _as_shown(made: Sequence[Drawing], prefix: str) -> list[Figure]:
     named = [replace(drawing, name=f"{prefix}{drawing.name}") for drawing in made]
     return [Figure(d.name, d.title, d.caption, files(d)) for d in named]
 

@@ -12,7 +12,12 @@ from study.core.steps import step
 
 
 def report(
-    studies: Sequence[Path], out: Path, *, log: bool, tracking_uri: str | None = None
+    studies: Sequence[Path],
+    out: Path,
+    *,
+    log: bool,
+    tracking_uri: str | None = None,
+    figures: Sequence[Path] = (),
 ) -> None:
     """Write the report of one study or several, and print its place.
 
@@ -20,9 +25,10 @@ def report(
         studies: their folders.
         out: folder of the report.
         log: whether to log it to the studies' runs, too.
+        figures: Python files of the user's, see `analysis.figures.own`.
         tracking_uri: of MLflow, for that; by default as the studies record it.
     """
-    page = write_report(studies, out)
+    page = write_report(studies, out, figures)
     sys.stdout.write(f"{page}\n")
     if log:
         for study in studies:

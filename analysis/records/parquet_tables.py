@@ -50,16 +50,38 @@ FINAL = [
     if name not in PROPERTY_METRICS
     and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *COST_METRICS})
 ]
-COUNTS = (
-    "train_frames",
-    "validation_frames",
-    "test_frames",
-    "test_groups",
-    "all_groups",
-    "parameters",
-    "threads",
-)
-"""Whole numbers that the study records of a finished job, as tags."""
+COUNTS = {
+    "train_frames": "frames that it was trained on",
+    "validation_frames": "frames that chose its weights",
+    "test_frames": "frames that tested it",
+    "test_groups": "groups of frames, such as trajectories, that tested it",
+    "all_groups": "groups of frames of the data set",
+    "parameters": "trainable weights of its model",
+    "threads": "threads that it used",
+}
+"""Whole numbers that the study records of a finished job, as tags, and what they are."""
+FACTS = COUNTS | {
+    "arm": "what it is called in the report; trials of one arm differ by their seed alone",
+    "kind": "trial, pretrain, or audit: a stopped trial that was finished afterwards",
+    "key": "SHA-256 of all that it depends on",
+    "reason": "why it did not complete",
+    "pretraining": "key of the pretraining that it started from",
+    "whole": "key of the longest pretraining that begins with this one",
+    "data_hash": "SHA-256 of its data set",
+    "split_hash": "SHA-256 of which frames train, validate and test",
+    "test_hash": "SHA-256 of which frames test",
+    "tested": "groups of frames that test",
+    "code_version": "SHA-256 of the code that decides numbers",
+    "number": "number of the trial in the plan",
+    "run_id": "its run in MLflow",
+    "status": "completed, stopped, diverged, failed, running or killed",
+    "start_time": "when it began, UTC",
+    "end_time": "when it ended, UTC",
+    "device": "processor or GPU that it ran on",
+    "exempt": "whether it is never stopped early",
+    "tuning": "whether it only chose settings for its arm, and enters no comparison",
+}
+"""Columns that are neither settings nor results, and their meaning."""
 STUDY_TAGS = {
     "key": Tag.KEY,
     "question": Tag.QUESTION,
@@ -70,7 +92,7 @@ STUDY_TAGS = {
     "git": Tag.GIT,
     "warning": Tag.WARNING,
 }
-TABLES_VERSION = 5
+TABLES_VERSION = 6
 """Raised when a column comes, goes or changes its meaning."""
 
 CURVES = pa.schema(
@@ -100,6 +122,7 @@ def write_tables(
         "curves.parquet": _curves(work),
         "studies.parquet": _studies(study, experiment),
     }
+    tables = _with_arms(tables)
     if predictions is not None:
         tables[PREDICTIONS] = predictions
     of_export = _identity(tables)
@@ -110,6 +133,25 @@ def write_tables(
     write_json(folder / MANIFEST, manifest)
     if predictions is None:
         remove(folder / PREDICTIONS)  # Those of an earlier export.
+
+
+def _with_arms(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The tables with a column that names the arm of each trial, as the report does."""
+    # These read what this module writes.
+    from analysis.comparisons.arms import arms
+    from analysis.records.study_tables import study_of
+
+    study = study_of({name.removesuffix(".parquet"): table for name, table in tables.items()})
+    trials = arms(study)
+    named = dict(zip(trials.run_id, trials.arm, strict=True))
+    field = _field("arm", "fact", pa.string())
+    extended = {
+        name: tables[name].add_column(
+            1, field, _texts([named.get(run) for run in tables[name]["run_id"].to_pylist()])
+        )
+        for name in ("trials.parquet", "curves.parquet")
+    }
+    return tables | extended
 
 
 def sha256(content: bytes) -> str:
@@ -205,6 +247,8 @@ def _field(name: str, role: str, kind: pa.DataType) -> pa.Field:
     if role == "result" and name in METRICS:
         unit, meaning = METRICS[name]
         metadata |= {"unit": unit, "meaning": meaning}
+    elif role == "fact":
+        metadata["meaning"] = FACTS[name]
     return pa.field(name, kind, metadata=metadata)
 
 

@@ -66,10 +66,11 @@ def load(folder: Path) -> Study:
         UserError: if they are missing, damaged, of another version or of different exports.
     """
     with readable(folder, AGAIN):
-        return _study({name.removesuffix(".parquet"): each for name, each in _tables(folder)})
+        return study_of({name.removesuffix(".parquet"): each for name, each in _tables(folder)})
 
 
-def _study(tables: dict[str, pa.Table]) -> Study:
+def study_of(tables: dict[str, pa.Table]) -> Study:
+    """The study of tables by name, without their ending."""
     work = tables["trials"]
     facts: dict[str, Any] = {
         name: printable(value) if isinstance(value, str) else value

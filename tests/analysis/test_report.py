@@ -244,7 +244,12 @@ def test_the_answer_and_its_pictures_come_before_any_table(tmp_path: Path) -> No
         "Change of the final force error by arm",
         "Force RMSE against masking ratio",
     ]
-    assert titles[2:] == ["Force RMSE during finetuning", "Energy RMSE during finetuning"]
+    assert titles[2:] == [
+        "Final force RMSE beside the paper’s",
+        "Final energy RMSE beside the paper’s",
+        "Force RMSE during finetuning",
+        "Energy RMSE during finetuning",
+    ]
     assert 'class="lead"' in header.partition("<figure>")[0]
     assert "<table>" not in header
 
