@@ -245,8 +245,8 @@ def test_the_answer_and_its_pictures_come_before_any_table(tmp_path: Path) -> No
         "Force RMSE against masking ratio",
     ]
     assert titles[2:] == [
-        "Final force RMSE beside the paper’s",
-        "Final energy RMSE beside the paper’s",
+        "Final force RMSE",
+        "Final energy RMSE",
         "Force RMSE during finetuning",
         "Energy RMSE during finetuning",
     ]

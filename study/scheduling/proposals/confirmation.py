@@ -8,14 +8,16 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from study.core.hashing import digest
 from study.scheduling.journal import Entry
 from study.space.distributions import by_optuna, fill
+from study.space.overrides import with_absolute_paths
 from study.space.search_space import Space
 from study.space.trial import Trial
-from study.space.yaml_loader import write_yaml
+from study.space.yaml_loader import as_block, write_yaml
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def confirmation(space: Space, entries: Iterable[Entry]) -> Confirmation | None:
     winner = ranked[0].work.trial
     pretrained = [each for each in ranked if each.work.trial.pretrain is not None]
     chosen = [ranked[0], *([] if winner.pretrain else pretrained[:1])]
-    bodies = [json.loads(json.dumps(_filled(space, each.parameters))) for each in chosen]
+    bodies = [_filled(space, each.parameters) for each in chosen]
     body = bodies[0] if len(bodies) == 1 else {"choice": bodies}
     seeds = frozenset(entry.planned.work.trial.seed for entry in known)
     return Confirmation(space, winner, body, _spread(space, winner, known), seeds)
@@ -113,8 +115,15 @@ def _spread(space: Space, winner: Trial, entries: Iterable[Entry]) -> float:
     return statistics.stdev(ratios) if len(ratios) > 2 else math.nan
 
 
-def _filled(space: Space, parameters: Mapping[str, Any]) -> Any:
-    return fill(space.body, by_optuna(_Recorded(parameters)))
+def _filled(space: Space, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial of a proposal as JSON, in which files have names that hold from anywhere."""
+    body = as_block(fill(space.body, by_optuna(_Recorded(parameters))))
+    plain: dict[str, Any] = json.loads(json.dumps(with_absolute_paths(body, HERE)))
+    return plain
+
+
+HERE = Path("here.yaml")
+"""Names of files from the command line, such as `--data`, are relative to the current folder."""
 
 
 class _Recorded:

@@ -16,6 +16,7 @@ from study.scheduling.proposals.confirmation import Confirmation, confirmation
 from study.scheduling.protocols import Planned
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
+from study.space.yaml_loader import as_block
 from tests.search_space import SEARCH_SPACE
 
 
@@ -122,6 +123,19 @@ def test_a_winner_without_pretraining_stands_beside_the_best_with_it(
     assert len(grid) == 3
     winners = [journal[at].planned.work.trial.model_copy(update={"seed": 0}) for at in (0, 2)]
     assert all(winner in grid for winner in winners)
+
+
+def test_data_of_the_command_line_are_found_from_the_new_space(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.extxyz").touch()
+    dataset = as_block({"name": "ase_file", "path": "w.extxyz"})
+    given = load_space(str(space.path), "quick", [(["trial", "dataset"], dataset)])
+    found = confirmation(given, proposed(given, (0.5, 1e-3, 0.2)))
+    (tmp_path / "study").mkdir()
+    (trial, *_) = read(found, tmp_path / "study", 1).grid()
+    assert trial.dataset.path == str(tmp_path / "w.extxyz")  # type: ignore[union-attr]
 
 
 def test_a_search_without_a_completed_proposal_has_nothing_to_confirm(space: Space) -> None:
