@@ -11,9 +11,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from analysis.steps import show_steps
 from study.core.errors import exit_code
 from study.core.paths import follow_links, path_of
-from study.core.steps import show_steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

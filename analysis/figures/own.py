@@ -7,8 +7,7 @@ this user has named that very content before; see `study.core.trust`.
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
@@ -21,10 +20,11 @@ from analysis.comparisons.arms import arms
 from analysis.comparisons.error_tables import final_errors
 from analysis.figures.style import STYLE, Drawing, slug
 from analysis.records.study_tables import Study
-from study.core.errors import UserError, one_line
+from study.core.errors import UserError
 from study.core.hashing import file_hash
 from study.core.trust import is_accepted
 from study.core.user_code import load
+from study.core.user_traceback import described
 
 BESIDE = "figures.py"
 """The file beside a study that each of its reports draws."""
@@ -94,10 +94,7 @@ def _require_accepted(file: Path) -> None:
 def _drawing(file: Path, study: Study) -> Drawing:
     if file.suffix != ".py":
         raise UserError(f"--figure {file}: must be a Python file, *.py")
-    try:
-        module, _ = load(str(file))
-    except UserError as problem:
-        raise _placed(problem, file) from None
+    module, _ = load(str(file))
     function = getattr(module, "figure", None)
     if not callable(function):
         raise UserError(f"{file}: must define `figure(tables)`, which returns a matplotlib figure")
@@ -106,7 +103,7 @@ def _drawing(file: Path, study: Study) -> Drawing:
             made = function(tables_of(study))
     # Whatever the user's function raises is the answer, an exit included.
     except (Exception, SystemExit) as problem:
-        raise UserError(f"{file}{_line(problem, file)}: {one_line(problem)}") from None
+        raise UserError(f"{file}: {described(problem)}") from None
     if not isinstance(made, Figure):
         kind = type(made).__name__
         raise UserError(f"{file}: `figure` must return a matplotlib figure, but returned {kind}")
@@ -114,21 +111,3 @@ def _drawing(file: Path, study: Study) -> Drawing:
     words = " ".join(caption.split())
     name = f"own_{slug(file.stem)}"
     return Drawing(name, title, words, f"{title} {words}", made, pd.DataFrame())
-
-
-def _placed(problem: UserError, file: Path) -> UserError:
-    """The same with the line at which running the file failed, if it was run."""
-    cause = problem.__context__
-    line = _line(cause, file) if cause is not None else ""
-    return UserError(str(problem).replace(f"{file}:", f"{file}{line}:", 1)) if line else problem
-
-
-def _line(problem: BaseException, file: Path) -> str:
-    """`:12`, the last line of the file that led to the problem; empty if none did."""
-    lines: Iterator[int | None] = (
-        frame.lineno
-        for frame in reversed(traceback.extract_tb(problem.__traceback__))
-        if frame.filename == str(file)
-    )
-    line = problem.lineno if isinstance(problem, SyntaxError) else next(lines, None)
-    return f":{line}" if line else ""

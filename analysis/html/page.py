@@ -30,7 +30,7 @@ from analysis.html.study_section import study_section
 from analysis.html.verdict_table import as_parquet, headlines
 from analysis.records.study_tables import Study, load
 from analysis.statistics.verdict import Verdict
-from study.core.steps import step
+from analysis.steps import step
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.html.page import write_report
 from analysis.records.mlflow_publish import publish
-from study.core.steps import step
+from analysis.steps import step
 
 
 def report(

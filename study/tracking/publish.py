@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from analysis.steps import PREFIX, show_steps, step
 from study.core.atomic_io import write_json
 from study.core.errors import is_disk_fault
 from study.core.signals import EXIT_INTERRUPTED
-from study.core.steps import PREFIX, show_steps, step
 
 STATE = "reported.json"
 """File in the folder of a study that identifies the records of its report."""

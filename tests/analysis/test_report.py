@@ -114,7 +114,7 @@ def test_verdicts_are_a_table_with_the_words_of_the_page(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("ablation")
 def test_a_report_tells_its_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "study.core.steps"):
+    with caplog.at_level("INFO", "analysis.steps"):
         write_report([tmp_path], tmp_path / "report")
     first = ["reading the tables", "comparing arms, judging claims", "drawing figures"]
     assert caplog.messages == [*first, "writing the page"]
