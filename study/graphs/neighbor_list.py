@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.datasets.pairs import completed, search, search_isolated
+from study.datasets.pairs import search, search_isolated
 
 MAX_PAIRS = 2**23
 """Atom pairs that `dense_neighbors` compares at most; they take 2 GB."""
@@ -87,19 +87,11 @@ def dense_neighbors(
         edge_index (2, E), source then target, sorted by target, and shifts (E, 3) float64; None if
         a cell is thinner than two cutoffs or there are more than `MAX_PAIRS` pairs.
     """
-    sizes, periodic, cells = ptr.diff(), cells.any(dim=2), cells.double()
-    isolated = ~periodic.any(dim=1)
-    slabs = (~periodic.all(dim=1) & ~isolated).any()
-    eye = torch.eye(3, dtype=cells.dtype, device=cells.device)
-    cells = torch.where(isolated[:, None, None], eye, cells)
-    inverse, thin = _inverses(cells, periodic, cutoff)
+    sizes, periodic, cells = ptr.diff(), cells.any(dim=2), _completed(cells.double())
+    inverse = torch.linalg.inv_ex(cells).inverse
+    thin = (periodic & (1 / inverse.norm(dim=1) < 2 * cutoff)).any()
     # A GPU is waited for here once, and once more at the end, to count the edges.
-    has_slabs, is_thin, pairs = torch.stack([slabs, thin, sizes.square().sum()]).tolist()
-    if has_slabs:
-        filled = [completed(cell) for cell in cells.cpu().numpy()]
-        cells = torch.as_tensor(np.stack(filled), device=cells.device)
-        inverse, thin = _inverses(cells, periodic, cutoff)
-        is_thin = bool(thin)
+    is_thin, pairs = torch.stack([thin, sizes.square().sum()]).tolist()
     if is_thin or pairs > MAX_PAIRS:
         return None
     frame = torch.repeat_interleave(sizes, output_size=len(positions))
@@ -118,10 +110,19 @@ def dense_neighbors(
     return torch.stack([source, target])[:, edges], shifts[edges]
 
 
-def _inverses(cells: Tensor, periodic: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Inverses (G, 3, 3) of cells, and () whether one is thinner than two cutoffs.
-
-    Those of singular cells are no numbers.
-    """
-    inverse = torch.linalg.inv_ex(cells).inverse
-    return inverse, (periodic & (1 / inverse.norm(dim=1) < 2 * cutoff)).any()
+def _completed(cells: Tensor) -> Tensor:
+    """Cells (G, 3, 3) with unit vectors perpendicular to all others in place of zero rows."""
+    rows, axes = list(cells.unbind(1)), torch.eye(3, dtype=cells.dtype, device=cells.device)
+    for row in range(3):
+        one, other = rows[row - 2], rows[row - 1]
+        has_one, has_other, is_there = (
+            each.any(dim=1, keepdim=True) for each in (one, other, rows[row])
+        )
+        known = torch.where(has_one, one, other)
+        second = torch.where(has_one & has_other, other, axes[known.abs().argmin(dim=1)])
+        normal = torch.linalg.cross(known, second)
+        filled = torch.where(
+            has_one | has_other, normal / normal.norm(dim=1, keepdim=True), axes[row]
+        )
+        rows[row] = torch.where(is_there, rows[row], filled)
+    return torch.stack(rows, dim=1)
