@@ -136,6 +136,22 @@ def test_slabs_wires_and_molecules_repeat_where_they_say(
     )
 
 
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(crystals(), st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_a_batch_finds_on_its_device_what_brute_force_finds_whatever_repeats(
+    crystal: tuple[Array, Array, float], pbc: tuple[bool, ...]
+) -> None:
+    positions, cell, cutoff = crystal
+    lattice = np.where(np.array(pbc)[:, None], cell, 0.0)
+    ptr = torch.tensor([0, len(positions)])
+    found = dense_neighbors(torch.tensor(positions), ptr, torch.tensor(lattice)[None], cutoff)
+    if found is None:
+        assert any(pbc)
+        return
+    edges = torch.cat([found[0].T, found[1].long()], dim=1).tolist()
+    assert set(map(tuple, edges)) == brute_force(positions, lattice, cutoff)
+
+
 @pytest.mark.parametrize(
     "sides", [(1e6, 3, 3), (1e7, 10, 10), (1e6, 1e6, 3), (1e6, 0, 3), (0, 0, 3), (0, 0, 0)]
 )
