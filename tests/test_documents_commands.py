@@ -135,7 +135,8 @@ def folder(
     (tmp_path / "input.data").write_text(n2p2_of(water))
     (tmp_path / "input.data.gz").write_bytes(gzip.compress(n2p2_of(water).encode()))
     write_examples(tmp_path)
-    shutil.copytree(tmp_path / "runs/data/water", tmp_path / "runs/data/stored")
+    (stored,) = (tmp_path / "runs/data").glob("tip3p_water-????????????")
+    shutil.copytree(stored, tmp_path / "runs/data/stored")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
