@@ -14,15 +14,13 @@ from torch import Tensor
 
 from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays, GrowingArray
-from study.datasets.sizes import MOST_EDGE_BYTES
+from study.datasets.sizes import MOST_EDGE_BYTES, STORED_EDGE_BYTES
 from study.graphs.neighbor_list import neighbor_lists
 
 SAMPLE_FRAMES = 64
 """Frames whose edges are counted to estimate the number of all edges."""
-STORED_EDGE_BYTES = 100_000_000
-"""Bytes of edges from which they are stored beside their frames, and mapped."""
-FRAMES_AT_ONCE = 10_000
-"""Frames whose edges are in memory while those of a large set are found."""
+ATOMS_AT_ONCE = 200_000
+"""Atoms whose edges are in memory while those of a large set are found."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ def _write_edges(frames: Frames, cutoff: float, folder: Path) -> None:
     (small, repeats), counts = _storage(frames), [np.zeros(1, np.int64)]
     source, target = (GrowingArray(folder / f"{name}.npy", small) for name in ("source", "target"))
     shift = GrowingArray(folder / "shift.npy", np.int16, (3,))
-    for chunk in np.array_split(np.arange(len(frames)), 1 + len(frames) // FRAMES_AT_ONCE):
+    for chunk in np.array_split(np.arange(len(frames)), 1 + len(frames.numbers) // ATOMS_AT_ONCE):
         some = frames.select(chunk)
         index, moved, number = neighbor_lists(some.positions, some.offsets, some.lattices, cutoff)
         source.append(index[0])

@@ -21,14 +21,13 @@ from torch_geometric.data import Batch, Data
 
 from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays
+from study.datasets.sizes import STORED_ATOMS
 from study.graphs.edges import Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
 EVALUATED_ATOMS, EVALUATED_ATOMS_ON_GPU = 800, 16_000
 """Atoms of a batch in validation and tests, if batches of training are smaller. On a core, EGNN of
 32 features takes 2.7 ms for a frame of 96 atoms with 8 in a batch, 4.2 with 2, 2.6 with 40."""
-STORED_ATOMS = 2_000_000
-"""Atoms of a set from which its tensors are stored beside its frames, and mapped."""
 
 
 def edge_vectors(graph: Data, positions: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from study.core.provenance import gpus
 from study.datasets.config import DatasetConfig
-from study.datasets.sizes import EDGE_BYTES, MOST_EDGE_BYTES, Sizes
+from study.datasets.sizes import EDGE_BYTES, STORED_ATOMS, STORED_EDGE_BYTES, Sizes
 from study.datasets.sources.published_sizes import published_sizes
 from study.planning.stages import one_per_pretraining, stages
 from study.space.search_space import load_space
@@ -99,15 +99,17 @@ def built_memory(trial: Trial, sizes: Sizes) -> float:
 
 
 def held_bytes(trial: Trial, sizes: Sizes) -> float:
-    """Memory of the graphs of a whole data set, bytes."""
-    return _edge_bytes(trial, sizes) + sizes.frames * sizes.atoms * HELD_PER_ATOM
+    """Memory of the graphs of a data set, bytes; without what is mapped from files."""
+    atoms = sizes.frames * sizes.atoms
+    held = 0.0 if atoms >= STORED_ATOMS and not gpus() else atoms * HELD_PER_ATOM
+    return _edge_bytes(trial, sizes) + held
 
 
 def _edge_bytes(trial: Trial, sizes: Sizes) -> float:
-    """Memory of the neighbours that a process holds, bytes: none if they are too many."""
+    """Memory of the neighbours that a process holds, bytes: none if they are many."""
     edges = sizes.frames * _edges(trial, sizes) * EDGE_BYTES
-    # A GPU may hold more.
-    return edges if edges <= MOST_EDGE_BYTES or gpus() else 0.0
+    # More are mapped from a file, or found for each batch; a GPU may hold them.
+    return edges if edges < STORED_EDGE_BYTES or gpus() else 0.0
 
 
 def weights(trial: Trial) -> float:

@@ -123,7 +123,7 @@ def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
     monkeypatch.setattr(graph_set, "STORED_ATOMS", 0)
     monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
     monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
-    monkeypatch.setattr(edges, "FRAMES_AT_ONCE", 3)
+    monkeypatch.setattr(edges, "ATOMS_AT_ONCE", 30)
     monkeypatch.setattr(array_files, "MAPPED", 0)
     mixed = every_water["shuffled mixed"]
     slab = np.ones((len(mixed), 3), bool)
