@@ -31,6 +31,7 @@ from study.console.command_line import SHIPPED
 from study.console.progress_bar import in_notebook, study_bar
 from study.core.errors import UserError
 from study.core.paths import real_path
+from study.core.records import METRICS
 from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE_ERROR
 from study.space.overrides import parse_change
 from study.space.search_space import Space
@@ -144,6 +145,15 @@ class Study:
         """
         columns = ["number", "label", "status", "epoch", "epochs", "value", "best", "reason"]
         return pd.DataFrame([asdict(trial) for trial in self._state().trials], columns=columns)
+
+    def front(self) -> pd.DataFrame:
+        """The Pareto front of a search with several objectives: number, label and each of them."""
+        rows = [
+            {"number": trial.number, "label": trial.label} | trial.objectives
+            for trial in self._state().front
+        ]
+        units = {name: METRICS[name][0] for row in rows for name in row if name in METRICS}
+        return _with_units(pd.DataFrame(rows), units)
 
     def trials(self) -> pd.DataFrame:
         """A row per trial: its arm, every setting, final errors, compute, status and reason."""

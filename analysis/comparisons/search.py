@@ -126,6 +126,38 @@ def pareto(study: Study) -> pd.DataFrame:
     return done.assign(front=(done.value <= best) & ~done.value.duplicated())
 
 
+def objectives_of(study: Study) -> list[str]:
+    """Names of what the search minimized together; none if it was one metric alone."""
+    return list((study.facts["space"].get("search") or {}).get("objectives") or [])
+
+
+def objectives(study: Study) -> pd.DataFrame:
+    """Completed proposals of a search with several objectives, by the first one.
+
+    Returns:
+        number, arm, each objective as it is recorded, and `front`: within the limits of the search,
+        and no other one is as good in all objectives and better in one.
+    """
+    names = objectives_of(study)
+    done = proposed(study)
+    if not names or not set(names) <= set(done):
+        return pd.DataFrame()
+    done = done[(done.status == "completed") & done[names].notna().all(axis=1)]
+    limits = study.facts["space"]["search"].get("at_most") or {}
+    kept = [~(column(done, name).astype(float) > limit) for name, limit in limits.items()]
+    allowed = np.all(kept, axis=0) if kept else np.full(len(done), fill_value=True)
+    values = done[names].to_numpy(dtype=float)
+    best = [
+        bool(free) and not any(_beats(other, own) for other in values[allowed])
+        for own, free in zip(values, allowed, strict=True)
+    ]
+    return done[["number", "arm", *names]].assign(front=best).sort_values(names)
+
+
+def _beats(other: np.ndarray, own: np.ndarray) -> bool:
+    return bool((other <= own).all() and (other < own).any())
+
+
 def audit(study: Study) -> dict[str, float]:
     """Audit early stopping: a random sample of stopped trials was trained to the end.
 

@@ -10,10 +10,18 @@ from matplotlib.axes import Axes
 
 from analysis.comparisons.outcomes import is_search
 from analysis.comparisons.quantities import quantity_of
-from analysis.comparisons.search import importances, metric_of, pareto, timeline
+from analysis.comparisons.search import (
+    importances,
+    metric_of,
+    objectives,
+    objectives_of,
+    pareto,
+    timeline,
+)
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled
 from analysis.formatting import number, percent
 from analysis.records.study_tables import Study
+from study.core.records import METRICS
 
 STATES = ("completed", "stopped", "diverged", "failed", "running", "killed")
 LOOK = dict(zip(STATES, zip(("o", "x", "v", "P", ".", "."), COLOURS, strict=False), strict=False))
@@ -23,7 +31,7 @@ def drawings(study: Study) -> list[Drawing]:
     """Figures of a search; empty for a study without one."""
     if not is_search(study):
         return []
-    made = [_timeline(study), _pareto(study), _importances(study)]
+    made = [_timeline(study), _front(study), _pareto(study), _importances(study)]
     return [drawing for drawing in made if drawing is not None]
 
 
@@ -85,6 +93,38 @@ def _pareto(study: Study) -> Drawing | None:
         figure=figure,
         shown=rows,
     )
+
+
+def _front(study: Study) -> Drawing | None:
+    """The first two of several objectives."""
+    rows = objectives(study)
+    if rows.empty:
+        return None
+    (first, second), best = objectives_of(study)[:2], rows[rows.front]
+    with styled() as (figure, axes):
+        axes.plot(rows[second], rows[first], "o", color=COLOURS[0], label="completed")
+        axes.plot(best[second], best[first], "s", color=INK, label="on the front")
+        axes.set(xlabel=_objective(second), ylabel=_objective(first))
+        legend(axes)
+    described = "; ".join(
+        f"trial {row['number']}: {number(row[first])} and {number(row[second])}"
+        for row in best.to_dict("records")
+    )
+    return Drawing(
+        name="front",
+        title="Pareto front of the objectives",
+        caption=f"Completed proposals by the first two objectives. n = {len(rows)}.",
+        alt=f"On the front: {described}.",
+        figure=figure,
+        shown=rows,
+    )
+
+
+def _objective(name: str) -> str:
+    """Label of an objective with the unit of the records."""
+    unit = METRICS[name][0] if name in METRICS else "1"
+    words = name.replace("val_", "validation ").replace("_", " ").replace("rmse", "RMSE")
+    return words if unit == "1" else f"{words} ({unit})"
 
 
 def _importances(study: Study) -> Drawing | None:

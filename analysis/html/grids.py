@@ -12,7 +12,8 @@ from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_st
 from analysis.comparisons.error_tables import pretext, results
 from analysis.comparisons.labels import value_text
 from analysis.comparisons.outcomes import excluded
-from analysis.comparisons.quantities import Quantity, charted
+from analysis.comparisons.quantities import Quantity, charted, quantity_of
+from analysis.comparisons.search import objectives, objectives_of
 from analysis.formatting import (
     NONE,
     duration,
@@ -25,6 +26,15 @@ from analysis.formatting import (
 )
 from analysis.records.study_tables import Study
 from study.core.records import COST_METRICS
+
+COSTS = {
+    "seconds": ("Finetuning", "s"),
+    "step_seconds": ("Step", "s"),
+    "flops": ("Operations", ""),
+    "parameters": ("Parameters", ""),
+    "peak_memory": ("Peak memory", "GB"),
+}
+"""Heading and unit of the costs that a search may minimize."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,27 @@ def result_grid(study: Study) -> Grid:
         cells += [number(row[f"{q.label} ({q.unit})"]) for q in charted(study)]
         cells += [number(row["of trivial"])]
         rows.append([Cell(text) for text in (*cells, duration(row.seconds))])
+    return Grid(columns, rows)
+
+
+def front_grid(study: Study) -> Grid | None:
+    """The Pareto front of a search with several objectives; None without one."""
+    table = objectives(study)
+    if table.empty:
+        return None
+    names = objectives_of(study)
+    shown = [quantity_of(study, name) if name.startswith("val_") else None for name in names]
+    columns = [Column("Trial"), Column("Arm", numeric=False)]
+    columns += [
+        Column(f"Validation {q.in_sentence}", q.unit) if q else Column(*COSTS[name])
+        for name, q in zip(names, shown, strict=True)
+    ]
+    scales = [q.scale if q else 1 for q in shown]
+    rows = [
+        [Cell(_plain(row["number"])), Cell(str(row["arm"]))]
+        + [Cell(number(row[name] * scale)) for name, scale in zip(names, scales, strict=True)]
+        for row in table[table.front].to_dict("records")
+    ]
     return Grid(columns, rows)
 
 

@@ -74,6 +74,7 @@ def _results(study: Study) -> dict[str, Any]:
     )
     empty: dict[str, Any] = dict.fromkeys(names) | {"elements": None, "compared": False}
     empty["search"] = _search(study) if is_search(study) else ""
+    empty["front"] = grids.front_grid(study) if is_search(study) else None
     if trials.empty:
         return empty
     many = is_ablation(study)

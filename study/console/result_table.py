@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rich.table import Table
@@ -16,6 +17,7 @@ from study.pipeline.job import Job
 from study.planning.arms import DEFAULT_ERRORS, Arm, arms, references
 from study.planning.plan import Plan
 from study.scheduling.proposals.tuned_grid import TunedArm
+from study.space.settings import Search
 
 MOST_ARMS = 30
 
@@ -134,6 +136,24 @@ def _percent(value: float) -> str:
     if math.isnan(value):
         return "–"
     return "> +999" if value > 999 else f"{value:+.1f}"
+
+
+def front_table(rows: Sequence[tuple[int, str, Mapping[str, float]]], search: Search) -> Table:
+    """Tabulate the Pareto front of a search with several objectives.
+
+    Args:
+        rows: number, label and metrics of each trial on it.
+        search: its settings.
+    """
+    names = search.measured
+    title = f"Pareto front of {len(rows)} trials; nothing is better in one and worse in none"
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("#", "trial", *names):
+        head = metric_title(name).replace(" (", "\n(") if name in METRICS else name
+        table.add_column(head, justify="left" if name == "trial" else "right")
+    for number, label, metrics in rows:
+        table.add_row(str(number), label, *(without_unit(name, metrics[name]) for name in names))
+    return table
 
 
 def _marked(arm: Arm, error: str) -> str:

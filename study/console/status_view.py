@@ -20,6 +20,7 @@ from study.console.formatting import (
     with_unit,
     without_unit,
 )
+from study.console.result_table import front_table
 from study.core.errors import UserError
 from study.core.paths import real_path
 from study.core.records import FINAL_STATUSES, METRICS
@@ -91,6 +92,7 @@ def _print_json(state: StudyState) -> None:
         "counts": dict(state.counts),
         "metric": state.metric,
         "best": best.number if best else None,
+        "front": [trial.number for trial in state.front],
         "compute_seconds": state.compute,
         "quiet_seconds": state.quiet,
         "command": state.command,
@@ -117,12 +119,18 @@ def _list(names: list[str], root: Path, console: Console) -> None:
 
 def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     console.print(f"{state.plan.name}: {state.question}", style="bold")
+    search = state.plan.space.settings.search
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
     console.print(f"  state       {state.word}, {state.done}/{state.total} trials ({counts})")
     if state.best is not None:
         trial, (_, meaning) = state.best, METRICS[state.metric]
         console.print(f"  best        {_best(state)}, trial {trial.number} ({trial.label})")
         console.print(f"              {meaning}")
+    if state.front and search is not None:
+        console.print()
+        rows = [(trial.number, trial.label, trial.objectives) for trial in state.front]
+        console.print(front_table(rows, search))
+        console.print()
     if state.audit[1]:
         console.print("  audit       {} of {} stopped trials finished".format(*state.audit))
     console.print(f"  compute     {duration(state.compute)} in finished trials")

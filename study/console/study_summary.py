@@ -17,6 +17,7 @@ from analysis.statistics.verdict import NEGLIGIBLE
 from study.console.formatting import counted, relative_to_cwd
 from study.console.json_lines import print_json_event
 from study.console.result_table import (
+    front_table,
     labelled_arms,
     result_table,
     search_tables,
@@ -25,9 +26,10 @@ from study.console.result_table import (
 from study.core.atomic_io import write_bytes
 from study.core.errors import UserError, is_disk_fault, one_line
 from study.core.records import without_password
-from study.planning.arms import arms
+from study.planning.arms import arms, names_of
 from study.planning.plan import Plan
 from study.scheduling.journal import Entry
+from study.scheduling.objectives import front_of
 from study.scheduling.proposals.confirmation import Confirmation, confirmation
 from study.space.yaml_loader import read_yaml
 from study.tracking.publish import (
@@ -77,6 +79,7 @@ class StudySummary:
         if tune:
             self._show_tuning()
         settings = self.plan.space.settings
+        self._show_front(entries)
         searched = search_tables(found, settings.seeds[0]) if settings.search else []
         for place, table in enumerate(searched or [result_table(found)]):
             self.console.print(*[""] * (place > 0), table, sep="\n")
@@ -87,6 +90,28 @@ class StudySummary:
             study = shlex.quote(str(relative_to_cwd(self.plan.folder.path)))
             message = f"{counted(failed, 'trial')} failed; see the reasons and retry with:"
             self.console.print(f"\n{message} python -m study.status {study}", style="red")
+
+    def _show_front(self, entries: Sequence[Entry]) -> None:
+        """The Pareto front of a search with several objectives."""
+        search = self.plan.space.settings.search
+        best = front_of({entry.planned.number: entry for entry in entries}, search)
+        if search is None or not best:
+            return
+        labels = names_of(entry.planned.work for entry in entries)
+        rows = [
+            (entry.planned.number, labels[entry.planned.work.key], entry.result.metrics)
+            for entry in best
+            if entry.result
+        ]
+        if self.as_json:
+            facts = [
+                {"number": number, "label": label}
+                | {"objectives": {name: metrics[name] for name in search.measured}}
+                for number, label, metrics in rows
+            ]
+            print_json_event("front", trials=facts)
+        self.console.print(front_table(rows, search))
+        self.console.print()
 
     def _show_tuning(self) -> None:
         """What each arm was given to be tuned; read from the journal, which knows more by now."""

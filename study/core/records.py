@@ -116,6 +116,9 @@ METRICS = {
     "energy_rotation_error": ("eV/atom", "change of the energy under rotation"),
     "net_force": ("eV/Å", "sum of the forces of a frame per atom"),
     "best_epoch": ("1", "epoch whose weights were kept"),
+    "step_seconds": ("s", "wall time of a finetuning step, validation included"),
+    "parameters": ("1", "numbers that the model has"),
+    "peak_memory": ("GB", "largest memory of the trial, of the GPU if it used one"),
 }
 """Metric → (unit, meaning)."""
 
@@ -222,6 +225,9 @@ class Tag:
     """JSON: the resolved space; parent run only."""
     MODEL = "study.model"
     """URI of the best model, once it is logged; parent run only."""
+    FRONT = "study.front"
+    """JSON: numbers of the trials on the Pareto front of a search with several objectives; parent
+    run only."""
     PROFILE = "study.profile"
     WARNING = "study.warning"
     """What whoever reads the results should know: possible leakage, seeds that test on the same

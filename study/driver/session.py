@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from study.console.progress_table import ProgressTable
 from study.console.run_options import RunOptions
 from study.core.errors import UserError
 from study.core.provenance import cores, gpus, hardware
+from study.core.records import Tag
 from study.core.signals import ShutdownRequest
 from study.driver import ray_cluster, ray_env
 from study.pipeline.job import Job
@@ -26,6 +28,7 @@ from study.scheduling.asha import Asha
 from study.scheduling.budget import Budget
 from study.scheduling.early_stopping_audit import Audit, audit_of
 from study.scheduling.journal import Journal
+from study.scheduling.objectives import front_of
 from study.scheduling.proposals.grid import Grid
 from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.proposals.tuned_grid import TunedGrid
@@ -89,8 +92,8 @@ class Session:
         planned = [data.work(trial) for trial in self.plan.untuned or self.plan.grid]
         view = self._view(self.plan.seconds, self.plan.trials, planned, tuning)
         observers: list[Observer] = [journal, tracker, self.budget, view]
-        records = None
-        if self.plan.space.settings.search is not None:
+        records, search = None, self.plan.space.settings.search
+        if search is not None:
             place = self.options.optuna_storage or self.plan.folder.path
             records = OptunaRecords(self.plan.space, self.plan.name, journal, place)
             observers.append(records)
@@ -103,8 +106,12 @@ class Session:
             journal.stopped(),
             self.budget,
             self._room(),
+            search.measured if search else (),
         )
         self._run(scheduler, data, tracker, view, records)
+        if search and search.objectives:
+            best = front_of(journal.entries(), search)
+            tracker.tag_study(Tag.FRONT, json.dumps([entry.planned.number for entry in best]))
 
     def audit(self, journal: Journal) -> Audit:
         """Draw the stopped trials that will be finished."""

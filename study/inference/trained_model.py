@@ -20,6 +20,7 @@ from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyDir
 from study.scheduling.journal import Journal
+from study.scheduling.objectives import keeps_limits
 from study.space import plugin_configs
 
 PORTABLE = "model.json"
@@ -154,17 +155,18 @@ def _best_of(study: Path) -> TrainedTrial:
     those that only chose settings.
     """
     root = study.parent.parent
-    metric = StudyDir(root, study.name).recorded_space().settings.metric
+    settings = StudyDir(root, study.name).recorded_space().settings
     errors: dict[float, Job] = {}
     for entry in Journal(study / "journal.jsonl", "").entries().values():
         job = entry.planned.work
         stopped = entry.result is not None and entry.result.status == "stopped"
-        left_out = stopped or entry.planned.tuning
+        kept = entry.result is None or keeps_limits(entry.result, settings.search)
+        left_out = stopped or entry.planned.tuning or not kept
         outcome = None if left_out else load_outcome(job.folder(root))
         if outcome is not None and outcome.result.status == "completed":
             with readable(job.folder(root) / RESULT, "delete that folder and run the study again"):
                 best = outcome.history[int(outcome.result.metrics["best_epoch"]) - 1]
-                errors.setdefault(float(best.metrics[metric]), job)
+                errors.setdefault(float(best.metrics[settings.metric]), job)
     if not errors:
         raise UserError(f"{study}: no trial has completed yet; run the study to its end first")
     return _with_weights(errors[min(errors)], root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,14 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let the next `peak_memory` be of what comes from now on, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 _FLOPS: dict[str, Flops] = {}
@@ -116,6 +125,7 @@ class _Setup:
                 )
             ),
             "peak_memory_mb": peak_memory(torch.device("cpu")),
+            **({"gpu_memory_mb": peak_memory(device)} if on_gpu else {}),
         }
 
 
@@ -129,6 +139,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         frames: folder of the data set.
         device: torch device.
     """
+    forget_peak_memory(torch.device(device))
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
     splits, facts = split_once(
         loaded,

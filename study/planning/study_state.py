@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +12,14 @@ from study.core.atomic_io import is_locked
 from study.core.records import FINAL_STATUSES
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
+from study.planning.arms import names_of
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
+from study.scheduling.objectives import front_of, keeps_limits
 from study.scheduling.protocols import Planned
+from study.space.settings import Search
 
 LINES = 5
 """Lines of a log that are shown."""
@@ -37,6 +40,8 @@ class TrialState:
         reason: why the trial did not complete.
         folder: its checkpoints, weights and result.
         tuning: it only chooses values for its arm.
+        objectives: what a completed trial has of each objective, and of what is limited.
+        kept: it has at most what the search allows, as far as that is known.
     """
 
     number: int
@@ -49,6 +54,8 @@ class TrialState:
     reason: str
     folder: str
     tuning: bool = False
+    objectives: dict[str, float] = field(default_factory=dict)
+    kept: bool = True
 
     @property
     def log(self) -> list[str]:
@@ -72,6 +79,7 @@ class StudyState:
         quiet: seconds since the journal's last entry.
         trials: all that are planned so far.
         compute: spent on finished trials, s.
+        front: the trials on the Pareto front of several objectives, by the first one.
         audit: of the stopped trials that shall be finished, how many are, and how many there are.
     """
 
@@ -84,6 +92,7 @@ class StudyState:
     trials: list[TrialState]
     compute: float
     audit: tuple[int, int] = (0, 0)
+    front: list[TrialState] = field(default_factory=list)
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -118,9 +127,9 @@ class StudyState:
 
     @property
     def best(self) -> TrialState | None:
-        """The completed trial with the lowest metric."""
+        """The completed trial with the lowest metric that keeps the limits of the search."""
         reported = [trial for trial in self.trials if not trial.tuning]
-        completed = [trial for trial in reported if trial.status == "completed"]
+        completed = [trial for trial in reported if trial.status == "completed" and trial.kept]
         return min(completed, key=lambda trial: trial.best or 0.0, default=None)
 
 
@@ -139,7 +148,17 @@ def study_state(root: Path, name: str) -> StudyState:
     metric = plan.space.settings.metric
     entries = Journal(folder.journal, metric).entries()
     running = is_locked(folder.lock)
-    trials = [_trial_state(number, entry, root) for number, entry in entries.items()]
+    search = plan.space.settings.search
+    states = {
+        number: _measured(_trial_state(number, entry, root), entry, search)
+        for number, entry in entries.items()
+    }
+    best = front_of(entries, search)
+    labels = names_of(entry.planned.work for entry in entries.values()) if best else {}
+    front = [
+        replace(states[entry.planned.number], label=labels[entry.planned.work.key])
+        for entry in best
+    ]
     results = [entry.result for entry in entries.values() if entry.result]
     written = folder.journal.stat().st_mtime if folder.journal.exists() else time.time()
     return StudyState(
@@ -149,10 +168,20 @@ def study_state(root: Path, name: str) -> StudyState:
         folder.command(),
         running,
         time.time() - written,
-        trials,
+        list(states.values()),
         sum(result.metrics.get("seconds", 0.0) for result in results),
         _audit(plan, folder.audit(), entries),
+        front,
     )
+
+
+def _measured(state: TrialState, entry: Entry, search: Search | None) -> TrialState:
+    """The state of a trial with its objectives and limits."""
+    if search is None or entry.result is None:
+        return state
+    metrics = entry.result.metrics
+    found = {name: metrics[name] for name in search.measured if name in metrics}
+    return replace(state, objectives=found, kept=keeps_limits(entry.result, search))
 
 
 def _audit(plan: Plan, size: int, entries: dict[int, Entry]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ class Running:
         work: what is done.
         planned: the trial; none for a pretraining.
         values: a trial's metric by epoch, which may come twice.
+        metrics: all metrics of a trial by epoch, if the search has several objectives or limits.
         began: whether it has a worker.
         announced: whether observers know that it has begun.
         deaths: how many of its workers have died.
@@ -26,6 +27,7 @@ class Running:
     work: Job
     planned: Planned | None
     values: dict[int, float] = field(default_factory=dict)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     began: bool = False
     announced: bool = False
     deaths: int = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from study.core.records import JobResult
 from study.pipeline.outcome import Outcome
 from study.scheduling.announcements import Announcements, Running
 from study.scheduling.known_outcomes import KnownOutcomes
+from study.scheduling.objectives import with_measures
 from study.scheduling.protocols import Later, Planned, Proposals
 from study.scheduling.shared_pretraining import SharedPretrainings
 
@@ -20,11 +22,18 @@ class Backlog:
         metric: finetuning metric by which trials are ranked.
         known: how work ended before.
         announce: informs the observers.
+        measured: errors and costs that results of trials must have, too; see `objectives`.
     """
 
     def __init__(
-        self, proposals: Proposals, metric: str, known: KnownOutcomes, announce: Announcements
+        self,
+        proposals: Proposals,
+        metric: str,
+        known: KnownOutcomes,
+        announce: Announcements,
+        measured: Sequence[str] = (),
     ) -> None:
+        self.measured = measured
         self.proposals, self.metric = proposals, metric
         self.known, self.announce = known, announce
         self.ready: deque[Running] = deque()
@@ -56,10 +65,13 @@ class Backlog:
 
     def end(self, running: Running, result: JobResult) -> None:
         """Take in how work ended; trials that waited for it become ready, or fail with it."""
-        self.announce.ended(running, result)
         if running.planned is None:
+            self.announce.ended(running, result)
             self._end_pretraining(running, result)
             return
+        if self.measured:
+            result = with_measures(result, running.work, running.metrics, self.measured)
+        self.announce.ended(running, result)
         values = list(running.values.values())
         self.ends[running.work.key] = result, values
         for number in self.numbers[running.work.key]:
@@ -118,4 +130,5 @@ class Backlog:
         if running.planned is not None:
             values = {record.epoch: record.metrics[self.metric] for record in outcome.history}
             running.values.update(values)
+            running.metrics.update((record.epoch, record.metrics) for record in outcome.history)
         self.end(running, outcome.result)

@@ -37,6 +37,7 @@ class Scheduler:
         allowance: of compute; unlimited when left out.
         room: cores, GPUs and memory that work may take; what it was too small for is not tried
             again with the same.
+        measured: errors and costs that results of trials must have; see `objectives`.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Scheduler:
         earlier: Mapping[str, tuple[JobResult, int]] | None = None,
         allowance: Allowance | None = None,
         room: Mapping[str, Any] | None = None,
+        measured: Sequence[str] = (),
     ) -> None:
         self.proposals, self.metric = proposals, metric
         self.early_stop, self.allowance = early_stop, allowance
         self.known = KnownOutcomes(root, earlier or {}, room or {})
         self.announce = Announcements(observers)
-        self.backlog = Backlog(proposals, metric, self.known, self.announce)
+        self.backlog = Backlog(proposals, metric, self.known, self.announce, measured)
         self.running: dict[str, Running] = {}
         self.stopping = False
         """Work is left to a later run of the study, because of the allowance or a signal."""
@@ -143,6 +145,8 @@ class Scheduler:
     def _should_prune(self, running: Running, planned: Planned, record: EpochRecord) -> bool:
         value = record.metrics[self.metric]
         running.values[record.epoch] = value
+        if self.backlog.measured:
+            running.metrics[record.epoch] = record.metrics
         self.proposals.reported(planned.number, record.epoch, value)
         if planned.exempt or self.early_stop is None:
             return False

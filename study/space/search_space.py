@@ -33,6 +33,7 @@ from study.space.overrides import (
 from study.space.pretrained import problems_of_starts, with_foundations, with_hashes
 from study.space.ranges import Proposer
 from study.space.search.checks import problems_of_classes, problems_of_filling
+from study.space.search.objectives import problems_of_objectives
 from study.space.search.start_with import parameters_of
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
@@ -250,6 +251,7 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
                 f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
                 f"measures, but got {settings.metric}"
             )
+        problems += problems_of_objectives(settings, known, content, path)
     if settings.search is not None:
         problems += problems_of_filling(settings.search, body, space.propose, content, path)
     if settings.tune is not None:

@@ -31,6 +31,9 @@ class Resources(Config):
     """Equal in every bit when repeated or resumed on the same GPU, too, which is slower there."""
 
 
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Search(Config):
     """How the holes of a search are filled."""
 
@@ -56,6 +59,24 @@ class Search(Config):
                 f"`start_with` must have at most {self.trials} settings, as `trials` says, but has "
                 f"{len(self.start_with)}"
             )
+        return self
+
+    objectives: list[str] | None = Field(default=None, min_length=2, max_length=6)
+    """What is minimized together: the study's `metric`, other validation errors, and costs
+    (seconds, step_seconds, flops, parameters, peak_memory); the result is the Pareto front."""
+    at_most: dict[str, Limit] | None = Field(default=None, min_length=1, max_length=6)
+    """Limits by the names that `objectives` takes, such as `peak_memory: 8` (GB)."""
+
+    @property
+    def measured(self) -> list[str]:
+        """What must be known of every trial beside the study's metric."""
+        return list(dict.fromkeys([*(self.objectives or []), *(self.at_most or {})]))
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> Self:
+        names = self.objectives or []
+        if len(set(names)) < len(names):
+            raise ValueError(f"`objectives` must differ, but got {', '.join(names)}")
         return self
 
 
@@ -105,6 +126,21 @@ class Settings(Config):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"`seeds` must differ, but got {self.seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        objectives = self.search.objectives if self.search else None
+        if objectives and self.metric not in objectives:
+            raise ValueError(
+                f"`search.objectives` must contain `metric`, {self.metric}, by which tables are "
+                f"ordered, but got {', '.join(objectives)}"
+            )
+        if objectives and self.early_stopping is not None:
+            raise ValueError(
+                "`early_stopping` must be left out with several `search.objectives`: a trial that "
+                "is bad in one may be good in another"
+            )
         return self
 
     @model_validator(mode="after")

@@ -51,7 +51,8 @@ class OptunaRecords:
 
     Trials have the parameters that vary, the metric after each epoch as intermediate values, and
     user attributes: `number`, `arm`, `seed`, `key` (MLflow's tag `study.key`), `status`, `reason`.
-    A trial that diverged or failed is `FAIL`, one that was stopped early `PRUNED`.
+    A trial that diverged or failed is `FAIL`, one that was stopped early `PRUNED`. Of several
+    objectives a trial has its values, and none by epoch, which Optuna does not take.
 
     Args:
         space: with a `search` block.
@@ -62,6 +63,7 @@ class OptunaRecords:
 
     def __init__(self, space: Space, name: str, journal: Journal, place: str | Path) -> None:
         self.space, self.name, self.journal, self.place = space, name, journal, place
+        self.objectives = (space.settings.search and space.settings.search.objectives) or []
         self.numbers: dict[str, int] = {}
         self.written: dict[int, Written] = {}
         self.storage: BaseStorage | None = None
@@ -123,10 +125,15 @@ class OptunaRecords:
         assert self.storage is not None
         optuna_logging.set_verbosity(optuna_logging.WARNING)
         study = create_study(
-            study_name=self.name, storage=self.storage, direction="minimize", load_if_exists=True
+            study_name=self.name,
+            storage=self.storage,
+            directions=["minimize"] * len(self.objectives or [self.journal.metric]),
+            load_if_exists=True,
         )
         study.set_user_attr("question", self.space.settings.question)
         study.set_user_attr("metric", self.journal.metric)
+        if self.objectives:
+            study.set_metric_names(self.objectives)
         self.study_id = self.storage.get_study_id_from_name(self.name)
         for trial in study.get_trials(deepcopy=False):
             number = trial.user_attrs.get("number")
@@ -153,7 +160,8 @@ class OptunaRecords:
             trial = self.written[number] = self._added(entry)
         if trial.over:
             return
-        for epoch, value in enumerate(entry.values[trial.epochs :], start=trial.epochs + 1):
+        new = [] if self.objectives else entry.values[trial.epochs :]
+        for epoch, value in enumerate(new, start=trial.epochs + 1):
             self.storage.set_trial_intermediate_value(trial.trial_id, epoch, value)
         trial.epochs = max(trial.epochs, len(entry.values))
         if entry.result is not None:
@@ -162,7 +170,8 @@ class OptunaRecords:
                 self.storage.set_trial_user_attr(trial.trial_id, name, text)
             state, values = TrialState.FAIL, None
             if entry.result.status == "completed":
-                state, values = TrialState.COMPLETE, [min(entry.values)]
+                found = [entry.result.metrics[name] for name in self.objectives]
+                state, values = TrialState.COMPLETE, found or [min(entry.values)]
             elif entry.result.status == "stopped":
                 state, values = TrialState.PRUNED, entry.values[-1:]
             self.storage.set_trial_state_values(trial.trial_id, state, values)

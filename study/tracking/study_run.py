@@ -91,6 +91,10 @@ class StudyRun:
             self.active = True
             self._monitor = self._monitored()
 
+    def set_tag(self, name: str, value: str) -> None:
+        """Set a tag of the run."""
+        self.client.set_tag(self.run_id, name, value)
+
     def end(self, status: str) -> None:
         """End the run."""
         if self._monitor is not None:

@@ -138,6 +138,11 @@ class Tracker:
         now = _milliseconds()
         self._enqueue(work, lambda: self.runs.end(work, result, now))
 
+    def tag_study(self, name: str, value: str) -> None:
+        """Set a tag of the study's run, if there was anything new to record."""
+        if not self._idle:
+            self._tasks.put(lambda: self.runs.study.set_tag(name, value))
+
     def close(self, status: str) -> bool:
         """Write the queued events and end the parent run.
 

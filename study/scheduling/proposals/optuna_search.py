@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from study.core.records import JobResult
 from study.pipeline.job import Job
 from study.scheduling.journal import Entry
+from study.scheduling.objectives import best_first, keeps_limits
 from study.scheduling.proposals.former_trials import FormerTrial
 from study.scheduling.protocols import Later, Planned
 from study.space.search_space import Space
@@ -55,7 +56,8 @@ class OptunaProposals:
         self.free = itertools.count(max(entries, default=-1) + 1)
         self.proposed: dict[int, Planned] = {}
         self.open: set[int] = set()
-        self.scores: dict[int, float] = {}
+        self.scores: dict[int, list[float]] = {}
+        """Values of the objectives of completed proposals that keep the limits."""
         self.repeats: Iterator[Planned] | None = None
         self.unreported: list[Entry] = []
         """Proposals that ended in an earlier run; Optuna learns of them before the next one."""
@@ -96,8 +98,7 @@ class OptunaProposals:
         if number not in self.open:
             return
         self.open.remove(number)
-        if result.status == "completed":
-            self.scores[number] = min(values)
+        self._score(number, result, values)
         self.study.finish(number, result, values)
 
     def _propose(self) -> Planned:
@@ -130,14 +131,20 @@ class OptunaProposals:
         number = entry.planned.number
         self.unreported.append(entry)
         self.proposed[number] = entry.planned
-        if entry.result is not None and entry.result.status == "completed":
-            self.scores[number] = min(entry.values)
+        if entry.result is not None:
+            self._score(number, entry.result, entry.values)
         return entry.planned
+
+    def _score(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        """Note how good a proposal is, if it may be repeated."""
+        if result.status == "completed" and keeps_limits(result, self.settings):
+            names = self.settings.objectives
+            found = [result.metrics[name] for name in names] if names else [min(values)]
+            self.scores[number] = found
 
     def _repeats(self) -> Iterator[Planned]:
         """The best proposals with the seeds that they have not yet had, and from scratch."""
-        ranked = sorted(self.scores, key=lambda number: self.scores[number])
-        best = [self.proposed[number].work.trial for number in ranked]
+        best = [self.proposed[number].work.trial for number in best_first(self.scores)]
         known = {planned.work.key for planned in self.proposed.values()}
         seeds = self.space.settings.seeds
         for trial in self.space.with_baselines(best[: self.settings.repeat_best], seeds):

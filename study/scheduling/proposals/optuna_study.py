@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from study.core.records import JobResult
+from study.pipeline.outcome import OUT_OF_MEMORY
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
 from study.space.plugin_configs import realized_sampler
@@ -23,11 +24,11 @@ from study.space.search_space import Space
 from study.space.trial import Trial
 
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-"""Optuna's words for how a trial ended; a diverged one is complete with a bad value, see `_told`,
-and any other end is a failure, of which samplers learn nothing."""
+"""Optuna's words for how a trial ended; a hopeless one is complete with a bad value, and any other
+end is a failure, of which samplers learn nothing."""
 
-DIVERGED = "diverged"
-"""Optuna's constraint that a trial which diverged violates."""
+HOPELESS = "hopeless"
+"""Optuna's constraint that a hopeless trial violates."""
 
 TRANSIENT = re.compile("relative_params|fixed_params")
 """Notes of a sampler that nobody needs once the trial has all its parameters."""
@@ -53,15 +54,19 @@ class OptunaStudy:
             storage=self.storage,
             sampler=self.sampler,
             pruner=optuna.pruners.NopPruner(),
-            direction="minimize",
+            directions=["minimize"] * len(search.objectives or [space.settings.metric]),
         )
+        self.search = search
+        # Samplers with a model of each constraint want to know all of them of every trial.
+        stops = space.settings.early_stopping is not None
+        self.constrained = bool(stops or search.objectives or search.at_most)
         self.asked: dict[int, optuna.Trial] = {}
         """Optuna's trials, by our number."""
         self.noted: dict[int, dict[str, Any]] = {}
         """What the sampler noted of the study with each proposal."""
         self.reported: set[tuple[int, int]] = set()
-        self.worst = math.inf
-        """Largest value of a trial that did not diverge; infinite before there is one."""
+        self.worst = [math.inf] * len(self.study.directions)
+        """Largest values of trials that did not diverge; infinite before there is one."""
 
     @property
     def _id(self) -> int:
@@ -71,15 +76,16 @@ class OptunaStudy:
         """Enter a trial of a former study."""
         fixed = FixedTrial(dict(parameters))
         self.space.propose(fixed)
-        _, _, constraints = self._told(JobResult("completed"), [value])
-        self.study.add_trial(
-            create_trial(
-                value=value,
-                params=fixed.params,
-                distributions=fixed.distributions,
-                constraints=constraints,
-            )
+        result = JobResult("completed")
+        state, told = self._told(result, [value])
+        made = create_trial(
+            state=state,
+            values=told,
+            params=fixed.params,
+            distributions=fixed.distributions,
+            constraints=self._constraints(result),
         )
+        self.study.add_trial(made)
 
     def propose(self, number: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], Trial]:
         """Ask for a trial.
@@ -124,35 +130,38 @@ class OptunaStudy:
         self._restore(planned)
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Enter a trial's metric after an epoch; it may come again after a crash."""
-        if (number, epoch) not in self.reported:
+        """Enter a trial's metric after an epoch; it may come again after a crash.
+
+        Optuna takes none where there are several objectives.
+        """
+        if (number, epoch) not in self.reported and not self.search.objectives:
             self.reported.add((number, epoch))
             self.asked[number].report(value, epoch)
 
     def finish(self, number: int, result: JobResult, values: Sequence[float]) -> None:
         """Enter how a trial ended, with its metric after each epoch."""
         asked = self.asked[number]
-        state, value, constraints = self._told(result, values)
-        for name, violation in constraints.items():
+        state, told = self._told(result, values)
+        for name, violation in self._constraints(result).items():
             asked.set_constraint(name, violation)
-        self.study.tell(asked, None if state == TrialState.PRUNED else value, state)
+        self.study.tell(asked, told if state == TrialState.COMPLETE else None, state)
 
     def add(self, entry: Entry) -> None:
         """Enter a proposal of an earlier run of the study that is over."""
         parameters = entry.planned.parameters
         fixed = FixedTrial(parameters)
         self.space.propose(fixed)
-        state, value, constraints = TrialState.FAIL, None, dict[str, float]()
-        if entry.result is not None:
-            state, value, constraints = self._told(entry.result, entry.values)
+        result = entry.result or JobResult("failed")
+        state, told = self._told(result, entry.values)
+        reported = {} if self.search.objectives else dict(enumerate(entry.values, start=1))
         self.study.add_trial(
             create_trial(
                 state=state,
-                value=value,
+                values=told,
                 params=parameters,
                 distributions=fixed.distributions,
-                intermediate_values=dict(enumerate(entry.values, start=1)),
-                constraints=constraints,
+                intermediate_values=reported,
+                constraints=self._constraints(result),
                 system_attrs=entry.planned.sampler_state.get("trial", {}),
             )
         )
@@ -165,22 +174,42 @@ class OptunaStudy:
 
     def _told(
         self, result: JobResult, values: Sequence[float]
-    ) -> tuple[TrialState, float | None, dict[str, float]]:
-        """State, value and constraints by which the sampler learns how a trial ended.
+    ) -> tuple[TrialState, list[float] | None]:
+        """State and values by which the sampler learns how a trial ended.
 
-        A diverged trial counts as the worst so far: samplers ignore failures, and would propose
-        its like again and again. Where trials are stopped early, a completed one ranks before
-        those, whatever its value, so that it takes a constraint to rank a diverged one behind.
+        A hopeless trial counts as the worst so far: samplers ignore failures, and would propose its
+        like again and again.
         """
-        state, value = STATES.get(result.status, TrialState.FAIL), None
-        if result.status == "diverged":
-            state, value = TrialState.COMPLETE, self.worst
-        elif state != TrialState.FAIL:
-            value = min(values) if state == TrialState.COMPLETE else values[-1]
-            self.worst = value if math.isinf(self.worst) else max(self.worst, value)
-        stops = self.space.settings.early_stopping is not None
-        rank = {DIVERGED: float(result.status == "diverged")}
-        return state, value, rank if stops and state != TrialState.FAIL else {}
+        if is_hopeless(result):
+            return TrialState.COMPLETE, self.worst
+        state = STATES.get(result.status)
+        if state is None:
+            return TrialState.FAIL, None
+        told = [values[-1]]
+        if state == TrialState.COMPLETE:
+            names = self.search.objectives
+            told = [result.metrics[name] for name in names] if names else [min(values)]
+        pairs = zip(told, self.worst, strict=True)
+        self.worst = [one if math.isinf(other) else max(one, other) for one, other in pairs]
+        return state, told
+
+    def _constraints(self, result: JobResult) -> dict[str, float]:
+        """Optuna's constraints, which are violated above 0.
+
+        Where trials are stopped early, a completed one ranks before those, whatever its value, so
+        that it takes a constraint to rank a hopeless one behind.
+        """
+        counts = result.status in STATES or is_hopeless(result)
+        if not self.constrained or not counts:
+            return {}
+        limits = (self.search.at_most or {}).items()
+        over = {name: result.metrics.get(name, limit) / limit - 1 for name, limit in limits}
+        return {HOPELESS: float(is_hopeless(result))} | over
+
+
+def is_hopeless(result: JobResult) -> bool:
+    """Whether a trial diverged, or needs more memory than there is: its like would, too."""
+    return result.status == "diverged" or bool(result.facts.get(OUT_OF_MEMORY))
 
 
 class RepeatableSampler(BaseSampler):

@@ -103,4 +103,4 @@ def test_where_trials_are_stopped_early_a_diverged_one_ranks_behind_them(tmp_pat
     told = source.study.study.trials
     assert [trial.state.name for trial in told] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
     assert [trial.value for trial in told] == [math.inf, 0.1, 0.3, 0.3]
-    assert [trial.constraints["diverged"] > 0 for trial in told] == [True, False, False, True]
+    assert [trial.constraints["hopeless"] > 0 for trial in told] == [True, False, False, True]
