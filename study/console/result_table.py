@@ -152,7 +152,11 @@ def front_table(rows: Sequence[tuple[int, str, Mapping[str, float]]], search: Se
         head = metric_title(name).replace(" (", "\n(") if name in METRICS else name
         table.add_column(head, justify="left" if name == "trial" else "right")
     for number, label, metrics in rows:
-        table.add_row(str(number), label, *(without_unit(name, metrics[name]) for name in names))
+        cells = (
+            f"{metrics[name]:.0f}" if name == "parameters" else without_unit(name, metrics[name])
+            for name in names
+        )
+        table.add_row(str(number), label, *cells)
     return table
 
 

@@ -33,7 +33,7 @@ from study.space.overrides import (
 from study.space.pretrained import problems_of_starts, with_foundations, with_hashes
 from study.space.ranges import Proposer
 from study.space.search.checks import problems_of_classes, problems_of_filling
-from study.space.search.objectives import problems_of_objectives
+from study.space.search.objectives import problems_of_metrics
 from study.space.search.start_with import parameters_of
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
@@ -244,14 +244,10 @@ def parse_space(path: Path, profile: str, content: Block) -> Space:
         raise UserError(*dict.fromkeys(problems))
     space = Space(path, profile, settings, body)
     for trial in space.samples:
-        known = [f"val_{name}" for name in trial.finetune.task.errors]
-        if settings.metric not in known:
-            place = f"{path}:{content.lines['metric']}" if "metric" in content else str(path)
-            raise UserError(
-                f"{place}: metric: must be one of {', '.join(known)}, which `finetune.task` "
-                f"measures, but got {settings.metric}"
-            )
-        problems += problems_of_objectives(settings, known, content, path)
+        measured = [f"val_{name}" for name in trial.finetune.task.errors]
+        unknown = problems_of_metrics(settings, measured, content, path)
+        if unknown:
+            raise UserError(*unknown)
     if settings.search is not None:
         problems += problems_of_filling(settings.search, body, space.propose, content, path)
     if settings.tune is not None:

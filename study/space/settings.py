@@ -77,6 +77,10 @@ class Search(Config):
         names = self.objectives or []
         if len(set(names)) < len(names):
             raise ValueError(f"`objectives` must differ, but got {', '.join(names)}")
+        if names and self.learn_from is not None:
+            raise ValueError(
+                "`learn_from` must be left out with several `objectives`: former trials tell one"
+            )
         return self
 
 

@@ -106,7 +106,11 @@ def test_every_sampler_of_optuna_is_known() -> None:
         ("{name: tpe, seed: 3}", "search.sampler.seed: is set by `search.seed`", ""),
         ("{name: grid}", "search.sampler: `grid` needs the option `search_space`", ""),
         ("{name: qmc, qmc_type: x}", "search.sampler: QMCSampler refuses these options", "halton"),
-        ("{name: grid, search_space: {a: [1]}}", "search.sampler: grid cannot draw from these", ""),
+        (
+            "{name: grid, search_space: {a: [1]}}",
+            "search.sampler: grid cannot propose in this space",
+            "",
+        ),
         ("samplers/x", "search.sampler: `samplers/x` is a package of OptunaHub; run `pip ", ""),
         ("botorch", "search.sampler: `botorch` needs a package; run `pip install ", "botorch`"),
     ],

@@ -23,7 +23,7 @@ SPACE = """\
 question: What does a small error cost?
 seeds: [0, 1]
 baseline: false
-search: {trials: 30, repeat_best: 2, sampler: tpe, LINES}
+search: {trials: 30, repeat_best: 2, LINES}
 trial:
   dataset: {name: tip3p_water}
   model: {name: egnn, hidden: {choice: [8, 16, 32, 64]}}
@@ -115,18 +115,22 @@ def test_a_search_with_two_objectives_ends_with_the_front_and_repeats_it(tmp_pat
     assert [t.model for t in repeated] == [e.planned.work.trial.model for e in best[:2]]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "{name: nsgaii, population_size: 6}"])
 def test_an_interrupted_search_with_two_objectives_goes_on_as_if_it_had_not_been(
-    tmp_path: Path,
+    sampler: str, tmp_path: Path
 ) -> None:
-    space = search(
-        tmp_path, "objectives: [val_force_rmse, val_energy_rmse], at_most: {peak_memory: 40}"
-    )
+    objectives = "objectives: [val_force_rmse, val_energy_rmse], at_most: {peak_memory: 40}"
+    space = search(tmp_path, f"sampler: {sampler}, {objectives}")
     for name in ("whole", "pieces"):
         (tmp_path / name).mkdir()
     whole = train(space, tmp_path / "whole")
     for most in (12, 20, 100):
         pieces = train(space, tmp_path / "pieces", most)
-    assert pieces.entries() == whole.entries()
+    both = [
+        [(e.planned.number, e.planned.work.key, e.planned.parameters, e.result) for e in each]
+        for each in (pieces.entries().values(), whole.entries().values())
+    ]
+    assert both[0] == both[1]
 
 
 def test_the_sampler_keeps_to_what_costs_at_most_the_limit(tmp_path: Path) -> None:
@@ -139,8 +143,7 @@ def test_the_sampler_keeps_to_what_costs_at_most_the_limit(tmp_path: Path) -> No
         hidden = [entries[number].planned.work.trial.model.hidden for number in sorted(entries)]
         over[limit] = sum(size > 20 for size in hidden[15:30])
         assert (max(hidden[30:]) > 20) == (limit == "1000")
-    assert over["20"] <= 5
-    assert over["1000"] >= 12
+    assert over["20"] + 3 < over["1000"]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +153,13 @@ def test_the_sampler_keeps_to_what_costs_at_most_the_limit(tmp_path: Path) -> No
         ("objectives: [seconds, parameters]", "", "must contain `metric`, val_force_rmse"),
         ("objectives: [val_force_rmse, val_force_rmse]", "", "`objectives` must differ"),
         ("objectives: [val_force_rmse]", "", "search.objectives"),
+        (
+            "objectives: [val_force_rmse, seconds], learn_from: x",
+            "",
+            "`learn_from` must be left out",
+        ),
+        ("sampler: pbt", "", "`pbt` is not offered: it changes settings in the middle"),
+        ("", "early_stopping: {name: pb2}\n", "`pb2` is not offered: it changes settings"),
         ("at_most: {price: 3}", "", "search.at_most: must name some of"),
         ("at_most: {peak_memory: -1}", "", "search.at_most.peak_memory"),
         (

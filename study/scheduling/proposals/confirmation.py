@@ -13,6 +13,7 @@ from typing import Any
 
 from study.core.hashing import digest
 from study.scheduling.journal import Entry
+from study.scheduling.objectives import keeps_limits
 from study.space.distributions import by_optuna, fill
 from study.space.overrides import with_absolute_paths
 from study.space.search_space import Space
@@ -72,7 +73,10 @@ def confirmation(space: Space, entries: Iterable[Entry]) -> Confirmation | None:
     known = list(entries)
     errors: dict[str, dict[int, float]] = {}
     for entry in known:
-        if entry.result is not None and entry.result.status == "completed" and entry.values:
+        result, search = entry.result, space.settings.search
+        if result is None or not keeps_limits(result, search):
+            continue
+        if result.status == "completed" and entry.values:
             trial = entry.planned.work.trial
             errors.setdefault(_identity(trial), {})[trial.seed] = min(entry.values)
     proposals = [entry.planned for entry in known if not entry.planned.exempt]

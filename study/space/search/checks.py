@@ -20,6 +20,14 @@ from study.space.trial import Trial
 from study.space.validation_errors import explain
 from study.space.yaml_loader import Block
 
+POPULATION_BASED = {
+    name: f"`{name}` is not offered: it changes settings in the middle of a trial, while work here "
+    "is named by settings that hold from the first epoch to the last; take a sampler for the "
+    "settings, and asha or hyperband to stop what is bad"
+    for name in ("pbt", "pb2")
+}
+"""Names of Ray's population-based schedulers, with what to say of them."""
+
 
 def problems_of_classes(settings: Settings, content: Block, path: Path) -> list[str]:
     """What is wrong with sampler and pruner; a line each.
@@ -29,7 +37,9 @@ def problems_of_classes(settings: Settings, content: Block, path: Path) -> list[
         content: the space, for its lines.
         path: its file.
     """
-    found = []
+    found = _population_based(content, path)
+    if found:
+        return found
     if settings.search is not None:
         found += _problems_of_sampler(settings.search.sampler, content, path)
     if settings.early_stopping is not None:
@@ -53,8 +63,20 @@ def problems_of_filling(
         content: the space, for its lines.
         path: its file.
     """
-    found = _problems_of_proposing(search.sampler, propose, content, path)
+    found = _problems_of_proposing(search, propose, content, path)
     return found or _problems_of_starts(body, content, path)
+
+
+def _population_based(content: Block, path: Path) -> list[str]:
+    """Say why population-based training is refused, wherever it is asked for."""
+    found = []
+    for keys in (("search", "sampler"), ("early_stopping",)):
+        asked: Any = content
+        for key in (*keys, "name"):
+            asked = asked.get(key) if isinstance(asked, Block) else asked
+        if asked in POPULATION_BASED:
+            found.append(_line(content, keys, POPULATION_BASED[asked], path))
+    return found
 
 
 def _problems_of_sampler(
@@ -85,21 +107,22 @@ def _problems_of_stopping(
 
 
 def _problems_of_proposing(
-    sampler: str | OptunaSampler | OwnSampler,
+    search: Search,
     propose: Callable[[Any], object],
     content: Block,
     path: Path,
 ) -> list[str]:
-    config = as_config(sampler)
+    config = as_config(search.sampler)
     if isinstance(config, OwnSampler) or config.name in QUICK:
         return []
     optuna = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=config.for_proposal(0, 0))
+    directions = ["minimize"] * len(search.objectives or [""])
+    study = optuna.create_study(sampler=config.for_proposal(0, 0), directions=directions)
     try:
         propose(study.ask())
     except Exception as problem:  # Each class has its own way to refuse a distribution.
-        rule = f"{config.name} cannot draw from these distributions: {one_line(problem)}"
+        rule = f"{config.name} cannot propose in this space: {one_line(problem)}"
         return [_line(content, ("search", "sampler"), rule, path)]
     return []
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from analysis.comparisons.cost import saved_by_stopping
-from analysis.comparisons.search import audit, importances, pareto, timeline
+from analysis.comparisons.search import audit, importances, objectives, pareto, timeline
+from analysis.figures.search import drawings
+from analysis.html.grids import front_grid
 from analysis.html.study_section import _search
-from analysis.records.mlflow_reader import Run
+from analysis.records.mlflow_reader import Point, Run
 from analysis.records.study_tables import Study
 
 Build = Callable[..., Run]
@@ -79,3 +81,25 @@ def test_a_repeat_that_was_planned_before_the_last_proposal_is_no_proposal(
     runs = [masked(n, n, 0.5, 0.1, exempt=n == 1) for n in range(3)]
     table = timeline(tabulate(*runs, search={"trials": 2}))
     assert table.proposed.tolist() == [True, False, True]
+
+
+def test_the_front_of_several_objectives_stays_within_the_limits(
+    tabulate: Tabulate, masked: Build
+) -> None:
+    errors, sizes = (0.01, 0.02, 0.03, 0.04, 0.05), (90, 80, 10, 20, 30)
+    runs = [masked(n, 0, n / 10 + 0.05, errors[n], exempt=False) for n in range(5)]
+    for run, error, size in zip(runs, errors, sizes, strict=True):
+        run.tags["study.parameters"] = str(size)
+        run.points.append(Point("val_force_rmse", 4, error))
+    limits = {"objectives": ["val_force_rmse", "parameters"], "at_most": {"parameters": 85}}
+    study = tabulate(*runs, search={"trials": 5} | limits)
+    table = objectives(study)
+    assert table[table.front].number.tolist() == [1, 2]
+    grid = front_grid(study)
+    assert grid is not None
+    assert [column.unit for column in grid.columns] == ["", "", "meV/Å", ""]
+    assert [[row[n].text for n in (0, 2, 3)] for row in grid.rows] == [
+        ["1", "20.0", "80.0"],
+        ["2", "30.0", "10.0"],
+    ]
+    assert [drawing.name for drawing in drawings(study)][:2] == ["timeline", "front"]
