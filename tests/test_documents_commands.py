@@ -28,6 +28,7 @@ from ase.units import Bohr, Hartree
 
 from study.core.quantities.elements import SYMBOLS
 from study.datasets.frames import Frames
+from study.planning import plan_checks
 from study.planning.study_dir import StudyDir
 from tests.readme import DOCUMENTS, REPOSITORY, blocks, commands, write_examples
 
@@ -137,6 +138,8 @@ def folder(
     write_examples(tmp_path)
     (stored,) = (tmp_path / "runs/data").glob("tip3p_water-????????????")
     shutil.copytree(stored, tmp_path / "runs/data/stored")
+    # The files stand in for a reader's, and have too few frames for the splits in the documents.
+    monkeypatch.setattr(plan_checks, "SMALL_FILE", 0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
