@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.records.columns import COUNTS, FACTS
 from analysis.records.mlflow_reader import Run
 from study.core.atomic_io import remove, write_json, write_with
 from study.core.errors import UserError
@@ -50,38 +51,6 @@ FINAL = [
     if name not in PROPERTY_METRICS
     and (name.startswith(("test_", "trivial_")) or name in {"best_epoch", *COST_METRICS})
 ]
-COUNTS = {
-    "train_frames": "frames that it was trained on",
-    "validation_frames": "frames that chose its weights",
-    "test_frames": "frames that tested it",
-    "test_groups": "groups of frames, such as trajectories, that tested it",
-    "all_groups": "groups of frames of the data set",
-    "parameters": "trainable weights of its model",
-    "threads": "threads that it used",
-}
-"""Whole numbers that the study records of a finished job, as tags, and what they are."""
-FACTS = COUNTS | {
-    "arm": "what it is called in the report; trials of one arm differ by their seed alone",
-    "kind": "trial, pretrain, or audit: a stopped trial that was finished afterwards",
-    "key": "SHA-256 of all that it depends on",
-    "reason": "why it did not complete",
-    "pretraining": "key of the pretraining that it started from",
-    "whole": "key of the longest pretraining that begins with this one",
-    "data_hash": "SHA-256 of its data set",
-    "split_hash": "SHA-256 of which frames train, validate and test",
-    "test_hash": "SHA-256 of which frames test",
-    "tested": "groups of frames that test",
-    "code_version": "SHA-256 of the code that decides numbers",
-    "number": "number of the trial in the plan",
-    "run_id": "its run in MLflow",
-    "status": "completed, stopped, diverged, failed, running or killed",
-    "start_time": "when it began, UTC",
-    "end_time": "when it ended, UTC",
-    "device": "processor or GPU that it ran on",
-    "exempt": "whether it is never stopped early",
-    "tuning": "whether it only chose settings for its arm, and enters no comparison",
-}
-"""Columns that are neither settings nor results, and their meaning."""
 STUDY_TAGS = {
     "key": Tag.KEY,
     "question": Tag.QUESTION,
