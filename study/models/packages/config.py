@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.core.quantities.elements import atomic_number
-from study.models.base_config import ModelConfig, NearestNeighborsConfig
+from study.models.base_config import ModelConfig, ModelCost, NearestNeighborsConfig
 
 Interaction = Literal[
     "RealAgnosticResidualInteractionBlock",
@@ -28,6 +28,7 @@ class MACE(ModelConfig):
     title = "MACE"
     package = "mace-torch"
     extra = "mace"
+    cost = ModelCost(step_time=40, channel_bytes=3000, layer_squares=41)
 
     name: Literal["mace"]
     elements: list[str] = Field(default=["H", "C", "N", "O"], min_length=1)
