@@ -93,6 +93,7 @@ class TensorNet(NearestNeighborsConfig):
 
     implementation = "study.models.packages.tensornet:TensorNet"
     title = "TensorNet"
+    cost = ModelCost(step_time=6, channel_bytes=790, layer_squares=14.6)
     package = "torchmd-net"
     extra = "torchmd-net"
 
@@ -114,6 +115,7 @@ class DimeNetPlusPlus(NearestNeighborsConfig):
 
     implementation = "study.models.packages.dimenet:DimeNetPlusPlus"
     title = "DimeNet++"
+    cost = ModelCost(step_time=10, channel_bytes=1450, layer_squares=26)
 
     name: Literal["dimenet_plus_plus"]
     layers: int = Field(default=4, ge=1, le=64)
@@ -143,6 +145,7 @@ class NequIP(ModelConfig):
 
     implementation = "study.models.packages.nequip:NequIP"
     title = "NequIP"
+    cost = ModelCost(step_time=6.4, channel_bytes=480, layer_squares=130)
     package = "nequip"
     extra = "nequip"
 
