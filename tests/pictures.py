@@ -175,8 +175,6 @@ def _wait_for(place: str) -> None:
 
 def main() -> int:
     """Make the pictures; 1 if one could not be made."""
-    from playwright.sync_api import sync_playwright
-
     parser = argparse.ArgumentParser(prog="python -m tests.pictures", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the studies")
     parser.add_argument("--study", default="masking_ratio-quick")
@@ -184,6 +182,8 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, default=Path(__file__).parents[1] / ".pictures")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the pictures")
     chosen = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
     root, wrong = chosen.out.resolve(), 0
     chromium = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with sync_playwright() as playwright:
