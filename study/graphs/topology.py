@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,11 +47,7 @@ class WaterMolecules:
         Raises:
             UserError: if some frame does not consist of whole water molecules.
         """
-        chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
-        atoms, bonds, counts = (
-            torch.cat(parts)
-            for parts in zip(*(_molecules(graphs, chunk) for chunk in chunks), strict=True)
-        )
+        atoms, bonds, counts = _found_once(graphs, "waters", [], partial(_molecules, graphs))
         return cls(atoms, bonds, RaggedIndex.from_sizes(counts))
 
 
@@ -113,10 +114,8 @@ class Neighborhoods:
             graphs: the data set; its cutoff must exceed the length of any bond.
             hidden: atomic number of atoms that may be hidden; None for any element.
         """
-        chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
-        parts_of_chunks = [_neighborhoods(graphs, chunk, hidden) for chunk in chunks]
-        centres, frames, terminals, bonds, sizes = (
-            torch.cat(parts) for parts in zip(*parts_of_chunks, strict=True)
+        centres, frames, terminals, bonds, sizes = _found_once(
+            graphs, "neighborhoods", [hidden], partial(_neighborhoods, graphs, hidden=hidden)
         )
         return cls(
             centres, RaggedIndex.from_sizes(frames), terminals, bonds, RaggedIndex.from_sizes(sizes)
@@ -124,7 +123,7 @@ class Neighborhoods:
 
 
 def _neighborhoods(
-    graphs: GraphSet, frames: Tensor, hidden: int | None
+    graphs: GraphSet, frames: Tensor, *, hidden: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Find centres (M,), their count by frame (G,), terminals (K,), bonds, and count by centre."""
     batch = graphs.gather(frames)
@@ -147,3 +146,30 @@ def _neighborhoods(
         vectors[kept][order],
         sizes,
     )
+
+
+def _found_once(
+    graphs: GraphSet, kind: str, of: list[Any], find: Callable[[Tensor], tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """What is found in all frames, some after the other; that of large sets is kept beside them.
+
+    Args:
+        graphs: the data set.
+        kind: of what is found, in a word.
+        of: JSON values of all else that it depends on.
+        find: gives it for some frames (M,).
+    """
+
+    def found() -> list[Tensor]:
+        chunks = torch.arange(len(graphs)).split(CHUNK_FRAMES)
+        return [torch.cat(parts) for parts in zip(*map(find, chunks), strict=True)]
+
+    def make(folder: Path) -> None:
+        for number, tensor in enumerate(found()):
+            np.save(folder / f"{number}.npy", tensor.cpu().numpy())
+
+    if graphs.store is None:
+        return found()
+    arrays = graphs.store.once(kind, [graphs.cutoff, str(graphs.pos.dtype), *of], make)
+    tensors = [torch.from_numpy(arrays[str(number)]) for number in range(len(arrays))]
+    return [tensor.to(graphs.device) for tensor in tensors]

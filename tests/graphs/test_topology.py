@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from study.core.errors import UserError
 from study.core.quantities.elements import ATOMIC_NUMBERS
 from study.datasets.frames import Frames
+from study.datasets.parsing.array_files import DerivedArrays
 from study.graphs.graph_set import GraphSet
 from study.graphs.topology import Neighborhoods, WaterMolecules
 from tests.molecules import graphs_of, molecules
@@ -160,3 +162,20 @@ def test_in_water_they_are_the_molecules(name: str, every_water: dict[str, Frame
     frames = every_water[name]
     for kinds, size in zip(described(frames), frames.sizes, strict=True):
         assert kinds == Counter({(8, "1,1"): size // 3})
+
+
+def test_what_is_found_in_a_large_set_is_kept_to_the_bit(water: Frames, tmp_path: Path) -> None:
+    graphs = GraphSet.build(water, 3.4)
+    large = replace(graphs, store=DerivedArrays(tmp_path, "water"))
+    for _ in range(2):  # The second time it is found in files.
+        for hidden in (None, 1):
+            kept, made = (Neighborhoods.find(each, hidden) for each in (large, graphs))
+            for name in ("centres", "terminals", "bonds"):
+                assert torch.equal(getattr(kept, name), getattr(made, name))
+            for name in ("rows", "members"):
+                assert torch.equal(getattr(kept, name).offsets, getattr(made, name).offsets)
+        waters = WaterMolecules.find(large), WaterMolecules.find(graphs)
+        assert torch.equal(waters[0].atoms, waters[1].atoms)
+        assert torch.equal(waters[0].bonds, waters[1].bonds)
+        assert torch.equal(waters[0].rows.offsets, waters[1].rows.offsets)
+    assert len(list(tmp_path.glob("*/arrays.json"))) == 3
