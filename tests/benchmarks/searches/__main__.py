@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 from optuna import pruners, samplers
 
+from study.space.yaml_loader import as_block
 from tests.benchmarks.searches import native
 from tests.benchmarks.searches.quality import (
     CLOSE,
@@ -32,14 +33,17 @@ from tests.benchmarks.searches.quality import (
 SAMPLERS: dict[str, tuple[Any, Callable[[int], optuna.samplers.BaseSampler]]] = {
     "tpe": ("tpe", lambda seed: samplers.TPESampler(seed=seed)),
     "random": ("random", lambda seed: samplers.RandomSampler(seed=seed)),
+    "nsgaii": ("nsgaii", lambda seed: samplers.NSGAIISampler(seed=seed)),
+    "gp": ("gp", lambda seed: samplers.GPSampler(seed=seed)),
 }
 """Name → as a space says it, and as Optuna makes it."""
 
-PRUNERS: dict[str, tuple[bool, Callable[[], optuna.pruners.BasePruner]]] = {
+PRUNERS: dict[str, tuple[Any, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": (False, pruners.NopPruner),
     "ASHA": (True, partial(pruners.SuccessiveHalvingPruner, min_resource=3, reduction_factor=3)),
+    "median": (as_block({"name": "median"}), pruners.MedianPruner),
 }
-"""Name → whether the space stops early, and Optuna's pruner with the same rungs."""
+"""Name → what the space says of stopping, and Optuna's pruner of the same kind."""
 
 RESAMPLES = 10_000
 
@@ -87,7 +91,8 @@ def main() -> None:
         prog="python -m tests.benchmarks.searches", description=__doc__
     )
     parser.add_argument("--repetitions", type=int, default=100)
-    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    usual = ["tpe", "random", "nsgaii"]  # A Gaussian process takes minutes of CPU a search.
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=usual)
     parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=list(PRUNERS))
     chosen = parser.parse_args()
     curves = load()

@@ -28,8 +28,11 @@ from study.models.build import build_model
 from study.models.potential import Potential
 from study.pipeline.job import Job
 from study.scheduling.asha import Asha
+from study.scheduling.optuna_pruning import OptunaPruning
 from study.scheduling.proposals.optuna_search import OptunaProposals
+from study.scheduling.protocols import EarlyStop
 from study.scheduling.scheduler import Scheduler
+from study.space.search.stopping import EarlyStopping
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from study.tasks.energy_forces import EnergyForces, LabelStatistics
@@ -61,14 +64,14 @@ def names(trial: Trial) -> tuple[str, str]:
     return pretraining, f"{pretraining} > batch {finetune.batch_size}, lr {finetune.lr:g}"
 
 
-def space(seed: int = 0, sampler: Any = "tpe", *, stopping: bool = True) -> Space:
-    """The space with its search."""
+def space(seed: int = 0, sampler: Any = "tpe", *, stopping: Any = True) -> Space:
+    """The space with its search; `stopping` is as it says, none, or what is said here."""
     changes: list[tuple[list[str], Any]] = [
         (["search", "seed"], seed),
         (["search", "sampler"], sampler),
     ]
-    if not stopping:
-        changes.append((["early_stopping"], None))
+    if stopping is not True:
+        changes.append((["early_stopping"], stopping or None))
     return load_space(str(SPACE), "quick", changes)
 
 
@@ -149,7 +152,7 @@ def measure(curves: Curves, repetitions: int) -> dict[str, Any]:
     }
 
 
-def replay(curves: Curves, target: float, sampler: Any, stopping: bool, seed: int) -> float:  # noqa: FBT001
+def replay(curves: Curves, target: float, sampler: Any, stopping: Any, seed: int) -> float:
     """Seconds of compute that a search has spent when a finished trial meets the target.
 
     Infinite if it never does.
@@ -157,11 +160,19 @@ def replay(curves: Curves, target: float, sampler: Any, stopping: bool, seed: in
     searched = space(seed, sampler, stopping=stopping)
     settings = searched.settings
     epochs = max(len(found["errors"]) for found in curves["trials"].values())
-    early_stop = Asha(settings.early_stopping, epochs) if settings.early_stopping else None
+    early_stop = _early_stop(settings.early_stopping, epochs)
     with tempfile.TemporaryDirectory(prefix="bench-") as root:
         proposals = OptunaProposals(searched, lambda trial: Job("trial", trial, ""), WORKERS, {})
         scheduler = Scheduler(proposals, settings.metric, Path(root), [], early_stop)
         return _simulate(scheduler, curves, target)
+
+
+def _early_stop(settings: Any, epochs: int) -> EarlyStop | None:
+    if settings is None:
+        return None
+    if isinstance(settings, EarlyStopping):
+        return Asha(settings, epochs)
+    return OptunaPruning(settings, epochs, "benchmark")
 
 
 def shuffled(curves: Curves, target: float, seed: int) -> float:
