@@ -23,7 +23,7 @@ from study.datasets.sizes import Sizes
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.potential import Potential
-from study.planning.cost_model import WORKER, built_memory, held_bytes
+from study.planning.cost_model import COMPILED, WORKER, built_memory, held_bytes
 from study.planning.plan import Plan
 from study.planning.sample_frames import sample_frames
 from study.space.plugin_configs import realized
@@ -35,8 +35,6 @@ from study.training.runtime import configure_performance, configure_process
 
 EPOCHS = 4
 """Epochs of each timing; the first warms up and is not counted."""
-COMPILED = 0.5
-"""Shortest time of a compiled step, which long stages have, relative to an eager one."""
 BATCHES = (1, 3)
 """Training batches of the two trainings whose difference is the cost of a step."""
 
