@@ -22,9 +22,10 @@ class MlflowServer:
 
     Args:
         database: SQLite file; made if there is none. Log and artifacts lie beside it.
+        store: URI of another database that takes its place.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, store: str | None = None) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -32,7 +33,7 @@ class MlflowServer:
         self._log = database.with_name("server.txt")
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)),
-            *("--backend-store-uri", f"sqlite:///{database}"),
+            *("--backend-store-uri", store or f"sqlite:///{database}"),
             *("--artifacts-destination", str(database.with_name("artifacts"))),
         ]
 

@@ -17,6 +17,7 @@ from analysis.records.export import study_json
 from study.core.errors import UserError
 from study.core.records import MASKING_RATIO, METRICS, Tag, as_markdown, without_password
 from study.core.trust import require_own_artifacts, tracking_uri_of
+from study.tracking.postgres import require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,6 +60,7 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
     if not facts:
         raise UserError(f"{study}: no study.json here; --log takes the folders of studies")
     uri = tracking_uri_of(study, facts["tracking_uri"], tracking_uri)
+    require_answer(uri)
     shown, client = without_password(uri), MlflowClient(uri)
     claims, sentences, *others = map(page.with_name, FILES)
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from study.core.errors import UserError
 from study.core.records import recorded_curve
 from study.tracking.mlflow_sql import ExperimentTables, open_experiment_tables
+from study.tracking.postgres import require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,6 +68,7 @@ def read_with_client(tracking_uri: str, experiment: str) -> list[Run]:
     """Return the runs of an experiment by MLflow's client, metric by metric, from any server."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    require_answer(tracking_uri)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -17,6 +17,7 @@ from study.core.atomic_io import is_locked
 from study.core.errors import UserError
 from study.core.records import without_password
 from study.tracking.mlflow_sql import count_runs
+from study.tracking.postgres import is_postgres, require_answer
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "fuse.sshfs", "9p")
 """Network file systems, on which the locks of a database file are unreliable."""
@@ -134,6 +135,8 @@ def _database(environment: Environment) -> Finding:
 
 def _tracking(environment: Environment) -> Finding:
     uri = environment.tracking_uri
+    if uri is not None and is_postgres(uri):
+        return _postgres(uri)
     if uri is None or not uri.startswith("http"):
         return ok("database in --out" if uri is None else "database")
     from urllib.request import urlopen
@@ -145,6 +148,15 @@ def _tracking(environment: Environment) -> Finding:
         shown = without_password(uri)
         reason = str(problem).replace(uri, shown)
         return Finding("failed", f"{shown}: {reason}", "start `mlflow server` there, or correct it")
+
+
+def _postgres(uri: str) -> Finding:
+    try:
+        require_answer(uri)
+    except UserError as problem:
+        reason, _, way = str(problem).partition("; ")
+        return Finding("failed", reason, way)
+    return ok("database answers")
 
 
 def _cluster(environment: Environment) -> Finding:

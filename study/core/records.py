@@ -285,12 +285,16 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 def without_password(uri: str) -> str:
     """Remove user, password and secret parameters from a URI, so that it may be shown and stored.
 
-    Text without `://`, and the path of a database file, come back as they are.
+    Postgres keeps the user, by whom `~/.pgpass` finds the password. Text without `://`, and the path of a database file, come back as they are.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.endswith("sqlite"):
         return uri
     # A password may hold any character, also those that end a place.
-    place, _, query = rest.rpartition("@")[2].partition("?")
+    credentials, _, address = rest.rpartition("@")
+    user = (
+        credentials.partition(":")[0] if scheme.rpartition("=")[2].startswith("postgresql") else ""
+    )
+    place, _, query = f"{user}{'@' * bool(user)}{address}".partition("?")
     kept = [each for each in query.split("&") if each and not SECRET.search(each.partition("=")[0])]
     return f"{scheme}://{place}{'?' * bool(kept)}{'&'.join(kept)}"

@@ -25,6 +25,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 SQLITE = "sqlite:///"
 
+WITHOUT_SERVER = ("sqlite:", "postgresql:", "postgresql+")
+"""How tracking URIs begin by which this process itself writes artifacts."""
+
 
 def accept(sha256: str, code: str) -> None:
     """Let this user's processes run code of this content, now and later.
@@ -101,7 +104,7 @@ def tracking_uri_of(study: Path, recorded: str, named: str | None = None) -> str
 
 
 def require_own_artifacts(uri: str, study: Path, *locations: str) -> None:
-    """Refuse a local database that keeps artifacts outside the results, where MLflow would write.
+    """Refuse a database that keeps artifacts outside the results, where MLflow would write.
 
     Args:
         uri: of MLflow; a server keeps artifacts where its owner wants.
@@ -111,7 +114,7 @@ def require_own_artifacts(uri: str, study: Path, *locations: str) -> None:
     Raises:
         UserError: naming the first that is elsewhere, unless this user has put it there.
     """
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith(WITHOUT_SERVER):
         return
     root = real_path(study).parent.parent
     for location in locations:

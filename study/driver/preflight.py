@@ -15,7 +15,7 @@ from study.core.paths import (
 from study.driver import ray_cluster
 from study.driver.session import require_cluster
 from study.planning.plan import Plan
-from study.tracking.mlflow_db import artifacts_of, is_local
+from study.tracking.mlflow_db import artifacts_of, has_no_server
 from study.tracking.tracker import require_reachable
 
 WRITTEN = ("data", "splits", "code", "work", "studies")
@@ -37,7 +37,7 @@ def require_ready(plan: Plan, address: str | None, disk: float) -> None:
     _require_places(plan)
     _require_disk(plan.root, disk)
     require_reachable(plan.tracking_uri)
-    if is_local(plan.tracking_uri):
+    if has_no_server(plan.tracking_uri):
         artifacts_of(plan.root)
     if address:
         require_cluster(address)

@@ -43,6 +43,7 @@ from study.scheduling.journal import Journal
 from study.space.overrides import parse_change
 from study.space.search_space import STUDY_NAME, Space, load_space
 from study.space.yaml_loader import as_block
+from study.tracking.postgres import require_supported
 from study.tracking.tracker import Tracker
 
 
@@ -124,6 +125,7 @@ def build_plan(options: RunOptions) -> Plan:
     _check_options(options, space)
     root = real_path(options.out)
     uri = options.tracking_uri or f"sqlite:///{root}/mlflow.db"
+    require_supported(uri)
     name = options.name or space.name
     return Plan(space, root, name, uri, options.max_concurrent, options.audit or 0)
 

@@ -1,4 +1,4 @@
-"""MLflow's database where it is a local file: checked, and created by one process only."""
+"""MLflow's database where no server is in front of it: created by one process only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from study.core.paths import (
     require_own_file,
     require_writable,
 )
+from study.tracking.postgres import is_postgres, locked_database
 
 
 def is_local(uri: str) -> bool:
     """Check for records in a local database file, without a server."""
     return uri.startswith("sqlite:")
+
+
+def has_no_server(uri: str) -> bool:
+    """Check for records that the study itself writes to a database, artifacts beside its results."""
+    return is_local(uri) or is_postgres(uri)
 
 
 def path_of(uri: str) -> Path:
@@ -96,7 +102,11 @@ def _unusable(path: Path, why: str) -> UserError:
 
 @contextmanager
 def initialize_once(uri: str) -> Iterator[None]:
-    """Create the tables of a database file: all or none, and in one process at a time."""
+    """Create the tables of a database: all or none, and in one process at a time."""
+    if is_postgres(uri):
+        with locked_database(uri):
+            yield
+        return
     if not is_local(uri):
         yield
         return

@@ -13,7 +13,7 @@ from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
-from study.tracking.mlflow_db import artifacts_of, is_local
+from study.tracking.mlflow_db import artifacts_of, has_no_server
 from study.tracking.run_tags import tags_of_work
 from study.tracking.study_run import StudyRun, is_same_study, open_experiment
 from study.tracking.study_view import save_view
@@ -49,7 +49,7 @@ class StudyRuns:
         for talkative in ("mlflow", "alembic"):
             logging.getLogger(talkative).setLevel(logging.CRITICAL)
         self.client, self.root = MlflowClient(tracking_uri=uri), root
-        artifacts = artifacts_of(root) if is_local(uri) else None
+        artifacts = artifacts_of(root) if has_no_server(uri) else None
         note = tags.get(Tag.NOTE)
         self.experiment_id = open_experiment(self.client, experiment, artifacts, note)
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
@@ -64,17 +64,17 @@ class StudyRuns:
             if run.data.tags.get(Tag.KIND) in self.kinds.values()
         }
         if artifacts is not None and all(is_same_study(run, tags) for run in existing):
-            self._keep_artifacts(experiment, artifacts, existing)
+            self._keep_artifacts(uri, experiment, artifacts, existing)
         self.study = StudyRun(self.client, self.experiment_id, experiment, tags, existing)
         metric = json.loads(tags[Tag.SPACE]).get("metric", "val_force_rmse")
         save_view(self.client, self.experiment_id, metric)
 
-    def _keep_artifacts(self, name: str, artifacts: str, existing: list[Any]) -> None:
+    def _keep_artifacts(self, uri: str, name: str, artifacts: str, existing: list[Any]) -> None:
         """Refuse a database that leads elsewhere; remember where this user's artifacts are."""
         experiment, study = self.client.get_experiment_by_name(name), self.root / "studies" / name
         assert experiment is not None
         places = (experiment.artifact_location, *(run.info.artifact_uri for run in existing))
-        require_own_artifacts("sqlite:", study, *places)
+        require_own_artifacts(uri, study, *places)
         accept_place(artifacts)
 
     def plan(self, planned: Planned) -> None:

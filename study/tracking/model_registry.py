@@ -18,6 +18,7 @@ from study.inference.predictor import require_potential
 from study.inference.trained_model import TrainedTrial, save_portable
 from study.planning.study_dir import StudyDir
 from study.tracking.mlflow_db import is_local, path_of
+from study.tracking.postgres import require_answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ def log_model(
     uri = study.tracking_uri(uri)
     if is_local(uri) and not path_of(uri).exists():
         raise UserError(f"{uri}: no such database; MLflow's records of {study.path} are not here")
+    require_answer(uri)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from analysis.steps import PREFIX, show_steps, step
 from study.core.atomic_io import write_json
 from study.core.errors import is_disk_fault
 from study.core.signals import EXIT_INTERRUPTED
+from study.tracking.postgres import is_postgres
 
 STATE = "reported.json"
 """File in the folder of a study that identifies the records of its report."""
@@ -161,6 +162,9 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
 def _credentials(uri: str) -> dict[str, str]:
     """User and password of a tracking URI for MLflow; `study.json` does not contain them."""
     parts = urlsplit(uri)
+    if is_postgres(uri):
+        (password,) = parse_qs(parts.query).get("password", [unquote(parts.password or "")])[-1:]
+        return {"PGPASSWORD": password} if password else {}
     variables = {
         "MLFLOW_TRACKING_USERNAME": parts.username,
         "MLFLOW_TRACKING_PASSWORD": parts.password,

@@ -60,7 +60,10 @@ def require_reachable(uri: str) -> None:
     from mlflow import MlflowClient
 
     try:
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+        with initialize_once(uri):
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except UserError:
+        raise
     except Exception as problem:
         raise _unreachable(uri, _one_line(problem, uri)) from None
 
@@ -283,6 +286,8 @@ def _one_line(problem: Exception, uri: str) -> str:
 
 
 def _unreachable(uri: str, problem: str) -> UserError:
+    if problem.startswith("--tracking-uri"):
+        return UserError(problem)
     return UserError(
         f"--tracking-uri {without_password(uri)}: {problem}; start the server, or leave the "
         "option out to use a local database"
