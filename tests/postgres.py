@@ -43,8 +43,6 @@ trial:
       - {task: {name: masking, masking_ratio: 0.5}, epochs: 2, batch_size: 2}
   finetune: {task: {name: energy_forces}, epochs: 3, batch_size: 2}
 """
-MEASURED = ("seconds", "joule", "memory", "flops")
-"""Parts of the names of what differs from run to run."""
 
 
 def programs() -> Path | None:
@@ -173,17 +171,10 @@ class User:
 
 
 def points(study: Path) -> set[tuple[Any, ...]]:
-    """Values of a study's exported tables that do not depend on the machine's speed."""
-    rows = pq.read_table(study / "tables" / "epochs.parquet").to_pylist()
-    return {
-        tuple(str(v) for name, v in sorted(row.items()) if _repeats(name)) for row in rows
-    }  # fmt: skip
-
-
-def _repeats(name: str) -> bool:
-    return not name.endswith("_id") and name not in ("study", "time") and not any(
-        part in name for part in MEASURED
-    )  # fmt: skip
+    """Key, stage, epoch, metric and value of each point of a study's exported tables."""
+    columns = ("key", "stage", "epoch", "metric", "value")
+    table = pq.read_table(study / "tables" / "curves.parquet")
+    return set(zip(*(table[name].to_pylist() for name in columns), strict=True))
 
 
 def through_server(user: User, server: Postgres, password: str) -> Path:

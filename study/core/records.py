@@ -285,16 +285,15 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 def without_password(uri: str) -> str:
     """Remove user, password and secret parameters from a URI, so that it may be shown and stored.
 
-    Postgres keeps the user, by whom `~/.pgpass` finds the password. Text without `://`, and the path of a database file, come back as they are.
+    The user of a Postgres database stays, because `~/.pgpass` finds the password by it. Text
+    without `://`, and the path of a database file, come back as they are.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.endswith("sqlite"):
         return uri
     # A password may hold any character, also those that end a place.
-    credentials, _, address = rest.rpartition("@")
-    user = (
-        credentials.partition(":")[0] if scheme.rpartition("=")[2].startswith("postgresql") else ""
-    )
+    login, _, address = rest.rpartition("@")
+    user = login.partition(":")[0] if "postgresql" in scheme else ""
     place, _, query = f"{user}{'@' * bool(user)}{address}".partition("?")
     kept = [each for each in query.split("&") if each and not SECRET.search(each.partition("=")[0])]
     return f"{scheme}://{place}{'?' * bool(kept)}{'&'.join(kept)}"

@@ -28,7 +28,7 @@ def is_local(uri: str) -> bool:
 
 
 def has_no_server(uri: str) -> bool:
-    """Check for records that the study itself writes to a database, artifacts beside its results."""
+    """Check for records that the study itself writes to a database, with artifacts in `--out`."""
     return is_local(uri) or is_postgres(uri)
 
 

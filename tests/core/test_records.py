@@ -30,6 +30,11 @@ from study.core.records import (
             "postgresql://host/db?password=secret&sslmode=require",
             "postgresql://host/db?sslmode=require",
         ),
+        ("postgresql://me:se@cret:/#@host/db?user=you", "postgresql://me@host/db"),
+        (
+            "--tracking-uri=postgresql+psycopg://:secret@host/db",
+            "--tracking-uri=postgresql+psycopg://host/db",
+        ),
         ("mysql+pymysql://me:secret@host/db?ssl_key=secret", "mysql+pymysql://host/db"),
         ("http://host?access_token=secret&TOKEN=secret&page=1", "http://host?page=1"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),

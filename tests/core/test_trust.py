@@ -84,11 +84,12 @@ def test_another_database_of_the_user_is_left_alone(study: Path) -> None:
 )
 def test_artifacts_are_kept_among_the_results(study: Path, place: str) -> None:
     root = study.parents[1]
-    uri, location = f"sqlite:///{root}/mlflow.db", place.format(root=root)
-    require_own_artifacts(uri, study, f"file://{root}/artifacts/1", f"{root}/artifacts")
+    location = place.format(root=root)
     require_own_artifacts("http://host:5000", study, location)
-    with pytest.raises(UserError, match="keeps artifacts of mine at"):
-        require_own_artifacts(uri, study, f"file://{root}/artifacts/1", location)
+    for uri in (f"sqlite:///{root}/mlflow.db", "postgresql://me@host/mlflow"):
+        require_own_artifacts(uri, study, f"file://{root}/artifacts/1", f"{root}/artifacts")
+        with pytest.raises(UserError, match="keeps artifacts of mine at"):
+            require_own_artifacts(uri, study, f"file://{root}/artifacts/1", location)
 
 
 def test_artifacts_of_moved_results_stay_where_the_user_had_put_them(study: Path) -> None:

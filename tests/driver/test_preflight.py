@@ -97,6 +97,24 @@ def test_a_server_that_does_not_answer_is_refused(
     assert line.startswith("--tracking-uri http://127.0.0.1:9: no response")
 
 
+@pytest.mark.parametrize(
+    ("uri", "way"),
+    [
+        ("mysql+pymysql://me:secret@host/db", "--backend-store-uri mysql+pymysql://host/db`"),
+        ("mssql+pyodbc://me:secret@host/db", "--backend-store-uri mssql+pyodbc://host/db`"),
+        ("databricks", "name its http:// address"),
+        ("databricks-uc://profile", "name its http:// address"),
+        ("postgres://me:secret@host/db", "write postgresql://"),
+    ],
+)
+def test_a_store_that_studies_do_not_use_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], uri: str, way: str
+) -> None:
+    line = refused(here, capsys, 2, "--tracking-uri", uri)
+    assert way in line
+    assert "secret" not in line
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
