@@ -65,7 +65,6 @@ def write_report(folders: Sequence[Path], out: Path, own: Sequence[Path] = ()) -
     """
     step("reading the tables")
     studies = [load(folder / "tables") for folder in folders]
-    several = len(studies) > 1
     with _drawn(folders, studies) as drawn:
         step("comparing arms, judging claims")
         all_findings = findings(studies)
@@ -78,10 +77,22 @@ def write_report(folders: Sequence[Path], out: Path, own: Sequence[Path] = ()) -
             )
         ]
     step("writing the page")
-    report = ReportFolder(out)
-    for figure in chain(*figures):
+    placed = [part | _placed(of) for part, of in zip(parts, figures, strict=True)]
+    return _write(ReportFolder(out), studies, list(chain(*figures)), placed, all_findings)
+
+
+def _write(
+    report: ReportFolder,
+    studies: list[Study],
+    figures: list[Figure],
+    parts: list[dict[str, Any]],
+    all_findings: list[Finding],
+) -> Path:
+    """Write the files of a report; the page is the last."""
+    for figure in figures:
         for ending, content in figure.files.items():
             report.write(f"{figure.name}.{ending}", content)
+    several = len(studies) > 1
     title = f"{len(studies)} studies" if several else studies[0].name
     interactive = explore_page(studies, title, TEMPLATES)
     if interactive:
@@ -89,7 +100,7 @@ def write_report(folders: Sequence[Path], out: Path, own: Sequence[Path] = ()) -
     page = TEMPLATES.get_template("report.html.jinja").render(
         title=title,
         explore="" if interactive else INSTALL,
-        parts=[part | _placed(of) for part, of in zip(parts, figures, strict=True)],
+        parts=parts,
         several=several,
         **_claims(all_findings),
     )

@@ -78,6 +78,16 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         print_data_warnings(plan, console)
         _dry_run(plan, console, options)
         return 0
+    _read_data(plan, console, options)
+    for line in environment_changes(plan.folder, plan.space):
+        always.print(f"  warning  {line}")
+    busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
+    with locked(plan.folder.lock, busy):
+        return _conduct(plan, console, always, options, stop)
+
+
+def _read_data(plan: Plan, console: Console, options: RunOptions) -> None:
+    """Check that all can run, read the data sets that are files, and tell what is to be known."""
     cost = _expected(plan)
     before = DryRun(plan)
     before.show_time(console, cost)
@@ -89,11 +99,6 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
         read = replace(plan)  # It knows now what it did not.
         DryRun(read).show_time(console, _expected(read))
     print_data_warnings(plan, console)
-    for line in environment_changes(plan.folder, plan.space):
-        always.print(f"  warning  {line}")
-    busy = f"{plan.folder.path}: this study is running already; wait for it, or choose a --name"
-    with locked(plan.folder.lock, busy):
-        return _conduct(plan, console, always, options, stop)
 
 
 def _heading(plan: Plan, options: RunOptions) -> str:

@@ -141,13 +141,9 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     """
     forget_peak_memory(torch.device(device))
     loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
-    splits, facts = split_once(
-        loaded,
-        _split_of(work, trial, loaded),
-        trial.seed,
-        root / "splits",
-        [work.data_hash, work.code],
-    )
+    known_by = [work.data_hash, work.code]
+    wanted = _split_of(work, trial, loaded)
+    splits, facts = split_once(loaded, wanted, trial.seed, root / "splits", known_by)
     parts = (splits.train, splits.validation, splits.test)
     learned = (splits.train[: work.training.frames], splits.validation, splits.test)
     require_labels(loaded, learned, work.training.task.labels)
@@ -168,11 +164,16 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     if work.kind == "trial" and trial.foundation:
         own = (trial.foundation, weights["reference"], graphs, train[: stage.frames])
         set_energies(model, *own, with_heads=not new_heads)
+    kind = _kind(work, stage, depth)
+    return _Setup(model, task, stage, (train, validation, test), facts, kind)
+
+
+def _kind(work: Job, stage: Stage, depth: int | None) -> str:
+    """Hash of all that operations per atom and edge depend on."""
     # As they are in the space, with the hash of code of the user's own.
     settings = [part.model_dump(mode="json") for part in (work.trial.model, work.training.task)]
     learning = depth if work.kind == "trial" else None
-    kind = digest([work.data_hash, settings, stage.batch_size, learning])
-    return _Setup(model, task, stage, (train, validation, test), facts, kind)
+    return digest([work.data_hash, settings, stage.batch_size, learning])
 
 
 def _split_of(work: Job, trial: Trial, frames: Frames) -> Split:

@@ -168,15 +168,7 @@ def load_space(
         UserError: one line per problem, with file and line.
     """
     path = find_space(name, SHIPPED)
-    content = read_yaml(path)
-    # Shipped spaces lie where no user keeps data.
-    if path.resolve().parent != SHIPPED.resolve():
-        content = with_absolute_paths(content, path)
-    if not STUDY_NAME.fullmatch(path.stem):
-        raise UserError(
-            f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
-            "64, the first a letter or digit; rename the file"
-        )
+    content = _content_of(path)
     profiles = profiles_of(content, path)
     profile = chosen_profile(
         profile, default, profiles, f"{path}:{content.lines.get('profiles', 1)}"
@@ -190,6 +182,20 @@ def load_space(
     for other in whole.keys() - {profile}:
         _check_other(path, other, whole[other])
     return space
+
+
+def _content_of(path: Path) -> Block:
+    """What a space's file says, with the files that it names."""
+    content = read_yaml(path)
+    # Shipped spaces lie where no user keeps data.
+    if path.resolve().parent != SHIPPED.resolve():
+        content = with_absolute_paths(content, path)
+    if not STUDY_NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path}: a study is named after its file: letters, digits, `_`, `-`, `.`, at most "
+            "64, the first a letter or digit; rename the file"
+        )
+    return content
 
 
 def _completed(content: Block, path: Path) -> Block:

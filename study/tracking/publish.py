@@ -107,15 +107,7 @@ def publish(
         PublishingError: if one of the commands failed.
     """
     steps, written = os.pipe()
-    process = subprocess.Popen(
-        command(study, model=model),
-        stdin=subprocess.DEVNULL,
-        stdout=written,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | _credentials(tracking_uri),
-        start_new_session=True,  # Ctrl-C reaches it once, through `_ended`.
-    )
+    process = _started(command(study, model=model), tracking_uri, written)
     os.close(written)
     threading.Thread(target=_follow, args=(steps, on_step), daemon=True).start()
     with _ended(process):
@@ -124,11 +116,27 @@ def publish(
         except subprocess.TimeoutExpired:
             raise PublishingError(f"timed out after {patience:g} s") from None
     if process.returncode:
-        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        # What SQLAlchemy says last is where to read more.
-        reason = next(filter(is_disk_fault, reversed(lines)), lines[-1])
-        raise PublishingError(reason.strip())
+        raise PublishingError(_reason(errors, process.returncode))
     write_json(study / STATE, state)
+
+
+def _started(words: list[str], tracking_uri: str, written: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=written,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | _credentials(tracking_uri),
+        start_new_session=True,  # Ctrl-C reaches it once, through `_ended`.
+    )
+
+
+def _reason(errors: str, code: int) -> str:
+    """Why a command failed, in the line of its errors that says most."""
+    lines = errors.strip().splitlines() or [f"exit code {code}"]
+    # What SQLAlchemy says last is where to read more.
+    return next(filter(is_disk_fault, reversed(lines)), lines[-1]).strip()
 
 
 def _follow(steps: int, on_step: Callable[[str], object]) -> None:
