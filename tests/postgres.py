@@ -27,9 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from mlflow import MlflowClient
 
+from study.core.records import JobResult
 from tests.mlflow_server import MlflowServer
 from tests.secrets import USER, Search, gate
+from tests.tracking.recording import a_trial, opened, record, runs
 
 SPACE = """\
 question: Are records in Postgres the same?
@@ -236,6 +239,27 @@ def refusals(user: User, server: Postgres, study: Path) -> None:
     server.start()
 
 
+def outage(user: User, server: Postgres) -> None:
+    """Epochs that are reported while Postgres is down follow when it is back, none twice."""
+    os.environ["PGPASSWORD"] = server.password
+    uri, work = server.create("outage"), a_trial()
+    tracker = opened(uri, "outage", user.folder / "outage")
+    tracker.started(work, 0)
+    tracker.recorded(work, record(1))
+    server.stop()
+    for epoch in range(2, 6):
+        tracker.recorded(work, record(epoch))
+    time.sleep(3)
+    server.start()
+    tracker.ended(work, JobResult("stopped", "early"))
+    user.check(tracker.close("FINISHED"), "records after an outage", tracker.problem)
+    run = runs(uri, "outage")["trial"]
+    logged = MlflowClient(uri).get_metric_history(run.info.run_id, "val/force_rmse")
+    steps = sorted(point.step for point in logged)
+    user.check(steps == [1, 2, 3, 4, 5] and run.info.status == "FINISHED", "points", str(steps))
+    del os.environ["PGPASSWORD"]
+
+
 def first_at_once(user: User, server: Postgres, count: int = 3) -> None:
     """Several studies may be the first in an empty database."""
     uri = server.create("first")
@@ -269,6 +293,7 @@ def main() -> int:
             direct = straight(user, server)
             user.check(points(served) == points(direct) != set(), "points differ")
             refusals(user, server, direct)
+            outage(user, server)
         search.folder(place)
     for line in (*user.problems, *sorted(search.found)):
         sys.stdout.write(f"{line}\n")

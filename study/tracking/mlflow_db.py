@@ -37,6 +37,12 @@ def path_of(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///"))
 
 
+def quiet_mlflow() -> None:
+    """Let MLflow and what creates its tables print nothing; their failures are raised."""
+    for talkative in ("mlflow", "alembic"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
+
+
 def require_file(uri: str) -> None:
     """Refuse a local database that is no file: it would be gone with the process.
 
@@ -123,8 +129,7 @@ def _create(path: Path) -> None:
     """Create all tables of a new database file; a killed process leaves an unusable file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.CRITICAL)
+    quiet_mlflow()
     artifacts = (path.parent / "artifacts").resolve().as_uri()
     store: Any = SqlAlchemyStore
     store(f"sqlite:///{path}", artifacts).engine.dispose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
-from study.tracking.mlflow_db import artifacts_of, has_no_server
+from study.tracking.mlflow_db import artifacts_of, has_no_server, quiet_mlflow
 from study.tracking.run_tags import tags_of_work
 from study.tracking.study_run import StudyRun, is_same_study, open_experiment
 from study.tracking.study_view import save_view
@@ -46,8 +45,7 @@ class StudyRuns:
     ) -> None:
         from mlflow import MlflowClient
 
-        for talkative in ("mlflow", "alembic"):
-            logging.getLogger(talkative).setLevel(logging.CRITICAL)
+        quiet_mlflow()
         self.client, self.root = MlflowClient(tracking_uri=uri), root
         artifacts = artifacts_of(root) if has_no_server(uri) else None
         note = tags.get(Tag.NOTE)

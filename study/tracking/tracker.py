@@ -13,6 +13,7 @@ import queue
 import re
 import shutil
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -27,11 +28,13 @@ from study.tracking.mlflow_db import (
     initialize_once,
     is_local,
     path_of,
+    quiet_mlflow,
     require_file,
     require_usable,
 )
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
+from study.tracking.postgres import is_postgres
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ def require_reachable(uri: str) -> None:
         return
     from mlflow import MlflowClient
 
+    quiet_mlflow()
     try:
         with initialize_once(uri):
             MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
@@ -282,13 +286,19 @@ def _one_line(problem: Exception, uri: str) -> str:
     text = next(filter(is_disk_fault, lines), lines[0])
     if match := NO_RESPONSE.search(text):
         return f"no response ({match[1]})"
-    return text.replace(uri, without_password(uri))[:200]
+    text = text.replace(uri, without_password(uri))
+    return textwrap.shorten(text, 200, placeholder=" …")
 
 
 def _unreachable(uri: str, problem: str) -> UserError:
     if problem.startswith("--tracking-uri"):
         return UserError(problem)
+    way = (
+        "fix it in the database, which its user must own"
+        if is_postgres(uri)
+        else "start the server"
+    )
     return UserError(
-        f"--tracking-uri {without_password(uri)}: {problem}; start the server, or leave the "
-        "option out to use a local database"
+        f"--tracking-uri {without_password(uri)}: {problem}; {way}, or leave the option out to "
+        "use a local database"
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from study.pipeline.job import Job
-from study.space.trial import Trial
+from tests.tracking.recording import a_trial
 
 
 @pytest.fixture(scope="session")
@@ -14,11 +14,4 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def work() -> Job:
-    stage = {"epochs": 3, "batch_size": 2}
-    trial = {
-        "dataset": {"name": "tip3p_water"},
-        "model": {"name": "egnn"},
-        "pretrain": {"task": {"name": "masking", "masking_ratio": 0.5}} | stage,
-        "finetune": {"task": {"name": "energy_forces"}} | stage,
-    }
-    return Job("trial", Trial.model_validate(trial), "data-hash")
+    return a_trial()

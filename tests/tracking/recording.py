@@ -12,9 +12,21 @@ from study.core.records import EpochRecord, JobResult, Tag
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, save_outcome
 from study.scheduling.protocols import Planned
+from study.space.trial import Trial
 from study.tracking.tracker import Tracker
 
 STUDY = {Tag.KEY: "study-key", Tag.SPACE: "{}"}
+
+
+def a_trial() -> Job:
+    stage = {"epochs": 3, "batch_size": 2}
+    trial = {
+        "dataset": {"name": "tip3p_water"},
+        "model": {"name": "egnn"},
+        "pretrain": {"task": {"name": "masking", "masking_ratio": 0.5}} | stage,
+        "finetune": {"task": {"name": "energy_forces"}} | stage,
+    }
+    return Job("trial", Trial.model_validate(trial), "data-hash")
 
 
 def record(epoch: int, value: float = 0.5) -> EpochRecord:
