@@ -56,7 +56,7 @@ def locked_database(uri: str) -> Iterator[None]:
     Raises:
         UserError: if the driver is missing, or the database does not let us in.
     """
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import create_engine, func, select
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
@@ -70,7 +70,7 @@ def locked_database(uri: str) -> Iterator[None]:
     except (SQLAlchemyError, ValueError) as problem:
         raise UserError(_no_connection(uri, problem)) from None
     with connection:
-        connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+        connection.execute(select(func.pg_advisory_lock(LOCK)))
         yield
 
 
