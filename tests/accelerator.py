@@ -93,8 +93,8 @@ def measured(name: str, task: str) -> tuple[Counts, dict[str, float]]:
 
 
 def cases() -> Iterator[tuple[str, str]]:
-    """Models and tasks: both stages of all models that need no extra, other tasks of one."""
-    for name in (name for name, kind in shipped(ModelConfig).items() if not kind.extra):
+    """Models and tasks: both stages of all models written here, other tasks of one."""
+    for name in (name for name, kind in shipped(ModelConfig).items() if not kind.package):
         for task in TASKS if name == "schnet" else ("masking", "energy and forces"):
             yield name, task
 

@@ -97,7 +97,9 @@ def auxiliary_label(row: Row) -> str:
     """Name of an auxiliary task beside finetuning; empty if there is none."""
     task = task_label(row, f"{AUXILIARY}task.")
     weight: Any = row.get(f"{AUXILIARY}weight")
-    return f"auxiliary {task} at weight {float(weight):g}" if task else ""
+    # A trial that ended before it began has no settings in some records.
+    at_weight = "" if weight is None or pd.isna(weight) else f" at weight {float(weight):g}"
+    return f"auxiliary {task}{at_weight}" if task else ""
 
 
 def other_data_label(row: Row) -> str:

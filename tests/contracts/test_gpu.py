@@ -17,7 +17,7 @@ from tests.pretended_device import NAME, Pretended
 
 
 def test_its_settings_are_the_defaults_of_today() -> None:
-    kinds = {name: kind for name, kind in shipped(ModelConfig).items() if not kind.extra}
+    kinds = {name: kind for name, kind in shipped(ModelConfig).items() if not kind.package}
     tasks = [
         Masking(name="masking", masking_ratio=0.5),
         Denoising(name="denoising", noise_scale=0.5),

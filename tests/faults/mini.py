@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +215,9 @@ class Hopeless:
         del value
         trial = self.journal.entries()[number].planned.work.trial
         return trial.finetune.lr == HOPELESS and epoch == 2
+
+    def ended(self, number: int, result: JobResult, values: Sequence[float]) -> None:
+        """Nothing follows from it."""
 
 
 class Inline(Tracker):

@@ -19,7 +19,7 @@ from analysis.html.page import write_report
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
 from study.scheduling.asha import Asha
-from study.space.settings import EarlyStopping
+from study.space.search.stopping import EarlyStopping
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
