@@ -95,6 +95,8 @@ class Journal:
                     **({"sampler": planned.sampler_state} if planned.sampler_state else {}),
                 }
             )
+            # The scheduler holds this one; a second copy of each would take 8 KB a trial.
+            self._planned[planned.number] = planned
 
     def started(self, work: Job, number: int | None) -> None:
         """Write down that some work has begun, which the study's results may rest on."""
