@@ -77,7 +77,6 @@ class Pretended(TorchDispatchMode):
         launched: operations by name.
         copies: copies by direction, "to device" and "to CPU".
         waits: operations by name after which the CPU had to wait.
-        mixed: what would have been an error on a GPU.
     """
 
     def __init__(self) -> None:
