@@ -105,7 +105,8 @@ def test_compiled_gradients_are_those_of_autograd_for_any_sizes(
 ) -> None:
     task, compiled = task_of(settings, mixed_water), model_of(name)
     reference = copy.deepcopy(compiled)
-    for frames in ([0, 1, 2], [3, 1], [3, 0, 2, 1], [2]):
+    # All but the last are of one class of sizes, and so run one program.
+    for frames in ([0, 1, 2], [2, 1], [3, 0, 2, 1], [2]):
         indices = torch.tensor(frames)
         calls.clear()
         loss, computed = gradients(compiled, task, indices, compiled=True, store=store)
@@ -316,3 +317,9 @@ def test_without_a_compiler_only_those_who_insist_are_refused(
     assert not compiles(wherever, model_of("egnn"), 100)
     with pytest.raises(UserError, match="g\\+\\+"):
         compiles(stage.model_copy(update={"compile": True}), model_of("egnn"), 100)
+
+
+def test_each_class_of_sizes_ends_where_other_code_is_generated() -> None:
+    bounds = training_compiler.SIZE_BOUNDS
+    at = [size for bound in bounds for size in (bound, bound + 1)]
+    assert training_compiler.size_classes(at) == [0, 1, 1, 2, 2, 3]
