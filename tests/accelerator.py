@@ -23,6 +23,7 @@ from study.tasks.build import build_task
 from study.training.config import Stage
 from study.training.loop import fit
 from tests.benchmarks.water import water_box
+from tests.determinism import SMALL
 from tests.pretended_device import DEVICE, Pretended
 
 TABLE = Path(__file__).with_suffix(".json")
@@ -37,8 +38,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "energy and forces": {"name": "energy_forces"},
     "energy": {"name": "scalar", "target": "energy"},
 }
-SMALL: dict[str, dict[str, Any]] = {"gns": {"hidden": 16}, "forcenet": {"hidden": 16}}
-"""Other settings than 8 features in 2 layers."""
 MOLECULES, FRAMES, BATCH = 27, 5, 2
 """In a box of two cutoffs, as the boxes of water that people train on have at least."""
 Counts = dict[str, int]

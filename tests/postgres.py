@@ -263,7 +263,7 @@ def outage(user: User, server: Postgres) -> None:
 def first_at_once(user: User, server: Postgres, count: int = 3) -> None:
     """Several studies may be the first in an empty database."""
     uri = server.create("first")
-    code = f"from study.tracking.tracker import require_reachable as r; r({uri!r})"
+    code = f"from study.tracking.mlflow_db import require_reachable as r; r({uri!r})"
     environment = os.environ | {"PGPASSWORD": server.password}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)

@@ -15,8 +15,7 @@ from study.core.paths import (
 from study.driver import ray_cluster
 from study.driver.session import require_cluster
 from study.planning.plan import Plan
-from study.tracking.mlflow_db import artifacts_of, has_no_server
-from study.tracking.tracker import require_reachable
+from study.tracking.mlflow_db import artifacts_of, has_no_server, require_reachable
 
 WRITTEN = ("data", "splits", "code", "work", "studies")
 """Folders of results that are written to."""

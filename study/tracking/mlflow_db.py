@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
+import textwrap
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from study.core.atomic_io import lock_of, remove, write_with
-from study.core.errors import UserError
+from study.core.errors import UserError, is_disk_fault
 from study.core.paths import (
     follow_links,
     real_path,
@@ -19,7 +21,11 @@ from study.core.paths import (
     require_own_file,
     require_writable,
 )
+from study.core.records import without_password
 from study.tracking.postgres import is_postgres, locked_database
+
+NO_RESPONSE = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
+"""Message of requests about an unreachable server, with the reason."""
 
 
 def is_local(uri: str) -> bool:
@@ -133,3 +139,51 @@ def _create(path: Path) -> None:
     artifacts = (path.parent / "artifacts").resolve().as_uri()
     store: Any = SqlAlchemyStore
     store(f"sqlite:///{path}", artifacts).engine.dispose()
+
+
+def require_reachable(uri: str) -> None:
+    """Ask a server for its first experiment; a local database is created when first used.
+
+    Raises:
+        UserError: if it does not respond, or the file is not a database.
+    """
+    if is_local(uri):
+        require_file(uri)
+        require_usable(path_of(uri))
+        return
+    from mlflow import MlflowClient
+
+    quiet_mlflow()
+    try:
+        with initialize_once(uri):
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except UserError:
+        raise
+    except Exception as problem:
+        raise unreachable(uri, one_line_of(problem, uri)) from None
+
+
+def one_line_of(problem: Exception, uri: str) -> str:
+    """What MLflow says of a problem, in a line without the password of its address."""
+    lines = str(problem).splitlines() or [type(problem).__name__]
+    # SQLAlchemy may say first when it happened.
+    text = next(filter(is_disk_fault, lines), lines[0])
+    if match := NO_RESPONSE.search(text):
+        return f"no response ({match[1]})"
+    text = text.replace(uri, without_password(uri))
+    return textwrap.shorten(text, 200, placeholder=" …")
+
+
+def unreachable(uri: str, problem: str) -> UserError:
+    """What to do about a tracking URI that does not answer."""
+    if problem.startswith("--tracking-uri"):
+        return UserError(problem)
+    way = (
+        "fix it in the database, which its user must own"
+        if is_postgres(uri)
+        else "start the server"
+    )
+    return UserError(
+        f"--tracking-uri {without_password(uri)}: {problem}; {way}, or leave the option out to "
+        "use a local database"
+    )

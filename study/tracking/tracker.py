@@ -10,31 +10,21 @@ from __future__ import annotations
 import logging
 import math
 import queue
-import re
 import shutil
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.core.errors import RERUN, MachineError, UserError, is_disk_fault
-from study.core.records import EpochRecord, JobResult, Tag, without_password
+from study.core.errors import RERUN, MachineError, is_disk_fault
+from study.core.records import EpochRecord, JobResult, Tag
 from study.pipeline.job import Job
 from study.scheduling.protocols import Planned
-from study.tracking.mlflow_db import (
-    initialize_once,
-    is_local,
-    path_of,
-    quiet_mlflow,
-    require_file,
-    require_usable,
-)
+from study.tracking.mlflow_db import initialize_once, is_local, one_line_of, path_of, unreachable
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
-from study.tracking.postgres import is_postgres
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +36,6 @@ DISK_PATIENCE = 10.0
 """Seconds to wait at the end for a disk that is full: it was told before, and nobody mends it."""
 SPACE = 2**20
 """Bytes below which a disk is called full."""
-NO_RESPONSE = re.compile(r"Max retries exceeded .*\[Errno \d+\] ([^'\")]+)")
-"""Message of requests about an unreachable server, with the reason."""
-
-
-def require_reachable(uri: str) -> None:
-    """Ask a server for its first experiment; a local database is created when first used.
-
-    Raises:
-        UserError: if it does not respond, or the file is not a database.
-    """
-    if is_local(uri):
-        require_file(uri)
-        require_usable(path_of(uri))
-        return
-    from mlflow import MlflowClient
-
-    quiet_mlflow()
-    try:
-        with initialize_once(uri):
-            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except UserError:
-        raise
-    except Exception as problem:
-        raise _unreachable(uri, _one_line(problem, uri)) from None
 
 
 class Tracker:
@@ -125,7 +91,7 @@ class Tracker:
         if self.fault:
             raise MachineError(f"{self.fault}; {RERUN}")
         if self.problem:
-            raise _unreachable(self.uri, self.problem)
+            raise unreachable(self.uri, self.problem)
 
     def planned(self, planned: Planned) -> None:
         """Remember a planned trial; its run is created when the job starts."""
@@ -211,7 +177,7 @@ class Tracker:
         try:
             self._connect()
         except Exception as problem:
-            self.problem = _one_line(problem, self.uri)
+            self.problem = one_line_of(problem, self.uri)
             return
         finally:
             self._opened.set()
@@ -250,7 +216,7 @@ class Tracker:
                     self._warn_of(problem)
                 spared = self._patience - DISK_PATIENCE if full else 0.0
                 if time.monotonic() > self._deadline - spared:
-                    self.problem = _one_line(problem, self.uri)
+                    self.problem = one_line_of(problem, self.uri)
                     return False
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
@@ -265,7 +231,7 @@ class Tracker:
                 "%s: MLflow does not take records: %s; free some space or make it writable, and "
                 "they follow",
                 self._full_place(),
-                _one_line(problem, self.uri),
+                one_line_of(problem, self.uri),
             )
 
     def _full_place(self) -> Path:
@@ -278,27 +244,3 @@ class Tracker:
 
 def _milliseconds() -> int:
     return int(time.time() * 1000)
-
-
-def _one_line(problem: Exception, uri: str) -> str:
-    lines = str(problem).splitlines() or [type(problem).__name__]
-    # SQLAlchemy may say first when it happened.
-    text = next(filter(is_disk_fault, lines), lines[0])
-    if match := NO_RESPONSE.search(text):
-        return f"no response ({match[1]})"
-    text = text.replace(uri, without_password(uri))
-    return textwrap.shorten(text, 200, placeholder=" …")
-
-
-def _unreachable(uri: str, problem: str) -> UserError:
-    if problem.startswith("--tracking-uri"):
-        return UserError(problem)
-    way = (
-        "fix it in the database, which its user must own"
-        if is_postgres(uri)
-        else "start the server"
-    )
-    return UserError(
-        f"--tracking-uri {without_password(uri)}: {problem}; {way}, or leave the option out to "
-        "use a local database"
-    )

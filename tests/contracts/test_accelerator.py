@@ -11,12 +11,11 @@ import torch
 from study.core.seeding import seeded
 from tests.accelerator import TABLE, cases, measured, train
 from tests.benchmarks.water import water_box
-from tests.determinism import Way
+from tests.determinism import CLOCKS, Way
 from tests.determinism import train as train_both_stages
 from tests.pretended_device import DEVICE, NAME, Pretended
 
 CPU = torch.device("cpu")
-CLOCKS = ("seconds", "joule")
 
 
 def without_clocks(metrics: dict[str, float]) -> dict[str, float]:

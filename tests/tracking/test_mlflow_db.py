@@ -8,8 +8,7 @@ import pytest
 
 from study.core.errors import UserError
 from study.tracking import mlflow_db
-from study.tracking.mlflow_db import initialize_once
-from study.tracking.tracker import require_reachable
+from study.tracking.mlflow_db import initialize_once, require_reachable
 from tests.faults.database import half_written
 
 pytestmark = [

@@ -16,9 +16,9 @@ from study.core.errors import MachineError, UserError
 from study.core.records import JobResult, Tag
 from study.pipeline.job import Job
 from study.tracking import tracker as tracking_tracker
-from study.tracking.mlflow_db import path_of
+from study.tracking.mlflow_db import path_of, require_reachable
 from study.tracking.mlflow_runs import StudyRuns
-from study.tracking.tracker import Tracker, require_reachable
+from study.tracking.tracker import Tracker
 from tests.tracking.recording import STUDY, finished, opened, record, report_all, runs
 
 pytestmark = [
