@@ -149,7 +149,7 @@ class Forecast:
     """What a grid takes.
 
     Args:
-        trials: number of trials.
+        trials: number of trials, with those that tune.
         pretrainings: number of different pretrainings.
         steps: training steps of all stages.
         hours: on one core, at least and at most.
@@ -169,7 +169,8 @@ def forecast(space: str, profile: str) -> Forecast:
     Raises:
         UserError: if there is no such space or profile, or the space is wrong.
     """
-    trials = load_space(space, profile).grid()
+    loaded = load_space(space, profile)
+    trials = [*(trial for trial, _ in loaded.tuning()), *loaded.grid()]
     known = [(*each, sizes) for each in stages(trials) if (sizes := _sizes_of_stage(*each))]
     seconds = sum(stage_seconds(*each) for each in known)
     low, high = (

@@ -163,3 +163,8 @@ def test_costs_are_those_of_the_plan() -> None:
     assert of("fig4-rpbe-best-ratio").command == (
         "python -m study.run --space figure4 --profile paper"
     )
+
+
+def test_trials_that_tune_are_counted() -> None:
+    # 3 arms, 4 seeds and 4 proposals each.
+    assert forecast("tuned_arms", "quick").trials == 3 * 4 + 3 * 4
