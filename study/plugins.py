@@ -86,7 +86,11 @@ Envelope and neighbours
     an `envelope`.
 
 Tasks
-    PretextTask: has `terms`, the `Term`s of the loss, and `evaluate`, metrics with `val_loss`.
+    PretextTask: has `terms`, the `Term`s of the loss, and `evaluate`, metrics with `val_loss`. With
+        `resources: {workers: ...}` each worker has some frames of a batch: a Term's `counts` then
+        says of how many values of a batch its penalty is the mean, such as
+        `lambda batch: len(batch.z)`, or 1 if it is a sum; what a task adds to a batch has a row for
+        each atom or each frame.
 """
 
 from __future__ import annotations

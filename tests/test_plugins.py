@@ -302,6 +302,18 @@ def test_layers_that_nobody_named_are_refused_before_the_start(
     assert not (here / "runs").exists()
 
 
+def test_a_model_that_needs_the_whole_batch_is_refused_with_workers(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(
+        here / "mine.py",
+        "    def atomic_energies",
+        "    independent_frames = False\n\n    def atomic_energies",
+    )
+    code = run.main(["--space", "mine.yaml", "--dry-run", "--set", "resources.workers=2"])
+    assert (code, "`workers` must be 1 with Pair" in capsys.readouterr().err) == (2, True)
+
+
 def test_a_model_that_cannot_be_built_is_refused_before_the_start(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda 
         accept_code(job.to_json(), study.root, may_run)
         frames = study.frames_of(job.data_hash)
         configure_process(resources.cpus, device, deterministic=resources.deterministic)
-        _run(job, study.root, frames, device)
+        _run(job, study.root, frames, device, resources.workers)
     outcome = load_outcome(job.folder(study.root))
     assert outcome is not None
     result = outcome.result
@@ -48,11 +48,11 @@ def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda 
     return 0 if result.status == "completed" else 1
 
 
-def _run(job: Job, root: Path, frames: Path, device: str) -> None:
+def _run(job: Job, root: Path, frames: Path, device: str, workers: int) -> None:
     """Run the trial and, before it, its pretraining."""
     for part in filter(None, (job.pretraining, job)):
         sys.stdout.write(f"{part.label}\n  {part.folder(root)}\n")
-        for record in run_job(part, root, frames, device):
+        for record in run_job(part, root, frames, device, workers=workers):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
             sys.stdout.write(f"  epoch {record.epoch}/{part.epochs}: {values}\n")
             sys.stdout.flush()

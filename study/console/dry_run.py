@@ -42,7 +42,7 @@ class DryRun:
         self.shown = None if every_arm else MOST_ARMS
         resources = plan.space.settings.resources
         self.on_gpu = bool(gpus()) and resources.gpus > 0
-        self.share = resources.gpus if self.on_gpu else resources.cpus
+        self.share = resources.total_gpus if self.on_gpu else resources.total_cpus
 
     def show(self, console: Console) -> None:
         """Show the arms of a grid with what of them is done, or what a search varies."""

@@ -111,12 +111,15 @@ def packages() -> dict[str, str]:
     return versions
 
 
-def environment(cpus: int, gpus: float = 0, *, deterministic: bool = False) -> dict[str, str]:
+def environment(
+    cpus: int, gpus: float = 0, workers: int = 1, *, deterministic: bool = False
+) -> dict[str, str]:
     """Return what can change a number besides settings, data and code, which name each job.
 
     Args:
-        cpus: threads of a trial.
-        gpus: of a trial.
+        cpus: threads of a worker.
+        gpus: of a worker.
+        workers: that share each training step of a trial.
         deterministic: whether its kernels are.
     """
     devices = ", ".join(hardware()["gpus"]) if gpus else ""
@@ -125,6 +128,7 @@ def environment(cpus: int, gpus: float = 0, *, deterministic: bool = False) -> d
         "GPUs": devices or "none",
         "Python": platform.python_version(),
         "threads": str(cpus),
+        "workers": str(workers),
         "deterministic": str(deterministic),
         **{name: packages()[name] for name in DECISIVE},
         **{name: value for name, value in sorted(os.environ.items()) if _is_decisive(name)},

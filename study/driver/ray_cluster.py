@@ -39,14 +39,23 @@ def connect(resources: Resources, *, address: str | None = None, cpus: int | Non
         _join(_head.address)
     import ray
 
-    total = ray.cluster_resources()
-    fitting = [int(total.get("CPU", 0) / resources.cpus)]
-    if total.get("GPU", 0) and resources.gpus:
-        fitting.append(int(total["GPU"] / resources.gpus))
-    if min(fitting) < 1:
-        has = ", ".join(f"{total.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    on_gpus = bool(resources.gpus and any(node.get("GPU", 0) for node in nodes))
+    fitting = sum(_fitting(resources, node, on_gpus=on_gpus) for node in nodes)
+    if fitting < 1:
+        has = " and ".join(
+            ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU")) for node in nodes
+        )
         raise UserError(f"resources: a trial must fit, but Ray has only {has}; ask for less")
-    return min(fitting)
+    return fitting
+
+
+def _fitting(resources: Resources, node: dict[str, float], *, on_gpus: bool) -> int:
+    """How many trials fit on a node of Ray; one is never on two."""
+    fitting = int(node.get("CPU", 0) / resources.total_cpus)
+    if on_gpus:
+        fitting = min(fitting, int(node.get("GPU", 0) / resources.total_gpus))
+    return fitting
 
 
 def disconnect() -> None:

@@ -81,7 +81,7 @@ def _tuner(
     patience: float,
 ) -> tune.Tuner:
     withhold_secrets()
-    gpus = resources.gpus if ray.cluster_resources().get("GPU", 0) else 0
+    gpus = resources.total_gpus if ray.cluster_resources().get("GPU", 0) else 0
     return tune.Tuner(
         _trainable(resources, gpus, root, frames, scratch, patience),
         tune_config=_tune_config(scheduler, stop, reuse_workers=not gpus),
@@ -113,11 +113,12 @@ def _trainable(
         scratch=str(scratch),
         patience=patience,
         threads=resources.cpus,
+        workers=resources.workers,
         device="cuda" if gpus else "cpu",
         deterministic=resources.deterministic,
         accepted=os.environ.get(ACCEPTED, ""),
     )
-    return tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": gpus})
+    return tune.with_resources(trainable, {"cpu": resources.total_cpus, "gpu": gpus})
 
 
 def _request_stop(scheduler: Scheduler, scratch: Path) -> None:

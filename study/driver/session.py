@@ -56,7 +56,7 @@ class Session:
         self.plan, self.console, self.options, self.stop = plan, console, options, stop
         self.resources = plan.space.settings.resources
         on_gpus = gpus() and self.resources.gpus
-        share = self.resources.gpus if on_gpus else self.resources.cpus
+        share = self.resources.total_gpus if on_gpus else self.resources.total_cpus
         self.budget = Budget(share, math.inf if options.budget is None else options.budget)
         self.connected, self.failed = False, False
         if options.address:
@@ -180,7 +180,7 @@ class Session:
     def _connect(self) -> None:
         if not self.connected:
             self.connected = True
-            cpus = min(cores(), self.slots * self.resources.cpus)
+            cpus = min(cores(), self.slots * self.resources.total_cpus)
             ray_cluster.connect(self.resources, cpus=cpus)
 
     def _view(

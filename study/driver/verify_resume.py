@@ -74,7 +74,7 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
     Raises:
         UserError: if it does not even run without being killed.
     """
-    trial = _short(plan.typical)
+    trial = _short(plan.typical, max(BATCH, plan.space.settings.resources.workers))
     frames = sample_frames(trial.datasets[0], FRAMES, plan.root)
     with tempfile.TemporaryDirectory() as folder:
         stored, roots = (
@@ -91,11 +91,11 @@ def verify(plan: Plan, device: str, seed: int = 0) -> Verdict:
         return Verdict(kills, {piece.stage: _apart(piece, roots) for piece in _pieces(work)})
 
 
-def _short(trial: Trial) -> Trial:
+def _short(trial: Trial, batch_size: int) -> Trial:
     """Shorten a trial: its models and tasks on few frames, for few steps."""
 
     def short(stage: Any) -> Any:
-        cut = {"epochs": EPOCHS, "batch_size": BATCH, "frames": None}
+        cut = {"epochs": EPOCHS, "batch_size": batch_size, "frames": None}
         fields = type(stage).model_fields
         cut |= {name: None for name in ("dataset", "schedule_epochs") if name in fields}
         return stage.model_copy(update=cut)
@@ -125,6 +125,7 @@ def _run(
         "frames": str(frames),
         "device": device,
         "threads": resources.cpus,
+        "workers": resources.workers,
         "deterministic": resources.deterministic,
         "die_at": die_at,
     }

@@ -28,6 +28,7 @@ def run_work(
     scratch: str,
     patience: float,
     threads: int,
+    workers: int,
     device: str,
     *,
     deterministic: bool,
@@ -46,7 +47,14 @@ def run_work(
     try:
         with Watchdog(Path(scratch) / STOP_FILE, diagnosis, patience) as watchdog:
             reports = _reports(
-                job, Path(root), data, device, watchdog, threads, deterministic=deterministic
+                job,
+                Path(root),
+                data,
+                device,
+                watchdog,
+                threads,
+                workers,
+                deterministic=deterministic,
             )
             for kind, content in reports:
                 tune.report({kind: content, "warnings": warnings.take()})
@@ -61,6 +69,7 @@ def _reports(
     device: str,
     watchdog: Watchdog,
     threads: int,
+    workers: int,
     *,
     deterministic: bool,
 ) -> Iterator[tuple[str, str]]:
@@ -72,7 +81,7 @@ def _reports(
     from study.pipeline.job_reports import run_and_report
 
     yield from run_and_report(
-        job, root, frames, device, watchdog, threads, deterministic=deterministic
+        job, root, frames, device, watchdog, threads, workers, deterministic=deterministic
     )
 
 

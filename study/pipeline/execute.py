@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from study.core.user_traceback import with_place
 from study.models.build import build_model
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, save_outcome
+from study.pipeline.ranks import LostWorkerError, Ranks
 from study.pipeline.setup import peak_memory, set_up
 from study.space.plugin_configs import realized
 from study.space.pretrained import find_start
@@ -39,6 +40,7 @@ def run_job(
     frames: Path,
     device: str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
+    workers: int = 1,
 ) -> Iterator[EpochRecord]:
     """Run a job, or resume it, and yield a record per epoch.
 
@@ -51,9 +53,11 @@ def run_job(
         frames: folder of the data set.
         device: torch device.
         should_stop: called after each step; True writes a checkpoint and stops.
+        workers: processes of this machine, this one included, that share each training step.
 
     Raises:
         PausedError: if `should_stop` returned True; the next call resumes.
+        LostWorkerError: if a worker was killed; the next call resumes, too.
         UserError: if the job was planned with other code, or its data or weights are missing.
     """
     _require_planned_code(job)
@@ -68,7 +72,7 @@ def run_job(
         elif job.start is not None:
             save_outcome(folder, _adopt_pretrained(job, job.start, root, device))
         else:
-            yield from _train_and_test(job, root, frames, device, should_stop)
+            yield from _train_and_test(job, root, frames, device, should_stop, workers)
 
 
 def _require_planned_code(job: Job) -> None:
@@ -89,21 +93,40 @@ def _locked(*folders: Path) -> Iterator[None]:
 
 
 def _train_and_test(
-    job: Job, root: Path, frames: Path, device: str, should_stop: Callable[[], bool]
+    job: Job,
+    root: Path,
+    frames: Path,
+    device: str,
+    should_stop: Callable[[], bool],
+    workers: int,
 ) -> Iterator[EpochRecord]:
     folder, history = job.folder(root), list[EpochRecord]()
     try:
-        setup = set_up(job, realized(job.trial, root), root, frames, device)
-        train = setup.train(job.trial.seed, job.checkpoints(root), user_store(), should_stop)
-        for metrics in train:
-            history.append(EpochRecord(job.stage, len(history) + 1, metrics))
-            yield history[-1]
-        result = JobResult("completed", metrics=setup.test(history), facts=setup.facts())
+        with _others(job, root, frames, device, workers) as others:
+            setup = set_up(job, realized(job.trial, root), root, frames, device)
+            if others:
+                others.join()
+            where = job.checkpoints(root), user_store()
+            for metrics in setup.train(job.trial.seed, *where, should_stop, others):
+                history.append(EpochRecord(job.stage, len(history) + 1, metrics))
+                yield history[-1]
+        facts = setup.facts(workers)
+        for name, megabytes in (others.peak_memory if others else {}).items():
+            if name in facts:
+                facts[name] = int(facts[name]) + megabytes
+        result = JobResult("completed", metrics=setup.test(history), facts=facts)
         weights = save_tensors(folder, "weights", setup.model.state_dict())
     except DivergenceError as problem:
         result, weights = JobResult("diverged", str(problem)), None
     save_outcome(folder, Outcome(result, history, weights, job.settings))
     delete_checkpoints(folder)
+
+
+def _others(
+    job: Job, root: Path, frames: Path, device: str, workers: int
+) -> AbstractContextManager[Ranks | None]:
+    """The other workers that train with this process, if there are to be any."""
+    return nullcontext() if workers == 1 else Ranks(job, root, frames, device, workers)
 
 
 def run_job_safely(
@@ -112,6 +135,7 @@ def run_job_safely(
     frames: Path,
     device: str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
+    workers: int = 1,
 ) -> Iterator[EpochRecord | JobResult]:
     """Run a job as `run_job` does, and yield its result last, also that of a failure.
 
@@ -125,11 +149,11 @@ def run_job_safely(
     try:
         if device == "cuda":
             torch.cuda.init()  # Reports why the GPU cannot be used earlier and in more detail.
-        yield from run_job(job, root, frames, device, should_stop)
+        yield from run_job(job, root, frames, device, should_stop, workers)
         outcome = load_outcome(folder)
         assert outcome is not None
         result = outcome.result
-    except PausedError:
+    except (PausedError, LostWorkerError):
         raise
     except Exception as problem:
         if _is_disk_fault(problem, root):

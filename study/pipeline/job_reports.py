@@ -22,6 +22,7 @@ def run_and_report(
     device: str,
     stop_requested: Callable[[], bool],
     threads: int,
+    workers: int = 1,
     *,
     deterministic: bool,
 ) -> Iterator[tuple[str, str]]:
@@ -33,7 +34,8 @@ def run_and_report(
         frames: folder of the data set.
         device: torch device.
         stop_requested: asked after every step whether to write a checkpoint and stop.
-        threads: that torch may use.
+        threads: that torch may use, in each worker.
+        workers: processes that share each training step, this one included.
         deterministic: whether repeated runs must agree in every bit on a GPU, too.
 
     Yields:
@@ -42,7 +44,7 @@ def run_and_report(
     """
     configure_process(threads, device, deterministic=deterministic)
     try:
-        for news in run_job_safely(job, root, frames, device, stop_requested):
+        for news in run_job_safely(job, root, frames, device, stop_requested, workers):
             kind = "result" if isinstance(news, JobResult) else "record"
             yield kind, json.dumps(asdict(news))
     except PausedError:

@@ -30,7 +30,8 @@ def main() -> None:
 
     job = Job.from_json(order["work"])
     for piece in filter(None, (job.pretraining, job)):
-        for _ in run_job(piece, Path(order["root"]), Path(order["frames"]), order["device"], dies):
+        root, frames = Path(order["root"]), Path(order["frames"])
+        for _ in run_job(piece, root, frames, order["device"], dies, order["workers"]):
             pass
 
 

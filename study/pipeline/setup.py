@@ -30,7 +30,9 @@ from study.tasks.build import build_task
 from study.tasks.task import Task
 from study.training.checkpoint import load_tensors
 from study.training.flops import Flops
-from study.training.loop import compiles, fit
+from study.training.gradients import compiles
+from study.training.loop import Steps, fit
+from study.training.parallel.shared_engine import Team
 
 # Training itself needs no pydantic, so that this can be imported without it.
 if TYPE_CHECKING:
@@ -77,7 +79,12 @@ class _Setup:
     kind: str
 
     def train(
-        self, seed: int, folder: Path, store: Path | None, ending: Callable[[], bool]
+        self,
+        seed: int,
+        folder: Path,
+        store: Path | None,
+        ending: Callable[[], bool],
+        team: Team | None = None,
     ) -> Iterator[dict[str, float]]:
         stage, (train, validation, _) = self.stage, self.parts
         graphs, used = self.task.graphs, train[: stage.frames]
@@ -87,8 +94,22 @@ class _Setup:
             _FLOPS[self.kind] = Flops.count(self.model, self.task, spread)
         flops = _FLOPS[self.kind].of_epoch(graphs, used, validation)
         return fit(
-            self.model, self.task, stage, train, validation, seed, folder, store, flops, ending
+            self.model,
+            self.task,
+            stage,
+            train,
+            validation,
+            seed,
+            folder,
+            store,
+            flops,
+            ending,
+            team,
         )
+
+    def steps(self, seed: int) -> Steps:
+        """The training steps, for a process that computes a part of each."""
+        return Steps(self.task, self.stage, self.parts[0][: self.stage.frames], seed)
 
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
         """Final metrics; errors on the test frames are looked at here and nowhere else."""
@@ -101,12 +122,12 @@ class _Setup:
         batches = self.task.graphs.evaluation_batches(self.parts[2], self.stage.batch_size)
         return final | self.task.test_errors(self.model, batches)
 
-    def facts(self) -> dict[str, str | int]:
+    def facts(self, workers: int = 1) -> dict[str, str | int]:
         """What the records say about the run besides its metrics."""
         device = self.task.graphs.device
         on_gpu = device.type == "cuda"
         ordered = not on_gpu or torch.are_deterministic_algorithms_enabled()
-        compiled = compiles(self.stage, self.model, len(self.parts[0]))
+        compiled = compiles(self.stage, self.model, len(self.parts[0]), workers)
         return {
             **self.split_facts,
             "train_frames": min(len(self.parts[0]), self.stage.frames or len(self.parts[0])),
@@ -115,12 +136,14 @@ class _Setup:
             "parameters": sum(weights.numel() for weights in self.model.parameters()),
             "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
             "threads": torch.get_num_threads(),
+            "workers": workers,
             "repeats": "bitwise" if ordered else "to rounding",
             "gradients": "compiled" if compiled else "autograd",
             "environment": json.dumps(
                 environment(
                     torch.get_num_threads(),
                     int(on_gpu),
+                    workers=workers,
                     deterministic=torch.are_deterministic_algorithms_enabled(),
                 )
             ),

@@ -213,9 +213,9 @@ class Plan:
     def slots(self) -> int:
         """Trials that run at once on this machine."""
         resources = self.space.settings.resources
-        fitting = cores() // resources.cpus
+        fitting = cores() // resources.total_cpus
         if gpus() and resources.gpus:
-            fitting = min(fitting, int(len(gpus()) / resources.gpus))
+            fitting = min(fitting, int(len(gpus()) / resources.total_gpus))
         return max(1, min(fitting, self.most_at_once or fitting))
 
     def tags(self, study: str) -> dict[str, str]:

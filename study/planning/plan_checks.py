@@ -23,6 +23,11 @@ from study.planning.study_changes import (
     require_same_study,
 )
 from study.space.plugin_configs import realized
+from study.training.parallel.refusals import (
+    can_compile_parts,
+    require_enough_frames,
+    require_independent_frames,
+)
 
 if TYPE_CHECKING:
     from study.models.potential import Potential
@@ -43,6 +48,7 @@ def check_plan(plan: Plan, *, on_cluster: bool) -> None:
         UserError: naming what changed, is damaged, does not suit or does not fit.
     """
     _require_packages(plan)
+    _require_shareable(plan)
     require_same_study(plan.folder, plan.space)
     if not on_cluster:
         _check_resources(plan)
@@ -70,6 +76,7 @@ def check_own_models(plan: Plan) -> None:
                 if kind not in built:
                     built[kind] = realized(trial, plan.root).model.build()
                 _require_blocks(built[kind], trial)
+                require_independent_frames(built[kind], plan.space.settings.resources.workers)
             except UserError as error:
                 place = f"{plan.space.path}: trial.model: "
                 raise UserError(*(place + problem for problem in error.problems)) from None
@@ -128,13 +135,26 @@ def _require_packages(plan: Plan) -> None:
         raise UserError(*missing)
 
 
+def _require_shareable(plan: Plan) -> None:
+    """Refuse workers that would have no part of a batch, or none that can be compiled."""
+    workers = plan.space.settings.resources.workers
+    for trial in plan.grid or plan.space.samples:
+        try:
+            for stage in trial.stages:
+                require_enough_frames(stage, workers)
+                can_compile_parts(stage, workers)
+        except UserError as problem:
+            raise UserError(f"{plan.space.path}: resources: {problem}") from None
+
+
 def _check_resources(plan: Plan) -> None:
-    asked, here = plan.space.settings.resources, {"cpus": cores(), "gpus": len(gpus())}
-    for name, has in here.items():
-        wants = getattr(asked, name)
+    asked = plan.space.settings.resources
+    here = {"cpus": (asked.total_cpus, cores()), "gpus": (asked.total_gpus, len(gpus()))}
+    for name, (wants, has) in here.items():
         if wants > has and (name == "cpus" or gpus()):
+            what = f"workers * {name}" if asked.workers > 1 else name
             raise UserError(
-                f"{plan.space.path}: resources.{name}: must be <= {has}, as this machine has, "
+                f"{plan.space.path}: resources.{what}: must be <= {has}, as this machine has, "
                 f"but got {wants:g}; ask for less, or run on a cluster with --address"
             )
     stages = [stage for trial in plan.grid or plan.space.samples for stage in trial.stages]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from study.core.provenance import gpus
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, sizes_of
 from study.datasets.sizes import Sizes
@@ -56,7 +57,7 @@ class Experience:
         if sizes is None:
             return 0.0, 0.0
         most = stage_seconds(trial, stage, sizes)
-        least = most / self.plan.space.settings.resources.cpus
+        least = most / self.plan.space.settings.resources.total_cpus
         if self.on_gpu:
             least = overhead_seconds(trial, stage, sizes)
         return SURE[0] * least, SURE[1] * most
@@ -96,7 +97,10 @@ class RemainingCost:
             costs = [[self._seconds(source, *stage) for stage in each] for each in alternatives]
             low += count * min(sum(least for least, _ in each) for each in costs)
             high += count * max(sum(most for _, most in each) for each in costs)
-        return Cost((low, high), source.memory(), self._disk())
+        resources = self.plan.space.settings.resources
+        # On GPUs it is the memory of one; on CPUs each worker holds the data.
+        holding = 1 if gpus() and resources.gpus else resources.workers
+        return Cost((low, high), holding * source.memory(), self._disk())
 
     def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
         """What is to be done how often, and in which ways."""

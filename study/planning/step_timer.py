@@ -30,7 +30,8 @@ from study.space.plugin_configs import realized
 from study.space.trial import Trial
 from study.tasks.build import build_task
 from study.training.config import Stage
-from study.training.loop import compiles, fit
+from study.training.gradients import compiles
+from study.training.loop import fit
 from study.training.runtime import configure_performance, configure_process
 
 EPOCHS = 4
@@ -90,14 +91,14 @@ class Probe:
         sizes = self._sizes(trial.dataset_of(stage))
         train, validation, _ = sizes.shares(trial.split)
         steps = math.ceil(min(train, stage.frames or train) / stage.batch_size)
-        speed = self._speed(trial, stage)
+        speed, workers = self._speed(trial, stage), self.plan.space.settings.resources.workers
         low, high = (
-            stage.epochs * (steps * step + validation * frame)
-            for step, frame in zip(speed.step, speed.validation, strict=True)
+            stage.epochs * (steps * step / shared + validation * frame)
+            for step, frame, shared in zip(speed.step, speed.validation, (workers, 1), strict=True)
         )
         self.held = max(self.held, held_bytes(trial, sizes))
         self.built = max(self.built, built_memory(trial, sizes))
-        compiled = compiles(stage, self.models[_of_model(trial)], int(train))
+        compiled = compiles(stage, self.models[_of_model(trial)], int(train), workers)
         return low * (COMPILED if compiled else 1), high
 
     def memory(self) -> float:

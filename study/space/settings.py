@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from study.core.config import Config
 from study.space.search.samplers import AnySampler
@@ -23,12 +23,44 @@ class Resources(Config):
     """What one trial takes of the machine."""
 
     cpus: int = Field(default=1, ge=1, le=1024)
-    """Threads."""
+    """Threads, of each worker."""
     gpus: float = Field(default=1.0, ge=0, le=1)
-    """One GPU or a fraction of one; trials share a GPU then. A trial trains on one at most; more
-    GPUs train more trials at once. Without GPUs it is ignored."""
+    """One GPU for each worker, or a fraction of one; trials share a GPU then. Without GPUs it is
+    ignored."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes of one machine that share each training step of a trial, each with `cpus` and
+    `gpus`; the results are the same but for rounding."""
     deterministic: bool = False
     """Equal in every bit when repeated or resumed on the same GPU, too, which is slower there."""
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _one_gpu_each(cls, value: object) -> object:
+        if isinstance(value, int | float) and value > 1:
+            raise ValueError(
+                f"must be <= 1, as each of `workers` has one at most, but got {value:g}; "
+                f"`{{workers: {value:.0f}, gpus: 1}}` trains one trial on {value:.0f}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _workers_share_no_gpu(self) -> Self:
+        if self.workers > 1 and 0 < self.gpus < 1:
+            raise ValueError(
+                f"`gpus` must be 0 or 1 with several `workers`, but got {self.gpus:g} and "
+                f"{self.workers}"
+            )
+        return self
+
+    @property
+    def total_cpus(self) -> int:
+        """Cores of a trial."""
+        return self.workers * self.cpus
+
+    @property
+    def total_gpus(self) -> float:
+        """GPUs of a trial."""
+        return self.workers * self.gpus
 
 
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]

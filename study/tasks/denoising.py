@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 
 from study.graphs.graph_set import GraphSet, connect
 from study.models.potential import Potential
-from study.tasks.task import PretextTask, Term
+from study.tasks.task import Counts, PretextTask, Term, count_atoms, count_once
 
 if TYPE_CHECKING:
     from study.tasks.pretext_config import Denoising as DenoisingSettings
@@ -70,7 +70,11 @@ class Denoising(PretextTask):
             name += ", conditioned"
         if settings.given == "forces":
             name += ", given forces"
-        return [Term(name, partial(squared_error, settings.reduction), noisy.graph)]
+        counts: Counts = count_once
+        if settings.reduction == "mean":
+            counts = count_noised if settings.corrupted < 1 else count_atoms
+        penalty = partial(squared_error, settings.reduction)
+        return [Term(name, penalty, noisy.graph, counts=counts)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -164,7 +168,12 @@ def squared_error(reduction: str, model: Potential, batch: Batch) -> Tensor:
     if "noised" not in batch:
         return error.square().mean() if reduction == "mean" else error.square().sum()
     total = (batch.noised * error).square().sum()
-    return total / (3 * batch.noised.sum()).clamp(min=1) if reduction == "mean" else total
+    return total / count_noised(batch) if reduction == "mean" else total
+
+
+def count_noised(batch: Batch) -> Tensor:
+    """Count the components () of atoms with noise, at least 1."""
+    return (3 * batch.noised.sum()).clamp(min=1)
 
 
 def _mean_per_graph(values: Tensor, graph: Batch) -> Tensor:

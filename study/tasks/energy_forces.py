@@ -21,6 +21,7 @@ from study.tasks.supervised import (
     LOSSES,
     WHERE_KNOWN,
     LabelledTask,
+    count_labels,
     element_counts,
     fit_element_contributions,
     fitted_once,
@@ -202,7 +203,8 @@ class EnergyForces(LabelledTask):
         kind, what = self.loss_kind, "energy and forces"
         if self.learns_stress and self.graphs.stress is not None:
             batch.stress, what = self.graphs.stress[frames.to(self.graphs.device)], "all labels"
-        errors = Term(f"{kind} of {what}", partial(weighted_errors, kind), batch)
+        counts = partial(count_labels, kind, ["energy", "force", "stress"])
+        errors = Term(f"{kind} of {what}", partial(weighted_errors, kind), batch, counts=counts)
         return [errors, *others]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:

@@ -169,9 +169,10 @@ class Masking(PretextTask):
         if self.by_distance:
             masked.graph.displacements = masked.distances * masked.directions
             name = "square distance from the hidden atoms"
-            return [Term(name, mean_square_distance, masked.graph)]
+            return [Term(name, mean_square_distance, masked.graph, counts=count_context_atoms)]
         masked.graph.directions = masked.directions
-        return [Term("cosine of the directions", mean_cosine_distance, masked.graph)]
+        name = "cosine of the directions"
+        return [Term(name, mean_cosine_distance, masked.graph, counts=count_context_atoms)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator
@@ -226,6 +227,11 @@ class Masking(PretextTask):
         if self.by_distance:
             return (predicted - masked.distances * masked.directions).square().sum(dim=-1)
         return cosine_similarity(predicted, masked.directions, dim=-1)
+
+
+def count_context_atoms(batch: Batch) -> int:
+    """Count the values of a mean over `context_atoms`."""
+    return len(batch.context_atoms)
 
 
 def mean_cosine_distance(model: Potential, batch: Batch) -> Tensor:

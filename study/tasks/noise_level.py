@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from study.graphs.graph_set import GraphSet, connect
 from study.models.potential import Potential
 from study.tasks.scalar import mean_per_graph
-from study.tasks.task import PretextTask, Term
+from study.tasks.task import PretextTask, Term, count_frames
 
 if TYPE_CHECKING:
     from study.tasks.pretext_config import NoiseLevel as NoiseLevelSettings
@@ -32,7 +32,8 @@ class NoiseLevel(PretextTask):
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Mean square error per frame."""
         del step
-        return [Term("square of the noise level", squared_error, self.example(frames, generator))]
+        batch = self.example(frames, generator)
+        return [Term("square of the noise level", squared_error, batch, counts=count_frames)]
 
     def evaluate(
         self, model: Potential, batches: list[Tensor], generator: torch.Generator

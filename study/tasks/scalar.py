@@ -17,6 +17,7 @@ from study.tasks.supervised import (
     LOSSES,
     WHERE_KNOWN,
     LabelledTask,
+    count_labels,
     element_counts,
     fit_element_contributions,
     fitted_once,
@@ -109,7 +110,8 @@ class Scalar(LabelledTask):
         batch.y = self.values[frames.to(self.values.device, non_blocking=True)]
         kind, pool = self.loss_kind, POOLINGS[self.settings.extensive]
         name = f"{kind} of {pool.__name__}"
-        errors = Term(name, partial(scalar_errors, kind, pool), batch)
+        counts = partial(count_scalars, kind)
+        errors = Term(name, partial(scalar_errors, kind, pool), batch, counts=counts)
         return [errors, *others]
 
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
@@ -161,6 +163,11 @@ def predict_scalar(pool: Pooling, model: Potential, batch: Batch) -> Tensor:
     """Predict (G,) the property in its unit, float64, differentiable."""
     pooled = pool(model.scalars(batch), batch)
     return (model.scale * pooled).double() + model.reference_energy(batch)
+
+
+def count_scalars(kind: str, batch: Batch) -> Tensor:
+    """Count the labels () that the error of a batch is the mean of."""
+    return count_labels(kind, ["y"], batch)[0]
 
 
 def scalar_errors(kind: str, pool: Pooling, model: Potential, batch: Batch) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,15 @@ def mean_where_known(loss: str, predicted: Tensor, label: Tensor) -> Tensor:
     known = ~label.isnan()
     each = FULL_LOSSES[loss](predicted, torch.where(known, label, 0.0), reduction="none")
     return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def count_labels(loss: str, names: Sequence[str], batch: Batch) -> Tensor:
+    """Count the labels of each name, (names,), that a loss of `LOSSES` is the mean of."""
+    labels = [batch[name] for name in names if name in batch]
+    if loss.endswith(WHERE_KNOWN):
+        known = torch.stack([(~each.isnan()).sum() for each in labels])
+        return known.clamp(min=1).to(labels[0].dtype)
+    return labels[0].new_tensor([each.numel() for each in labels])
 
 
 LOSSES = FULL_LOSSES | {

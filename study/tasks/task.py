@@ -13,6 +13,7 @@ from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential
 
 Penalty = Callable[[Potential, Batch], Tensor]
+Counts = Callable[[Batch], Tensor | int]
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,32 @@ class Term:
             compiled once for all batches.
         batch: what the model sees, and what it should have predicted.
         weight: of the penalty in the loss.
+        counts: how many values of a batch the penalty is the mean of, 1 if it is their sum, so that
+            workers can share a batch; (K,) if it weighs K means by `batch.weights` (K,). None if
+            it is neither, or nobody has said so.
     """
 
     name: str
     penalty: Penalty
     batch: Batch
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
+    counts: Counts | None = None
+
+
+def count_frames(batch: Batch) -> int:
+    """Count the values of a mean over frames."""
+    return len(batch.ptr) - 1
+
+
+def count_atoms(batch: Batch) -> int:
+    """Count the values of a mean over atoms."""
+    return len(batch.z)
+
+
+def count_once(batch: Batch) -> int:
+    """Count nothing: the penalty is a sum."""
+    del batch
+    return 1
 
 
 class Task:

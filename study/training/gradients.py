@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from study.core.errors import UserError
 from study.models.potential import Potential
 from study.tasks.task import Term
 from study.training.compiler import MIN_SIZE, Program, size_classes, varying_sizes
+from study.training.parallel.refusals import can_compile_parts
 from study.training.precision import Precision, matmul_precision
 from study.training.program_cache import load_or_compile
+from study.training.schedule import scheduled_epochs
+
+if TYPE_CHECKING:
+    from study.training.config import Stage
+
+
+COMPILED_FROM = 10_000
+"""Steps of a stage from which compiling, which takes one to three core minutes, pays off."""
 
 
 def can_compile(device: torch.device) -> bool:
     """Whether this machine has the compiler that Inductor needs."""
     return device.type == "cuda" or shutil.which("g++") is not None
+
+
+def compiles(stage: Stage, model: Potential, frames: int, workers: int = 1) -> bool:
+    """Decide whether a stage runs compiled code; without timing, so that a resumed run agrees.
+
+    Args:
+        stage: its epochs, batch size and `compile` setting.
+        model: on the device to train on.
+        frames: number of training frames.
+        workers: that share each step.
+
+    Raises:
+        UserError: if `compile: true` is impossible for this model or machine.
+    """
+    here = can_compile(next(model.parameters()).device)
+    if stage.compile is True and not model.compilable:
+        raise UserError("`compile: true` does not work for this model; leave it out")
+    if stage.compile is True and not here:
+        raise UserError(
+            "`compile: true` needs g++ on this machine; install it, or write `compile: if_possible`"
+        )
+    per_epoch = math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
+    is_long = scheduled_epochs(stage) * per_epoch >= COMPILED_FROM
+    wanted = is_long if stage.compile is None else bool(stage.compile)
+    return can_compile_parts(stage, workers) and wanted and model.compilable and here
 
 
 class Engine:

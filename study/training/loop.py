@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.models.potential import Potential
-from study.tasks.task import Task
+from study.tasks.task import Task, Term
 from study.training.energy_meter import EnergyMeter
-from study.training.gradients import Engine, can_compile
+from study.training.parallel.shared_engine import Team, build_engine
 from study.training.schedule import learning_rate, scheduled_epochs
 from study.training.state import TrainingState
 
 if TYPE_CHECKING:
     from study.training.config import Stage
-
-COMPILED_FROM = 10_000
-"""Steps of a stage from which compiling, which takes one to three core minutes, pays off."""
 
 CHECKPOINT_EVERY = 300.0
 """Seconds between checkpoints within an epoch."""
@@ -49,6 +46,7 @@ def fit(
     store: Path | None = None,
     flops: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    team: Team | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of each epoch.
 
@@ -68,37 +66,46 @@ def fit(
         store: of compiled programs, shared between processes.
         flops: FLOPs of one epoch; None if they were not counted.
         should_stop: called after each step; True writes a checkpoint and stops.
+        team: other processes that share each step; None to train alone.
 
     Raises:
         DivergenceError: if the loss, its gradient or a validation metric is not finite.
         PausedError: if `should_stop` returned True.
     """
-    args = model, task, stage, train, validation, seed, folder, store, flops, should_stop
+    args = model, task, stage, train, validation, seed, folder, store, flops, should_stop, team
     yield from _TrainingLoop(*args).run()
 
 
-def compiles(stage: Stage, model: Potential, frames: int) -> bool:
-    """Decide whether a stage runs compiled code; without timing, so that a resumed run agrees.
+@dataclass(frozen=True)
+class Steps:
+    """Training steps of a stage: their loss is a function of seed, epoch and step.
 
     Args:
-        stage: its epochs, batch size and `compile` setting.
-        model: on the device to train on.
-        frames: number of training frames.
-
-    Raises:
-        UserError: if `compile: true` is impossible for this model or machine.
+        task: the loss and its data.
+        stage: batch size.
+        frames: (M,) training frames, on the CPU.
+        seed: decides the order of batches and all random numbers of the task.
     """
-    here = can_compile(next(model.parameters()).device)
-    if stage.compile is True and not model.compilable:
-        raise UserError("`compile: true` does not work for this model; leave it out")
-    if stage.compile is True and not here:
-        raise UserError(
-            "`compile: true` needs g++ on this machine; install it, or write `compile: if_possible`"
-        )
-    per_epoch = math.ceil(min(frames, stage.frames or frames) / stage.batch_size)
-    is_long = scheduled_epochs(stage) * per_epoch >= COMPILED_FROM
-    wanted = is_long if stage.compile is None else bool(stage.compile)
-    return wanted and model.compilable and here
+
+    task: Task
+    stage: Stage
+    frames: Tensor
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(len(self.frames) / self.stage.batch_size)
+
+    def batches(self, epoch: int) -> Sequence[Tensor]:
+        """Frames of each step of an epoch."""
+        order = torch.randperm(len(self.frames), generator=seeded(self.seed, "order", epoch))
+        return self.frames[order].split(self.stage.batch_size)
+
+    def terms(self, epoch: int, step: int, batch: Tensor) -> list[Term]:
+        """Loss of a step in its parts."""
+        generator = seeded(self.seed, "task", epoch, step, device=self.task.graphs.device)
+        return self.task.terms(batch, generator, epoch * self.per_epoch + step)
 
 
 class _TrainingLoop:
@@ -120,18 +127,14 @@ class _TrainingLoop:
         store: Path | None,
         flops: float | None,
         should_stop: Callable[[], bool],
+        team: Team | None,
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
-        self.flops, self.should_stop = flops, should_stop
-        self.train = train[: stage.frames]
+        self.flops, self.should_stop, self.team = flops, should_stop, team
+        self.steps = Steps(task, stage, train[: stage.frames], seed)
         self.validation = task.graphs.evaluation_batches(validation, stage.batch_size)
-        self.steps_per_epoch = math.ceil(len(self.train) / stage.batch_size)
-        self.engine = Engine(
-            model,
-            compiled=compiles(stage, model, len(train)),
-            store=store,
-            precision=stage.precision,
-        )
+        workers = team.workers if team else 1
+        self.engine = build_engine(model, stage, len(train), store, workers=workers)
         self.state = TrainingState(model, stage, folder)
         self.meter = EnergyMeter(task.graphs.device)
         self._clocks = time.monotonic(), time.process_time()
@@ -161,7 +164,7 @@ class _TrainingLoop:
         metrics = {
             "train_loss": loss,
             "grad_norm": norm,
-            "lr": self._learning_rate(self._steps(number + 1) - 1),
+            "lr": self._learning_rate((number + 1) * self.steps.per_epoch - 1),
         }
         if not math.isfinite(metrics["train_loss"]):
             raise DivergenceError(f"training loss is {metrics['train_loss']} in epoch {number + 1}")
@@ -187,19 +190,19 @@ class _TrainingLoop:
     def _train(self, epoch: int) -> None:
         """Run the remaining steps of an epoch; their losses stay on the device."""
         self.model.train()
-        order = torch.randperm(len(self.train), generator=seeded(self.seed, "order", epoch))
-        batches = self.train[order].split(self.stage.batch_size)
+        batches = self.steps.batches(epoch)
         for step in range(self.state.progress.step, len(batches)):
             self._step(epoch, step, batches[step])
             self.state.progress.step = step + 1
             self._checkpoint_if_due()
 
     def _step(self, epoch: int, step: int, frames: Tensor) -> None:
-        number = self._steps(epoch) + step
+        if self.team:
+            self.team.start_step(epoch, step)
+        rate = self._learning_rate(epoch * self.steps.per_epoch + step)
         for group in self.state.optimizer.param_groups:
-            group["lr"] = self._learning_rate(number) * group["lr_factor"]
-        generator = seeded(self.seed, "task", epoch, step, device=self.task.graphs.device)
-        terms = self.task.terms(frames, generator, number)
+            group["lr"] = rate * group["lr_factor"]
+        terms = self.steps.terms(epoch, step, frames)
         self.state.optimizer.zero_grad()
         loss = self.engine.backward(terms)
         limit = self.stage.clip_norm or math.inf
@@ -224,6 +227,10 @@ class _TrainingLoop:
         self.state.progress.seconds += self._clocks[0] - wall
         self.state.progress.cpu_seconds += self._clocks[1] - cpu
         joules = self.meter.lap()
+        if self.team:
+            seconds, more = self.team.cost()
+            self.state.progress.cpu_seconds += seconds
+            joules = None if joules is None or more is None else joules + more
         if joules is not None:
             self.state.progress.energy_joule = (self.state.progress.energy_joule or 0) + joules
 
@@ -232,11 +239,8 @@ class _TrainingLoop:
         generator = seeded(self.seed, "validation", device=self.task.graphs.device)
         return self.task.evaluate(self.state.eval_model, self.validation, generator)
 
-    def _steps(self, epochs: int) -> int:
-        return epochs * self.steps_per_epoch
-
     def _learning_rate(self, step: int) -> float:
-        return learning_rate(self.stage, step, self.steps_per_epoch)
+        return learning_rate(self.stage, step, self.steps.per_epoch)
 
     def _cost(self) -> dict[str, float]:
         """Cost of all epochs so far, where it could be measured; see `COST_METRICS`."""

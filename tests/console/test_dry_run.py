@@ -184,10 +184,17 @@ def test_a_search_tells_what_it_varies_and_ranges_from_its_cheapest_to_its_deare
     )
 
 
-def test_a_trial_on_two_cores_is_not_slower_and_takes_both(small: Path) -> None:
-    one = estimate(plan_of(small)).seconds
-    small.write_text(f"resources: {{cpus: 2}}\n{SMALL_SPACE}")
-    two = estimate(plan_of(small)).seconds
+@pytest.mark.parametrize(("two_cores", "processes"), [("cpus: 2", 1), ("workers: 2", 2)])
+def test_a_trial_on_two_cores_is_not_slower_and_takes_both(
+    small: Path, two_cores: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "cores", lambda: 5)
+    before = estimate(plan_of(small))
+    small.write_text(f"resources: {{{two_cores}}}\n{SMALL_SPACE}")
+    after, one = estimate(plan_of(small)), before.seconds
+    two = after.seconds
+    assert after.memory == processes * before.memory
+    assert plan_of(small).slots == 2
     assert two[0] - 6 == pytest.approx((one[0] - 6) / 2)
     assert two[1] == one[1]
     assert f"to {2 * two[1] / 3600:.2g} core-hours" in shown(plan_of(small))

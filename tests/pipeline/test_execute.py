@@ -187,7 +187,7 @@ def test_compiled_code_comes_from_the_user_and_never_from_the_results(
 ) -> None:
     stores: list[Path] = []
 
-    def train(_seed: int, _folder: Path, store: Path, _ending: object) -> Iterator[Any]:
+    def train(_seed: int, _folder: Path, store: Path, *_others: object) -> Iterator[Any]:
         stores.append(store)
         raise ZeroDivisionError
 

@@ -13,7 +13,7 @@ from ase.lattice.cubic import FaceCenteredCubic
 from study.core.errors import UserError
 from study.planning import plan_checks
 from study.planning.plan import Plan
-from study.planning.plan_checks import check_small_files
+from study.planning.plan_checks import check_plan, check_small_files
 from study.space.search_space import load_space
 from tests.conftest import SMALL_SPACE
 from tests.search_space import SEARCH_SPACE
@@ -42,6 +42,37 @@ def test_bfloat16_without_a_unit_is_warned_of(
     space = load_space(str(path), "quick", [(["trial", "finetune", "precision"], precision)])
     plan = Plan(space, tmp_path / "runs", "name", "")
     assert len(plan_checks.machine_warnings(plan, on_cluster=on_cluster)) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "changes", "line"),
+    [
+        ("workers: 3", {}, r"`workers` must be <= batch_size 2 of each stage, but got 3$"),
+        ("workers: 2", {"compile": True}, "needs at least 2 frames of a batch for each worker"),
+        ("workers: 2, cpus: 9999", {}, r"resources.cpus: must be <= 1024"),
+        ("workers: 2, cpus: 1000", {}, r"resources.workers \* cpus: must be <= \d+, .* got 2000;"),
+        ("workers: 2, gpus: 0.5", {}, "`gpus` must be 0 or 1 with several `workers`"),
+        ("gpus: 4", {}, r"resources.gpus: must be <= 1, .*`{workers: 4, gpus: 1}`"),
+        ("workers: 2", {"compile": "if_possible"}, ""),
+    ],
+)
+def test_workers_that_cannot_share_a_step_are_refused_before_the_start(
+    resources: str, changes: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(f"resources: {{{resources}}}\n{SMALL_SPACE}")
+    overrides = [(["trial", "finetune", name], value) for name, value in changes.items()]
+
+    def check() -> None:
+        plan = Plan(load_space(str(path), "quick", overrides), tmp_path / "runs", "name", "")
+        check_plan(plan, on_cluster=False)
+
+    if not line:
+        return check()
+    with pytest.raises(UserError, match=line) as refused:
+        check()
+    assert len(refused.value.problems) == 1
+    return None
 
 
 def write_alloy(path: Path) -> None:

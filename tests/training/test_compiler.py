@@ -30,8 +30,8 @@ from study.tasks.task import Task, Term
 from study.training import compiler as training_compiler
 from study.training import program_cache
 from study.training.config import Stage
-from study.training.gradients import Engine
-from study.training.loop import COMPILED_FROM, compiles, fit
+from study.training.gradients import COMPILED_FROM, Engine, compiles
+from study.training.loop import fit
 
 MODELS: dict[str, ModelConfig] = {
     "egnn": EGNN(name="egnn", hidden=8, layers=2, basis=4),
