@@ -63,6 +63,7 @@ class Ranks:
             "deterministic": torch.are_deterministic_algorithms_enabled(),
         }
         self._folder: TemporaryDirectory[str] | None = None
+        self._excepthook = sys.excepthook
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -174,6 +175,8 @@ class Ranks:
                 process.stdin.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
+            # Torch has put its own there, once more with each group.
+            sys.excepthook = self._excepthook
         for process in self._processes:
             try:
                 process.wait(PATIENCE)
