@@ -41,6 +41,7 @@ from study.scheduling.scheduler import Scheduler
 from study.space.settings import Resources
 from study.space.trial import Trial
 from study.tracking.tracker import Tracker
+from tests.load_search import search
 from tests.mlflow_server import MlflowServer
 
 METRIC, EPOCHS, SLOTS = "val_force_rmse", 3, 2
@@ -360,6 +361,7 @@ def _peak_of(module: list[str]) -> int:
 
 PARTS: dict[str, tuple[Callable[[Path, int], list[Figure]], int]] = {
     "trials": (trials, 1000),
+    "search": (search, 1000),
     "points": (points, 1_000_000),
     "reruns": (reruns, 50),
     "disk": (disk, 12),

@@ -74,12 +74,20 @@ class Program:
 def compile_program(model: Potential, term: Term) -> Program:
     """Compile a program for a model and the sizes of a term."""
     traced = _trace_term(model, term)
-    options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
-    if next(model.parameters()).device.type == "cpu":
-        options["post_grad_custom_post_pass"] = MatmulLayoutPass()
-    with inductor.patch(options):
+    with inductor.patch(options_for(next(model.parameters()).device)):
         code = standalone_compile(traced.graph, traced.inputs, dynamic_shapes="from_graph")
     return Program(code, Layout(traced.used, traced.guards()))
+
+
+def options_for(device: torch.device) -> dict[str, Any]:
+    """Inductor's options on a device."""
+    options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
+    if device.type == "cpu":
+        return options | {"post_grad_custom_post_pass": MatmulLayoutPass()}
+    # Inductor times ways to compute on the GPU, of which each rounds in its own way, and pads
+    # matrices where that is faster.
+    same_numbers = torch.are_deterministic_algorithms_enabled()
+    return options | {"deterministic": same_numbers, "shape_padding": not same_numbers}
 
 
 @dataclass(frozen=True)

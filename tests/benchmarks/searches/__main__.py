@@ -30,10 +30,18 @@ from tests.benchmarks.searches.quality import (
     space,
 )
 
+
+def _qmc(seed: int) -> optuna.samplers.BaseSampler:
+    return samplers.QMCSampler(
+        scramble=True, seed=seed, independent_sampler=samplers.RandomSampler(seed=seed)
+    )
+
+
 SAMPLERS: dict[str, tuple[Any, Callable[[int], optuna.samplers.BaseSampler]]] = {
     "tpe": ("tpe", lambda seed: samplers.TPESampler(seed=seed)),
     "random": ("random", lambda seed: samplers.RandomSampler(seed=seed)),
     "nsgaii": ("nsgaii", lambda seed: samplers.NSGAIISampler(seed=seed)),
+    "qmc": ("qmc", _qmc),
     "gp": ("gp", lambda seed: samplers.GPSampler(seed=seed)),
 }
 """Name → as a space says it, and as Optuna makes it."""
@@ -41,6 +49,10 @@ SAMPLERS: dict[str, tuple[Any, Callable[[int], optuna.samplers.BaseSampler]]] = 
 PRUNERS: dict[str, tuple[Any, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": (False, pruners.NopPruner),
     "ASHA": (True, partial(pruners.SuccessiveHalvingPruner, min_resource=3, reduction_factor=3)),
+    "hyperband": (
+        as_block({"name": "hyperband"}),
+        partial(pruners.HyperbandPruner, max_resource=27),
+    ),
     "median": (as_block({"name": "median"}), pruners.MedianPruner),
 }
 """Name → what the space says of stopping, and Optuna's pruner of the same kind."""
