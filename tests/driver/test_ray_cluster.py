@@ -22,6 +22,7 @@ from study.core.paths import PREFIX
 from study.driver import private_head, ray_cluster, ray_env, ray_supervisor
 from study.driver.private_head import PrivateHead
 from study.driver.session import require_cluster
+from study.space.settings import Resources
 
 START = """
 import os, sys
@@ -342,3 +343,16 @@ def test_an_interrupt_before_the_thread_runs_waits_for_it(monkeypatch: pytest.Mo
 def test_a_cluster_that_is_not_there_is_noticed_without_ray() -> None:
     with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:9: no response"):
         require_cluster("127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("node", "on_gpus", "fitting"),
+    [({"CPU": 9.0}, False, 2), ({"CPU": 9.0, "GPU": 3.0}, True, 1), ({"CPU": 3.0}, False, 0)],
+)
+def test_all_workers_of_a_trial_are_on_one_node(
+    node: dict[str, float],
+    on_gpus: bool,  # noqa: FBT001 - a parametrised value
+    fitting: int,
+) -> None:
+    resources = Resources(workers=2, cpus=2, gpus=1)
+    assert ray_cluster._fitting(resources, node, on_gpus=on_gpus) == fitting

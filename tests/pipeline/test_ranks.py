@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from study.datasets.frames import Frames
 from study.pipeline.execute import run_job, run_job_safely
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
-from study.pipeline.ranks import LostWorkerError
+from study.pipeline.ranks import LostWorkerError, Ranks
 from study.space.trial import Trial
 from study.training.checkpoint import load_tensors
 
@@ -69,3 +72,29 @@ def test_four_workers_train_what_one_does_and_one_goes_on_when_another_was_kille
     one, other = (weights_of(job, root) for root in (alone, shared))
     for name, weights in one.items():
         torch.testing.assert_close(other[name], weights, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "kind", "reason"),
+    [
+        (
+            {"rank": 1, "failed": "ValueError: odd", "memory": False},
+            RuntimeError,
+            "worker 1: .*odd",
+        ),
+        ({"rank": 1, "failed": "OutOfMemoryError", "memory": True}, MemoryError, "worker 1: "),
+        ({}, LostWorkerError, "was killed or crashed"),
+    ],
+)
+def test_why_a_worker_ended_is_why_the_trial_did(
+    last_words: dict[str, Any], kind: type[Exception], reason: str, tiny: Callable[..., Trial]
+) -> None:
+    ranks = Ranks(Job("trial", tiny(), ""), Path(), Path(), "cpu", workers=2)
+    words = json.dumps(last_words | {"traceback": "its lines"}) if last_words else ""
+    command = [sys.executable, "-c", f"print({words!r}, end='')"]
+    pipe = subprocess.PIPE
+    ranks._processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)]
+    with pytest.raises(kind, match=reason) as problem:
+        ranks.cost()
+    assert getattr(problem.value, "__notes__", []) == (["its lines"] if last_words else [])
+    ranks.close()
