@@ -31,7 +31,7 @@ from study.console.command_line import SHIPPED
 from study.console.progress_bar import in_notebook, study_bar
 from study.core.errors import UserError
 from study.core.paths import real_path
-from study.core.records import METRICS
+from study.core.quantities.metrics import METRICS
 from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE_ERROR
 from study.space.overrides import parse_change
 from study.space.search_space import Space

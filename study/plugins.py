@@ -1,4 +1,4 @@
-"""All that models, tasks, data sets and samplers of your own need, in one place with stable names.
+"""All that parts of your own need, of models to samplers, in one place with stable names.
 
 A Python file, or an installed module, has a config class, whose fields are keys of a space and
 whose `build` makes what they describe; shipped components are made in the same way:
@@ -25,6 +25,10 @@ Config classes
     DatasetConfig: settings of a data set; `build()` gives `Frames`.
     SamplerConfig: settings of what proposes trials, `search: {sampler: {name: ..., code: ...}}`;
         `build(seed)` gives an `optuna.samplers.BaseSampler`.
+
+    MetricConfig: settings of an error that ranks trials, `finetune: {task: {name: energy_forces,
+        metrics: [{name: ..., code: ...}]}}`; `build()` gives a function of two `FrameValues`,
+        predictions and labels, that returns a number from 0 on, lower for better predictions.
 
 Graphs
     A model sees a torch-geometric `Batch` of N atoms, E edges and G frames:
@@ -85,6 +89,16 @@ Envelope and neighbours
     `edge_weights` does so and keeps the `max_neighbors` nearest, for a NearestNeighborsConfig with
     an `envelope`.
 
+Metrics
+    FrameValues: NumPy arrays of all F frames and N atoms that are validated or tested on together:
+        `energies` (F,) eV, in a task `scalar` its target in that one's unit
+        `forces` (N, 3) eV/Å; None in a task `scalar`
+        `stress` (F, 3, 3) eV/Å³; None where the model or the data have none
+        `species` (N,): atomic numbers
+        `frame` (N,): frame of each atom, from 0
+    Labels that a frame lacks are NaN. Frames come in any order. A metric is asked for each epoch
+    on the validation frames, and once on the test frames.
+
 Tasks
     PretextTask: has `terms`, the `Term`s of the loss, and `evaluate`, metrics with `val_loss`. With
         `resources: {workers: ...}` each worker has some frames of a batch: a Term's `counts` then
@@ -101,7 +115,9 @@ from study.core.components import resolve
 from study.datasets.config import DatasetConfig
 from study.models.config import ModelConfig, ModelCost, NearestNeighborsConfig
 from study.space.search.samplers import SamplerConfig
+from study.tasks.base_config import MetricConfig
 from study.tasks.config import TaskConfig
+from study.tasks.metrics import FrameValues
 
 if TYPE_CHECKING:
     from study.datasets.frames import Frames
@@ -133,8 +149,10 @@ __all__ = [
     "DatasetConfig",
     "DirectPotential",
     "ForceEmbedding",
+    "FrameValues",
     "Frames",
     "GraphSet",
+    "MetricConfig",
     "ModelConfig",
     "ModelCost",
     "NearestNeighborsConfig",

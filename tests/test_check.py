@@ -6,6 +6,7 @@ import pytest
 
 from study.check import main
 from study.checks.dataset_contract import CHECKS as DATA_CHECKS
+from study.checks.metric_contract import CHECKS as METRIC_CHECKS
 from study.checks.model_contract import CHECKS, examine
 from study.checks.task_contract import CHECKS as TASK_CHECKS
 from study.models.config import ModelConfig
@@ -13,7 +14,12 @@ from tests.native import NATIVE
 from tests.readme import example
 
 GOOD = example("mine.py")
-PARTS = {"PairSettings": len(CHECKS), "PushSettings": len(TASK_CHECKS), "Dimers": len(DATA_CHECKS)}
+PARTS = {
+    "PairSettings": len(CHECKS),
+    "PushSettings": len(TASK_CHECKS),
+    "Dimers": len(DATA_CHECKS),
+    "WorstForces": len(METRIC_CHECKS),
+}
 
 
 @pytest.mark.parametrize("kind", NATIVE.values(), ids=NATIVE)

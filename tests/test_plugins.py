@@ -118,6 +118,7 @@ def test_the_example_runs_and_predicts_without_its_file(
     assert status.main([study, "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert state["counts"] == {"completed": 3}
+    assert state["metric"] == "val_worst_forces"
     assert [trial["label"] for trial in state["trials"]] == [
         "pair scratch, seed 0",
         "pair push size=0.05, seed 0",
@@ -258,6 +259,9 @@ def test_code_that_cannot_be_run_is_answered_in_a_line(here: Path, text: str, ru
     assert "\n" not in str(refused.value)
 
 
+OWN_NAMES = ("pair", "push", "dimers", "worst_forces")
+
+
 def test_an_installed_package_is_named_by_all_its_sources(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +274,7 @@ def test_an_installed_package_is_named_by_all_its_sources(
     (information / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: pairs-of-mine\nVersion: 1.0\n"
     )
-    names = "".join(f"{name} = pairs_of_mine.pair\n" for name in ("pair", "push", "dimers"))
+    names = "".join(f"{name} = pairs_of_mine.pair\n" for name in OWN_NAMES)
     (information / "entry_points.txt").write_text(f"[pretraining_study]\n{names}")
     monkeypatch.syspath_prepend(str(here / "site"))
     edit(here / "mine.yaml", ", code: mine.py", "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.records.study_tables import Study, remembered
+from study.core.quantities.metrics import METRICS
 
 MILLI = 1000
 """Tables and figures show meV; records hold eV."""
@@ -32,6 +33,8 @@ class Quantity:
     @property
     def error(self) -> str:
         """`force error`, for sentences."""
+        if self.own:
+            return self.in_sentence
         return f"{_lowered(self.label.rpartition(' ')[0])} error"
 
     @property
@@ -42,7 +45,12 @@ class Quantity:
     @property
     def in_words(self) -> str:
         """`force RMSE (meV/Å)`, for axes."""
-        return f"{self.in_sentence} ({self.unit})"
+        return f"{self.in_sentence} ({self.unit})" if self.unit else self.in_sentence
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a metric of the user's own, which has no unit here."""
+        return f"test_{self.name}" not in METRICS
 
     @property
     def per_frame(self) -> bool:
@@ -62,6 +70,29 @@ NAMES = {"homo": "HOMO", "lumo": "LUMO", "zpve": "ZPVE", "r2": "R²"}
 def quantities(study: Study) -> tuple[Quantity, ...]:
     """Error metrics in the order of the tables; the study is judged by the first.
 
+    That is one of the user's own if it ranks the trials; others of the user's own come last.
+    """
+    own, shipped = _own(study), _shipped(study)
+    judged_by = str(study.facts["space"].get("metric", "")).removeprefix("val_")
+    first = [quantity for quantity in own if quantity.name == judged_by]
+    return (*first, *shipped, *(quantity for quantity in own if quantity not in first))
+
+
+def _own(study: Study) -> list[Quantity]:
+    """Metrics of the user's own that a completed trial has recorded."""
+    tested = [name for name in map(str, study.trials) if name.startswith("test_")]
+    return [
+        _quantity(name.removeprefix("test_"), "")
+        for name in tested
+        if name not in METRICS
+        and f"trivial_{name.removeprefix('test_')}" in study.trials
+        and np.isfinite(study.trials[name].astype(float)).any()
+    ]
+
+
+def _shipped(study: Study) -> tuple[Quantity, ...]:
+    """Errors that tasks of this package measure.
+
     For forces and energies these are the RMSEs; for other properties all errors that a completed
     trial has recorded, in the unit of the table's schema.
     """
@@ -70,6 +101,7 @@ def quantities(study: Study) -> tuple[Quantity, ...]:
         name.removeprefix("test_")
         for name in map(str, study.trials)
         if re.fullmatch("test_.+_(rmse|mae)", name)
+        and name in METRICS
         and np.isfinite(study.trials[name].astype(float)).any()
     ]
     if forces or FORCE.name in recorded or not recorded:
@@ -100,6 +132,9 @@ def quantity_of(study: Study, metric: str) -> Quantity:
 
 
 def _quantity(name: str, unit: str) -> Quantity:
+    if f"test_{name}" not in METRICS:
+        words = name.replace("_", " ")
+        return Quantity(name, f"{words[:1].upper()}{words[1:]}", "", scale=1)
     frame = name.startswith("frame_")
     what, _, kind = name.removeprefix("frame_").rpartition("_")
     words = NAMES.get(what, what.replace("_", " "))

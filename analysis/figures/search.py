@@ -21,7 +21,7 @@ from analysis.comparisons.search import (
 from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled
 from analysis.formatting import number, percent
 from analysis.records.study_tables import Study
-from study.core.records import METRICS
+from study.core.quantities.metrics import METRICS
 
 STATES = ("completed", "stopped", "diverged", "failed", "running", "killed")
 LOOK = dict(zip(STATES, zip(("o", "x", "v", "P", ".", "."), COLOURS, strict=False), strict=False))

@@ -210,8 +210,8 @@ def _best(study: Study) -> Headline:
     what = "zero force" if main == FORCE else "the mean"
     trivially = f"; predicting {what} gives {number(trivial)}" if trivial == trivial else ""
     return Headline(
-        f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())} {unit}"
-        f"{trivially}.",
+        f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())}"
+        f"{unit and ' '}{unit}{trivially}.",
         " ".join(worse),
         details=(("Lowest validation error", [(best, f"n = {len(errors)}")]),),
     )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.formatting import spread
 from analysis.records.export import study_json
 from study.core.errors import UserError
-from study.core.records import MASKING_RATIO, METRICS, Tag, as_markdown, without_password
+from study.core.quantities.metrics import METRICS
+from study.core.records import MASKING_RATIO, Tag, as_markdown, without_password
 from study.core.trust import require_own_artifacts, tracking_uri_of
 from study.tracking.postgres import require_answer
 

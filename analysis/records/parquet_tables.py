@@ -15,11 +15,10 @@ from analysis.records.columns import COUNTS, FACTS
 from analysis.records.mlflow_reader import Run
 from study.core.atomic_io import remove, write_json, write_with
 from study.core.errors import UserError
+from study.core.quantities.metrics import METRICS, PROPERTY_METRICS, meaning_of
 from study.core.records import (
     COST_METRICS,
     MASKING_RATIO,
-    METRICS,
-    PROPERTY_METRICS,
     SCHEMA_VERSION,
     Tag,
 )
@@ -216,6 +215,8 @@ def _field(name: str, role: str, kind: pa.DataType) -> pa.Field:
     if role == "result" and name in METRICS:
         unit, meaning = METRICS[name]
         metadata |= {"unit": unit, "meaning": meaning}
+    elif role == "result":
+        metadata["meaning"] = meaning_of(name)
     elif role == "fact":
         metadata["meaning"] = FACTS[name]
     return pa.field(name, kind, metadata=metadata)

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from study.checks import dataset_contract, model_contract, sampler_contract, task_contract
+from study.checks import (
+    dataset_contract,
+    metric_contract,
+    model_contract,
+    sampler_contract,
+    task_contract,
+)
 from study.core import user_code
 from study.core.config import Component
 from study.core.errors import UserError, printable
@@ -16,6 +22,7 @@ from study.datasets.diagnostics import warnings
 from study.models.config import ModelConfig
 from study.space.plugin_configs import SHIPPED
 from study.space.search.samplers import SamplerConfig
+from study.tasks.base_config import MetricConfig
 from study.tasks.config import TaskConfig
 
 SMALL = {"hidden": 8, "layers": 2}
@@ -52,8 +59,8 @@ def subjects(code: str) -> list[Component]:
     if not found:
         raise UserError(
             f"{code}: must define a class derived from `study.plugins.ModelConfig`, "
-            "`study.plugins.TaskConfig`, `study.plugins.DatasetConfig` or "
-            "`study.plugins.SamplerConfig`, but has none"
+            "`study.plugins.TaskConfig`, `study.plugins.DatasetConfig`, "
+            "`study.plugins.MetricConfig` or `study.plugins.SamplerConfig`, but has none"
         )
     return found
 
@@ -67,10 +74,12 @@ def examine(subject: Component) -> Iterator[tuple[str, str]]:
             return task_contract.examine(subject.build)
         case DatasetConfig():
             return dataset_contract.examine(subject.build)
+        case MetricConfig():
+            return metric_contract.examine(subject)
         case SamplerConfig():
             return sampler_contract.examine(subject)
         case _:
-            raise TypeError(f"{subject!r} is no model, task, data set or sampler")
+            raise TypeError(f"{subject!r} is no model, task, data set, metric or sampler")
 
 
 def _check(subject: Component) -> int:

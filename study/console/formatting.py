@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from study.core.errors import printable
-from study.core.records import METRICS
+from study.core.quantities.metrics import unit_of
 
 MILLI = {"eV/Å": "meV/Å", "eV/atom": "meV/atom", "eV": "meV"}
 """Units that read better by the thousandth."""
@@ -33,7 +33,7 @@ class PlainConsole(Console):
 
 def with_unit(metric: str, value: float) -> str:
     """A metric's value for people, such as 63.9 meV/Å."""
-    unit, number = METRICS[metric][0], without_unit(metric, value)
+    unit, number = unit_of(metric), without_unit(metric, value)
     return number if unit == "1" else f"{number} {MILLI.get(unit, unit)}"
 
 
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
 
 def metric_title(metric: str) -> str:
     """A metric's name and unit for the head of a column, such as val force RMSE (meV/Å)."""
-    unit = METRICS[metric][0]
+    unit = unit_of(metric)
     words = [word.upper() if word in ERRORS else word for word in metric.split("_")]
     title = " ".join(words)
     return title if unit == "1" else f"{title} ({MILLI.get(unit, unit)})"
@@ -74,7 +74,7 @@ def metric_title(metric: str) -> str:
 
 def without_unit(metric: str, value: float) -> str:
     """A metric's value in the unit that `metric_title` names."""
-    return figures(1000 * value if METRICS[metric][0] in MILLI else value)
+    return figures(1000 * value if unit_of(metric) in MILLI else value)
 
 
 def figures(value: float) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from analysis.statistics.change import Change, change_of
 from analysis.statistics.verdict import verdict
 from study.console.formatting import metric_title, without_unit
-from study.core.records import METRICS
+from study.core.quantities.metrics import METRICS, unit_of
 from study.pipeline.job import Job
 from study.planning.arms import DEFAULT_ERRORS, Arm, arms, references
 from study.planning.plan import Plan
@@ -184,8 +184,10 @@ def _of_its_seeds(arm: Arm, error: str) -> tuple[str, str]:
 
 def _head(error: str) -> str:
     """Head of a column: the error and its unit."""
-    unit = METRICS[f"test_{error}"][0]
+    unit = unit_of(f"test_{error}")
     what, _, kind = error.rpartition("_")
+    if f"test_{error}" not in METRICS:
+        return f"{error.replace('_', ' ')}\n(own metric)"
     return f"{what.replace('_', ' ')} {kind.upper()}\n{'m' * unit.startswith('eV')}{unit}"
 
 
@@ -204,7 +206,7 @@ def _trivial(arms: list[Arm], metric: str, *, unlike: bool) -> str:
     """The error of predicting nothing; its range if arms have seeds, and so test frames, apart."""
     if not unlike:
         return arms[0].shown(metric)
-    factor = 1000 if METRICS[metric][0].startswith("eV") else 1
+    factor = 1000 if unit_of(metric).startswith("eV") else 1
     metrics = [result.metrics for arm in arms for result in arm.completed.values()]
     values = [factor * each[metric] for each in metrics if metric in each]
     if not values:

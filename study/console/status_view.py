@@ -23,7 +23,8 @@ from study.console.formatting import (
 from study.console.result_table import front_table
 from study.core.errors import UserError
 from study.core.paths import real_path
-from study.core.records import FINAL_STATUSES, METRICS
+from study.core.quantities.metrics import meaning_of
+from study.core.records import FINAL_STATUSES
 from study.planning.study_state import StudyState, TrialState, study_state
 
 
@@ -123,9 +124,9 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
     console.print(f"  state       {state.word}, {state.done}/{state.total} trials ({counts})")
     if state.best is not None:
-        trial, (_, meaning) = state.best, METRICS[state.metric]
+        trial = state.best
         console.print(f"  best        {_best(state)}, trial {trial.number} ({trial.label})")
-        console.print(f"              {meaning}")
+        console.print(f"              {meaning_of(state.metric)}")
     if state.front and search is not None:
         console.print()
         rows = [(trial.number, trial.label, trial.objectives) for trial in state.front]

@@ -15,7 +15,6 @@ from typing import Any, Literal, Self, get_args
 from study.core.atomic_io import DamagedFileError, read_hashed
 from study.core.errors import printable
 from study.core.hashing import digest
-from study.core.quantities.properties import PROPERTIES, TARGETS
 
 RESULT = "result.json"
 """File in the folder of a job that marks it as finished."""
@@ -89,75 +88,6 @@ class JobResult:
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
 
-
-METRICS = {
-    "train_loss": ("1", "mean training loss of the epoch"),
-    "val_loss": ("1", "validation loss; 1 is chance for masking"),
-    "val_force_rmse": ("eV/Å", "validation force error, root mean square per component"),
-    "val_force_mae": ("eV/Å", "validation force error, mean absolute per component"),
-    "val_energy_rmse": ("eV/atom", "validation energy error, root mean square per atom"),
-    "val_energy_mae": ("eV/atom", "validation energy error, mean absolute per atom"),
-    "val_frame_energy_rmse": ("eV", "validation energy error, root mean square per frame"),
-    "lr": ("1", "learning rate at the end of the epoch"),
-    "grad_norm": ("1", "mean norm of the gradient over the epoch"),
-    "seconds": ("s", "wall time of this stage's epochs so far"),
-    "cpu_seconds": ("s", "processor time of this stage's epochs so far, all threads together"),
-    "flops": ("1", "floating point operations of this stage's epochs so far, in matrix products"),
-    "energy_joule": ("J", "energy that they took; of a GPU, of all that shared it"),
-    "test_force_rmse": ("eV/Å", "test force error, root mean square per component"),
-    "test_force_mae": ("eV/Å", "test force error, mean absolute per component"),
-    "test_energy_rmse": ("eV/atom", "test energy error, root mean square per atom"),
-    "test_energy_mae": ("eV/atom", "test energy error, mean absolute per atom"),
-    "test_frame_energy_rmse": ("eV", "test energy error, root mean square per frame"),
-    "trivial_force_rmse": ("eV/Å", "test force error of predicting zero force"),
-    "trivial_energy_rmse": ("eV/atom", "test energy error of predicting the training mean"),
-    "trivial_frame_energy_rmse": ("eV", "test energy error per frame of the training mean"),
-    "rotation_error": ("1", "change of the forces under rotation, relative to the forces"),
-    "energy_rotation_error": ("eV/atom", "change of the energy under rotation"),
-    "net_force": ("eV/Å", "sum of the forces of a frame per atom"),
-    "best_epoch": ("1", "epoch whose weights were kept"),
-    "step_seconds": ("s", "wall time of a finetuning step, validation included"),
-    "parameters": ("1", "numbers that the model has"),
-    "peak_memory": ("GB", "largest memory of the trial, of the GPU if it used one"),
-}
-"""Metric → (unit, meaning)."""
-
-PROPERTY_METRICS = {
-    f"{part}_{name}_{kind}": (PROPERTIES[name].unit, f"{whose} of the {PROPERTIES[name].meaning}")
-    for name in TARGETS
-    for kind, error in (("rmse", "root mean square error"), ("mae", "mean absolute error"))
-    for part, whose in (
-        ("val", f"validation {error}"),
-        ("test", f"test {error}"),
-        ("trivial", f"test {error}, of predicting the training mean or a sum over elements,"),
-    )
-}
-
-PROPERTY_METRICS |= {
-    f"{part}_stress_{kind}": ("eV/Å³", f"{whose} stress error, {error} per component{of}")
-    for kind, error in (("rmse", "root mean square"), ("mae", "mean absolute"))
-    for part, whose, of in (
-        ("val", "validation", ""),
-        ("test", "test", ""),
-        ("trivial", "test", ", of predicting zero"),
-    )
-}
-
-PROPERTY_METRICS |= {
-    "val_frame_energy_mae": ("eV", "validation energy error, mean absolute per frame"),
-    "test_frame_energy_mae": ("eV", "test energy error, mean absolute per frame"),
-    "trivial_frame_energy_mae": (
-        "eV",
-        "test energy error per frame of the training mean or a sum over elements",
-    ),
-    "trivial_energy_mae": (
-        "eV/atom",
-        "test energy error per atom of the training mean or a sum over elements",
-    ),
-}
-"""Metric → (unit, meaning) of scalar targets and of stress; a study has those that it measures."""
-
-METRICS |= PROPERTY_METRICS
 
 COST_METRICS = ("seconds", "cpu_seconds", "flops", "energy_joule")
 """Metrics of the cost of a stage so far; some machines cannot measure all of them."""

@@ -58,3 +58,11 @@ def _named(file: str, line: int, function: str) -> str:
 def remember_source(file: str, text: str) -> None:
     """Let tracebacks show a file as it was run, whatever has become of it."""
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+
+
+def place_of(function: object) -> str:
+    """File, line and name of a function of the user's, or of the `__call__` of an object."""
+    function = getattr(function, "func", function)
+    called = function if hasattr(function, "__code__") else vars(type(function)).get("__call__")
+    code = getattr(called, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}, {code.co_name}" if code else repr(function)

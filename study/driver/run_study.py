@@ -30,6 +30,7 @@ from study.driver.verify_resume import verify
 from study.planning.cost_model import Cost
 from study.planning.plan import Plan
 from study.planning.plan_checks import (
+    check_own_metrics,
     check_own_models,
     check_plan,
     check_small_files,
@@ -68,6 +69,7 @@ def run_study(options: RunOptions, stop: ShutdownRequest) -> int:
     console.print(_heading(plan, options))
     check_plan(plan, on_cluster=bool(options.address))
     check_own_models(plan)
+    check_own_metrics(plan)
     print_plan_summary(plan, console)
     for line in machine_warnings(plan, on_cluster=bool(options.address)):
         console.print(f"  warning  {line}")

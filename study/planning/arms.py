@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.core.hashing import digest
-from study.core.records import METRICS, JobResult, flatten
+from study.core.quantities.metrics import unit_of
+from study.core.records import JobResult, flatten
 from study.pipeline.job import Job
 from study.space.trial import Trial
 
@@ -107,7 +108,7 @@ class Arm:
 
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""
-        factor = 1000 if METRICS[metric][0].startswith("eV") else 1
+        factor = 1000 if unit_of(metric).startswith("eV") else 1
         found = [result.metrics.get(metric) for result in self.completed.values()]
         values = [factor * value for value in found if value is not None]
         if not values:

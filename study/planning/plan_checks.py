@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from study.core.errors import UserError
+from study.core.hashing import digest
 from study.core.provenance import cores, gpus, multiplies_bfloat16
 from study.core.user_traceback import described
 from study.datasets.config import DatasetConfig
@@ -23,6 +24,8 @@ from study.planning.study_changes import (
     require_same_study,
 )
 from study.space.plugin_configs import realized
+from study.tasks.config import LabelledConfig
+from study.tasks.metrics import try_out
 from study.training.parallel.refusals import (
     can_compile_parts,
     require_enough_frames,
@@ -83,6 +86,28 @@ def check_own_models(plan: Plan) -> None:
             # Whatever the user's code raises is the answer.
             except Exception as problem:
                 raise UserError(f"{plan.space.path}: trial.model: {described(problem)}") from None
+
+
+def check_own_metrics(plan: Plan) -> None:
+    """Try each of the user's own metrics on made-up labels, before anything is paid or written.
+
+    Raises:
+        UserError: if one cannot be built, fails, or is not an error.
+    """
+    tried: set[str] = set()
+    for trial in plan.grid or plan.space.samples:
+        task = trial.finetune.task
+        if not isinstance(task, LabelledConfig) or not task.metrics:
+            continue
+        known = digest([metric.model_dump(mode="json") for metric in task.metrics])
+        if known in tried:
+            continue
+        tried.add(known)
+        try:
+            try_out(realized(task, plan.root).metrics, forces="forces" in task.labels)
+        except UserError as error:
+            place = f"{plan.space.path}: trial.finetune.task.metrics: "
+            raise UserError(*(place + problem for problem in error.problems)) from None
 
 
 def _require_blocks(model: Potential, trial: Trial) -> None:

@@ -36,6 +36,7 @@ from study.space.search.samplers import (
 )
 from study.space.validation_errors import explain
 from study.space.yaml_loader import NO_LINE, Block, as_block
+from study.tasks.base_config import MetricConfig
 from study.tasks.config import TaskConfig
 
 KINDS: dict[str, Kind] = {
@@ -43,6 +44,7 @@ KINDS: dict[str, Kind] = {
     "task": TaskConfig,
     "dataset": DatasetConfig,
     "sampler": SamplerConfig,
+    "metrics": MetricConfig,
 }
 """By the key that their settings stand at."""
 

@@ -16,7 +16,12 @@ MOST_TRIALS = 100_000
 
 RANKING = [f"val_{name}" for name in (*ENERGY_FORCES_ERRORS, *STRESS_ERRORS, *SCALAR_ERRORS)]
 
-Metric = Annotated[str, Field(json_schema_extra={"enum": list(dict.fromkeys(RANKING))})]
+Metric = Annotated[
+    str,
+    Field(
+        json_schema_extra={"anyOf": [{"enum": list(dict.fromkeys(RANKING))}, {"pattern": "^val_"}]}
+    ),
+]
 
 
 class Resources(Config):
@@ -137,7 +142,8 @@ class Settings(Config):
     question: str = Field(min_length=1, max_length=500)
     """What the study wants to know."""
     metric: Metric = "val_force_rmse"
-    """Lower is better; ranks trials, and decides who is stopped early."""
+    """Lower is better; ranks trials, and decides who is stopped early. It is an error of
+    `finetune.task`, or one of your own, `val_` and the name of one of its `metrics`."""
     seeds: Annotated[
         list[Seed],
         Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}),

@@ -9,6 +9,7 @@ from study.core.config import Component
 if TYPE_CHECKING:
     from study.datasets.sizes import Sizes
     from study.graphs.graph_set import GraphSet
+    from study.tasks.metrics import Metric
     from study.tasks.task import Task
 
 
@@ -68,6 +69,15 @@ class TaskConfig(Component):
         Raises:
             ValueError: naming the key to change.
         """
+
+
+class MetricConfig(Component):
+    """Settings of an error of predictions; derive from it for one of your own."""
+
+    def build(self) -> Metric:
+        """A function of predictions and labels; see `study.tasks.metrics`."""
+        made: Metric = super().build()
+        return made
 
 
 class PretextConfig(TaskConfig):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from study.core.config import any_of
+from study.core.config import Own, any_of
+from study.core.quantities.metrics import METRICS
 from study.core.quantities.properties import PROPERTIES, TARGETS
+from study.tasks.base_config import MetricConfig
 from study.tasks.base_config import TaskConfig as TaskConfig
 from study.tasks.pretext_config import Denoising as Denoising
 from study.tasks.pretext_config import Masking as Masking
@@ -34,6 +37,21 @@ SCALAR_ERRORS = (
 """Names of the errors that tasks with labels measure, without `val_` and `test_`."""
 
 
+class OwnMetric(Own, MetricConfig):
+    """An error of one's own: a class derived from `study.plugins.MetricConfig`, with its settings.
+
+    It is measured on validation and test frames, and lower is better.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+
+TAKEN = {name.partition("_")[2] for name in METRICS} | {"hash"}
+"""Names after `val_` and `test_` that tables have already."""
+
+
 class LabelledConfig(TaskConfig):
     """What the tasks that learn from labels have in common."""
 
@@ -48,6 +66,27 @@ class LabelledConfig(TaskConfig):
     """Labels are predicted from the frames as they are, or in training from the copies that an
     `auxiliary` denoising has noised, without a mask embedding of their own: Noisy Nodes as in the
     released code of arXiv:2206.00133."""
+
+    metrics: list[OwnMetric] = Field(default=[], max_length=20, exclude_if=lambda given: not given)
+    """Errors of your own, measured beside the others; `val_` and its name is the `metric` of a
+    study that is to rank by one."""
+
+    @model_validator(mode="after")
+    def _metrics_have_names(self) -> Self:
+        names = [metric.name for metric in self.metrics]
+        wrong = [name for name in names if not METRIC_NAME.fullmatch(name) or name in TAKEN]
+        wrong += [name for name in names if names.count(name) > 1]
+        if wrong:
+            raise ValueError(
+                "`metrics` must have names of letters, digits and `_` that differ, also from "
+                f"those of shipped ones, but got {wrong[0]}"
+            )
+        return self
+
+    @property
+    def own_errors(self) -> tuple[str, ...]:
+        """Names of the errors of the user's own."""
+        return tuple(metric.name for metric in self.metrics)
 
     @model_validator(mode="after")
     def _noised_copies_exist(self) -> Self:
@@ -144,7 +183,8 @@ class EnergyForces(LabelledConfig):
     @property
     def errors(self) -> tuple[str, ...]:
         """Names of what it measures."""
-        return ENERGY_FORCES_ERRORS + (STRESS_ERRORS if self.stress_weight else ())
+        shipped = ENERGY_FORCES_ERRORS + (STRESS_ERRORS if self.stress_weight else ())
+        return shipped + self.own_errors
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -180,7 +220,7 @@ class Scalar(LabelledConfig):
     def errors(self) -> tuple[str, ...]:
         """Names of what it measures."""
         own = (f"{self.target}_rmse", f"{self.target}_mae")
-        return ENERGY_ERRORS if self.target == "energy" else own
+        return (ENERGY_ERRORS if self.target == "energy" else own) + self.own_errors
 
     @property
     def extensive(self) -> bool:

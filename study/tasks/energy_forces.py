@@ -212,7 +212,9 @@ class EnergyForces(LabelledTask):
 
         Those of stresses (eV/Å³ per component) are among them where model and data have such.
         """
-        return self._errors(model, batches, model.with_stress if self._compares(model) else model)
+        predict = model.with_stress if self._compares(model) else model
+        errors = partial(self._errors, model, batches)
+        return self.with_own_errors(model, batches, predict, errors)
 
     def test_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """On the test frames: of the model, of the trivial predictor, of missing symmetry."""
@@ -232,7 +234,8 @@ class EnergyForces(LabelledTask):
             forces, stress = torch.zeros_like(batch.force), torch.zeros_like(batch.cell)
             return Prediction((reference if of_elements else energy) - reference, forces, stress)
 
-        return self._errors(model, batches, trivial)
+        errors = partial(self._errors, model, batches)
+        return self.with_own_errors(model, batches, trivial, errors, strict=False)
 
     def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Reason to stop a diverged training by its validation metrics; empty if there is none."""

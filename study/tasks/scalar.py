@@ -117,11 +117,13 @@ class Scalar(LabelledTask):
     def errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors per frame in the property's unit; for energies also per atom."""
         pool = POOLINGS[self.settings.extensive]
-        return self._errors(batches, lambda batch: predict_scalar(pool, model, batch))
+        predict = partial(predict_scalar, pool, model)
+        return self.with_own_errors(model, batches, predict, partial(self._errors, batches))
 
     def trivial_errors(self, model: Potential, batches: list[Tensor]) -> dict[str, float]:
         """Errors of predicting the training mean, or the sum over elements."""
-        return self._errors(batches, model.reference_energy)
+        predict, errors = model.reference_energy, partial(self._errors, batches)
+        return self.with_own_errors(model, batches, predict, errors, strict=False)
 
     def divergence_reason(self, metrics: dict[str, float]) -> str:
         """Return no reason: no error of a scalar is taken for divergence."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
 from torch_geometric.data import Batch
 
+from study.core.errors import UserError
 from study.graphs.graph_set import GraphSet
-from study.models.potential import MAX_ATOMIC_NUMBER, Potential
+from study.models.potential import MAX_ATOMIC_NUMBER, Potential, Prediction
+from study.tasks.metrics import FrameValues, alike, joined, own_errors
 from study.tasks.task import Task, Term
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ FULL_LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 Statistics = TypeVar("Statistics")
+
+Predicted = TypeVar("Predicted", Prediction, Tensor)
 
 WHERE_KNOWN = " where known"
 """Ends the name of a loss that leaves out labels that are NaN."""
@@ -97,6 +102,9 @@ class LabelledTask(Task):
         self.embeds_mask = settings.mask_embedding == "zeros"
         self.from_noised = settings.labels_from == "noised"
         self.auxiliary = settings.auxiliary.task.build(graphs) if settings.auxiliary else None
+        self.metrics = {each.name: each.build() for each in settings.metrics}
+        self.values = graphs.energy
+        """(frames,) labels of whole frames."""
 
     def gather(self, frames: Tensor) -> Batch:
         """Collate the given frames (G,), with the mask embedding of unmasked atoms if set."""
@@ -146,6 +154,49 @@ class LabelledTask(Task):
         """Errors by name of the model-free baseline: the training mean, or a sum over elements."""
         raise NotImplementedError
 
+    def with_own_errors(
+        self,
+        model: Potential,
+        batches: list[Tensor],
+        predict: Callable[[Batch], Predicted],
+        errors: Callable[[Callable[[Batch], Predicted]], dict[str, float]],
+        *,
+        strict: bool = True,
+    ) -> dict[str, float]:
+        """Errors of what is predicted, and those of the user's own of the same predictions.
+
+        Args:
+            model: whose reference energies are added to predictions.
+            batches: of frames, as `errors` has them predicted.
+            predict: energies, forces and stresses of a batch, or a number of each frame.
+            errors: of what the function that it is given predicts.
+            strict: whether own errors must be finite.
+        """
+        if not self.metrics:
+            return errors(predict)
+        predictions: list[FrameValues] = []
+        labels: list[FrameValues] = []
+
+        def watched(batch: Batch) -> Predicted:
+            predicted = predict(batch)
+            labels.append(self._labels(batch, batches[len(labels)]))
+            predictions.append(_predictions(predicted, batch, model))
+            return predicted
+
+        found = errors(watched)
+        pair = alike(joined(predictions), joined(labels))
+        try:
+            return found | own_errors(self.metrics, *pair)
+        except UserError:
+            if strict:
+                raise
+            return found | dict.fromkeys(self.metrics, math.nan)
+
+    def _labels(self, batch: Batch, frames: Tensor) -> FrameValues:
+        frames, stress = frames.to(self.graphs.device), self.graphs.stress
+        known = None if stress is None else stress[frames]
+        return _values(batch, self.values[frames], batch.force, known)
+
     def auxiliary_terms(
         self, frames: Tensor, generator: torch.Generator, step: int
     ) -> Iterator[Term]:
@@ -156,6 +207,28 @@ class LabelledTask(Task):
             if "masked" not in term.batch:
                 term.batch.masked = torch.ones_like(term.batch.z)
             yield replace(term, weight=self.auxiliary_settings.weight * term.weight)
+
+
+def _predictions(predicted: Prediction | Tensor, batch: Batch, model: Potential) -> FrameValues:
+    if isinstance(predicted, Tensor):
+        return _values(batch, predicted, None, None)
+    energies = predicted.energy.detach().double() + model.reference_energy(batch)
+    return _values(batch, energies, predicted.forces, predicted.stress)
+
+
+def _values(
+    batch: Batch, energies: Tensor, forces: Tensor | None, stress: Tensor | None
+) -> FrameValues:
+    def known(values: Tensor | None) -> Any:
+        return None if values is None else values.detach().double().cpu().numpy()
+
+    return FrameValues(
+        energies=known(energies),
+        forces=known(forces),
+        stress=known(stress),
+        species=batch.z.cpu().numpy(),
+        frame=batch.batch.cpu().numpy(),
+    )
 
 
 def fitted_once(

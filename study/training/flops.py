@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential
@@ -47,7 +49,13 @@ class Flops:
             lambda: [Engine(copied_model).backward(step_terms) for step_terms in terms]
         ) / len(steps)
         copied_model.eval()
-        validation = _flops(lambda: task.evaluate(copied_model, [frames], generator))
+
+        def validate() -> None:
+            # Metrics of the user's own need not bear so few frames.
+            with suppress(UserError):
+                task.evaluate(copied_model, [frames], generator)
+
+        validation = _flops(validate)
         return cls(training / size, validation / size)
 
     def of_epoch(self, graphs: GraphSet, train: Tensor, validation: Tensor) -> float:

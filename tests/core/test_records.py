@@ -8,9 +8,9 @@ import pytest
 
 from study.core.atomic_io import write_hashed, write_json
 from study.core.hashing import digest
+from study.core.quantities.metrics import METRICS
 from study.core.records import (
     COST_METRICS,
-    METRICS,
     JobResult,
     StageName,
     curve_name,

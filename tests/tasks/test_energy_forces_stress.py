@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from study.core.errors import UserError
-from study.core.records import METRICS
+from study.core.quantities.metrics import METRICS
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.splits import sizes_of

@@ -18,7 +18,7 @@ from torch_geometric.data import Data
 
 from study import data, predict
 from study.core.errors import UserError
-from study.core.records import METRICS
+from study.core.quantities.metrics import METRICS
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
