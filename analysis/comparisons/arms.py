@@ -32,6 +32,7 @@ from analysis.comparisons.labels import (
 )
 from analysis.comparisons.selection import column, only
 from analysis.records.study_tables import Study, remembered
+from study.core.records import few_words
 
 KIND = ("model.name", "dataset.name", "dataset.path")
 """Settings that determine which other settings exist."""
@@ -214,8 +215,8 @@ def _spelled(
             kept = [name for name in kept if name in KIND or row[name] != default[name]]
         if "dataset.path" in kept and "dataset.name" in kept:
             kept.remove("dataset.name")  # Both are called by the file.
-        texts.append(", ".join(spelled(row, name, words) for name in kept))
-    return _texts(texts, frame)
+        texts.append([spelled(row, name, words) for name in kept])
+    return _texts(few_words(texts, [""] * len(texts)), frame)
 
 
 def _joined(frame: pd.DataFrame, *columns: pd.Series[str]) -> pd.Series[str]:

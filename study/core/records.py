@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -227,3 +228,30 @@ def without_password(uri: str) -> str:
     place, _, query = f"{user}{'@' * bool(user)}{address}".partition("?")
     kept = [each for each in query.split("&") if each and not SECRET.search(each.partition("=")[0])]
     return f"{scheme}://{place}{'?' * bool(kept)}{'&'.join(kept)}"
+
+
+MOST_TOLD = 4
+"""Of more settings a name tells the first two, and how many there are besides."""
+
+
+def few_words(told: Sequence[Sequence[str]], heads: Sequence[str]) -> list[str]:
+    """Name things by what distinguishes them, in few words if that tells them apart as well.
+
+    Args:
+        told: settings of each in words.
+        heads: how each name begins; may be empty.
+    """
+    full = [
+        ", ".join(filter(None, [head, *words])) for head, words in zip(heads, told, strict=True)
+    ]
+    brief = [
+        ", ".join(filter(None, [head, *_first_two(words)]))
+        for head, words in zip(heads, told, strict=True)
+    ]
+    return brief if len({*brief}) == len({*full}) else full
+
+
+def _first_two(words: Sequence[str]) -> Sequence[str]:
+    if len(words) <= MOST_TOLD:
+        return words
+    return [words[0], f"{words[1]} and {len(words) - 2} more"]

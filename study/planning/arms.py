@@ -11,7 +11,7 @@ from typing import Any
 
 from study.core.hashing import digest
 from study.core.quantities.metrics import unit_of
-from study.core.records import JobResult, flatten
+from study.core.records import JobResult, few_words, flatten
 from study.pipeline.job import Job
 from study.space.trial import Trial
 
@@ -214,8 +214,8 @@ def _disambiguate(found: list[Arm]) -> None:
     What follows from the model or the data set alone, such as options that only one of them has,
     says nothing new. What most arms have is not told, but the exceptions are.
     """
-    names = dict.fromkeys(name for arm in found for name in arm.settings)
-    for name in names:
+    told: list[list[str]] = [[] for _ in found]
+    for name in dict.fromkeys(name for arm in found for name in arm.settings):
         if name in LABEL_KEYS or name.startswith(("pretrain.task.", f"{AUXILIARY}.task.")):
             continue
         kinds: dict[tuple[Any, ...], Counter[str]] = {}
@@ -224,12 +224,14 @@ def _disambiguate(found: list[Arm]) -> None:
                 kinds.setdefault(_kind(arm, name), Counter())[str(arm.settings[name])] += 1
         if all(len(values) == 1 for values in kinds.values()):
             continue
-        for arm in found:
+        for arm, words in zip(found, told, strict=True):
             if name in arm.settings:
                 values = kinds[_kind(arm, name)]
                 if values[str(arm.settings[name])] <= MAJORITY * values.total():
-                    told = name.removeprefix(f"{AUXILIARY}.")
-                    arm.label += f", {told} {_number(arm.settings[name])}"
+                    short = name.removeprefix(f"{AUXILIARY}.")
+                    words.append(f"{short} {_number(arm.settings[name])}")
+    for arm, label in zip(found, few_words(told, [arm.label for arm in found]), strict=True):
+        arm.label = label
 
 
 def _kind(arm: Arm, name: str) -> tuple[Any, ...]:

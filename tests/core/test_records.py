@@ -14,6 +14,7 @@ from study.core.records import (
     JobResult,
     StageName,
     curve_name,
+    few_words,
     load_result,
     recorded_curve,
     without_password,
@@ -80,3 +81,14 @@ def test_weights_lie_beside_their_result_whoever_wrote_it(tmp_path: Path) -> Non
 def test_what_is_no_result_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         JobResult.from_json(value)
+
+
+def test_many_settings_are_told_by_the_first_two_unless_others_distinguish() -> None:
+    one, other = ["a 1", "b 1", "c 1", "d 1", "e 1"], ["a 2", "b 1", "c 1", "d 1", "e 1"]
+    last = [*one[:4], "e 2"]
+    assert few_words([one, other], ["scratch", ""]) == [
+        "scratch, a 1, b 1 and 3 more",
+        "a 2, b 1 and 3 more",
+    ]
+    assert few_words([one, last], ["x", "x"]) == ["x, " + ", ".join(one), "x, " + ", ".join(last)]
+    assert few_words([one[:4], []], ["x", "y"]) == ["x, a 1, b 1, c 1, d 1", "y"]
