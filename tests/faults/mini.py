@@ -175,9 +175,14 @@ class Setup:
         return SimpleNamespace(state_dict=lambda: {"w": self.weights})
 
     def train(
-        self, seed: int, folder: Path, store: Path | None, ending: Callable[[], bool]
+        self,
+        seed: int,
+        folder: Path,
+        store: Path | None,
+        ending: Callable[[], bool],
+        team: None = None,
     ) -> Iterator[dict[str, float]]:
-        del ending
+        del ending, team
         term: Any = SimpleNamespace(batch=None)
         program_cache.load_or_compile(self.model, term, store)
         history: list[dict[str, float]] = []
@@ -201,7 +206,8 @@ class Setup:
     def test(self, history: list[EpochRecord]) -> dict[str, float]:
         return {"test_force_rmse": float(self.weights.sum()), "seconds": float(len(history))}
 
-    def facts(self) -> dict[str, str | int]:
+    def facts(self, workers: int) -> dict[str, str | int]:
+        del workers
         return {"split_hash": "split"}
 
 
