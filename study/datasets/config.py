@@ -74,6 +74,7 @@ class TIP3PWater(DatasetConfig):
             atoms=3.0 * self.molecules,
             waters=self.molecules,
             density=3 * 258 / 20.0**3,
+            elements=(1, 8),
         )
 
 

@@ -42,6 +42,7 @@ class Sizes:
             vacuum; None if some are periodic.
         labelled: frames that have each of `labels`; all have them when empty.
         isolated: frames that are periodic in no direction.
+        elements: atomic numbers; none if they are not known.
     """
 
     groups: Histogram
@@ -55,6 +56,7 @@ class Sizes:
     others: float | None = None
     labelled: tuple[int, ...] = ()
     isolated: int = 0
+    elements: tuple[int, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -113,7 +115,8 @@ class Sizes:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`, by way of JSON."""
-        lists = {name: tuple(value.get(name, ())) for name in ("labels", "published", "labelled")}
+        names = ("labels", "published", "labelled", "elements")
+        lists = {name: tuple(value.get(name, ())) for name in names}
         for name in ("groups", "copies", "compositions"):
             lists[name] = tuple(map(tuple, value[name]))
         return cls(**(value | lists))

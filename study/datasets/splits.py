@@ -247,6 +247,7 @@ def sizes_of(frames: Frames) -> Sizes:
         labels=frames.labels,
         labelled=tuple(int(frames.labelled(name).sum()) for name in frames.labels),
         isolated=int(frames.isolated.sum()),
+        elements=tuple(np.unique(frames.numbers).tolist()),
         published=tuple(int((parts == number).sum()) for number in PARTS),
         others=float(frames.sizes @ (frames.sizes - 1) / len(frames.numbers))
         if frames.isolated.all()

@@ -65,6 +65,11 @@ class ModelConfig(Component):
         made: Potential = super().build()
         return made
 
+    @property
+    def known_elements(self) -> tuple[int, ...]:
+        """Atomic numbers that it has weights for; none if it takes all elements."""
+        return ()
+
     @classmethod
     def package_version(cls) -> str:
         """Version of `package`; empty if it needs none, or it is not installed."""

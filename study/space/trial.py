@@ -17,6 +17,7 @@ from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
 from study.models.config import AnyModel
 from study.space.trial_checks import (
+    check_elements,
     check_labels,
     check_published,
     check_tasks,
@@ -224,6 +225,7 @@ class Trial(Config):
     def _check_stage(self, name: str, stage: Stage, place: str, sizes: Sizes | None) -> None:
         if sizes is None:
             return
+        check_elements(self.model.known_elements, place, sizes)
         check_tasks(name, stage, sizes)
         check_labels(name, stage, place, sizes)
         # Only the set that is tested on must have been published with a split.

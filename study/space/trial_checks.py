@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from study.core.quantities.elements import SYMBOLS
 from study.datasets.sizes import Sizes
 from study.training.config import Stage
 
@@ -35,6 +36,22 @@ def check_labels(name: str, stage: Stage, place: str, sizes: Sizes) -> None:
         raise ValueError(
             f"`{place}` must have forces of all frames for a task with `given: forces`, but has "
             f"{partial}; leave the other frames out"
+        )
+
+
+def check_elements(known: tuple[int, ...], place: str, sizes: Sizes) -> None:
+    """Refuse a data set with elements for which a model has no weights.
+
+    Args:
+        known: atomic numbers of the model; none if it takes all.
+        place: key of the data set.
+        sizes: of the data set.
+    """
+    lacking = [SYMBOLS[number - 1] for number in sizes.elements if known and number not in known]
+    if lacking:
+        raise ValueError(
+            f"`model.elements` must name all elements of `{place}`, but lacks "
+            f"{', '.join(lacking)}; add them, or take a start that knows them"
         )
 
 

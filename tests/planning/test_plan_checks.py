@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,22 @@ def test_a_dry_run_refuses_to_mask_water_in_an_alloy(tmp_path: Path, task: str) 
         with pytest.raises(UserError, match="must have frames of nothing but water to mask"):
             check_small_files(plan)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("known", ["H, C, N, O", "Al, O", "Cu, Al"])
+def test_a_dry_run_refuses_elements_that_the_model_lacks(tmp_path: Path, known: str) -> None:
+    write_alloy(tmp_path / "alloy.xyz")
+    data = f"{{name: ase_file, path: {tmp_path / 'alloy.xyz'}}}\n  split: {{by: frame}}"
+    text = re.sub(r"\{name: tip3p_water.*\}", data, SMALL_SPACE)
+    text = text.replace("{name: masking, masking_ratio: 0.5}", "{name: denoising}")
+    (tmp_path / "alloy.yaml").write_text(text)
+    model = {"name": "mace", "elements": known.split(", ")}
+    overrides: list[tuple[list[str], object]] = [(["trial", "model"], model)]
+    space = load_space(str(tmp_path / "alloy.yaml"), "quick", overrides)
+    plan = Plan(space, tmp_path / "runs", "a", "")
+    lacking = [symbol for symbol in ("Al", "Cu") if symbol not in model["elements"]]
+    if not lacking:
+        return check_small_files(plan)
+    with pytest.raises(UserError, match=f"but lacks {', '.join(lacking)}; add them"):
+        check_small_files(plan)
+    return None

@@ -81,6 +81,11 @@ class MACE(ModelConfig):
     def _sorted_elements(cls, symbols: list[str]) -> list[str]:
         return sorted(dict.fromkeys(symbols), key=atomic_number)
 
+    @property
+    def known_elements(self) -> tuple[int, ...]:
+        """Atomic numbers of `elements`."""
+        return tuple(map(atomic_number, self.elements))
+
     @model_validator(mode="after")
     def _something_is_read(self) -> Self:
         if self.use_last_readout_only and self.layers < 2:
