@@ -102,13 +102,15 @@ def hardware() -> dict[str, Any]:
 @cache
 def packages() -> dict[str, str]:
     """Installed versions of the packages that produce or record results."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "missing"
-    return versions
+    return {name: installed(name) for name in PACKAGES}
+
+
+def installed(name: str) -> str:
+    """Version of a package, or "missing"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def environment(

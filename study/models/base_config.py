@@ -48,6 +48,8 @@ class ModelConfig(Component):
     """The package that it is made of, such as "mace-torch", if that is an extra of this one."""
     extra: ClassVar[str] = ""
     """Name of that extra."""
+    depends: ClassVar[tuple[str, ...]] = ()
+    """Other packages whose version can change its numbers."""
 
     hidden: int = Field(default=128, ge=1, le=4096)
     """Width of node and edge features."""

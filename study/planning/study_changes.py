@@ -9,8 +9,7 @@ from typing import Any
 from study.core.atomic_io import owned_by_current_user
 from study.core.errors import UserError
 from study.core.hashing import code_version, without_places
-from study.core.provenance import environment
-from study.planning.study_dir import StudyDir
+from study.planning.study_dir import StudyDir, environment_of
 from study.space.distributions import HOLES
 from study.space.search_space import Space
 
@@ -118,16 +117,21 @@ def require_same_data(study: StudyDir, data: dict[str, str]) -> None:
             )
 
 
+ROUNDING = "numbers may differ in rounding or more"
+
+
 def environment_changes(study: StudyDir, space: Space) -> list[str]:
     """Name what can change numbers and is another than when the study last ran; a line each.
 
-    Such a change is no error: it mostly changes roundings, and no job's name.
+    Such a change is no error: it mostly changes roundings, and no job's name, but that of the
+    package of which a model is made.
     """
     before = (study.read() or {}).get("environment", {}) if study.has_begun() else {}
-    now = environment(**space.settings.resources.model_dump())
+    now = environment_of(space)
+    anew = {trial.model.package: trial.model.name for trial in space.samples}
     return [
         f"{name} is {now.get(name, 'not set')} now and was {before.get(name, 'not set')} when the "
-        "study last ran; numbers may differ in rounding or more"
+        f"study last ran; {f'trials of {anew[name]} begin anew' if name in anew else ROUNDING}"
         for name in dict.fromkeys((*before, *now))
         if before and before.get(name) != now.get(name)
     ]

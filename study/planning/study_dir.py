@@ -11,7 +11,7 @@ from typing import Any
 from study.core.atomic_io import read_json_lines, remove, write_json
 from study.core.errors import MALFORMED, UserError, one_line, readable
 from study.core.hashing import code_version, digest
-from study.core.provenance import environment
+from study.core.provenance import environment, installed
 from study.core.records import without_password
 from study.core.trust import tracking_uri_of
 from study.space.plugin_configs import keep
@@ -31,6 +31,15 @@ KINDS: dict[str, type] = {
     "environment": dict,
 }
 """Entries of `study.json`; older versions lack some."""
+
+
+def environment_of(space: Space) -> dict[str, str]:
+    """What can change a study's numbers besides settings, data and code: machine and packages."""
+    models = [trial.model for trial in space.samples]
+    packages = {name for model in models for name in (model.package, *model.depends) if name}
+    return environment(**space.settings.resources.model_dump()) | {
+        name: installed(name) for name in sorted(packages)
+    }
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,6 @@ class StudyDir:
         """
         before = self.read() or {}
         resolved, code = space.resolved(), code_version()
-        resources = space.settings.resources.model_dump()
         content = {
             "id": before.get("id", uuid.uuid4().hex),
             "name": self.name,
@@ -94,7 +102,7 @@ class StudyDir:
             "code_version": code,
             "command": command or before.get("command", ""),
             "audit": before.get("audit", 0) if audit is None else audit,
-            "environment": environment(**resources),
+            "environment": environment_of(space),
         }
         keep(content["space"], self.root)
         if content != before:

@@ -10,6 +10,7 @@ from study.core import provenance
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.pipeline.job import Job
+from study.planning import study_dir
 from study.planning.study_changes import (
     environment_changes,
     require_same_data,
@@ -66,6 +67,23 @@ def test_another_environment_is_a_line_and_no_error(
     require_same_study(study, more)
     study.write(more, "sqlite:///nowhere.db", {})
     assert environment_changes(study, more) == []
+
+
+def test_a_models_own_packages_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = GRID.replace("{name: egnn, hidden: 32, layers: 3,", "{name: mace, hidden: 16,")
+    versions = {"mace-torch": "0.3.14", "e3nn": "0.4.4"}
+    monkeypatch.setattr(study_dir, "installed", versions.__getitem__)
+    study, space = began(tmp_path, text), space_of(tmp_path, text)
+    assert environment_changes(study, space) == []
+    versions.update({"mace-torch": "0.3.15", "e3nn": "0.5.0"})
+    told = " when the study last ran; "
+    assert sorted(environment_changes(study, space)) == [
+        f"e3nn is 0.5.0 now and was 0.4.4{told}numbers may differ in rounding or more",
+        f"mace-torch is 0.3.15 now and was 0.3.14{told}trials of mace begin anew",
+    ]
+    (tmp_path / "plain").mkdir()
+    plain = began(tmp_path / "plain", GRID)
+    assert "e3nn" not in (plain.read() or {})["environment"]
 
 
 def began(folder: Path, text: str) -> StudyDir:

@@ -28,6 +28,7 @@ class MACE(ModelConfig):
     title = "MACE"
     package = "mace-torch"
     extra = "mace"
+    depends = ("e3nn",)
     cost = ModelCost(step_time=40, channel_bytes=3000, layer_squares=41)
 
     name: Literal["mace"]
@@ -153,6 +154,7 @@ class NequIP(ModelConfig):
     cost = ModelCost(step_time=6.4, channel_bytes=480, layer_squares=130)
     package = "nequip"
     extra = "nequip"
+    depends = ("e3nn",)
 
     name: Literal["nequip"]
     hidden: int = Field(default=32, ge=1, le=1024)
