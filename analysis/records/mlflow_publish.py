@@ -66,8 +66,7 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
     claims, sentences, *others = map(page.with_name, FILES)
     try:
         experiment = client.get_experiment_by_name(facts["experiment"])
-        kind = f"tags.`{Tag.KIND}` = 'study'"
-        runs = client.search_runs([experiment.experiment_id], kind) if experiment else []
+        runs = _study_runs(client, experiment.experiment_id) if experiment else []
         if not runs:
             raise UserError(f"{shown}: has no study {facts['experiment']}; name the right study")
         run = runs[0]
@@ -82,6 +81,10 @@ def publish(study: Path, page: Path, tracking_uri: str | None = None) -> str:
         reason = str(problem).splitlines()[0].replace(uri, shown)
         raise UserError(f"{shown}: rejected the report ({reason})") from None
     return str(run.info.run_id)
+
+
+def _study_runs(client: MlflowClient, experiment: str) -> list[Run]:
+    return list(client.search_runs([experiment], f"tags.`{Tag.KIND}` = 'study'"))
 
 
 def _log_arms(client: MlflowClient, study: Run) -> list[dict[str, Any]]:
