@@ -241,13 +241,10 @@ def few_words(told: Sequence[Sequence[str]], heads: Sequence[str]) -> list[str]:
         told: settings of each in words.
         heads: how each name begins; may be empty.
     """
-    full = [
-        ", ".join(filter(None, [head, *words])) for head, words in zip(heads, told, strict=True)
-    ]
-    brief = [
-        ", ".join(filter(None, [head, *_first_two(words)]))
-        for head, words in zip(heads, told, strict=True)
-    ]
+    full, brief = (
+        [", ".join(filter(None, [head, *words])) for head, words in zip(heads, each, strict=True)]
+        for each in (told, [_first_two(words) for words in told])
+    )
     return brief if len({*brief}) == len({*full}) else full
 
 
