@@ -17,7 +17,7 @@ from study.core.errors import UserError, readable
 from study.core.hashing import digest
 from study.core.quantities.properties import PROPERTIES
 from study.datasets.parsing.array_files import REMADE, load_arrays, require_whole, save_arrays
-from study.datasets.parsing.arrays import checked_numbers
+from study.datasets.parsing.arrays import checked_numbers, ragged_hashes, repeated
 
 HEADER = "frames.json"
 
@@ -154,14 +154,14 @@ class Frames:
     def first_copies(self) -> NDArray[np.int64]:
         """(frames,) first frame with the same atoms, positions and lattice, mostly itself."""
         first: dict[bytes, int] = {}
-        copies = []
-        for index, lattice in enumerate(self.lattices):
+        copies, lattices = np.arange(len(self)), self.lattices
+        for index in np.flatnonzero(repeated(ragged_hashes(self.positions, self.offsets))):
             atoms = slice(*self.offsets[index : index + 2])
             content = hashlib.blake2b(self.numbers[atoms].tobytes(), digest_size=16)
             content.update(self.positions[atoms].tobytes())
-            content.update(lattice.tobytes())
-            copies.append(first.setdefault(content.digest(), index))
-        return np.array(copies, dtype=np.int64)
+            content.update(lattices[index].tobytes())
+            copies[index] = first.setdefault(content.digest(), index)
+        return copies
 
     def select(self, indices: NDArray[np.int64]) -> Frames:
         """The frames at `indices`, in that order."""
@@ -230,7 +230,10 @@ class Frames:
             }
             arrays = {name: stored[name] for name in ARRAYS}
             optional = {name: stored[name] for name in OPTIONAL if name in stored}
-            return cls(**arrays, origin=header["origin"], properties=properties, **optional)
+            frames = cls(**arrays, origin=header["origin"], properties=properties, **optional)
+            if header["origin"].get("sizes", {}).get("copies") == [[1, len(frames)]]:
+                vars(frames)["first_copies"] = np.arange(len(frames))
+            return frames
 
     def _arrays(self) -> dict[str, Any]:
         """All arrays by the stems of their files; the optional ones if they say anything."""

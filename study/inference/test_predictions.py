@@ -90,7 +90,7 @@ def _predict_arrays(
             collected.setdefault(name, []).append(values.cpu())
     arrays = {name: torch.cat(values).numpy() for name, values in collected.items()}
     _raise_if_error_differs(job, root, arrays)
-    return arrays | {"frames": test.cpu().numpy()}
+    return arrays | {"frames": setup.numbers[test.cpu().numpy()]}
 
 
 def _manual_instructions(job: Job, root: Path, frames: Path) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from study.core.errors import UserError
@@ -20,6 +22,7 @@ from study.core.provenance import environment
 from study.core.records import COST_METRICS, EpochRecord
 from study.datasets.frames import Frames, read_header
 from study.datasets.parsing.array_files import DerivedArrays
+from study.datasets.sizes import STORED_ATOMS
 from study.datasets.splits import require_labels, split_once
 from study.graphs.graph_set import GraphSet, index_tensor
 from study.models.build import build_model
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
     from study.pipeline.job import Job
     from study.space.trial import Trial
     from study.training.config import Stage
+
+
+MOST_SELECTED = 0.25
+"""Of a large set, the share of its frames up to which a training prepares those alone."""
 
 
 def peak_memory(device: torch.device) -> int:
@@ -66,7 +73,8 @@ class _Setup:
     """A model and all that it trains on.
 
     Args:
-        parts: (frames,) training, validation and test frames.
+        parts: (frames,) training, validation and test frames, counted among those of the graphs.
+        numbers: (graphs,) number in the data set of each frame of the graphs.
         split_facts: content hash of these parts, and which groups of frames test.
         kind: hash of all that operations per atom and edge depend on.
     """
@@ -75,6 +83,7 @@ class _Setup:
     task: Task
     stage: Stage
     parts: tuple[Tensor, Tensor, Tensor]
+    numbers: NDArray[np.int64]
     split_facts: dict[str, str | int]
     kind: str
 
@@ -163,14 +172,16 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         device: torch device.
     """
     forget_peak_memory(torch.device(device))
-    loaded, graphs = _load(frames, work.data_hash, trial.model.cutoff, device)
+    loaded = _load(frames, work.data_hash)
     known_by = [work.data_hash, work.code]
     wanted = _split_of(work, trial, loaded)
     splits, facts = split_once(loaded, wanted, trial.seed, root / "splits", known_by)
-    parts = (splits.train, splits.validation, splits.test)
-    learned = (splits.train[: work.training.frames], splits.validation, splits.test)
-    require_labels(loaded, learned, work.training.task.labels)
-    train, validation, test = map(index_tensor, parts)
+    parts = (splits.train[: work.training.frames], splits.validation, splits.test)
+    require_labels(loaded, parts, work.training.task.labels)
+    numbers = _used(loaded, parts)
+    some = None if len(numbers) == len(loaded) else numbers.tobytes()
+    graphs = _graphs(frames, work.data_hash, trial.model.cutoff, device, some)
+    train, validation, test = (index_tensor(np.searchsorted(numbers, part)) for part in parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))
@@ -188,7 +199,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         own = (trial.foundation, weights["reference"], graphs, train[: stage.frames])
         set_energies(model, *own, with_heads=not new_heads)
     kind = _kind(work, stage, depth)
-    return _Setup(model, task, stage, (train, validation, test), facts, kind)
+    return _Setup(model, task, stage, (train, validation, test), numbers, facts, kind)
 
 
 def _kind(work: Job, stage: Stage, depth: int | None) -> str:
@@ -207,14 +218,35 @@ def _split_of(work: Job, trial: Trial, frames: Frames) -> Split:
     return trial.split.model_copy(update={"by": "frame"})
 
 
+def _used(frames: Frames, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The numbers of the frames that are prepared, in order: of a large set no more than needed.
+
+    Where a training needs much of it, all frames are prepared, because other trainings need others.
+    """
+    needed = sum(map(len, parts))
+    if len(frames.numbers) < STORED_ATOMS or needed > MOST_SELECTED * len(frames):
+        return np.arange(len(frames))
+    return np.sort(np.concatenate(parts))
+
+
 @lru_cache(maxsize=1)
-def _load(folder: Path, content_hash: str, cutoff: float, device: str) -> tuple[Frames, GraphSet]:
-    """A data set with its neighbours; a warm process keeps the last one."""
+def _load(folder: Path, content_hash: str) -> Frames:
+    """A data set; a warm process keeps the last one."""
     if read_header(folder)["content_hash"] != content_hash:
         raise UserError(
             f"{folder}: these are not the frames that this work is named by; run the study again"
         )
-    frames = Frames.load(folder, known=True)
-    return frames, GraphSet.build(
-        frames, cutoff, device=device, store=DerivedArrays(folder, content_hash)
-    )
+    return Frames.load(folder, known=True)
+
+
+@lru_cache(maxsize=1)
+def _graphs(
+    folder: Path, content_hash: str, cutoff: float, device: str, some: bytes | None
+) -> GraphSet:
+    """A data set with its neighbours, or some of its frames; a warm process keeps the last one."""
+    frames = _load(folder, content_hash)
+    store = DerivedArrays(folder, content_hash)
+    if some is not None:
+        frames = frames.select(np.frombuffer(some, np.int64))
+        store = replace(store, content_hash=digest([content_hash, some.hex()]))
+    return GraphSet.build(frames, cutoff, device=device, store=store)

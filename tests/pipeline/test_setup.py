@@ -15,9 +15,11 @@ from study.core.errors import UserError
 from study.datasets.config import ASEFile
 from study.datasets.frames import Frames, read_header
 from study.datasets.prepare import prepare, remark_on
+from study.pipeline import setup
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
+from study.pipeline.setup import set_up
 from study.space.trial import Trial
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
@@ -89,3 +91,35 @@ def test_a_part_without_a_label_that_is_trained_on_is_refused(
     job = Job("trial", trial, read_header(folder)["content_hash"])
     with pytest.raises(UserError, match="every part needs a frame labelled with forces"):
         list(run_job(job, tmp_path, folder))
+
+
+def test_a_training_on_few_frames_of_a_large_set_prepares_no_others_and_learns_the_same(
+    tmp_path: Path, tiny: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = mixed(tmp_path / "train.extxyz")
+    folder = prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+    trial = tiny(
+        dataset=dataset.model_dump(exclude_none=True),
+        split={"by": "frame", "test": 4, "validation": 3},
+        pretrain=None,
+        finetune__frames=4,
+    )
+    job = Job("trial", trial, read_header(folder)["content_hash"])
+    losses, prepared, tested = [], [], []
+    for share in (0.0, 0.5):
+        monkeypatch.setattr(setup, "STORED_ATOMS", 0)
+        monkeypatch.setattr(setup, "MOST_SELECTED", share)
+        made = set_up(job, trial, tmp_path, folder, "cpu")
+        prepared.append(len(made.task.graphs))
+        tested.append(made.numbers[made.parts[2]].tolist())
+        timed = {"cpu_seconds", "seconds", "flops", "joules"}
+        losses.append(
+            [
+                {name: value for name, value in metrics.items() if name not in timed}
+                for metrics in made.train(0, tmp_path / f"{share}", None, lambda: False)
+            ]
+        )
+        losses[-1].append(made.task.errors(made.model, [made.parts[2]]))
+    assert prepared == [22, 11]
+    assert tested[0] == tested[1]
+    assert losses[0] == losses[1]

@@ -1,4 +1,4 @@
-"""Arrays of npy and npz files, with bounds on what is unpacked."""
+"""Arrays of npy and npz files, with bounds on what is unpacked, and rules for what they hold."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from study.datasets.parsing.guard import guarded, require_filled
 from study.datasets.parsing.text import MOST_UNPACKED, SMALL
 
 Array = NDArray[np.float64]
+
+ODD = np.uint64(0x9E3779B97F4A7C15)
+"""Multiplying by it mixes the bits of a number (doi:10.1145/2660193.2660195)."""
+ROWS_AT_ONCE = 20_000
+"""Rows that fit into the cache of a processor with what is computed of them."""
 
 
 @contextmanager
@@ -102,3 +107,31 @@ def checked_numbers(values: Any) -> NDArray[np.uint8]:
             f"{numbers.ravel()[place]:g}"
         )
     return numbers.astype(np.uint8, copy=False)
+
+
+def ragged_hashes(values: Array, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A number of the bits of each group of rows: equal for equal groups, rarely for others.
+
+    Args:
+        values: (rows, 3).
+        offsets: (groups + 1,) first row of each group, none empty, then the number of all rows.
+    """
+    hashes = np.empty(len(offsets) - 1, np.uint64)
+    for some in np.array_split(np.arange(len(hashes)), 1 + len(values) // ROWS_AT_ONCE):
+        bounds = offsets[some[0] : some[-1] + 2] if len(some) else offsets[:1]
+        place = np.arange(bounds[0], bounds[-1]) - np.repeat(bounds[:-1], np.diff(bounds))
+        columns = (3 * place[:, np.newaxis] + np.arange(1, 4)).astype(np.uint64)
+        bits = values[bounds[0] : bounds[-1]].view(np.uint64) + columns * ODD
+        bits = (bits ^ (bits >> np.uint64(31))) * ODD
+        bits = (bits ^ (bits >> np.uint64(29))) * ODD
+        hashes[some] = np.add.reduceat(bits.sum(axis=1), bounds[:-1] - bounds[0])
+    return hashes
+
+
+def repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values occur more than once."""
+    order = np.argsort(values, kind="stable")
+    same = values[order][1:] == values[order][:-1]
+    found = np.zeros(len(values), np.bool_)
+    found[order[1:][same]] = found[order[:-1][same]] = True
+    return found
