@@ -155,7 +155,7 @@ class Frames:
         """(frames,) first frame with the same atoms, positions and lattice, mostly itself."""
         first: dict[bytes, int] = {}
         copies, lattices = np.arange(len(self)), self.lattices
-        for index in np.flatnonzero(repeated(ragged_hashes(self.positions, self.offsets))):
+        for index in np.flatnonzero(repeated(ragged_hashes(self.positions, self.offsets))).tolist():
             atoms = slice(*self.offsets[index : index + 2])
             content = hashlib.blake2b(self.numbers[atoms].tobytes(), digest_size=16)
             content.update(self.positions[atoms].tobytes())
