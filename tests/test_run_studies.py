@@ -416,6 +416,7 @@ def test_a_study_on_a_cluster_survives_the_loss_of_a_node(
         )
         wait_for(underway(tmp_path, "grid-quick"), 180)
         cluster.kill_node()
+        cluster.add_node()
         assert driver.wait(timeout=240) == 0
     assert_complete(tmp_path, "grid-quick", undisturbed)
 

@@ -32,6 +32,9 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 ERROR, RUNNING, TERMINATED = "ERROR", "RUNNING", "TERMINATED"
 """States of Tune's trials."""
 
+LOST_NODE = ("is unavailable", "node has died", "node was terminated")
+"""What Ray says, beside much else, of a worker whose node is gone."""
+
 
 class _Unsaved:
     """Tune pickles its set-up for a resume of its own; the journal serves for that here."""
@@ -147,6 +150,8 @@ def _cause(why: str) -> str:
     """Why a worker process died, in a few words of Ray's many."""
     if "Worker unexpectedly exits" in why:
         return "killed, crashed, or short of memory"
+    if any(words in why for words in LOST_NODE):
+        return "it, or its whole node, is down or cannot be reached"
     lines = [line.strip() for line in why.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "Ray does not know why"
 

@@ -82,11 +82,14 @@ class Schedule:
         """Go through the scenarios until there were so many hits."""
         rng, count = random.Random(seed), 0
         while self.ledger.kills < kills:
+            before = self.ledger.kills
             for name in chosen:
                 count += 1
                 self._play(f"{count} {name}", SCENARIOS[name], rng)
                 if self.ledger.kills >= kills and count >= len(chosen):
                     return
+            if self.ledger.kills == before:
+                raise SystemExit("nothing was hit in a whole round: every study ended before")
 
     def _play(self, name: str, scenario: Scenario, rng: random.Random) -> None:
         data = self.usual.place.out / "data" if scenario.data else None

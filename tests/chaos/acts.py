@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from study.core.signals import EXIT_INTERRUPTED, EXIT_UNFINISHED
 from tests.chaos.processes import kill, living, named, seconds_until_gone
 from tests.chaos.study import LONGEST, Study
+from tests.faults.cluster import LocalCluster
 
 PATIENCE = 90.0
 """Seconds in which all processes of a killed study must be gone, on a machine that is busy."""
@@ -36,6 +39,7 @@ MOMENTS: dict[str, Callable[[Study], object]] = {
     ),
     "late": lambda study: len(list(study.place.out.glob("work/trial-*/result.json"))) >= 2,
     "publishing": lambda study: named(study.mark, "publisher"),
+    "node": lambda study: _on_second_node(study),
 }
 """From when on a hit is due, as the file system and the process table show it."""
 
@@ -101,8 +105,7 @@ def _do(study: Study, driver: subprocess.Popen[bytes], target: str, moment: str)
     if target == "stop":
         return _stop(driver, moment)
     if target == "node" and study.cluster is not None:
-        study.cluster.kill_node()
-        return Seen(moment, None, None, [])
+        return _kill_node(study, study.cluster, moment)
     return _kill_part(study, driver, target, moment)
 
 
@@ -160,6 +163,50 @@ def _stop(driver: subprocess.Popen[bytes], moment: str) -> Seen:
     time.sleep(STOPPED)
     driver.send_signal(signal.SIGCONT)
     return Seen(moment, None, STOPPED, [])
+
+
+def _kill_node(study: Study, cluster: LocalCluster, moment: str) -> Seen | None:
+    """Kill the second node while it trains; the first alone must go on from its checkpoints."""
+    deadline = time.monotonic() + LONGEST
+    while not (lost := _on_second_node(study)) and time.monotonic() < deadline:
+        if study.driver is None or study.driver.poll() is not None:
+            return None
+        time.sleep(0.05)
+    cluster.kill_node()
+    began, problems = time.monotonic(), list[str]()
+    for job, epochs in lost.items():
+        problems += _follow(job, _epochs(job) or epochs, deadline)
+    cluster.add_node()
+    at = ", ".join(f"{job.name[:9]} at epoch {max(epochs)}" for job, epochs in lost.items())
+    return Seen(f"{moment}; {at}", None, time.monotonic() - began, problems)
+
+
+def _on_second_node(study: Study) -> dict[Path, set[int]]:
+    """Jobs that the second node trains, by the locks it holds, and their checkpoints' epochs."""
+    assert study.cluster is not None
+    jobs: dict[Path, set[int]] = {}
+    for worker in study.cluster.workers():
+        with contextlib.suppress(psutil.Error):
+            held = {Path(file.path) for file in worker.open_files()}
+            jobs |= {lock.parent: _epochs(lock.parent) for lock in held if lock.name == "lock"}
+    return {job: epochs for job, epochs in jobs.items() if min(epochs, default=0) > 1}
+
+
+def _follow(job: Path, before: set[int], deadline: float) -> list[str]:
+    """Wait until a job has got on; a checkpoint of an earlier epoch says that it began anew."""
+    while time.monotonic() < deadline:
+        now = _epochs(job)
+        if (job / "result.json").exists() or max(now, default=0) > max(before) + 1:
+            return []
+        if now and min(now) < min(before):
+            return [f"{job.name} began anew: epochs {sorted(before)}, then {sorted(now)}"]
+        time.sleep(0.02)
+    return [f"{job.name} does not go on after epoch {max(before)}"]
+
+
+def _epochs(job: Path) -> set[int]:
+    """Those of a job's checkpoints."""
+    return {int(path.name.split("-")[1]) for path in job.glob("epoch-*")}
 
 
 def _kill_part(

@@ -98,9 +98,7 @@ SCENARIOS = {
             Act("start", "SIGTERM", 9),
         ],
     ),
-    "node": Scenario(
-        ["grid"], [Act("checkpoint", "node"), Act("checkpoint", "node", 3)], cluster=True
-    ),
+    "node": Scenario(["grid"], [Act("node", "node"), Act("node", "node", 3)], cluster=True),
 }
 
 

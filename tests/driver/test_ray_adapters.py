@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 from ray.tune.experiment import Trial as TuneTrial
 
 from study.core.records import EpochRecord
@@ -47,6 +48,13 @@ def handed_out(scheduler: Scheduler, number: int) -> Any:
 def test_the_states_of_trials_are_tunes() -> None:
     states = (ray_adapters.ERROR, ray_adapters.RUNNING, ray_adapters.TERMINATED)
     assert states == (TuneTrial.ERROR, TuneTrial.RUNNING, TuneTrial.TERMINATED)
+
+
+def test_a_lost_node_is_told_in_few_words() -> None:
+    lost = ActorUnavailableError("RpcError: RPC error: Socket closed rpc_code: 14", None)
+    assert ray_adapters._cause(f"Traceback\n{lost}") == (
+        "it, or its whole node, is down or cannot be reached"
+    )
 
 
 def test_work_that_tune_drops_without_a_word_goes_to_another_worker(

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import psutil
 
 ROOM = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -37,6 +39,7 @@ class LocalCluster:
             text=True,
         )
         self.address = self._answer()
+        self.raylet = int(self._answer())
         return self
 
     def __exit__(
@@ -48,11 +51,22 @@ class LocalCluster:
         self._folder.cleanup()
 
     def kill_node(self) -> None:
-        """SIGKILL the raylet of the second node, and start another node."""
+        """SIGKILL all processes of the second node at once, as a power cut does."""
+        self._order("kill")
+
+    def add_node(self) -> None:
+        """Start another node in its place."""
+        self.raylet = int(self._order("add"))
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that the second node has started."""
+        return psutil.Process(self.raylet).children(recursive=True)
+
+    def _order(self, what: str) -> str:
         assert self._process.stdin is not None
-        self._process.stdin.write("kill\n")
+        self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
-        self._answer()
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -67,16 +81,26 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=ROOM)
-    node = cluster.add_node(**ROOM)
     _say(cluster.address)
+    node = cluster.add_node(**ROOM)
+    _say(str(_raylet(node).pid))
     for order in sys.stdin:
-        assert order == "kill\n"
-        for raylet in node.all_processes["raylet"]:
-            raylet.process.kill()
-        cluster.remove_node(node, allow_graceful=False)
-        node = cluster.add_node(**ROOM)
-        _say("done")
+        if order == "kill\n":
+            raylet = _raylet(node)
+            for process in (*raylet.children(recursive=True), raylet):
+                process.kill()
+            cluster.remove_node(node, allow_graceful=False)
+            _say("done")
+        else:
+            node = cluster.add_node(**ROOM)
+            _say(str(_raylet(node).pid))
     cluster.shutdown()
+
+
+def _raylet(node: Any) -> psutil.Process:
+    """The server that has started all other processes of a node."""
+    (raylet,) = node.all_processes["raylet"]
+    return psutil.Process(raylet.process.pid)
 
 
 def _say(what: str) -> None:
