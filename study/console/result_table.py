@@ -62,7 +62,7 @@ WORSE = "! worse than predicting zero force, or the mean"
 
 def _add_trivial(table: Table, found: list[Arm], errors: tuple[str, str], *, unlike: bool) -> None:
     """Add the errors of predicting nothing, of each data set."""
-    trivial = "zero force, mean energy" if errors[0] == "force_rmse" else "mean"
+    trivial = "zero force, mean energy" if "force_rmse" in errors else "mean"
     for label, of_set in _by_data_set(found).items():
         first, second = (_trivial(of_set, f"trivial_{each}", unlike=unlike) for each in errors)
         table.add_row(f"{trivial}{label}", "", first, "", second, style="dim")

@@ -70,15 +70,15 @@ class StudySummary:
     def show_results(self, entries: Sequence[Entry]) -> None:
         """The table of test errors."""
         reported = [entry for entry in entries if entry.result and not entry.planned.tuning]
-        tune = self.plan.space.settings.tune
+        settings = self.plan.space.settings
+        tune, metric = settings.tune, settings.metric
         names = list(tune.each_arm) if tune else []
-        found = arms(((entry.planned.work, entry.result) for entry in reported), names)
+        found = arms(((entry.planned.work, entry.result) for entry in reported), names, metric)
         if self.as_json:
             print_json_event("result", arms=[arm.facts() for arm in found])
         self.console.print()
         if tune:
             self._show_tuning()
-        settings = self.plan.space.settings
         self._show_front(entries)
         searched = search_tables(found, settings.seeds[0]) if settings.search else []
         for place, table in enumerate(searched or [result_table(found)]):

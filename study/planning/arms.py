@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.core.hashing import digest
-from study.core.quantities.metrics import unit_of
+from study.core.quantities.metrics import METRICS, unit_of
 from study.core.records import JobResult, few_words, flatten
 from study.pipeline.job import Job
 from study.space.trial import Trial
@@ -53,6 +53,7 @@ class Arm:
         trials: by seed.
         results: by seed.
         tuned: names of settings that were chosen for every arm alike.
+        metric: validation metric that ranks the trials.
     """
 
     settings: dict[str, Any]
@@ -60,6 +61,7 @@ class Arm:
     trials: dict[int, Trial] = field(default_factory=dict)
     results: dict[int, JobResult] = field(default_factory=dict)
     tuned: tuple[str, ...] = ()
+    metric: str = ""
 
     @property
     def completed(self) -> dict[int, JobResult]:
@@ -101,10 +103,15 @@ class Arm:
 
     @property
     def errors(self) -> list[str]:
-        """Names of the test errors to show: of force and energy, or of what was learned."""
+        """Names of two test errors to show: of force and energy, or of what was learned.
+
+        A metric of the user's own that ranks the trials is the first, as in the report.
+        """
         metrics = next((result.metrics for result in self.completed.values()), {})
         tested = [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
-        return DEFAULT_ERRORS if not tested or "force_rmse" in tested else tested[:2]
+        shown = DEFAULT_ERRORS if not tested or "force_rmse" in tested else tested[:2]
+        ranking = self.metric.removeprefix("val_")
+        return [ranking, shown[0]] if self.metric not in METRICS and ranking in tested else shown
 
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""
@@ -144,18 +151,22 @@ class Arm:
         return math.inf if failed else math.nan
 
 
-def arms(works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = ()) -> list[Arm]:
+def arms(
+    works: Iterable[tuple[Job, JobResult | None]], tuned: Iterable[str] = (), metric: str = ""
+) -> list[Arm]:
     """Group trials by everything but the seed, in order of appearance; some may have no result.
 
     Args:
         works: trials, and their results.
         tuned: names of settings that were chosen for every arm alike.
+        metric: validation metric that ranks the trials.
     """
     grouped: dict[str, Arm] = {}
     for work, result in works:
         settings = _settings(work)
         label = work.label.rpartition(",")[0]
-        arm = grouped.setdefault(digest(settings), Arm(settings, label, tuned=tuple(tuned)))
+        new = Arm(settings, label, tuned=tuple(tuned), metric=metric)
+        arm = grouped.setdefault(digest(settings), new)
         arm.trials[work.trial.seed] = work.trial
         if result is not None:
             arm.results[work.trial.seed] = result

@@ -26,6 +26,7 @@ def ended(
     dataset: dict[str, Any] = WATER,
     status: Any = "completed",
     placebo: bool = False,
+    own: float | None = None,
     **finetune: Any,
 ) -> tuple[Job, JobResult]:
     stage = {"epochs": 1, "batch_size": 1}
@@ -43,14 +44,16 @@ def ended(
         "trivial_force_rmse": 0.6,
         "trivial_energy_rmse": 0.003,
     }
+    if own is not None:
+        metrics |= {"test_worst_forces": own, "trivial_worst_forces": 2.0}
     work = Job("trial", Trial.model_validate(trial), "d", "c")
     return work, JobResult(status, metrics=metrics if status == "completed" else {})
 
 
-def lines(*trials: tuple[Job, JobResult]) -> list[str]:
+def lines(*trials: tuple[Job, JobResult], metric: str = "val_force_rmse") -> list[str]:
     console = Console(width=200, file=None, record=True, quiet=False)
     with console.capture() as shown:
-        console.print(result_table(arms(trials)))
+        console.print(result_table(arms(trials, metric=metric)))
     return [" ".join(line.split()) for line in shown.get().splitlines()]
 
 
@@ -61,6 +64,16 @@ def test_changes_are_paired_by_seed() -> None:
     assert "egnn scratch 2/2 250 ± 212 1 ± 0" in shown
     assert "egnn masking 0.5 2/2 125 ± 106 -50.0 % [-50.0, -50.0] 1 ± 0" in shown
     assert "too few seeds" in shown
+
+
+def test_a_metric_of_ones_own_that_ranks_comes_first_and_decides() -> None:
+    plain = [ended(0.1, own=1.5, seed=seed) for seed in (0, 1)]
+    masked = [ended(0.2, own=0.75, ratio=0.5, seed=seed) for seed in (0, 1)]
+    shown = lines(*plain, *masked, metric="val_worst_forces")
+    assert "worst forces against force RMSE" in shown
+    assert "egnn masking 0.5 2/2 0.75 ± 0 -50.0 % [-50.0, -50.0] 200 ± 0" in shown
+    assert "zero force, mean energy 2 ± 0 600 ± 0" in shown
+    assert any("200 ± 0 +100.0 %" in line for line in lines(*plain, *masked))
 
 
 def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
