@@ -81,6 +81,7 @@ def _add_fetch_and_import(commands: Any) -> None:
     )
     for command in (fetch, bring):
         command.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
+    bring.add_argument("--workers", type=int, default=cores(), help="cores that read large files")
     reading_options.add_options(bring)
 
 

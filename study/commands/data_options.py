@@ -54,10 +54,12 @@ class ImportOptions(ReadingOptions):
     Args:
         file: what to read.
         out: folder of all results.
+        workers: cores to use.
     """
 
     file: Path
     out: Path
+    workers: int
 
 
 @dataclass(frozen=True)

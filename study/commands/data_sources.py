@@ -32,9 +32,13 @@ def simulate(options: SimulateOptions) -> None:
         raise UserError(
             *(f"--{e['loc'][0]}: {e['msg']}, but got {e['input']}" for e in error.errors())
         ) from None
-    if options.workers < 1:
-        raise UserError(f"--workers: must be at least 1, but got {options.workers}")
+    _require_workers(options.workers)
     _prepare(recipe, options.out, options.workers)
+
+
+def _require_workers(workers: int) -> None:
+    if workers < 1:
+        raise UserError(f"--workers: must be at least 1, but got {workers}")
 
 
 def fetch(options: FetchOptions) -> None:
@@ -77,7 +81,9 @@ def import_file(options: ImportOptions) -> None:
     Raises:
         UserError: if they cannot be read.
     """
-    _prepare(parsed(settings_of(options.file, **options.keys())), options.out)
+    _require_workers(options.workers)
+    dataset = parsed(settings_of(options.file, **options.keys()))
+    _prepare(dataset, options.out, options.workers)
 
 
 def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:

@@ -174,6 +174,7 @@ class ANI1xFile(Named):
 
     reader: ClassVar[str] = "study.datasets.readers.hdf5:read_ani1x"
     recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_ani1x"
+    pieces: ClassVar[str] = "study.datasets.readers.hdf5:PIECES"
     name: Literal["ani1x_hdf5"]
 
 
@@ -182,6 +183,7 @@ class SPICEFile(Named):
 
     reader: ClassVar[str] = "study.datasets.readers.hdf5:read_spice"
     recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_spice"
+    pieces: ClassVar[str] = "study.datasets.readers.hdf5:PIECES"
     name: Literal["spice_hdf5"]
 
 
@@ -190,6 +192,7 @@ class ANI1File(Named):
 
     reader: ClassVar[str] = "study.datasets.readers.hdf5:read_ani1"
     recognizer: ClassVar[str] = "study.datasets.readers.hdf5:is_ani1"
+    pieces: ClassVar[str] = "study.datasets.readers.hdf5:PIECES"
     place: ClassVar[Literal["file", "folder", "either"]] = "either"
     name: Literal["ani1_hdf5"]
 
@@ -224,6 +227,7 @@ class ASEFile(Typed):
 
     reader: ClassVar[str] = "study.datasets.readers.ase_file:read"
     recognizer: ClassVar[str] = "study.datasets.readers.ase_file:may_read"
+    pieces: ClassVar[str] = "study.datasets.readers.atoms.xyz_pieces:PIECES"
     place: ClassVar[Literal["file", "folder", "either"]] = "either"
     name: Literal["ase_file"]
 

@@ -12,7 +12,7 @@ from study.core.quantities.properties import PROPERTIES
 from study.core.quantities.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.datasets.inspection import copies, fitted_elements, force_size, rms
-from study.datasets.validation import closest_atoms
+from study.datasets.validation import TOO_CLOSE, Contacts
 
 USUAL_FORCES = (0.05, 5.0)
 """eV/Å, root mean square per component of thermal structures; other units fall outside."""
@@ -43,12 +43,15 @@ ATOMS = {1: -13.6, 6: -1029.9, 7: -1485.3, 8: -2042.6, 9: -2713.5}
 """eV, total energies of atoms with all their electrons (B3LYP, doi:10.1038/sdata.2014.22)."""
 ONE_GROUP = "all frames are one group"
 """How a warning begins that says nothing to who splits by frame."""
-TOO_CLOSE = 0.5
-"""Å; no two nuclei of real structures are nearer, H-H bonds have 0.74."""
 
 
-def warnings(frames: Frames) -> list[str]:
-    """What looks wrong, one line each."""
+def warnings(frames: Frames, contacts: Contacts | None = None) -> list[str]:
+    """What looks wrong, one line each.
+
+    Args:
+        frames: all.
+        contacts: theirs, if they are known.
+    """
     found, (low, high), size = [], USUAL_FORCES, force_size(frames)
     if "forces" in frames.labels and not low < size < high:
         found.append(
@@ -60,15 +63,13 @@ def warnings(frames: Frames) -> list[str]:
         found.append(
             f"{repeated} frames repeat an earlier one; a split keeps equal frames together"
         )
-    closest = closest_atoms(frames)
-    close = np.flatnonzero(closest < TOO_CLOSE)
-    if len(close):
+    shortest, close, first, distance = contacts or Contacts.of(frames)
+    if close:
         found.append(
-            f"{len(close)} frames have atoms closer than {TOO_CLOSE} Å; frame {close[0]} (from 0): "
-            f"{closest[close[0]]:.3f} Å"
-            + ("; are positions in nm?" if len(close) == len(frames) else "")
+            f"{close} frames have atoms closer than {TOO_CLOSE} Å; frame {first} (from 0): "
+            f"{distance:.3f} Å" + ("; are positions in nm?" if close == len(frames) else "")
         )
-    if 1 in frames.numbers and closest.min() > BOHR_CONTACT:
+    if 1 in frames.numbers and shortest > BOHR_CONTACT:
         found.append(
             f"no atom is nearer than {BOHR_CONTACT} Å to another, though there is hydrogen, whose "
             "bonds have about 1 Å: are positions in Bohr?"

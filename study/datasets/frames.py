@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from study.core.atomic_io import write_json
 from study.core.errors import UserError, readable
 from study.core.hashing import digest
 from study.core.quantities.properties import PROPERTIES
-from study.datasets.parsing.array_files import REMADE, load_arrays, require_whole, save_arrays
+from study.datasets.parsing import array_files
+from study.datasets.parsing.array_files import REMADE, load_arrays
 from study.datasets.parsing.arrays import checked_numbers, ragged_hashes, repeated
 
 HEADER = "frames.json"
@@ -185,18 +187,20 @@ class Frames:
     def content_hash(self) -> str:
         """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""
         summed = hashlib.sha256()
-        for name, array in self._arrays().items():
+        for name, array in self.arrays().items():
             summed.update(f"{name}{array.dtype.str}{array.shape}".encode())
             summed.update(array.reshape(-1).view(np.uint8))
         return summed.hexdigest()
 
-    def save(self, folder: Path) -> str:
-        """Write one .npy per array, then `frames.json`, which makes the folder valid.
+    def save(self, folder: Path, *, there: bool = False) -> str:
+        """Write one .npy per array, unless they are there, then `frames.json`: all is valid then.
 
         Returns:
             The content hash.
         """
-        written = save_arrays(folder, self._arrays())
+        arrays = self.arrays()
+        if not there:
+            array_files.save_arrays(folder, arrays)
         header = {
             "content_hash": self.content_hash(),
             "frames": len(self),
@@ -205,12 +209,12 @@ class Frames:
             | {name: PROPERTIES[name].unit for name in self.properties},
             "labels": self.labels,
             "origin": self.origin,
-        } | written
+        } | array_files.described(folder, [f"{name}.npy" for name in arrays])
         write_json(folder / HEADER, header | {"digest": digest(header)})
         return str(header["content_hash"])
 
     @classmethod
-    def load(cls, folder: Path, *, known: bool = False) -> Frames:
+    def load(cls, folder: Path, *, known: bool = False) -> Self:
         """Read a saved folder and verify every file of it.
 
         Args:
@@ -222,20 +226,20 @@ class Frames:
         """
         header = verified_header(folder, known=known)
         with readable(folder / HEADER, REMADE):
-            stored = load_arrays(folder, header)
-            properties = {
-                name.removeprefix(OWN): values
-                for name, values in stored.items()
-                if name.startswith(OWN)
-            }
-            arrays = {name: stored[name] for name in ARRAYS}
-            optional = {name: stored[name] for name in OPTIONAL if name in stored}
-            frames = cls(**arrays, origin=header["origin"], properties=properties, **optional)
+            frames = cls.of(load_arrays(folder, header), header["origin"])
             if header["origin"].get("sizes", {}).get("copies") == [[1, len(frames)]]:
                 vars(frames)["first_copies"] = np.arange(len(frames))
             return frames
 
-    def _arrays(self) -> dict[str, Any]:
+    @classmethod
+    def of(cls, stored: Mapping[str, NDArray[Any]], origin: dict[str, Any]) -> Self:
+        """The frames whose arrays these are, by the stems of their files."""
+        own = {n.removeprefix(OWN): stored[n] for n in stored if n.startswith(OWN)}
+        optional = {name: stored[name] for name in OPTIONAL if name in stored}
+        arrays = {name: stored[name] for name in ARRAYS}
+        return cls(**arrays, origin=origin, properties=own, **optional)
+
+    def arrays(self) -> dict[str, Any]:
         """All arrays by the stems of their files; the optional ones if they say anything."""
         own = {f"{OWN}{name}": values for name, values in self.properties.items()}
         told: dict[str, Any] = {} if self.pbc.all() else {"pbc": self.pbc}
@@ -289,5 +293,5 @@ def verified_header(folder: Path, *, known: bool = False) -> dict[str, Any]:
         UserError: if one is missing or damaged.
     """
     header = read_header(folder)
-    require_whole(folder, header, known=known)
+    array_files.require_whole(folder, header, known=known)
     return header

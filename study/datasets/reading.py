@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,6 +13,9 @@ from study.core.config import Config
 from study.core.quantities.elements import atomic_number
 from study.core.quantities.units import energy_unit, force_unit, length_unit, stress_unit
 from study.datasets.base_config import DatasetConfig
+
+if TYPE_CHECKING:
+    from study.datasets.frames import Frames
 
 
 def _checked_by(rule: Callable[[str], float]) -> AfterValidator:
@@ -150,6 +153,19 @@ PLAIN = Reading()
 """Everything as the file or its format says."""
 
 
+@dataclass(frozen=True)
+class Divisible:
+    """How a large file or folder is read in pieces, each by itself.
+
+    Args:
+        divide: tells the pieces, as JSON values; none where it must be read at once.
+        read: gives the frames of a piece, and names of their groups in the order of their numbers.
+    """
+
+    divide: Callable[[Path], Sequence[Any]]
+    read: Callable[[Path, Reading, Any], tuple[Frames, list[str]]]
+
+
 def _known(unit: Any, name: str, key: str) -> float:
     try:
         return float(unit(name))
@@ -167,6 +183,8 @@ class Stored(DatasetConfig):
     """Gives all frames of a path: module and function."""
     recognizer: ClassVar[str] = ""
     """Tells whether a path is such a set: module and function; none if its name must tell."""
+    pieces: ClassVar[str] = ""
+    """Tells how it is read in pieces: module and a mapping of `Divisible` by the name of a set."""
     beside: ClassVar[str] = ""
     """Names the files that are read with a path: module and function."""
     place: ClassVar[Literal["file", "folder", "either"]] = "file"

@@ -21,8 +21,9 @@ from study.datasets.parsing.array_files import REMADE
 from study.datasets.parsing.guard import require_filled, require_plain
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
+from study.datasets.sources.pieces import divided, read_in_pieces
 from study.datasets.splits import sizes_of
-from study.datasets.validation import check
+from study.datasets.validation import Contacts, check
 
 if TYPE_CHECKING:
     from study.datasets.reading import Stored
@@ -53,8 +54,8 @@ def prepare(
     Args:
         dataset: what to read.
         root: folder of all work.
-        workers: are not needed.
-        progress: is not told.
+        workers: processes that read a large file.
+        progress: told how many pieces of how many are read of a large file.
 
     Returns:
         The folder, for `Frames.load`.
@@ -62,8 +63,7 @@ def prepare(
     Raises:
         UserError: if it cannot be read, or no model can learn from it.
     """
-    del workers, progress
-    file = file_of(dataset, root)
+    file, folder = file_of(dataset, root), folder_of(dataset, root)
 
     def read() -> Frames:
         frames = _described(read_frames(dataset, file), dataset.name, file)
@@ -71,7 +71,16 @@ def prepare(
             _fetched(dataset).check(frames)
         return frames
 
-    return _stored(folder_of(dataset, root), read)
+    pieces = [] if folder.exists() else divided(dataset, file)
+    if pieces:
+        place = folder.with_name(f"{folder.name}.pieces")
+        with locked(*_lock_of(folder)):
+            found = read_in_pieces(dataset, file, pieces, place, workers, progress)
+            if found and not folder.exists():
+                _described(found[0], dataset.name, file, found[1]).save(place / "all", there=True)
+                rename(place / "all", folder)
+            remove(place)
+    return _stored(folder, read)
 
 
 def seconds_to_make(dataset: Stored, root: Path, workers: int) -> float:
@@ -134,14 +143,19 @@ def _stored(folder: Path, make: Callable[[], Frames]) -> Path:
         return folder
     # Before the lock, so that nothing is written if something is wrong with them.
     frames, store = make(), folder.parent
-    busy = f"{folder}: another process is writing this data set; wait until it is done"
-    with locked(store / f"{folder.name}.lock", busy):
+    with locked(*_lock_of(folder)):
         if not folder.exists():
             partial = store / f"{folder.name}.partial"
             remove(partial)
             frames.save(partial)
             rename(partial, folder)
     return folder
+
+
+def _lock_of(folder: Path) -> tuple[Path, str]:
+    """The lock of a data set, and what to say while it is held."""
+    busy = f"{folder}: another process is writing this data set; wait until it is done"
+    return folder.with_name(f"{folder.name}.lock"), busy
 
 
 @lru_cache
@@ -171,23 +185,27 @@ def _files_of(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
-def _described(frames: Frames, name: str, file: Path) -> Frames:
-    """The frames, found sane, with where they come from."""
+def _described(frames: Frames, name: str, file: Path, contacts: Contacts | None = None) -> Frames:
+    """The frames, found sane unless their contacts are known, with where they come from."""
     origin = {
         "dataset": name,
         "file": file.name,
         "sha256": source_hash(file),
         "reader_version": READER_VERSION,
     }
-    sane = _checked(frames, file)
+    sane = _checked(frames, file, contacts)
     return replace(sane, origin=sane.origin | origin)
 
 
-def _checked(frames: Frames, source: Path) -> Frames:
+def _checked(frames: Frames, source: Path, contacts: Contacts | None = None) -> Frames:
     """The frames, found sane, with how many they are and what looks wrong with them."""
-    check(frames, source)
+    contacts = contacts or check(frames, source)
     remarks = list(frames.origin.get("labels", []))
     if "charge" in frames.labels and np.nan_to_num(frames.properties["charge"]).any():
         remarks.append("charges that no model sees")
-    found = {"sizes": asdict(sizes_of(frames)), "labels": remarks, "warnings": warnings(frames)}
+    found = {
+        "sizes": asdict(sizes_of(frames)),
+        "labels": remarks,
+        "warnings": warnings(frames, contacts),
+    }
     return replace(frames, origin=frames.origin | found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ THINNEST = 0.5
 """Å between opposite faces of a cell; an atom is as near to its own image."""
 SAME_PLACE = 1e-3
 """Å; atoms closer than this are on top of each other."""
+TOO_CLOSE = 0.5
+"""Å; no two nuclei of real structures are nearer, H-H bonds have 0.74."""
 FARTHEST = 1e8
 """Å from the origin; beyond, float64 no longer tells atoms apart."""
 NEAR = 1.5
@@ -29,8 +32,45 @@ MOST_IN_CUBE = 200
 """Atoms in a cube with edges of that length."""
 
 
-def check(frames: Frames, source: Path) -> None:
+class Contacts(NamedTuple):
+    """How near each other atoms are.
+
+    Args:
+        shortest: distance in any frame, Å; infinite beyond `NEAR`.
+        close: frames with atoms closer than `TOO_CLOSE`.
+        first: of these; −1 if there is none.
+        distance: in it, Å.
+    """
+
+    shortest: float = np.inf
+    close: int = 0
+    first: int = -1
+    distance: float = np.inf
+
+    @classmethod
+    def of(cls, frames: Frames) -> Contacts:
+        """Those of some frames."""
+        return cls._of(closest_atoms(frames))
+
+    @classmethod
+    def _of(cls, shortest: NDArray[np.float64]) -> Contacts:
+        close = np.flatnonzero(shortest < TOO_CLOSE)
+        first = (int(close[0]), float(shortest[close[0]])) if len(close) else (-1, np.inf)
+        return cls(float(shortest.min(initial=np.inf)), len(close), *first)
+
+    def joined(self, later: Contacts, before: int) -> Contacts:
+        """Those of these frames and some that come after so many of them."""
+        first = (self.first, self.distance)
+        if not self.close and later.close:
+            first = (before + later.first, later.distance)
+        return Contacts(min(self.shortest, later.shortest), self.close + later.close, *first)
+
+
+def check(frames: Frames, source: Path) -> Contacts:
     """Refuse frames that no model can learn from.
+
+    Returns:
+        How near their atoms are.
 
     Raises:
         UserError: naming the first frame that breaks a rule, and the rule.
@@ -56,7 +96,9 @@ def check(frames: Frames, source: Path) -> None:
         source, _crowded(frames), f"must not have {MOST_IN_CUBE} atoms in a cube of {NEAR} Å"
     )
     on_top = "must not have two atoms in the same place, periodic images included"
-    _refuse_where(source, closest_atoms(frames) < SAME_PLACE, on_top)
+    shortest = closest_atoms(frames)
+    _refuse_where(source, shortest < SAME_PLACE, on_top)
+    return Contacts._of(shortest)
 
 
 def _crowded(frames: Frames) -> NDArray[np.bool_]:

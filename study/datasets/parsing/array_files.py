@@ -28,19 +28,14 @@ DERIVED = "arrays.json"
 REMADE = "delete the folder, and it is made again"
 
 
-def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
-    """Write one .npy per array.
-
-    Returns:
-        What `require_whole` asks for: the hashes of the `files`, and their `stamps`.
-    """
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write one .npy per array."""
     for name, array in arrays.items():
         write_with(folder / f"{name}.npy", partial(_write, array))
-    return described(folder, [f"{name}.npy" for name in arrays])
 
 
 def described(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The hashes of the `files` of a folder, and their `stamps`: size and time of change."""
+    """What `require_whole` asks for: the hashes of the `files` of a folder, and their `stamps`."""
     return {
         "files": {name: _file_hash(folder / name) for name in names},
         "stamps": {name: _stamp(folder / name) for name in names},
@@ -52,7 +47,7 @@ def require_whole(folder: Path, header: Mapping[str, Any], *, known: bool = Fals
 
     Args:
         folder: with the files.
-        header: what `save_arrays` returned.
+        header: what `described` returned.
         known: whether a large file is trusted that has the size and the time of change with which
             it was written; else all are read for their hashes.
 

@@ -98,10 +98,15 @@ def text_lines(path: Path) -> Iterator[Iterator[str]]:
         opened_bytes(path) as opened,
         io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as text,
     ):
-        yield _bounded_lines(text, path)
+        yield bounded_lines(text, path)
 
 
-def _bounded_lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+def bounded_lines(text: io.TextIOBase, path: Path) -> Iterator[str]:
+    """The lines of an open file.
+
+    Raises:
+        UserError: for one that is so long that this is no text.
+    """
     number = 0
     while line := text.readline(LONGEST_LINE):
         number += 1

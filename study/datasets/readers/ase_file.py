@@ -87,6 +87,11 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
     Raises:
         UserError: naming the first frame that cannot be taken.
     """
+    return joined_groups(atoms, path, given)[0]
+
+
+def joined_groups(atoms: Sequence[Atoms], path: Path, given: Reading) -> tuple[Frames, list[str]]:
+    """ASE's structures as frames, and the names of their groups."""
     made = []
     for number, frame in enumerate(atoms):
         with guarded(f"{path}: frame {number} (from 0)", "cannot be taken"):
@@ -96,7 +101,7 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
     known = {name: place for place, name in enumerate(dict.fromkeys(filter(None, names)))}
     known_of = [_properties(frame) for frame in atoms]
     found = [name for name in PROPERTIES if any(name in values for values in known_of)]
-    return Frames(
+    frames = Frames(
         numbers=np.concatenate([frame.numbers for frame in atoms]),
         positions=np.concatenate([each.positions for each in made]),
         forces=np.concatenate([each.forces for each in made]),
@@ -116,6 +121,7 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
             name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
         },
     )
+    return frames, list(known)
 
 
 def _require_asked(
@@ -205,8 +211,12 @@ def checked(path: Path, given: Reading = PLAIN) -> Iterator[Atoms]:
     Raises:
         UserError: one line that names file, frame and rule.
     """
-    number = -1
-    for number, frame in enumerate(_named(_frames(path, given), path)):
+    yield from whole(_frames(path, given), path)
+
+
+def whole(frames: Iterator[Atoms], path: Path) -> Iterator[Atoms]:
+    """The frames, each after a look at its atoms; see `checked`."""
+    for number, frame in enumerate(_named(frames, path)):
         require_whole(frame, f"{path}: frame {number} (from 0)")
         yield frame
 

@@ -12,8 +12,9 @@ of a molecule is that in its SMILES. Where arrays have an attribute `units`, tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from study.datasets.parsing.hdf5_groups import groups_of, opened_hdf5, require_s
 from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout
-from study.datasets.reading import PLAIN, Reading, Units
+from study.datasets.reading import PLAIN, Divisible, Reading, Units
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 
-
+PIECE_ATOMS = 1_000_000
+"""Atoms of a piece; its arrays take some 100 MB while they are made."""
 CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
 """Of an atom in SMILES: a sign, and how much if it is more than one."""
 
@@ -51,23 +53,59 @@ def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
             "`labels.stress` and `labels.virial`"
         )
     remarks: dict[str, None] = {}
-    frames = joined(_conformers(layout, path, given, remarks), path)
+    groups = chain.from_iterable(map(_groups, files_of(path)))
+    frames = joined(_conformers(layout, groups, given, remarks), path)
     frames.origin["labels"] = list(remarks)
     return frames
 
 
+def _groups(path: Path) -> Iterator[tuple[str, Any]]:
+    """The groups of a file, each after words for it."""
+    with guarded(path), opened_hdf5(path) as file:
+        require_storage(file, path)
+        for name, group in groups_of(file):
+            yield f"{path}: group {name}", group
+
+
 def _conformers(
-    layout: Layout, path: Path, given: Reading, remarks: dict[str, None]
+    layout: Layout, groups: Iterable[tuple[str, Any]], given: Reading, remarks: dict[str, None]
 ) -> Iterator[Conformers]:
-    """The conformers of a file or folder, group by group; what to say of them is added."""
-    for each in files_of(path):
+    """The conformers of some groups; what to say of them is added."""
+    for where, group in groups:
+        with guarded(where):
+            made, said = _read(layout, group, given)
+        remarks |= dict.fromkeys(said)
+        yield from made
+
+
+def divide(layout: Layout, path: Path) -> list[tuple[int, list[str]]]:
+    """Pieces of a file or folder: number of the file, and names of groups."""
+    pieces: list[tuple[int, list[str]]] = []
+    for number, each in enumerate(files_of(path)):
+        full = True
         with guarded(each), opened_hdf5(each) as file:
             require_storage(file, each)
             for name, group in groups_of(file):
-                with guarded(f"{each}: group {name}"):
-                    made, said = _read(layout, group, given)
-                remarks |= dict.fromkeys(said)
-                yield from made
+                if full:
+                    pieces.append((number, []))
+                    atoms = 0
+                pieces[-1][1].append(name)
+                atoms += group[layout.positions].size // 3 if layout.positions in group else 0
+                full = atoms >= PIECE_ATOMS
+    return pieces
+
+
+def read_piece(
+    layout: Layout, path: Path, given: Reading, piece: tuple[int, list[str]]
+) -> tuple[Frames, list[str]]:
+    """The frames of some groups, and names of the sets of conformers that they are."""
+    (number, names), remarks = piece, dict[str, None]()
+    with opened_hdf5(files_of(path)[number]) as file:
+        groups = ((name, file[name]) for name in names)
+        parts = list(_conformers(layout, groups, given, remarks))
+    frames = joined(parts, path)
+    frames.origin["labels"] = list(remarks)
+    return frames, [f"{number}/{names[0]}/{place}" for place in range(len(parts))]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -241,6 +279,10 @@ def _finite(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
+PIECES = {
+    name: Divisible(partial(divide, layout), partial(read_piece, layout))
+    for name, layout in LAYOUTS.items()
+}
 read_ani1 = partial(read, ANI1)
 read_ani1x = partial(read, ANI1X)
 read_spice = partial(read, SPICE)

@@ -8,14 +8,9 @@ that are there, and ends in the same numbers.
 from __future__ import annotations
 
 import io
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +31,7 @@ from study.core.quantities.properties import GIVEN
 from study.datasets.frames import Frames
 from study.datasets.readers import ase_file
 from study.datasets.sources.calculators import make_calculator, source_of
-from study.datasets.sources.worker_process import end_with_parent
+from study.datasets.sources.worker_process import in_processes
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -124,50 +119,13 @@ def _label_pieces(
     pieces = [atoms[first : first + step] for first in range(0, len(atoms), step)]
     done = _finished(store)
     missing = [number for number in range(len(pieces)) if number not in done]
-    jobs = [(teacher, sampling, number * step, pieces[number]) for number in missing]
+    jobs = {number: (teacher, sampling, number * step, pieces[number]) for number in missing}
     progress(len(done), len(pieces))
-    for finished, (number, piece) in enumerate(_all(jobs, missing, workers), len(done) + 1):
+    labelled = in_processes(_work, jobs, workers, "computed labels")
+    for finished, (number, piece) in enumerate(labelled, len(done) + 1):
         done[number] = _store(store, number, piece)
         progress(finished, len(pieces))
     return [_load(done[number]) for number in range(len(pieces))]
-
-
-def _all(
-    jobs: Sequence[tuple[str, Sampling | None, int, list[Atoms]]], names: list[int], workers: int
-) -> Iterator[tuple[int, Piece]]:
-    """The pieces as they come, each with its name."""
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(
-            max(1, min(workers, len(jobs))),
-            mp_context=get_context("spawn"),
-            initializer=end_with_parent,
-            initargs=(signal.SIG_DFL,),
-        ) as pool,
-    ):
-        running = {pool.submit(_work, *job): name for job, name in zip(jobs, names, strict=True)}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that computed labels has died; run again to go on from what is there"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """New processes compute with one thread, so that sums are always in the same order."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _work(teacher: str, sampling: Sampling | None, first: int, atoms: list[Atoms]) -> Piece:

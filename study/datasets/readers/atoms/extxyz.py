@@ -66,26 +66,31 @@ def frames(path: Path) -> Iterator[Atoms]:
     Raises:
         UserError: naming the first frame that cannot be read.
     """
-    count = blank = 0
     if NO_POSITIONS.search(path.name):
         raise UserError(
             f"{path}: must hold positions, but by its name it has CP2K's forces or velocities; "
             "name its file of positions, *-pos-*.xyz"
         )
     with text_lines(path) as lines:
-        ahead = next(lines, None)
-        while ahead is not None:
-            blank = 0 if ahead.strip() else blank + 1
-            if blank > MOST_BLANK:
-                raise UserError(f"{path}: must not have {blank} blank lines in a row")
-            if blank:
-                ahead = next(lines, None)
-                continue
-            where = f"{path}: frame {count} (from 0)"
-            with guarded(where):
-                comment, rows, ahead = _frame_lines(ahead, lines)
-                yield _atoms(comment, rows)
-            count += 1
+        yield from frames_in(lines, path)
+
+
+def frames_in(lines: Iterator[str], path: Path) -> Iterator[Atoms]:
+    """The frames in some lines of a file; see `frames`."""
+    count = blank = 0
+    ahead = next(lines, None)
+    while ahead is not None:
+        blank = 0 if ahead.strip() else blank + 1
+        if blank > MOST_BLANK:
+            raise UserError(f"{path}: must not have {blank} blank lines in a row")
+        if blank:
+            ahead = next(lines, None)
+            continue
+        where = f"{path}: frame {count} (from 0)"
+        with guarded(where):
+            comment, rows, ahead = _frame_lines(ahead, lines)
+            yield _atoms(comment, rows)
+        count += 1
 
 
 def _frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str | None]:

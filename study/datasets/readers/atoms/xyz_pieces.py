@@ -1,0 +1,60 @@
+"""Large files of extxyz in pieces, each of which is read by itself."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from io import BytesIO, TextIOWrapper
+from itertools import islice, pairwise
+from pathlib import Path
+
+from study.core.errors import UserError
+from study.datasets.frames import Frames
+from study.datasets.parsing.text import LONGEST_LINE, OPENERS, bounded_lines, is_tar
+from study.datasets.readers.ase_file import joined_groups, whole
+from study.datasets.readers.atoms import extxyz
+from study.datasets.reading import Divisible, Reading
+
+COUNT = re.compile(rb"\s*\d{1,12}\s*")
+PIECE_BYTES = 16_000_000
+"""Of a piece; ASE's frames take ten times as much while they are read."""
+NOT_FOUND = ("no energy; ", "no forces; ")
+"""How remarks begin on labels that no frame has."""
+
+
+def divide(path: Path) -> list[tuple[int, int]]:
+    """First byte of each piece of a file, and of what comes after; none but of plain extxyz."""
+    plain = path.is_file() and not is_tar(path) and path.suffix not in OPENERS
+    if not plain or not extxyz.is_xyz(path) or extxyz.NO_POSITIONS.search(path.name):
+        return []
+    bounds = [0]
+    with path.open("rb") as file:
+        while head := file.readline(LONGEST_LINE):
+            count = int(head) if COUNT.fullmatch(head) else 0
+            if not count and head.strip():
+                return []
+            deque(islice(file, count + 1 if count else 0), maxlen=0)
+            if file.tell() - bounds[-1] >= PIECE_BYTES:
+                bounds.append(file.tell())
+    ends = sorted({*bounds, path.stat().st_size})
+    return list(pairwise(ends))
+
+
+def read_piece(path: Path, given: Reading, piece: tuple[int, int]) -> tuple[Frames, list[str]]:
+    """The frames of a piece, and the names of their groups.
+
+    Raises:
+        UserError: if they cannot be read, or lack what other frames may have.
+    """
+    with path.open("rb") as file:
+        file.seek(piece[0])
+        content = BytesIO(file.read(piece[1] - piece[0]))
+    with TextIOWrapper(content, encoding="utf-8", errors="surrogateescape") as text:
+        atoms = list(whole(extxyz.frames_in(bounded_lines(text, path), path), path))
+    frames, names = joined_groups(atoms, path, given)
+    if any(remark.startswith(NOT_FOUND) for remark in frames.origin["labels"]):
+        raise UserError(f"{path}: has frames without labels")
+    return frames, names
+
+
+PIECES = {"ase_file": Divisible(divide, read_piece)}
