@@ -38,8 +38,6 @@ class ModelConfig(Component):
     them.
     """
 
-    title: ClassVar[str] = ""
-    """What papers call it."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What it takes, as far as it was measured."""
     gives_stress: ClassVar[bool] = True

@@ -33,7 +33,6 @@ class EGNN(MaskableConfig):
     """E(n)-equivariant network (arXiv:2102.09844) whose forces are the energy gradient."""
 
     implementation = "study.models.egnn:EGNN"
-    title = "EGNN"
     cost = ModelCost(step_time=1.0, channel_bytes=145, layer_squares=7.3)
 
     name: Literal["egnn"]
@@ -64,7 +63,6 @@ class GNS(MaskableConfig):
     """Encode-process-decode network (arXiv:2002.09405) with forces of its own, not equivariant."""
 
     implementation = "study.models.gns:GNS"
-    title = "GNS"
     cost = ModelCost(step_time=0.45, channel_bytes=58, layer_squares=10.8)
     gives_stress = False
 
@@ -102,7 +100,6 @@ class ForceNet(MaskableConfig):
     """Filter-convolution network (arXiv:2103.01436) with forces of its own, not equivariant."""
 
     implementation = "study.models.forcenet:ForceNet"
-    title = "ForceNet"
     cost = ModelCost(step_time=0.5, channel_bytes=50, layer_squares=7.5)
     gives_stress = False
 
@@ -137,7 +134,6 @@ class SchNet(NearestNeighborsConfig):
     """Continuous-filter network (arXiv:1706.08566) of torch-geometric; forces are a gradient."""
 
     implementation = "study.models.schnet:SchNet"
-    title = "SchNet"
     cost = ModelCost(step_time=0.65, channel_bytes=105, layer_squares=4.2)
 
     name: Literal["schnet"]
@@ -151,7 +147,6 @@ class PaiNN(NearestNeighborsConfig):
     """Polarizable atom interaction network (arXiv:2102.03150); forces are a gradient."""
 
     implementation = "study.models.painn:PaiNN"
-    title = "PaiNN"
     cost = ModelCost(step_time=2.6, channel_bytes=340, layer_squares=11)
 
     name: Literal["painn"]
@@ -181,7 +176,6 @@ class ViSNet(AttentionNetwork):
     """Vector-scalar network (arXiv:2210.16518) of torch-geometric; forces are a gradient."""
 
     implementation = "study.models.visnet:ViSNet"
-    title = "ViSNet"
     cost = ModelCost(step_time=4.5, channel_bytes=720, layer_squares=16.5)
 
     name: Literal["visnet"]
@@ -193,7 +187,6 @@ class EquivariantTransformer(AttentionNetwork):
     """Equivariant transformer of TorchMD-NET (arXiv:2202.02541); forces are a gradient."""
 
     implementation = "study.models.equivariant_transformer:EquivariantTransformer"
-    title = "Equivariant Transformer"
     cost = ModelCost(step_time=2.7, channel_bytes=510, layer_squares=12.5)
 
     name: Literal["equivariant_transformer"]
@@ -207,7 +200,6 @@ class SE3Transformer(NearestNeighborsConfig):
     """SE(3)-Transformer (arXiv:2006.10503); forces are a gradient."""
 
     implementation = "study.models.se3_transformer:SE3Transformer"
-    title = "SE(3)-Transformer"
     cost = ModelCost(step_time=20.0, channel_bytes=2200, layer_squares=255)
 
     name: Literal["se3_transformer"]

@@ -25,7 +25,6 @@ class MACE(ModelConfig):
     """
 
     implementation = "study.models.packages.mace:MACE"
-    title = "MACE"
     package = "mace-torch"
     extra = "mace"
     depends = ("e3nn",)
@@ -98,7 +97,6 @@ class TensorNet(NearestNeighborsConfig):
     """TensorNet (arXiv:2306.06482) of TorchMD-NET; forces are a gradient."""
 
     implementation = "study.models.packages.tensornet:TensorNet"
-    title = "TensorNet"
     cost = ModelCost(step_time=6, channel_bytes=790, layer_squares=14.6)
     package = "torchmd-net"
     extra = "torchmd-net"
@@ -120,7 +118,6 @@ class DimeNetPlusPlus(NearestNeighborsConfig):
     """DimeNet++ (arXiv:2011.14115) of torch-geometric; forces are a gradient."""
 
     implementation = "study.models.packages.dimenet:DimeNetPlusPlus"
-    title = "DimeNet++"
     cost = ModelCost(step_time=10, channel_bytes=1450, layer_squares=26)
 
     name: Literal["dimenet_plus_plus"]
@@ -150,7 +147,6 @@ class NequIP(ModelConfig):
     """
 
     implementation = "study.models.packages.nequip:NequIP"
-    title = "NequIP"
     cost = ModelCost(step_time=6.4, channel_bytes=480, layer_squares=130)
     package = "nequip"
     extra = "nequip"

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analysis.comparisons.arms import arms
+from analysis.comparisons.labels import NAMES
 from analysis.records.mlflow_reader import Run
 from analysis.records.study_tables import Study
+from study.core.config import shipped
+from study.models.config import ModelConfig
 
 Build = Callable[..., Run]
 Tabulate = Callable[..., Study]
@@ -19,6 +22,10 @@ def test_a_model_and_data_of_any_name_are_called_by_it(tabulate: Tabulate, scrat
     assert trials.model.tolist() == ["my net", "GNS-TAT"]
     assert trials.data.tolist() == ["away.xyz", "TIP3P water"]
     assert trials.arm[0] == "from scratch, my net, away.xyz"
+
+
+def test_every_shipped_model_is_called_as_in_its_paper() -> None:
+    assert shipped(ModelConfig).keys() <= NAMES.keys()
 
 
 def test_the_name_of_an_arm_tells_its_task(tabulate: Tabulate, masked: Build) -> None:
