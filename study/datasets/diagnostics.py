@@ -12,6 +12,7 @@ from study.core.quantities.properties import PROPERTIES
 from study.core.quantities.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.datasets.inspection import copies, fitted_elements, force_size, rms
+from study.datasets.splits import element_counts
 from study.datasets.validation import TOO_CLOSE, Contacts
 
 USUAL_FORCES = (0.05, 5.0)
@@ -142,8 +143,11 @@ def _range(sizes: NDArray[np.int64]) -> str:
 
 def _lonely_elements(frames: Frames) -> list[str]:
     """Elements that a split may test on without having trained on them."""
-    groups = np.repeat(frames.groups, frames.sizes)
-    homes = {int(z): np.unique(groups[frames.numbers == z]) for z in np.unique(frames.numbers)}
+    elements, counts = element_counts(frames)
+    homes = {
+        int(z): np.unique(frames.groups[count > 0])
+        for z, count in zip(elements, counts.T, strict=True)
+    }
     if len(np.unique(frames.groups)) == 1:
         return []
     return [

@@ -122,8 +122,8 @@ class Frames:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of what some frames are labelled with: energy, forces, stress, properties."""
-        names = ("energy", "forces", "stress", *self.properties)
-        return tuple(name for name in names if self.labelled(name).any())
+        named = ("energy", "forces", "stress", *self.properties)
+        return tuple(name for name in named if self.labelled(name).any())
 
     def labelled(self, name: str) -> NDArray[np.bool_]:
         """(frames,) which frames have a label: absent labels are NaN, and nothing else is."""
@@ -134,6 +134,10 @@ class Frames:
         if name != "forces":
             values = self.energies if name == "energy" else self.properties[name]
             return ~np.isnan(values)
+        return self._with_forces
+
+    @cached_property
+    def _with_forces(self) -> NDArray[np.bool_]:
         absent = np.isnan(self.forces).any(axis=1)
         return ~np.logical_or.reduceat(absent, self.offsets[:-1])
 
@@ -235,9 +239,8 @@ class Frames:
     def of(cls, stored: Mapping[str, NDArray[Any]], origin: dict[str, Any]) -> Self:
         """The frames whose arrays these are, by the stems of their files."""
         own = {n.removeprefix(OWN): stored[n] for n in stored if n.startswith(OWN)}
-        optional = {name: stored[name] for name in OPTIONAL if name in stored}
-        arrays = {name: stored[name] for name in ARRAYS}
-        return cls(**arrays, origin=origin, properties=own, **optional)
+        arrays = {name: stored[name] for name in (*ARRAYS, *OPTIONAL) if name in stored}
+        return cls(**arrays, origin=origin, properties=own)
 
     def arrays(self) -> dict[str, Any]:
         """All arrays by the stems of their files; the optional ones if they say anything."""

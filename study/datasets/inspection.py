@@ -14,12 +14,14 @@ from study.datasets.frames import Frames
 from study.datasets.pairs import search
 from study.datasets.sizes import partly
 from study.datasets.split_config import Split
-from study.datasets.splits import held_out_units, sizes_of, units_of
+from study.datasets.splits import element_counts, held_out_units, sizes_of, units_of
 
 GRAMS_PER_CM3 = 1.66053906660
 """g/cm³ in one u/Å³ (CODATA 2018)."""
 FRAMES_FOR_DISTANCES = 20
 """Frames, evenly spread, in which molecules are told apart."""
+AT_ONCE = 100_000
+"""Atoms whose forces are in memory at once."""
 SEEDS = 10
 """Seeds of a study that are looked at."""
 MOST_GROUPS = 100
@@ -111,9 +113,8 @@ def _label_rows(frames: Frames) -> dict[str, str]:
 
 def fitted_elements(frames: Frames, values: NDArray[np.float64]) -> tuple[dict[int, float], float]:
     """Value of each element by least squares, and the root mean square of what is left."""
-    kinds, kind = np.unique(frames.numbers, return_inverse=True)
-    counts = np.zeros((len(frames), len(kinds)))
-    np.add.at(counts, (np.repeat(np.arange(len(frames)), frames.sizes), kind), 1.0)
+    kinds, whole = element_counts(frames)
+    counts = whole.astype(np.float64)
     known = np.isfinite(values)
     mean = (values[known] / frames.sizes[known]).mean()
     # The nearest to the mean per atom, where frames cannot tell elements apart.
@@ -160,8 +161,11 @@ def _neighbours(frames: Frames, index: int) -> tuple[NDArray[Any], NDArray[Any],
 
 def force_size(frames: Frames) -> float:
     """Root mean square per component of the forces that are there, eV/Å; NaN if none is."""
-    known = frames.forces[~np.isnan(frames.forces)]
-    return rms(known) if len(known) else float("nan")
+    squares, count = 0.0, 0
+    for some in np.array_split(frames.forces, 1 + len(frames.forces) // AT_ONCE):
+        known = some[~np.isnan(some)]
+        squares, count = squares + float(np.sum(known**2)), count + len(known)
+    return float(np.sqrt(squares / count)) if count else float("nan")
 
 
 def rms(values: NDArray[np.float64]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -125,11 +124,3 @@ class Sizes:
 def partly(name: str, count: int, frames: int) -> str:
     """A label, and how many frames have it if that is not all."""
     return name if count == frames else f"{name} of {count} of {frames} frames"
-
-
-def histogram(sizes: Iterable[int]) -> Histogram:
-    """How often each size occurs."""
-    counts: dict[int, int] = {}
-    for size in sizes:
-        counts[size] = counts.get(size, 0) + 1
-    return tuple(sorted(counts.items()))

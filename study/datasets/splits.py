@@ -17,7 +17,7 @@ from study.core.hashing import digest
 from study.core.seeding import seed_of, seeded
 from study.datasets.frames import Frames
 from study.datasets.readers.conformers import extents
-from study.datasets.sizes import Sizes, histogram
+from study.datasets.sizes import Histogram, Sizes
 
 if TYPE_CHECKING:
     from study.datasets.split_config import Split
@@ -225,12 +225,11 @@ def units_of(
 
 def sizes_of(frames: Frames) -> Sizes:
     """How much the frames hold."""
-    starts = frames.offsets[:-1]
-    oxygens, hydrogens = (np.add.reduceat(frames.numbers == z, starts, dtype=int) for z in (8, 1))
+    elements, counts = element_counts(frames)
+    oxygens, hydrogens = (counts[:, elements == z].sum(axis=1) for z in (8, 1))
     water = (hydrogens == 2 * oxygens) & (hydrogens + oxygens == frames.sizes)
     groups, copies, compositions = (
-        histogram(np.unique(units_of(frames, by), return_counts=True)[1].tolist())
-        for by in ("trajectory", "frame", "composition")
+        _histogram(units_of(frames, by)) for by in ("trajectory", "frame", "composition")
     )
     parts = frames.properties.get("part", np.empty(0))
     # A molecule fills its cell up to three Å around it; the vacuum beyond has no neighbours.
@@ -247,7 +246,7 @@ def sizes_of(frames: Frames) -> Sizes:
         labels=frames.labels,
         labelled=tuple(int(frames.labelled(name).sum()) for name in frames.labels),
         isolated=int(frames.isolated.sum()),
-        elements=tuple(np.unique(frames.numbers).tolist()),
+        elements=tuple(elements.tolist()),
         published=tuple(int((parts == number).sum()) for number in PARTS),
         others=float(frames.sizes @ (frames.sizes - 1) / len(frames.numbers))
         if frames.isolated.all()
@@ -257,10 +256,26 @@ def sizes_of(frames: Frames) -> Sizes:
 
 def _compositions(frames: Frames) -> NDArray[np.int64]:
     """(frames,) number of the sum formula of each."""
-    kinds, kind = np.unique(frames.numbers, return_inverse=True)
-    counts = np.zeros((len(frames), len(kinds)), np.int32)
-    np.add.at(counts, (np.repeat(np.arange(len(frames)), frames.sizes), kind), 1)
-    return np.asarray(np.unique(counts, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+    formula = np.zeros(len(frames), np.int64)
+    for counts in element_counts(frames)[1].T:
+        _, formula = np.unique(formula * (counts.max(initial=0) + 1) + counts, return_inverse=True)
+    return formula
+
+
+def element_counts(frames: Frames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(elements,) atomic numbers that occur, and (frames, elements) how often in each frame."""
+    elements = np.flatnonzero(np.bincount(frames.numbers))
+    counts = np.empty((len(elements), len(frames)), np.int64)
+    for row, number in zip(counts, elements, strict=True):
+        np.add.reduceat(frames.numbers == number, frames.offsets[:-1], dtype=np.int64, out=row)
+    return elements, counts.T
+
+
+def _histogram(owner: NDArray[np.int64]) -> Histogram:
+    """How many units have each number of frames."""
+    _, frames = np.unique(owner, return_counts=True)
+    sizes, counts = np.unique(frames, return_counts=True)
+    return tuple(zip(sizes.tolist(), counts.tolist(), strict=True))
 
 
 def _permutation(size: int, seed: int, purpose: str) -> NDArray[np.int64]:
