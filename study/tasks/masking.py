@@ -58,7 +58,13 @@ class MaskingGroups(Protocol):
 
     rows: RaggedIndex
     """Rows of the groups by frame."""
-    name: str
+
+    def sampled_sizes(self, ratio: float) -> Tensor:
+        """Number of groups (G,) that lose an atom in each frame.
+
+        Raises:
+            UserError: if the ratio is too low for the frames.
+        """
 
     def hide(
         self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
@@ -76,11 +82,20 @@ class MaskingGroups(Protocol):
 class WaterGroups:
     """Water molecules, which lose one of their hydrogens or the oxygen."""
 
-    name = "molecules"
-
     def __init__(self, graphs: GraphSet, atom: str) -> None:
         self.molecules, self.atom = WaterMolecules.find(graphs), atom
         self.rows = self.molecules.rows
+
+    def sampled_sizes(self, ratio: float) -> Tensor:
+        """int(ratio · molecules), as in the paper."""
+        sizes = _share_of(self.rows, ratio)
+        if int(sizes.min()) < 1:
+            smallest = int(self.rows.offsets.diff().min())
+            raise UserError(
+                f"`int(masking_ratio * molecules) >= 1` must hold in every frame, but got "
+                f"masking_ratio={ratio}, molecules={smallest}"
+            )
+        return sizes
 
     def hide(
         self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
@@ -104,12 +119,25 @@ class WaterGroups:
 class BondedGroups:
     """Bonded neighbourhoods, which lose one of their terminal atoms."""
 
-    name = "neighbourhoods"
-
     def __init__(self, graphs: GraphSet, atom: str) -> None:
         self.element = {"hydrogen": HYDROGEN, "oxygen": OXYGEN}.get(atom)
         self.neighborhoods = Neighborhoods.find(graphs, self.element)
         self.rows = self.neighborhoods.rows
+
+    def sampled_sizes(self, ratio: float) -> Tensor:
+        """int(ratio · neighbourhoods), but one in a smaller frame that has any.
+
+        Sets of molecules mostly hold some that are too small. At least half of the frames have to
+        be large enough, or else the ratio would be another one than was asked for.
+        """
+        sizes = _share_of(self.rows, ratio)
+        enough = int((sizes > 0).sum())
+        if 2 * enough < len(sizes):
+            raise UserError(
+                f"`int(masking_ratio * neighbourhoods) >= 1` must hold in half of the frames, but "
+                f"holds in {enough} of {len(sizes)} with masking_ratio={ratio}; raise it"
+            )
+        return sizes.maximum(self.rows.offsets.diff().clamp(max=1))
 
     def hide(
         self, sampled: Tensor, first: Tensor, graph: Batch, generator: torch.Generator
@@ -142,7 +170,8 @@ class Masking(PretextTask):
     two hydrogens of each is hidden. It is removed from the graph with all its edges, so that its
     position cannot leak to the model. The oxygen can be hidden instead, which the paper found to
     be worse. The placebo has random directions as targets. Beyond water, bonded neighbourhoods
-    replace molecules. The loss is 1 − mean cosine, or the mean square of the distance between the
+    replace molecules; of a frame with too few of them one is sampled, and a frame without any is
+    only seen. The loss is 1 − mean cosine, or the mean square of the distance between the
     vector and the displacement to the hidden atom.
     """
 
@@ -152,14 +181,7 @@ class Masking(PretextTask):
         self.graphs = graphs
         group_type = WaterGroups if settings.within == "water" else BondedGroups
         self.groups: MaskingGroups = group_type(graphs, settings.atom)
-        sizes = self.groups.rows.offsets.diff()
-        self.masked_rows = RaggedIndex.from_sizes((self.ratio * sizes.double()).long())
-        smallest = int(sizes.min())
-        if int(self.ratio * smallest) < 1:
-            raise UserError(
-                f"`int(masking_ratio * {self.groups.name}) >= 1` must hold in every frame, but got "
-                f"masking_ratio={self.ratio}, {self.groups.name}={smallest}"
-            )
+        self.masked_rows = RaggedIndex.from_sizes(self.groups.sampled_sizes(self.ratio))
 
     def terms(self, frames: Tensor, generator: torch.Generator, step: int = 0) -> list[Term]:
         """Loss of a batch: by the angle to the hidden atoms, or by the distance from them."""
@@ -209,7 +231,7 @@ class Masking(PretextTask):
         return MaskedBatch(remaining, context_atoms, directions, distances)
 
     def _sample_groups(self, owner: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """Sample int(ratio · M) of the M groups of each frame without replacement."""
+        """Sample groups of each frame without replacement."""
         random_keys = torch.rand(
             len(owner), generator=generator, device=owner.device, dtype=torch.float64
         )
@@ -229,20 +251,35 @@ class Masking(PretextTask):
         return cosine_similarity(predicted, masked.directions, dim=-1)
 
 
+def _share_of(rows: RaggedIndex, ratio: float) -> Tensor:
+    """int(ratio · rows) of each frame."""
+    return (ratio * rows.offsets.diff().double()).long()
+
+
 def count_context_atoms(batch: Batch) -> int:
-    """Count the values of a mean over `context_atoms`."""
-    return len(batch.context_atoms)
+    """Count the values of a mean over `context_atoms`; 1 of the zero that stands for none."""
+    return max(1, len(batch.context_atoms))
 
 
 def mean_cosine_distance(model: Potential, batch: Batch) -> Tensor:
-    """Compute () 1 − mean cosine between the vectors of `context_atoms` and `directions`."""
+    """Compute () 1 − mean cosine between the vectors of `context_atoms` and `directions`.
+
+    It is 0 without any, as where no atom of a batch is hidden.
+    """
     predicted = model.vectors(batch)[batch.context_atoms]
+    if predicted.shape[0] == 0:
+        return predicted.sum()
     return 1 - cosine_similarity(predicted, batch.directions, dim=-1).mean()
 
 
 def mean_square_distance(model: Potential, batch: Batch) -> Tensor:
-    """Compute () Å², the mean square of vectors of `context_atoms` less `displacements`."""
+    """Compute () Å², the mean square of vectors of `context_atoms` less `displacements`.
+
+    It is 0 without any.
+    """
     predicted = model.vectors(batch)[batch.context_atoms]
+    if predicted.shape[0] == 0:
+        return predicted.sum()
     return (predicted - batch.displacements).square().sum(dim=-1).mean()
 
 

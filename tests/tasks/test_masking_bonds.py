@@ -11,6 +11,8 @@ import torch
 from study.core.errors import UserError
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
+from study.models.build import build_model
+from study.models.config import EGNN
 from study.tasks.config import Masking as Settings
 from study.tasks.masking import Masking
 from tests.molecules import EDGE, graphs_of, molecules
@@ -62,9 +64,34 @@ def test_every_terminal_atom_goes_equally_often() -> None:
     assert min(hidden.values()) > 70
 
 
-def test_a_frame_without_enough_neighbourhoods_is_refused() -> None:
-    with pytest.raises(UserError, match=r"masking_ratio \* neighbourhoods.*neighbourhoods=1"):
+def test_a_ratio_too_low_for_most_frames_is_refused() -> None:
+    with pytest.raises(UserError, match=r"masking_ratio \* neighbourhoods.* holds in 0 of 1"):
         masking(molecules("CH4"), ratio=0.5)
+    with pytest.raises(UserError, match=r"holds in 1 of 3 with masking_ratio=0\.5; raise it"):
+        masking(molecules("CH4", "CH3CH2OH", "CH4"), ratio=0.5)
+
+
+def test_a_small_molecule_loses_one_atom_and_one_without_bonds_to_hide_none() -> None:
+    frames = molecules("CH3CH2OH", "CH4", "CH3COOH", "O2")
+    task = masking(frames, ratio=0.7)
+    left = [len(task.example(torch.tensor([frame]), seeded(0)).graph.z) for frame in range(4)]
+    # With hydrogens ethanol has CH3, CH2 and OH, acetic acid CH3 and OH: int(2.1), int(1.4).
+    assert left == [9 - 2, 5 - 1, 8 - 1, 2]
+
+
+@pytest.mark.parametrize("loss", ["cosine", "distance"])
+def test_a_batch_in_which_nothing_is_hidden_teaches_nothing(loss: str) -> None:
+    task = masking(molecules("CH3CH2OH", "O2"), loss=loss)
+    model = build_model(EGNN(name="egnn", hidden=8, layers=1), 0).double()
+    (term,) = task.terms(torch.tensor([1]), seeded(0))
+    value = term.penalty(model, term.batch)
+    value.backward()
+    slopes = [each.grad for each in model.parameters() if each.grad is not None]
+    assert value == 0
+    assert all(not slope.any() for slope in slopes)
+    (whole,) = task.terms(torch.tensor([0, 1]), seeded(0))
+    (alone,) = task.terms(torch.tensor([0]), seeded(0))
+    assert torch.isclose(whole.penalty(model, whole.batch), alone.penalty(model, alone.batch))
 
 
 def test_any_atom_of_water_is_no_choice(tiny: Callable[..., object]) -> None:
