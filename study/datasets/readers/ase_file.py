@@ -12,12 +12,12 @@ correlated and share a group, in a folder one for each file.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -87,41 +87,40 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
     Raises:
         UserError: naming the first frame that cannot be taken.
     """
-    return joined_groups(atoms, path, given)[0]
-
-
-def joined_groups(atoms: Sequence[Atoms], path: Path, given: Reading) -> tuple[Frames, list[str]]:
-    """ASE's structures as frames, and the names of their groups."""
     made = []
     for number, frame in enumerate(atoms):
         with guarded(f"{path}: frame {number} (from 0)", "cannot be taken"):
             made.append(labelled(frame, given))
     _require_asked(made, atoms, path, given)
-    names = [each.group for each in made]
-    known = {name: place for place, name in enumerate(dict.fromkeys(filter(None, names)))}
-    known_of = [_properties(frame) for frame in atoms]
-    found = [name for name in PROPERTIES if any(name in values for values in known_of)]
+    return frames_of(made)[0]
+
+
+def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
+    """Labelled structures as frames, and the names of their groups."""
+    names = list(dict.fromkeys(each.group for each in made if each.group))
+    places = {name: place for place, name in enumerate(names)}
+    found = [name for name in PROPERTIES if any(name in each.properties for each in made)]
     frames = Frames(
-        numbers=np.concatenate([frame.numbers for frame in atoms]),
+        numbers=np.concatenate([each.numbers for each in made]),
         positions=np.concatenate([each.positions for each in made]),
         forces=np.concatenate([each.forces for each in made]),
-        offsets=np.cumsum([0, *map(len, atoms)]),
+        offsets=np.cumsum([0, *(len(each.numbers) for each in made)]),
         cells=np.stack([each.cell for each in made]),
         energies=np.array([each.energy for each in made]),
-        groups=np.array([known.get(name, -1) for name in names]),
+        groups=np.array([places.get(each.group, -1) for each in made]),
         origin={
-            "units": made[0].units,
+            "units": made[0].factors.names,
             "ase": import_module("ase").__version__,
             "labels": _remarks(made),
             "absent": ["energy", "forces", "stress"],
         },
         stresses=np.stack([each.stress for each in made]),
-        pbc=np.stack([frame.pbc for frame in atoms]),
+        pbc=np.stack([each.pbc for each in made]),
         properties={
-            name: np.array([values.get(name, np.nan) for values in known_of]) for name in found
+            name: np.array([each.properties.get(name, np.nan) for each in made]) for name in found
         },
     )
-    return frames, list(known)
+    return frames, names
 
 
 def _require_asked(
@@ -285,13 +284,3 @@ def require_whole(frame: Atoms, where: str) -> None:
         raise UserError(f"{where} must have an atom")
     if frame.numbers.min() < 1 or frame.numbers.max() > 118:
         raise UserError(f"{where} must name the element of every atom")
-
-
-def _properties(frame: Atoms) -> dict[str, float]:
-    """Numbers of a frame that are named as in `PROPERTIES`."""
-    info: Mapping[str, Any] = frame.info | frame.info.get("key_value_pairs", {})
-    return {
-        name: float(info[name])
-        for name in PROPERTIES
-        if isinstance(info.get(name), int | float | np.number)
-    }

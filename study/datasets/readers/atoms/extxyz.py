@@ -88,12 +88,12 @@ def frames_in(lines: Iterator[str], path: Path) -> Iterator[Atoms]:
             continue
         where = f"{path}: frame {count} (from 0)"
         with guarded(where):
-            comment, rows, ahead = _frame_lines(ahead, lines)
-            yield _atoms(comment, rows)
+            comment, rows, ahead = frame_lines(ahead, lines)
+            yield read_frame(comment, rows)
         count += 1
 
 
-def _frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str | None]:
+def frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str | None]:
     """Comment and atoms of a frame, and the line that comes after it."""
     if not COUNT.fullmatch(head):
         raise ValueError(
@@ -113,8 +113,8 @@ def _frame_lines(head: str, lines: Iterator[str]) -> tuple[str, list[str], str |
     return comment, rows, ahead
 
 
-def _atoms(comment: str, rows: list[str]) -> Atoms:
-    """One frame.
+def read_frame(comment: str, rows: list[str]) -> Atoms:
+    """One frame of its comment and the lines of its atoms.
 
     Raises:
         ValueError: if its numbers are no numbers.

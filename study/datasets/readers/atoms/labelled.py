@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,28 +47,34 @@ class Labelled:
     """A frame in eV and Å.
 
     Args:
+        numbers: (N,) atomic numbers.
         positions: (N, 3) Å.
         cell: (3, 3) Å, as the file has it.
+        pbc: (3,) along which vectors it repeats.
         energy: eV, or NaN.
         forces: (N, 3) eV/Å, or NaN.
         stress: (3, 3) eV/Å³, or NaN.
         group: name of its trajectory, or nothing.
         names: of the columns that its labels have in the file.
+        factors: from the units of the file.
+        properties: numbers that are named as in `PROPERTIES`.
         others: columns of the right shape that are no labels by their name.
-        units: of the file.
         remarks: on what the user has set.
     """
 
+    numbers: NDArray[Any]
     positions: Array
     cell: Array
+    pbc: NDArray[np.bool_]
     energy: float
     forces: Array
     stress: Array
     group: str
     names: dict[str, str | None]
-    others: dict[str, list[str]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    factors: Factors
+    properties: dict[str, float]
+    others: dict[str, list[str]]
+    remarks: tuple[str, ...]
 
 
 def labelled(frame: Atoms, given: Reading) -> Labelled:
@@ -94,15 +100,18 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
     if unread := frame.info.get(UNREAD):
         remarks += (f"comments such as {unread!r} are not read, because they have no `key=value`",)
     return Labelled(
+        frame.numbers,
         factors.length * frame.positions,
         factors.length * frame.cell.array,
+        frame.pbc,
         factors.energy * _energy(scalars, energy),
         sign_of(forces) * factors.force * _forces(vectors, forces, len(frame)),
         _stress(frame, tensors, given, factors),
         _group(_info(frame)),
         {"energy": energy, "forces": forces, "stress": strained},
+        factors,
+        _properties(_info(frame)),
         {"energy": _others(scalars, "energy"), "forces": _others(vectors, "forces")},
-        factors.names,
         remarks,
     )
 
@@ -224,3 +233,12 @@ def _group(info: Mapping[str, Any]) -> str:
     """Name of the frame's trajectory; empty when the file does not tell."""
     name = next((key for key in info if str(key).lower() == GROUP), None)
     return f"{GROUP}={info[name]}" if name else ""
+
+
+def _properties(info: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers that are named as in `PROPERTIES`."""
+    return {
+        name: float(info[name])
+        for name in PROPERTIES
+        if isinstance(info.get(name), int | float | np.number)
+    }

@@ -11,8 +11,9 @@ from pathlib import Path
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.text import LONGEST_LINE, OPENERS, bounded_lines, is_tar
-from study.datasets.readers.ase_file import joined_groups, whole
+from study.datasets.readers.ase_file import frames_of
 from study.datasets.readers.atoms import extxyz
+from study.datasets.readers.atoms.plain_xyz import PlainReader
 from study.datasets.reading import Divisible, Reading
 
 COUNT = re.compile(rb"\s*\d{1,12}\s*")
@@ -49,9 +50,21 @@ def read_piece(path: Path, given: Reading, piece: tuple[int, int]) -> tuple[Fram
     with path.open("rb") as file:
         file.seek(piece[0])
         content = BytesIO(file.read(piece[1] - piece[0]))
+    reader, made = PlainReader(given), []
     with TextIOWrapper(content, encoding="utf-8", errors="surrogateescape") as text:
-        atoms = list(whole(extxyz.frames_in(bounded_lines(text, path), path), path))
-    frames, names = joined_groups(atoms, path, given)
+        lines = bounded_lines(text, path)
+        head = next(lines, None)
+        while head is not None:
+            if head.strip():
+                comment, rows, head = extxyz.frame_lines(head, lines)
+                made.append(reader.frame(comment, rows))
+            else:
+                head = next(lines, None)
+    frames, names = frames_of(made)
+    asked = given.labels.model_dump(exclude_none=True)
+    for label in ("stress" if each == "virial" else each for each in asked):
+        if not any(each.names[label] for each in made):
+            raise UserError(f"{path}: has frames without {label}")
     if any(remark.startswith(NOT_FOUND) for remark in frames.origin["labels"]):
         raise UserError(f"{path}: has frames without labels")
     return frames, names
