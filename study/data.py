@@ -28,7 +28,7 @@ from study.commands.data_options import (
 )
 from study.console.command_line import parse
 from study.core.errors import exit_code
-from study.core.paths import path_of
+from study.core.paths import data_of, path_of
 from study.core.provenance import cores
 from study.datasets.sizes import SplitBy
 from study.datasets.sources.catalog import SETS
@@ -76,7 +76,7 @@ def _add_fetch_and_import(commands: Any) -> None:
     bring.set_defaults(options=ImportOptions)
     bring.add_argument(
         "file",
-        type=path_of,
+        type=data_of,
         help="*.data of n2p2, *.npz, *.h5, a folder of them, or what ASE reads",
     )
     for command in (fetch, bring):
@@ -91,7 +91,7 @@ def _add_label_and_sample(commands: Any) -> None:
     sample = commands.add_parser("sample", help="make frames by dynamics with an ASE calculator")
     for command in (label, sample):
         command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-        command.add_argument("set", type=path_of, metavar="SET", help="or g2, ASE's molecules")
+        command.add_argument("set", type=data_of, metavar="SET", help="or g2, ASE's molecules")
         command.add_argument(
             "--calculator",
             required=True,
@@ -114,17 +114,17 @@ def _add_label_and_sample(commands: Any) -> None:
 def _add_inspect_and_verify(commands: Any) -> None:
     inspect = commands.add_parser("inspect", help="what a data set holds, and what looks wrong")
     inspect.set_defaults(options=InspectOptions)
-    inspect.add_argument("set", type=path_of, metavar="SET")
+    inspect.add_argument("set", type=data_of, metavar="SET")
     reading_options.add_options(inspect)
     verify = commands.add_parser("verify", help="check every stored set, or those named")
     verify.set_defaults(options=VerifyOptions)
-    verify.add_argument("set", type=path_of, nargs="*")
+    verify.add_argument("set", type=data_of, nargs="*")
     verify.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
 
 
 def _add_split(divide: argparse.ArgumentParser) -> None:
     divide.set_defaults(options=SplitOptions)
-    divide.add_argument("set", type=path_of, metavar="SET")
+    divide.add_argument("set", type=data_of, metavar="SET")
     reading_options.add_options(divide)
     divide.add_argument("folder", type=path_of, help="for the three files; must not exist yet")
     divide.add_argument("--by", choices=get_args(SplitBy), default="trajectory")
@@ -139,7 +139,7 @@ def _add_split(divide: argparse.ArgumentParser) -> None:
 
 def _add_export(export: argparse.ArgumentParser) -> None:
     export.set_defaults(options=ExportOptions)
-    export.add_argument("set", type=path_of, metavar="SET")
+    export.add_argument("set", type=data_of, metavar="SET")
     reading_options.add_options(export)
     export.add_argument("file", type=path_of, help="*.extxyz; must not exist yet")
     export.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th frame")

@@ -14,7 +14,7 @@ from pathlib import Path
 from study.commands.options import DynamicsOptions
 from study.console.command_line import add_trust, parse
 from study.core.errors import UserError, exit_code
-from study.core.paths import path_of
+from study.core.paths import data_of, path_of
 from study.inference.structures import read_structures
 
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("model", type=path_of, help="runs/studies/NAME, or runs/work/trial-…")
-    add("structure", type=path_of, help="a file that ASE reads, of which the first structure moves")
+    add("structure", type=data_of, help="a file that ASE reads, of which the first structure moves")
     add("--out", type=path_of, default=Path("nve.csv"), help="energies; must not exist yet")
     add("--picoseconds", type=float, default=2.0, help="length of the run")
     add("--timestep", type=float, default=0.5, help="fs")

@@ -16,7 +16,7 @@ import sys
 from study.commands.options import PredictOptions
 from study.console.command_line import add_trust, parse
 from study.core.errors import exit_code
-from study.core.paths import path_of
+from study.core.paths import data_of, path_of
 from study.inference.structures import read_structures
 
 
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("model", type=path_of, help="runs/studies/NAME, or runs/work/trial-…")
-    add("structures", type=path_of, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
+    add("structures", type=data_of, nargs="?", help="a file that ASE reads: extxyz, cif, POSCAR, …")
     add("--out", type=path_of, help="write structures with what is predicted, in extxyz")
     add(
         "--export",

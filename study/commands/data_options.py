@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.commands.reading_options import ReadingOptions
+from study.core.paths import Address
 from study.datasets.sizes import SplitBy
 
 
@@ -57,7 +58,7 @@ class ImportOptions(ReadingOptions):
         workers: cores to use.
     """
 
-    file: Path
+    file: Path | Address
     out: Path
     workers: int
 
@@ -75,7 +76,7 @@ class LabelOptions:
         workers: cores to use.
     """
 
-    set: Path
+    set: Path | Address
     calculator: str
     out: Path
     atoms: str
@@ -104,7 +105,7 @@ class SampleOptions(LabelOptions):
 class InspectOptions(ReadingOptions):
     """A data set to describe."""
 
-    set: Path
+    set: Path | Address
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class VerifyOptions:
         out: folder of all results.
     """
 
-    set: list[Path]
+    set: list[Path | Address]
     out: Path
 
 
@@ -133,7 +134,7 @@ class SplitOptions(ReadingOptions):
         seed: of the split.
     """
 
-    set: Path
+    set: Path | Address
     folder: Path
     by: SplitBy
     test: float
@@ -151,7 +152,7 @@ class ExportOptions(ReadingOptions):
         every: take only each so many-th frame.
     """
 
-    set: Path
+    set: Path | Address
     file: Path
     every: int
 

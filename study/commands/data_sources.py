@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from study.commands.data_options import FetchOptions, ImportOptions, SimulateOptions
-from study.console.progress_bar import progress_display
+from study.console.progress_bar import fetch_data, progress_display
 from study.core.errors import UserError, printable
 from study.datasets.config import DatasetConfig, RPBEWater, TIP3PWater
 from study.datasets.frames import read_header
@@ -82,6 +82,7 @@ def import_file(options: ImportOptions) -> None:
         UserError: if they cannot be read.
     """
     _require_workers(options.workers)
+    fetch_data(options.file, options.out)
     dataset = parsed(settings_of(options.file, **options.keys()))
     _prepare(dataset, options.out, options.workers)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from study.core.errors import UserError
+from study.core.paths import Address
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PredictOptions:
     """
 
     model: Path
-    structures: Path | None
+    structures: Path | Address | None
     out: Path | None
     export: Path | None
     log: bool
@@ -75,7 +76,7 @@ class DynamicsOptions:
     """
 
     model: Path
-    structure: Path
+    structure: Path | Address
     out: Path
     picoseconds: float
     timestep: float

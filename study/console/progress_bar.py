@@ -7,10 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
+from pathlib import Path
 from typing import IO, Any
 
 from study.console.formatting import duration
+from study.core.errors import printable
+from study.core.paths import real_path
+from study.datasets.sources.remote import DOWNLOADS, local
+
+WORTH_SHOWING = 10**7
+"""Bytes; less comes at once."""
 
 # Rich is imported only for a terminal, so that help appears at once.
 
@@ -36,6 +44,29 @@ def progress_display(
     with Progress(transient=True, console=Console(file=out)) as bar:
         task = bar.add_task(label)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def fetch_data(place: Path | str, root: Path, *, keep: bool = True) -> None:
+    """Copy data that lie elsewhere here, and show how far that has come; a path needs nothing.
+
+    Args:
+        place: path or address.
+        root: folder of all work, for the copy.
+        keep: whether it is for longer than this process.
+
+    Raises:
+        UserError: if they cannot be had.
+    """
+    if "://" not in str(place):
+        return
+    with progress_display(printable(f"fetching {place}"), "MB", sys.stderr) as progress:
+        told = partial(_in_megabytes, progress)
+        local(place, real_path(root) / DOWNLOADS, keep=keep, progress=told)
+
+
+def _in_megabytes(progress: Callable[[int, int], None], done: int, total: int) -> None:
+    if total >= WORTH_SHOWING:
+        progress(done // 10**6, total // 10**6)
 
 
 def _plain_lines(label: str, unit: str, out: IO[str]) -> Callable[[int, int], None]:

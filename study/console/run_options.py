@@ -18,7 +18,7 @@ from study.console.command_line import (
     seconds_until,
     space_names,
 )
-from study.core.paths import path_of
+from study.core.paths import Address, data_of, path_of
 from study.core.records import without_password
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
@@ -57,7 +57,7 @@ class RunOptions:
         seeds: in place of the space's, separated by commas.
         trials: proposals of a search, in place of the space's.
         audit: trials that were stopped early, to finish at the end.
-        data: a file or folder in place of the space's data set.
+        data: a file, here or elsewhere, or a folder in place of the space's data set.
         dry_run: only show plan and estimated cost.
         probe: only show plan and measured cost.
         verify_resume: only kill and resume a short trial.
@@ -84,7 +84,7 @@ class RunOptions:
     seeds: str | None
     trials: int | None
     audit: int | None
-    data: Path | None
+    data: Path | Address | None
     dry_run: bool
     probe: bool
     verify_resume: bool
@@ -103,6 +103,11 @@ class RunOptions:
     quiet: bool
     json: bool
     command: str
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes results."""
+        return not (self.dry_run or self.probe or self.verify_resume)
 
     @property
     def seconds_left(self) -> float | None:
@@ -176,7 +181,7 @@ def _add_what(add: Add) -> None:
     add("--seeds", metavar="0,1,2", help="replace the space's seeds")
     add("--trials", type=int, metavar="N", help="replace a search's number of proposals")
     add("--audit", type=int, metavar="N", help="finally finish N trials that were stopped early")
-    add("--data", type=path_of, metavar="FILE", help="replace the space's data set by one of yours")
+    add("--data", type=data_of, metavar="FILE", help="replace the space's data set by one of yours")
     add("--dry-run", action="store_true", help="show plan and estimated cost, write nothing")
     add("--probe", action="store_true", help="--dry-run that times a few real steps of each kind")
     add("--verify-resume", action="store_true", help="kill and resume a short trial, and compare")

@@ -29,6 +29,21 @@ NO_ADDRESS = "must be a path here, not an address; mount the bucket or share, or
 """What is said of `s3://bucket/runs` and the like."""
 
 
+class Address(str):
+    """Where a file of data lies elsewhere, such as s3://bucket/water.extxyz."""
+
+    __slots__ = ()
+
+
+def data_of(text: str) -> Path | Address:
+    """Return the path or address of data that a command's argument names.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is empty.
+    """
+    return Address(text) if "://" in text else path_of(text)
+
+
 def path_of(text: str) -> Path:
     """Return the path that a command's argument names.
 

@@ -190,13 +190,16 @@ class Stored(DatasetConfig):
     place: ClassVar[Literal["file", "folder", "either"]] = "file"
 
     path: str = Field(min_length=1)
-    """The file or folder, relative to the space's folder."""
+    """The file or folder, relative to the space's folder; or the address of a file, such as
+    s3://bucket/water.extxyz."""
     units: Units | None = None
     """Of the file's numbers, where it does not tell them and its format has others."""
 
     @property
     def label(self) -> str:
-        """The file, from the current folder if it is below."""
+        """The file, from the current folder if it is below, or its address."""
+        if "://" in self.path:
+            return self.path
         file = Path(self.path)
         return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 

@@ -22,6 +22,7 @@ from study.datasets.parsing.guard import require_filled, require_plain
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
 from study.datasets.sources.pieces import divided, read_in_pieces
+from study.datasets.sources.remote import DOWNLOADS, local
 from study.datasets.splits import sizes_of
 from study.datasets.validation import Contacts, check
 
@@ -101,7 +102,7 @@ def file_of(dataset: Stored, root: Path) -> Path:
         file: Path = _fetched(dataset).file_of(root)
         way_out = f"fetch it with `python -m study.data fetch rpbe --out {root}`, or set"
     else:
-        file = Path(dataset.path).expanduser()
+        file = local(dataset.path, root / DOWNLOADS)
         way_out = "names in a space are relative to its folder, others to the current one; correct"
     suits = {"file": file.is_file(), "folder": file.is_dir(), "either": file.exists()}
     if not suits[dataset.place]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
+from study.core.paths import Address
 from study.datasets.frames import Frames
 from study.datasets.pairs import completed, search
 
@@ -66,7 +67,7 @@ class Contacts(NamedTuple):
         return Contacts(min(self.shortest, later.shortest), self.close + later.close, *first)
 
 
-def check(frames: Frames, source: Path) -> Contacts:
+def check(frames: Frames, source: Path | Address) -> Contacts:
     """Refuse frames that no model can learn from.
 
     Returns:
@@ -184,7 +185,7 @@ def _thickness(cells: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np
     return np.asarray(np.where(pbc, heights, np.inf).min(axis=1))
 
 
-def _refuse_where(source: Path, broken: NDArray[np.bool_], rule: str) -> None:
+def _refuse_where(source: Path | Address, broken: NDArray[np.bool_], rule: str) -> None:
     if broken.any():
         first, count = int(broken.argmax()), int(broken.sum())
         others = f"; {count} frames do not" if count > 1 else ""

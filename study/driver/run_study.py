@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from study.console.dry_run import DryRun
 from study.console.formatting import PlainConsole
 from study.console.json_lines import print_json_event
 from study.console.plan_summary import print_plan_summary
-from study.console.progress_bar import progress_display
+from study.console.progress_bar import fetch_data, progress_display
 from study.console.run_options import RunOptions
 from study.console.study_summary import StudySummary
 from study.core.atomic_io import locked
@@ -130,6 +131,8 @@ def build_plan(options: RunOptions) -> Plan:
         default="paper" if gpus() else "quick",
     )
     _check_options(options, space)
+    for dataset in dict.fromkeys(data for trial in space.samples for data in trial.datasets):
+        fetch_data(getattr(dataset, "path", None) or "", options.out, keep=options.writes)
     root = real_path(options.out)
     uri = options.tracking_uri or f"sqlite:///{root}/mlflow.db"
     require_supported(uri)
@@ -143,7 +146,8 @@ def _changes(options: RunOptions) -> list[tuple[list[str], Any]]:
     changes = [parse_change(text) for text in (*seeds, *options.settings)]
     if options.data is None:
         return changes
-    if not options.data.exists():
+    fetch_data(options.data, options.out, keep=options.writes)
+    if isinstance(options.data, Path) and not options.data.exists():
         raise UserError(f"--data {options.data}: no such file")
     return [(["trial", "dataset"], as_block(settings_of(options.data))), *changes]
 

@@ -15,6 +15,7 @@ from study.datasets.config import DatasetConfig
 from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
 from study.datasets.sizes import Sizes
+from study.datasets.sources.remote import local
 from study.models.config import OwnModel
 from study.planning.plan import Plan
 from study.planning.prepared_data import DataSets
@@ -225,7 +226,7 @@ def check_small_files(plan: Plan) -> None:
 
 def _is_small(dataset: DatasetConfig) -> bool:
     """Whether a data set is one file, which is read in some seconds."""
-    path = Path(getattr(dataset, "path", None) or "")
+    path = local(getattr(dataset, "path", None) or "")
     return path.is_file() and path.stat().st_size <= SMALL_FILE
 
 

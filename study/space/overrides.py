@@ -50,6 +50,8 @@ def _absolute(value: Any, place: tuple[str, ...], file: Path, line: int) -> Any:
         return Block({**value, **children}, value.lines)
     if not isinstance(value, str):
         return value
+    if "://" in value and place[-2:] == ("dataset", "path"):
+        return value
     code = place[-1:] == ("code",) and is_file(value)
     study = place[-1:] == ("learn_from",) and "/" not in value and not value.endswith(".csv")
     if code or (place[-2:] in NAMES_OF_FILES and not study):

@@ -91,8 +91,11 @@ def test_a_begun_study_goes_on_with_the_same_data_in_another_place_and_with_no_o
         require_same_datasets(study, {"ase_file-other"})
 
 
-def test_an_address_is_no_file(project: Path) -> None:
-    space = project / "spaces/mine.yaml"
-    space.write_text(space.read_text().replace("data/water.extxyz", "s3://bucket/water.extxyz"))
-    with pytest.raises(UserError, match=r"trial\.dataset\.path: s3://bucket.*must be a path here"):
+def test_data_may_lie_elsewhere_and_nothing_else(project: Path) -> None:
+    space, address = project / "spaces/mine.yaml", "s3://bucket/water.extxyz"
+    space.write_text(space.read_text().replace("data/water.extxyz", address))
+    assert loaded().samples[0].dataset.model_dump()["path"] == address
+    assert loaded().samples[0].dataset.label == address
+    space.write_text(space.read_text().replace("code: mine.py", "code: s3://bucket/mine.py", 1))
+    with pytest.raises(UserError, match=r"trial\.model\.code: s3://bucket.*must be a path here"):
         loaded()

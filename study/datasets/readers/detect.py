@@ -11,21 +11,23 @@ import numpy as np
 from study.core.components import resolve
 from study.core.config import shipped
 from study.core.errors import UserError
+from study.core.paths import Address
 from study.datasets.config import AnyDataset, DatasetConfig
 from study.datasets.frames import HEADER, Frames
 from study.datasets.parsing.guard import guarded, printable, require_plain
 from study.datasets.readers import ase_file, hdf5, oc20
 from study.datasets.reading import Stored
+from study.datasets.sources.remote import local
 
 
-def settings_of(file: Path, **said: Any) -> dict[str, Any]:
+def settings_of(file: Path | Address, **said: Any) -> dict[str, Any]:
     """What a space writes for a file or folder.
 
     Args:
-        file: which.
+        file: which; one that lies elsewhere is copied here to be looked at.
         said: units, labels and species, where the user tells them.
     """
-    return {"name": kind_of(file), "path": str(file)} | {k: v for k, v in said.items() if v}
+    return {"name": kind_of(local(file)), "path": str(file)} | {k: v for k, v in said.items() if v}
 
 
 def kind_of(path: Path) -> str:
@@ -52,22 +54,23 @@ def kind_of(path: Path) -> str:
     return hdf5.kind_of(path)
 
 
-def read_set(place: Path, **said: Any) -> Frames:
+def read_set(place: Path | Address, **said: Any) -> Frames:
     """The frames of a stored set, of a file or folder of another program, or ASE's `g2`.
 
     Args:
-        place: where they are.
+        place: where they are, here or elsewhere.
         said: units, labels and species, where the user tells them.
 
     Raises:
         UserError: if it is none of these, or damaged.
     """
-    if str(place) == "g2" and not place.exists():
+    path = local(place)
+    if str(path) == "g2" and not path.exists():
         return ase_file.g2()
-    require_plain(place)
-    if (place / HEADER).exists():
-        return Frames.load(place)
-    return read_frames(parsed(settings_of(place, **said)), place)
+    require_plain(path)
+    if (path / HEADER).exists():
+        return Frames.load(path)
+    return read_frames(parsed(settings_of(path, **said)), path)
 
 
 def parsed(settings: dict[str, Any]) -> Any:
