@@ -174,7 +174,7 @@ def refusals(user: User, address: str) -> None:
     run = ("study.run", "--space", "masking_ratio", "--out", "nowhere", "--data")
     for said, arguments, keys in (
         ("no such file", (*run, "s3://bucket/ice.extxyz"), True),
-        ("no such file", (*run, "s3://others/water.extxyz"), True),
+        ("NoSuchBucket", (*run, "s3://others/water.extxyz"), True),
         ("but is a folder", (*run, "s3://bucket"), True),
         ("credentials", (*run, address), False),
         ("must be a path here", (*run[:3], "--out", "s3://bucket/runs"), True),

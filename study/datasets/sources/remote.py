@@ -36,10 +36,8 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 OPTIONS = {"s3": {"default_block_size": 2**23}}
 """s3fs fetches ten blocks at once, in memory, which by default have 50 MB each."""
 
-CREDENTIALS = (
-    "check the address, the network and your credentials (those of S3 come from `aws configure`, "
-    "or from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-)
+S3_KEYS = " (`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+"""Where those of S3 come from."""
 
 Progress = Callable[[int, int], object]
 
@@ -164,14 +162,16 @@ def _explained(address: str, way_out: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except FileNotFoundError as problem:
-        why = f" ({one_line(problem.__cause__)[:200]})" if problem.__cause__ else ""
-        raise UserError(f"{address}: no such file{why}; {CREDENTIALS}{way_out}") from None
     except Exception as problem:
         if isinstance(problem, OSError) and problem.errno in DISK_FAULTS:
             raise
-        why = one_line(problem)[:200]
-        raise UserError(f"{address}: cannot be read ({why}); {CREDENTIALS}{way_out}") from None
+        cause = problem.__cause__ or problem
+        absent = isinstance(cause, FileNotFoundError)
+        what = "no such file" if absent else f"cannot be read ({one_line(cause)[:200]})"
+        keys = S3_KEYS if address.startswith("s3") else ""
+        raise UserError(
+            f"{address}: {what}; check the address, the network and your credentials{keys}{way_out}"
+        ) from None
 
 
 @cache
