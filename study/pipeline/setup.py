@@ -176,12 +176,14 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
     known_by = [work.data_hash, work.code]
     wanted = _split_of(work, trial, loaded)
     splits, facts = split_once(loaded, wanted, trial.seed, root / "splits", known_by)
-    parts = (splits.train[: work.training.frames], splits.validation, splits.test)
+    learned = splits.train[: work.training.frames]
+    parts: Sequence[NDArray[np.int64]] = (learned, splits.validation, splits.test)
     require_labels(loaded, parts, work.training.task.labels)
-    numbers = _used(loaded, parts)
-    some = None if len(numbers) == len(loaded) else numbers.tobytes()
+    numbers, some = _used(loaded, parts), None
+    if len(numbers) < len(loaded):
+        parts, some = [np.searchsorted(numbers, part) for part in parts], numbers.tobytes()
     graphs = _graphs(frames, work.data_hash, trial.model.cutoff, device, some)
-    train, validation, test = (index_tensor(np.searchsorted(numbers, part)) for part in parts)
+    train, validation, test = map(index_tensor, parts)
     model = build_model(trial.model, trial.seed).to(graphs.device)
     if work.pretraining is not None:
         weights = load_tensors(require_weights(work.pretraining, root))

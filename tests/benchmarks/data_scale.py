@@ -1,6 +1,7 @@
 """What large sets of molecules cost: import, start of a trial, memory of a second worker, disk.
 
-The set is made here, in the layout of ANI-1x; each figure is that of a process of its own.
+The set is made here, in the layout of ANI-1x or as extxyz; each figure is that of a process of its
+own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from study.core.quantities.elements import SYMBOLS
 
 ELEMENTS = (6, 1, 1, 7, 6, 1, 8, 1, 6)
 """Of the first atoms of a molecule, and again."""
@@ -29,6 +33,8 @@ COLUMNS = {
     "import_cpu": "import, CPU s",
     "memory": "its peak, MB",
     "disk": "disk, MB",
+    "few": "trial of few frames begins, s",
+    "few_cpu": "few, CPU s",
     "first": "first trial begins, s",
     "first_cpu": "first, CPU s",
     "start": "second begins, s",
@@ -37,6 +43,8 @@ COLUMNS = {
     "batch": "batch of 16, ms",
 }
 """Headings of the table."""
+FEW = 1000
+"""Frames that each part of a trial has that does not use the whole set."""
 GROWING = ("import_cpu", "first_cpu", "start_cpu", "memory")
 """Columns whose exponents are shown."""
 
@@ -47,29 +55,34 @@ def main() -> None:
     parser.add_argument("--frames", default="20000,200000", help="sizes of sets")
     parser.add_argument("--atoms", default="18", help="atoms of a frame")
     parser.add_argument("--folder", type=Path, help="where sets are made; temporary if left out")
+    parser.add_argument("--format", choices=SETS, default="ani1x_hdf5")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--few", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        sys.stdout.write(json.dumps(start(options.worker)))
+        sys.stdout.write(json.dumps(start(options.worker, options.format, few=options.few)))
         return
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for atoms in map(int, options.atoms.split(",")):
             for frames in map(int, options.frames.split(",")):
-                rows.append(measure(frames, atoms, Path(folder) / "set"))
+                rows.append(measure(frames, atoms, Path(folder) / "set", options.format))
                 sys.stderr.write(f"{rows[-1]}\n")
     sys.stdout.write(table(rows))
 
 
-def measure(frames: int, atoms: int, folder: Path) -> dict[str, float]:
-    """A row of the table: a set is made, imported, and two workers begin a trial on it."""
+def measure(frames: int, atoms: int, folder: Path, kind: str) -> dict[str, float]:
+    """A row of the table: a set is made, imported, and three workers begin a trial on it."""
     folder.mkdir()
-    write_ani1x(folder / "set.h5", frames, atoms)
+    name, write = SETS[kind]
+    write(folder / name, frames, atoms)
     out = folder / "runs"
-    command = ["-m", "study.data", "import", str(folder / "set.h5"), "--out", str(out)]
+    command = ["-m", "study.data", "import", str(folder / name), "--out", str(out)]
     told, _ = run(command)
-    worker = ["-m", "tests.benchmarks.data_scale", "--worker", str(folder)]
-    first, second = (json.loads(run(worker)[1]) for _ in range(2))
+    worker = ["-m", "tests.benchmarks.data_scale", "--worker", str(folder), "--format", kind]
+    few, first, second = (
+        json.loads(run(worker + more)[1]) for more in (["--few"], list[str](), list[str]())
+    )
     disk = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     shutil.rmtree(folder)
     return {
@@ -79,6 +92,8 @@ def measure(frames: int, atoms: int, folder: Path) -> dict[str, float]:
         "import_cpu": told["cpu"],
         "memory": told["memory"],
         "disk": disk,
+        "few": few["seconds"],
+        "few_cpu": few["cpu"],
         "first": first["seconds"],
         "first_cpu": first["cpu"],
         "start": second["seconds"],
@@ -88,24 +103,53 @@ def measure(frames: int, atoms: int, folder: Path) -> dict[str, float]:
     }
 
 
-def write_ani1x(path: Path, frames: int, atoms: int) -> None:
-    """Molecules of so many atoms about 1.2 Å apart, some 200 conformers to a formula."""
-    import h5py
+def conformers(frames: int, atoms: int) -> Iterator[tuple[str, Any, Any, Any, Any]]:
+    """Name, atomic numbers, positions, energies and forces of some 200 conformers each.
 
+    Atoms are about 1.2 Å apart.
+    """
     rng, left = np.random.default_rng(0), frames
     numbers = np.resize(np.array(ELEMENTS, np.uint8), atoms)
     side = math.ceil(atoms ** (1 / 3))
     places = 1.2 * np.stack(np.unravel_index(np.arange(atoms), (side,) * 3), axis=1)
+    while left:
+        count = min(left, int(rng.integers(100, 300)))
+        moved = places + rng.normal(scale=0.05, size=(count, atoms, 3))
+        energies = rng.normal(size=count) - 300.0
+        forces = rng.normal(scale=0.02, size=moved.shape)
+        yield f"molecule{left}", rng.permutation(numbers), moved, energies, forces
+        left -= count
+
+
+def write_ani1x(path: Path, frames: int, atoms: int) -> None:
+    """Conformers in the layout of ANI-1x."""
+    import h5py
+
     with h5py.File(path, "w") as file:
-        while left:
-            count = min(left, int(rng.integers(100, 300)))
-            group = file.create_group(f"molecule{left}")
-            moved = places + rng.normal(scale=0.05, size=(count, atoms, 3))
-            group["atomic_numbers"] = rng.permutation(numbers)
-            group["coordinates"] = moved.astype(np.float32)
-            group["wb97x_dz.energy"] = rng.normal(size=count) - 300.0
-            group["wb97x_dz.forces"] = rng.normal(scale=0.02, size=moved.shape).astype(np.float32)
-            left -= count
+        for name, numbers, positions, energies, forces in conformers(frames, atoms):
+            group = file.create_group(name)
+            group["atomic_numbers"] = numbers
+            group["coordinates"] = positions.astype(np.float32)
+            group["wb97x_dz.energy"] = energies
+            group["wb97x_dz.forces"] = forces.astype(np.float32)
+
+
+def write_extxyz(path: Path, frames: int, atoms: int) -> None:
+    """Conformers as most programs write them."""
+    with path.open("w") as file:
+        for name, numbers, positions, energies, forces in conformers(frames, atoms):
+            symbols = [SYMBOLS[number - 1] for number in numbers]
+            for row, energy in zip(np.concatenate([positions, forces], 2), energies, strict=True):
+                said = f'energy={energy:.8f} group={name} pbc="F F F"'
+                file.write(f"{atoms}\nProperties=species:S:1:pos:R:3:forces:R:3 {said}\n")
+                file.writelines(
+                    f"{symbol} {' '.join(f'{value:14.8f}' for value in values)}\n"
+                    for symbol, values in zip(symbols, row.tolist(), strict=True)
+                )
+
+
+SETS = {"ani1x_hdf5": ("set.h5", write_ani1x), "ase_file": ("set.extxyz", write_extxyz)}
+"""Name and writer of the file of a set, by its format."""
 
 
 def run(arguments: list[str]) -> tuple[dict[str, float], str]:
@@ -122,7 +166,7 @@ def run(arguments: list[str]) -> tuple[dict[str, float], str]:
     return {"seconds": seconds, "cpu": cpu, "memory": usage.ru_maxrss / 1024}, output
 
 
-def start(folder: Path) -> dict[str, float]:
+def start(folder: Path, kind: str, *, few: bool) -> dict[str, float]:
     """Begin a trial as a worker does whose packages are imported: seconds, MB of its own, ms."""
     import torch
 
@@ -134,12 +178,13 @@ def start(folder: Path) -> dict[str, float]:
 
     (stored,) = (each.parent for each in folder.glob("runs/data/*/frames.json"))
     stage = {"batch_size": 16, "epochs": 1, "lr": 1e-3, "task": {"name": "energy_forces"}}
+    held_out = {"validation": FEW, "test": FEW} if few else {}
     trial = Trial.model_validate(
         {
-            "dataset": {"name": "ani1x_hdf5", "path": str(folder / "set.h5")},
+            "dataset": {"name": kind, "path": str(folder / SETS[kind][0])},
             "model": {"name": "egnn", "hidden": 32, "layers": 2, "cutoff": 5.0},
-            "finetune": stage,
-            "split": {"by": "frame"},
+            "finetune": stage | ({"frames": FEW} if few else {}),
+            "split": {"by": "frame"} | held_out,
         }
     )
     torch.set_num_threads(1)
