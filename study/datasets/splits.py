@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from study.core.atomic_io import write_bytes, write_json
+from study.core.atomic_io import write_bytes
 from study.core.errors import MALFORMED, UserError
 from study.core.hashing import digest
 from study.core.seeding import seed_of, seeded
 from study.datasets.frames import Frames
+from study.datasets.parsing.array_files import arrays_once
 from study.datasets.readers.conformers import extents
 from study.datasets.sizes import Histogram, Sizes
 
@@ -29,6 +30,8 @@ LISTED_GROUPS = 20
 """Groups of test frames that the records list; of more they give the number."""
 MANY = 50_000
 """Frames from which a split takes so long that its end is kept for all trials."""
+FACTS = "facts"
+"""File of what the records say of a split, beside those of its parts."""
 LOOKED_AT = 100
 """Frames of a part that are asked first whether they have a label."""
 
@@ -113,29 +116,25 @@ def split_once(
         folder: of all splits.
         origin: hashes of all else that decides it, the frames and the code.
     """
+    if len(frames) < MANY:
+        return _saved(split(frames, settings, seed), frames, folder)
+
+    def make(place: Path) -> None:
+        splits, facts = _saved(split(frames, settings, seed), frames, folder)
+        for name, part in vars(splits).items():
+            np.save(place / f"{name}.npy", part)
+        np.save(place / f"{FACTS}.npy", np.frombuffer(json.dumps(facts).encode(), np.uint8))
+
     key = digest([*origin, settings.model_dump(mode="json"), seed])
-    known = folder / f"of-{key[:20]}.json"
-    if len(frames) >= MANY and (found := _found(known)):
-        return found
-    splits = split(frames, settings, seed)
+    arrays = arrays_once(folder / f"of-{key[:20]}", make)
+    facts = json.loads(arrays.pop(FACTS).tobytes())
+    return Splits(**arrays), facts
+
+
+def _saved(splits: Splits, frames: Frames, folder: Path) -> tuple[Splits, dict[str, str | int]]:
+    """A split that is kept by its hash, and its facts."""
     splits.save(folder)
-    facts = _facts(frames, splits)
-    if len(frames) >= MANY:
-        write_json(known, {"facts": facts, "digest": digest(facts)})
-    return splits, facts
-
-
-def _found(path: Path) -> tuple[Splits, dict[str, str | int]] | None:
-    """A split and its facts that `split_once` has written; None if they are not whole."""
-    try:
-        value = json.loads(path.read_bytes())
-        facts = value["facts"]
-        if value["digest"] != digest(facts):
-            return None
-        splits = Splits.load(path.parent, facts["split_hash"])
-    except (*MALFORMED, FileNotFoundError):
-        return None
-    return None if splits is None else (splits, facts)
+    return splits, _facts(frames, splits)
 
 
 def _facts(frames: Frames, splits: Splits) -> dict[str, str | int]:

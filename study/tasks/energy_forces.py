@@ -28,6 +28,7 @@ from study.tasks.supervised import (
     known_stresses,
     known_values,
     rms,
+    some_absent,
     stress_errors,
 )
 from study.tasks.task import Term
@@ -150,12 +151,11 @@ class EnergyForces(LabelledTask):
         self.settings = settings
         self.criterion = f"val_{settings.criterion}"
         self.learns_stress = settings.stress_weight > 0
-        partial_labels = graphs.energy.isnan().any() or graphs.force.isnan().any()
+        partial_labels = some_absent(graphs.energy) or some_absent(graphs.force)
         if self.learns_stress:
-            partial_labels |= len(known_stresses(graphs, torch.arange(len(graphs)))) < 9 * len(
-                graphs
-            )
-        self.loss_kind = settings.loss + WHERE_KNOWN * bool(partial_labels)
+            known = len(known_stresses(graphs, torch.arange(len(graphs))))
+            partial_labels |= known < 9 * len(graphs)
+        self.loss_kind = settings.loss + WHERE_KNOWN * partial_labels
         if statistics is not None:
             self._measure_by(statistics)
 

@@ -35,6 +35,8 @@ Statistics = TypeVar("Statistics")
 
 Predicted = TypeVar("Predicted", Prediction, Tensor)
 
+LABELS_AT_ONCE = 1_000_000
+"""Rows of labels that are looked at together."""
 WHERE_KNOWN = " where known"
 """Ends the name of a loss that leaves out labels that are NaN."""
 
@@ -74,6 +76,11 @@ that it gives to the network."""
 def known_values(values: Tensor, labels: Tensor) -> Tensor:
     """The values whose labels are not NaN."""
     return values[~labels.isnan()]
+
+
+def some_absent(labels: Tensor) -> bool:
+    """Whether a label is NaN; they are looked at some after the other, which spares memory."""
+    return any(bool(some.isnan().any()) for some in labels.split(LABELS_AT_ONCE))
 
 
 def known_stresses(graphs: GraphSet, frames: Tensor) -> Tensor:

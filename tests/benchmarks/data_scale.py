@@ -175,6 +175,7 @@ def start(folder: Path, kind: str, *, few: bool) -> dict[str, float]:
     from study.pipeline.job import Job
     from study.pipeline.setup import set_up
     from study.space.trial import Trial
+    from study.training.runtime import configure_performance
 
     (stored,) = (each.parent for each in folder.glob("runs/data/*/frames.json"))
     stage = {"batch_size": 16, "epochs": 1, "lr": 1e-3, "task": {"name": "energy_forces"}}
@@ -188,6 +189,7 @@ def start(folder: Path, kind: str, *, few: bool) -> dict[str, float]:
         }
     )
     torch.set_num_threads(1)
+    configure_performance(torch.device("cpu"), trial.model.hidden)
     code_version()
     before, began, worked = _own(), time.monotonic(), time.process_time()
     job = Job("trial", trial, str(read_header(stored)["content_hash"]))
