@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.scheduling.journal import Journal
-from study.space.search_space import load_space
+from study.scheduling.proposals.population import PopulationProposals
+from study.scheduling.scheduler import Scheduler
+from study.space.search_space import Space, load_space
 from tests.faults.cluster import LocalCluster
 from tests.processes import family
 
@@ -73,6 +76,17 @@ GRID = (
     batch_size: 6
 profiles: {quick: }
 """
+)
+
+POPULATION = (
+    """
+question: Which rates, and when?
+seeds: [0]
+search: {trials: 3, seed: 3, sampler: {name: pbt, interval: 6}}
+baseline: false
+"""
+    + TRIAL.replace("EPOCHS", "18").replace("LR", "{loguniform: [1e-4, 1e-2]}")
+    + "profiles: {quick: }\n"
 )
 
 
@@ -296,9 +310,9 @@ def underway(out: Path, study: str) -> Iterator[bool]:
         yield any(list(folder.glob("epoch-000000[1-9]*")) for folder in folders)
 
 
-def started(out: Path, name: str) -> subprocess.Popen[bytes]:
+def started(out: Path, name: str, text: str = GRID) -> subprocess.Popen[bytes]:
     with (out / "stdout.txt").open("wb") as output:
-        return subprocess.Popen(command(out, name, GRID), stdout=output, start_new_session=True)
+        return subprocess.Popen(command(out, name, text), stdout=output, start_new_session=True)
 
 
 def assert_complete(out: Path, study: str, undisturbed: Path) -> None:
@@ -362,6 +376,58 @@ def test_a_killed_study_continues_and_ends_as_if_it_had_not_been_killed(
     done = subprocess.run(command(out, "grid", GRID), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_complete(out, "grid-quick", undisturbed)
+
+
+def conducted(space: Space, root: Path, frames: Path) -> Journal:
+    """The work of a population, done in this process one after the other."""
+    journal = Journal(root / "journal.jsonl", space.settings.metric)
+    content = read_header(frames)["content_hash"]
+    source = PopulationProposals(space, lambda trial: Job("trial", trial, content), {})
+    scheduler = Scheduler(source, space.settings.metric, root, [journal])
+    while (job := scheduler.next()) is not None:
+        for record in run_job(job, root, frames):
+            scheduler.report(job.key, record)
+        outcome = load_outcome(job.folder(root))
+        assert outcome is not None
+        scheduler.end(job.key, outcome.result)
+    return journal
+
+
+def test_a_killed_population_ends_as_if_it_had_not_been_killed(
+    out: Path, searched: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    assert searched.returncode == 0
+    driver = started(out, "population", POPULATION)
+    study = "population-quick"
+    wait_for((len(journal_of(out, study).entries()) > 3 for _ in itertools.count()), 180)
+    driver.kill()
+    driver.wait()
+    words = command(out, "population", POPULATION)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Schedule of the best member of the population" in done.stdout
+    (header,) = out.glob("data/*/frames.json")
+    journal = conducted(load_space(words[4], "quick"), tmp_path, header.parent)
+    expected, found = journal.entries(), journal_of(out, study).entries()
+    assert [(n, e.planned, e.values) for n, e in sorted(found.items())] == [
+        (n, e.planned, e.values) for n, e in sorted(expected.items())
+    ]
+    assert len(found) == 3 * 3 + 1
+    test = expected[9].planned.work
+    weights = [load_outcome(test.folder(root)) for root in (out, tmp_path)]
+    assert len({each.weights.name for each in weights if each and each.weights}) == 1
+    runs = runs_of(out, study)
+    assert runs.key.is_unique
+    assert set(runs.state) == {"FINISHED"}
+    client = MlflowClient(f"sqlite:///{out}/mlflow.db")
+    for entry in found.values():
+        job = entry.planned.work
+        (run_id,) = runs[runs.key == job.key].run_id
+        history = client.get_metric_history(run_id, "val/force_rmse")
+        assert [point.step for point in history] == list(range(job.inherited + 1, job.epochs + 1))
+        tags = client.get_run(run_id).data.tags
+        assert (Tag.TUNING in tags) == job.is_part
+        assert tags.get(Tag.PARENT) == (job.segment and job.segment.parent)
 
 
 def test_a_finished_study_is_run_again_without_heavy_imports_and_changes_nothing(

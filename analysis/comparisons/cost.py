@@ -15,12 +15,13 @@ def cost(study: Study) -> pd.DataFrame:
     """Cost per stage: stage, number of runs, median seconds, and the sums of `COST_METRICS`.
 
     A sum is NaN where a run that has started does not record it. A run that continues another one
-    of the study counts what it added: a pretraining that continues a shorter one, and the audit of
-    a stopped trial.
+    of the study counts what it added: a pretraining that continues a shorter one, the audit of a
+    stopped trial, and the test of a member of a population, which adds nothing to its parts.
     """
-    stages = {"pretraining": _pretrainings(study), "finetuning": study.trials}
+    stages = {"pretraining": _pretrainings(study), "finetuning": _finetunings(study)}
     stages |= {"audit": _audits(study)} if len(study.audits) else {}
-    stages |= {"tuning": study.tuning} if len(study.tuning) else {}
+    parts = "population" if study.tuning.pbt_generation.notna().any() else "tuning"
+    stages |= {parts: study.tuning} if len(study.tuning) else {}
     return pd.DataFrame([_summed(stage, work) for stage, work in stages.items()])
 
 
@@ -70,6 +71,12 @@ def _pretrainings(study: Study) -> pd.DataFrame:
         values = table[name].astype(float)
         added[name] = values - values.sort_values().groupby(shared).shift().fillna(0)
     return table.assign(**added)
+
+
+def _finetunings(study: Study) -> pd.DataFrame:
+    """Trials with their own cost; those that test a member of a population have none."""
+    own = study.trials.pbt_parent.isna().astype(float)
+    return study.trials.assign(**{name: own * study.trials[name] for name in COST_METRICS})
 
 
 def _audits(study: Study) -> pd.DataFrame:

@@ -111,6 +111,14 @@ def is_search(study: Study) -> bool:
     return bool(study.facts["space"].get("search"))
 
 
+def population_of(study: Study) -> int:
+    """Members of population-based training; 0 for another study."""
+    search = study.facts["space"].get("search") or {}
+    sampler = search.get("sampler")
+    name = sampler.get("name") if isinstance(sampler, dict) else sampler
+    return int(search.get("trials", 0)) if name == "pbt" else 0
+
+
 def proposed(study: Study) -> pd.DataFrame:
     """Trials of a search that Optuna proposed, in that order; without its repeats."""
     trials = arms(study)

@@ -158,6 +158,49 @@ def _beats(other: np.ndarray, own: np.ndarray) -> bool:
     return bool((other <= own).all() and (other < own).any())
 
 
+def population(study: Study) -> pd.DataFrame:
+    """Every part of population-based training: who went on from whom; empty for another study.
+
+    Returns:
+        generation, member, parent: the member of the generation before; the settings that vary;
+        error: of validation after the last epoch; status; best: the winner has gone through it.
+    """
+    parts = study.tuning[study.tuning.pbt_generation.notna() & ~study.tuning.exempt]
+    parts = parts.sort_values("number")
+    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
+    known = parts.set_index("key")
+    names = [n for n in study.settings if parts[n].nunique(dropna=False) > 1]
+    table = pd.DataFrame(
+        {
+            "generation": parts.pbt_generation,
+            "member": parts.pbt_member,
+            "parent": parts.pbt_parent.map(known.pbt_member),
+            **{name: parts[name] for name in names},
+            "error": parts.run_id.map(curves.groupby("run_id").value.last()).astype(float),
+            "status": parts.status,
+            "best": parts.key.isin(
+                _ancestors(study, dict(parts[["key", "pbt_parent"]].itertuples(index=False)))
+            ),
+        }
+    )
+    return table.reset_index(drop=True)
+
+
+def _ancestors(study: Study, parents: dict[str, str]) -> list[str]:
+    """Keys of all parts that the best member has gone through, the last one first."""
+    tests = proposed(study)
+    tests = tests[tests.pbt_parent.notna()]
+    lowest = study.curves[study.curves.metric == metric_of(study)].groupby("run_id").value.min()
+    errors = tests.run_id.map(lowest).dropna()
+    first = tests.loc[errors.sort_values(kind="stable").index[:1]]
+    key = "".join(first.pbt_parent)
+    found: list[str] = []
+    while key in parents:
+        found.append(key)
+        key = parents[key]
+    return found
+
+
 def audit(study: Study) -> dict[str, float]:
     """Audit early stopping: a random sample of stopped trials was trained to the end.
 

@@ -19,6 +19,7 @@ from analysis.comparisons.outcomes import (
     included,
     is_search,
     planned,
+    population_of,
 )
 from analysis.comparisons.quantities import FORCE, Quantity, charted, lead
 from analysis.comparisons.training_curves import stability
@@ -205,8 +206,12 @@ def _best(study: Study) -> Headline:
     ]
     errors = main.scale * trials[f"test_{main.name}"]
     unit = main.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
-    subject = f"The best of {len(arms)} settings has a" if len(arms) > 1 else "The"
-    verb = "of" if len(arms) > 1 else "is"
+    members = population_of(study)
+    several = f"a population of {members}" if members else f"{len(arms)} settings"
+    beside = " and its baseline" if members and len(arms) > 1 else ""
+    chosen = len(arms) > 1 or members
+    subject = f"The best of {several}{beside} has a" if chosen else "The"
+    verb = "of" if chosen else "is"
     what = "zero force" if main == FORCE else "the mean"
     trivially = f"; predicting {what} gives {number(trivial)}" if trivial == trivial else ""
     return Headline(

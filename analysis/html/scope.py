@@ -16,9 +16,10 @@ from analysis.comparisons.labels import (
     TRAINED_ON,
     pretext_label,
     short_words,
+    value_text,
 )
 from analysis.comparisons.quantities import quantity_of
-from analysis.comparisons.search import metric_of
+from analysis.comparisons.search import metric_of, population
 from analysis.comparisons.selection import column
 from analysis.formatting import NONE, duration, listed, number
 from analysis.html.grids import Cell, Column, Grid
@@ -35,7 +36,7 @@ def tunings(study: Study) -> pd.DataFrame:
     """
     names = tuned(study)
     work = study.tuning[study.tuning.kind == "trial"]
-    if work.empty:
+    if work.empty or not names:
         return pd.DataFrame()
     called = dict(zip(_identities(study, study.trials), arms(study).arm, strict=True))
     rows = [
@@ -113,6 +114,30 @@ def tuning_grid(study: Study) -> Grid | None:
             *(_value(row, name) for name in names),
             Cell(number(row["error"] * q.scale)),
             Cell(duration(row["seconds"])),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return Grid(columns, rows)
+
+
+def population_grid(study: Study) -> Grid | None:
+    """Who went on from whom, and with which settings; None without a population."""
+    table = population(study)
+    if table.empty:
+        return None
+    names = [str(name) for name in table if name in study.settings]
+    q, words = quantity_of(study, metric_of(study)), short_words(study.settings)
+    columns = [Column("Generation"), Column("Member"), Column("From")]
+    columns += [Column(words.get(name, name)) for name in names]
+    columns += [Column("Validation error", q.unit), Column("", numeric=False)]
+    rows = [
+        [
+            Cell(f"{row['generation']}"),
+            Cell(f"{row['member']}"),
+            Cell(NONE if pd.isna(row["parent"]) else f"{row['parent']}"),
+            *(Cell(value_text(row[name])) for name in names),
+            Cell(number(row["error"] * q.scale) if row["status"] == "completed" else row["status"]),
+            Cell("becomes the best" if row["best"] else ""),
         ]
         for row in table.to_dict("records")
     ]

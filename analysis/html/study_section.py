@@ -21,13 +21,13 @@ from analysis.comparisons.outcomes import excluded, is_search, planned
 from analysis.comparisons.paper_tables import data_efficiency, table1
 from analysis.comparisons.prediction_errors import by_element
 from analysis.comparisons.quantities import FORCE, charted, lead, quantities
-from analysis.comparisons.search import FEWEST_TRIALS, audit, most_in_a_branch
+from analysis.comparisons.search import FEWEST_TRIALS, audit, most_in_a_branch, population
 from analysis.comparisons.selection import column
 from analysis.comparisons.training_curves import convergence, stability, while_learning
 from analysis.formatting import duration, listed, number
 from analysis.html import ablation_grids, grids
 from analysis.html.headline import headline
-from analysis.html.scope import scope, tuning_grid
+from analysis.html.scope import population_grid, scope, tuning_grid
 from analysis.records.study_tables import Study
 from study.core.errors import printable
 
@@ -43,6 +43,7 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
         "forces": lead(study) == FORCE,
         "headline": headline(study),
         "tuning": tuning_grid(study),
+        "population": population_grid(study),
         "scope": scope(study),
         "progress": _progress(study),
         "trials": _trials(study),
@@ -115,7 +116,15 @@ def _trials(study: Study) -> grids.Grid | None:
 
 
 def _search(study: Study) -> str:
-    """Early stopping, its audit, and why importances may be missing."""
+    """Early stopping, its audit, and why importances may be missing; or what a population did."""
+    parts = population(study)
+    if len(parts):
+        replaced = int((parts.parent != parts.member).sum())
+        return (
+            f"A population of {parts.member.nunique()} went through"
+            f" {parts.generation.nunique()} generations; {replaced} times one took over the"
+            " weights of a better member, and changed its settings."
+        )
     return " ".join(filter(None, (_stopping(study), _too_few(study))))
 
 

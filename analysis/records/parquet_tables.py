@@ -37,6 +37,7 @@ TAGS = {
     "key": Tag.KEY,
     "reason": Tag.REASON,
     "pretraining": Tag.PRETRAINING,
+    "pbt_parent": Tag.PARENT,
     "whole": Tag.WHOLE,
     "data_hash": Tag.DATA,
     "split_hash": Tag.SPLIT,
@@ -60,7 +61,7 @@ STUDY_TAGS = {
     "git": Tag.GIT,
     "warning": Tag.WARNING,
 }
-TABLES_VERSION = 6
+TABLES_VERSION = 7
 """Raised when a column comes, goes or changes its meaning."""
 
 CURVES = pa.schema(

@@ -22,7 +22,9 @@ class JsonLines:
         """A trial has got its number."""
         work = planned.work
         facts = {"number": planned.number, "parameters": planned.parameters}
-        marked = {"tuning": True} if planned.tuning else {}
+        marked: dict[str, Any] = {"tuning": True} if planned.tuning else {}
+        if planned.member is not None:
+            marked["member"] = asdict(planned.member)
         print_json_event("planned", work, **facts, **marked)
 
     def started(self, work: Job, number: int | None) -> None:

@@ -65,13 +65,23 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
     search = settings.search
     assert search is not None
     name = as_config(search.sampler).label
+    if search.population is not None:
+        yield f"a population of {search.trials} ({name}), {plan.generations} generations"
+        if search.repeat_best:
+            yield f"schedule of the best {search.repeat_best}{_rerun_in_words(plan)}"
+        return
     rule = settings.early_stopping
     stopping = f", early stopping by {rule.label}" if rule else ""
     yield f"{counted(search.trials, 'trial')} sampled by Optuna ({name}){stopping}"
     if search.repeat_best:
-        scratch = ", also from scratch" if settings.baseline else ""
-        seeds = counted(len(settings.seeds), "seed")
-        yield f"best {search.repeat_best} rerun with {seeds}{scratch}"
+        yield f"best {search.repeat_best}{_rerun_in_words(plan)}"
+
+
+def _rerun_in_words(plan: Plan) -> str:
+    """With how many seeds the best are rerun."""
+    settings = plan.space.settings
+    scratch = ", also from scratch" if settings.baseline else ""
+    return f" rerun with {counted(len(settings.seeds), 'seed')}{scratch}"
 
 
 def _stages_in_words(plan: Plan) -> Iterator[str]:
@@ -86,7 +96,7 @@ def _stages_in_words(plan: Plan) -> Iterator[str]:
             yield f"{runs} × {epochs} epochs" + f" ({done} already done)" * (done > 0)
         else:
             yield f"pretraining runs × {epochs} epochs (identical ones run once)"
-    runs = counted(plan.trials, "finetuning run")
+    runs = counted(plan.trainings, "finetuning run")
     limit = "up to " if plan.space.settings.early_stopping else ""
     yield f"{runs} × {limit}{_either(trial.finetune.epochs for trial in samples)} epochs"
 

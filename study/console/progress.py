@@ -23,6 +23,7 @@ class JobProgress:
         job: the job.
         expected: its compute, s.
         epochs: that it will have.
+        begin: epochs that it does not do itself, because another job has.
         epoch: the last one that is done.
         seconds: what it has cost so far.
         value: the metric after the last epoch; none before the first.
@@ -35,6 +36,7 @@ class JobProgress:
     job: Job
     expected: float
     epochs: int
+    begin: int = 0
     epoch: int = 0
     seconds: float = 0.0
     value: float | None = None
@@ -51,10 +53,20 @@ class JobProgress:
         return self.seconds / self.epoch * (self.epochs - self.epoch)
 
     @property
+    def done(self) -> float:
+        """Expected compute of what it has done, or need not do."""
+        return self.expected * (1 - self.left) - self.inherited
+
+    @property
+    def inherited(self) -> float:
+        """Expected compute of the epochs that another job has done."""
+        return self.expected * self.begin / self.epochs if self.epochs else 0.0
+
+    @property
     def left(self) -> float:
         """Share of the expected compute that is still to come."""
         running = self.status == "running" and self.epochs > 0
-        return 1 - self.epoch / self.epochs if running else 0.0
+        return 1 - max(self.epoch, self.begin) / self.epochs if running else 0.0
 
     def record(self, record: EpochRecord, metric: str) -> None:
         """Take in an epoch."""
@@ -93,7 +105,9 @@ class StudyProgress:
     def start(self, job: Job) -> None:
         """Begin to follow a job."""
         seconds = 0.0 if job.start else self.seconds_of(job.trial, job.training)
-        self.jobs[job.key] = JobProgress(job, seconds, job.epochs)
+        begin = job.segment.begin if job.segment else 0
+        seconds *= job.epochs / job.training.epochs if job.segment else 1
+        self.jobs[job.key] = JobProgress(job, seconds, job.epochs, begin)
         if job.pretraining is not None:
             self._note_shared(job.pretraining.key)
 
@@ -148,7 +162,7 @@ class StudyProgress:
         expected = sum(each.expected * each.epoch / each.epochs for each in fresh)
         if not expected:
             return None
-        done = sum(progress.expected * (1 - progress.left) for progress in jobs)
+        done = sum(progress.done for progress in jobs)
         return max(0.0, self.expected - done) * measured / expected / self.slots
 
     def _note_shared(self, pretraining: str) -> None:

@@ -25,7 +25,7 @@ from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
 from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
-from study.planning.arms import names_of
+from study.planning.arms import named_member, names_of
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 from study.training.config import Stage
@@ -119,7 +119,9 @@ class ProgressTable:
         key = planned.work.key
         if planned.untuned is not None:
             self.names[key] = self.names.get(planned.untuned.key, planned.work.label)
-        if planned.tuning:
+        if planned.member is not None:
+            self.names.setdefault(key, named_member(planned))
+        elif planned.tuning:
             self.progress.tuning.add(key)
             name = self.names.get(key, planned.work.label)
             self.names[key] = f"{name.rpartition(', seed ')[0]}, tuning"

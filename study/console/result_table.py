@@ -16,6 +16,7 @@ from study.core.quantities.metrics import METRICS, unit_of
 from study.pipeline.job import Job
 from study.planning.arms import DEFAULT_ERRORS, Arm, arms, references
 from study.planning.plan import Plan
+from study.scheduling.journal import Entry
 from study.scheduling.proposals.tuned_grid import TunedArm
 from study.space.settings import Search
 
@@ -68,24 +69,25 @@ def _add_trivial(table: Table, found: list[Arm], errors: tuple[str, str], *, unl
         table.add_row(f"{trivial}{label}", "", first, "", second, style="dim")
 
 
-def search_tables(found: list[Arm], seed: int) -> list[Table]:
+def search_tables(found: list[Arm], seed: int, title: str | None = None) -> list[Table]:
     """What was repeated with several seeds, then all trials of the seed that every proposal has.
 
     Args:
         found: arms of the search.
         seed: of the proposals.
+        title: of the table of these trials.
     """
     repeated = sorted((arm for arm in found if len(arm.trials) > 1), key=_test_error)
     tables = [result_table(repeated, "Repeated: test errors, mean ± s.d. over seeds")]
-    return [*(tables if repeated else []), _proposals(found, seed)]
+    return [*(tables if repeated else []), _proposals(found, seed, title)]
 
 
-def _proposals(found: list[Arm], seed: int) -> Table:
+def _proposals(found: list[Arm], seed: int, title: str | None) -> Table:
     """Completed trials of one seed, best first; those without errors are counted below."""
     own = [replace(arm, results={seed: arm.results[seed]}) for arm in found if seed in arm.results]
     done = sorted((arm for arm in own if arm.completed), key=_test_error)
     errors = done[0].errors if done else DEFAULT_ERRORS
-    title = f"Trials with seed {seed}, lowest test error first"
+    title = title or f"Trials with seed {seed}, lowest test error first"
     table = Table(title=title, title_justify="left", box=None, caption_justify="left")
     table.add_column("arm")
     for error in errors:
@@ -157,6 +159,29 @@ def front_table(rows: Sequence[tuple[int, str, Mapping[str, float]]], search: Se
             for name in names
         )
         table.add_row(str(number), label, *cells)
+    return table
+
+
+def schedule_table(rows: Sequence[Entry], metric: str) -> Table:
+    """Tabulate the settings that the best member of a population had, part by part.
+
+    Args:
+        rows: its parts, in their order.
+        metric: by which members were compared.
+    """
+    title = "Schedule of the best member of the population"
+    table = Table(title=title, title_justify="left", box=None)
+    names = list(rows[0].planned.parameters)
+    for name in ("epochs", "member", *names, metric_title(metric).replace(" (", "\n(")):
+        table.add_column(name, justify="right")
+    for entry in rows:
+        segment, member = entry.planned.work.segment, entry.planned.member
+        assert segment is not None
+        assert member is not None
+        values = [entry.planned.parameters[name] for name in names]
+        shown = [f"{each:.3g}" if isinstance(each, float) else str(each) for each in values]
+        error = without_unit(metric, entry.values[-1]) if entry.values else "–"
+        table.add_row(f"{segment.begin + 1} to {segment.until}", str(member.number), *shown, error)
     return table
 
 

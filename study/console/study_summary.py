@@ -20,6 +20,7 @@ from study.console.result_table import (
     front_table,
     labelled_arms,
     result_table,
+    schedule_table,
     search_tables,
     tuning_table,
 )
@@ -31,6 +32,7 @@ from study.planning.plan import Plan
 from study.scheduling.journal import Entry
 from study.scheduling.objectives import front_of
 from study.scheduling.proposals.confirmation import Confirmation, confirmation
+from study.scheduling.proposals.population import schedule_of_best
 from study.space.yaml_loader import read_yaml
 from study.tracking.publish import (
     PublishingError,
@@ -80,7 +82,11 @@ class StudySummary:
         if tune:
             self._show_tuning()
         self._show_front(entries)
-        searched = search_tables(found, settings.seeds[0]) if settings.search else []
+        search, seed = settings.search, settings.seeds[0]
+        if search and search.population:
+            self._show_schedule(schedule_of_best(entries))
+        title = BEST if search and search.population else None
+        searched = search_tables(found, seed, title) if search else []
         for place, table in enumerate(searched or [result_table(found)]):
             self.console.print(*[""] * (place > 0), table, sep="\n")
         for line in self.plan.warnings:
@@ -112,6 +118,15 @@ class StudySummary:
             print_json_event("front", trials=facts)
         self.console.print(front_table(rows, search))
         self.console.print()
+
+    def _show_schedule(self, parts: Sequence[Entry]) -> None:
+        """What the best member of a population has gone through."""
+        if self.as_json:
+            trials = [{"number": e.planned.number} | e.planned.parameters for e in parts]
+            print_json_event("schedule", trials=trials)
+        if parts:
+            self.console.print(schedule_table(parts, self.plan.space.settings.metric))
+            self.console.print()
 
     def _show_tuning(self) -> None:
         """What each arm was given to be tuned; read from the journal, which knows more by now."""
@@ -195,7 +210,10 @@ class StudySummary:
         A file that repeats the same trial already stays as it is.
         """
         plan = self.plan
-        found = confirmation(plan.space, entries) if plan.space.settings.search else None
+        search = plan.space.settings.search
+        # No grid repeats settings that change midway; the population has repeated them itself.
+        searched = search is not None and search.population is None
+        found = confirmation(plan.space, entries) if searched else None
         if found is None:
             return
         path = plan.folder.path / CONFIRM
@@ -212,6 +230,8 @@ class StudySummary:
             words += ["--tracking-uri", without_password(plan.tracking_uri)]
         self.console.print(f"  python -m study.run {shlex.join(words)}")
 
+
+BEST = "Best of the population by validation, on the seed that chose it"
 
 CONFIRM = "confirm.yaml"
 """The space that repeats the winner of a search, in the study's folder."""

@@ -31,6 +31,7 @@ from study.scheduling.journal import Journal
 from study.scheduling.objectives import front_of
 from study.scheduling.proposals.grid import Grid
 from study.scheduling.proposals.optuna_search import OptunaProposals
+from study.scheduling.proposals.population import PopulationProposals
 from study.scheduling.proposals.tuned_grid import TunedGrid
 from study.scheduling.protocols import EarlyStop, Observer, Proposals
 from study.scheduling.scheduler import Scheduler
@@ -93,7 +94,7 @@ class Session:
         view = self._view(self.plan.seconds, self.plan.trials, planned, tuning)
         observers: list[Observer] = [journal, tracker, self.budget, view]
         records, search = None, self.plan.space.settings.search
-        if search is not None:
+        if search is not None and search.population is None:
             place = self.options.optuna_storage or self.plan.folder.path
             records = OptunaRecords(self.plan.space, self.plan.name, journal, place)
             observers.append(records)
@@ -214,6 +215,8 @@ def build_proposals(
         slots: trials at once.
     """
     settings, entries = plan.space.settings, journal.entries()
+    if settings.search is not None and settings.search.population is not None:
+        return PopulationProposals(plan.space, work, entries)
     if settings.search is not None:
         former = plan.former.trials if plan.former else []
         return OptunaProposals(plan.space, work, slots, entries, plan.root, former)

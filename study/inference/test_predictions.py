@@ -29,7 +29,7 @@ from study.training.checkpoint import load_tensors
 
 if TYPE_CHECKING:
     from study.pipeline.job import Job
-    from study.pipeline.setup import _Setup
+    from study.pipeline.setup import Setup
 
 FILE = "predictions.npz"
 
@@ -106,7 +106,7 @@ def _manual_instructions(job: Job, root: Path, frames: Path) -> str:
     )
 
 
-def _load_trained_setup(job: Job, root: Path, frames: Path, device: str) -> _Setup:
+def _load_trained_setup(job: Job, root: Path, frames: Path, device: str) -> Setup:
     """Set up the trial and load its final weights."""
     # The final weights include the pretraining, whose folder may have been deleted.
     from_scratch = replace(job, trial=job.trial.model_copy(update={"pretrain": None}))

@@ -6,6 +6,7 @@ import hashlib
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,22 +14,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from study.core.atomic_io import lock_of, write_bytes
+from study.core.atomic_io import lock_of, remove, write_bytes
 from study.core.errors import MachineError, UserError, is_disk_fault, os_error_message
 from study.core.hashing import code_version
-from study.core.records import COST_METRICS, EpochRecord, JobResult
+from study.core.records import COST_METRICS, RESULT, EpochRecord, JobResult
 from study.core.user_traceback import with_place
 from study.models.build import build_model
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, OUT_OF_MEMORY, Outcome, load_outcome, save_outcome
 from study.pipeline.ranks import LostWorkerError, Ranks
-from study.pipeline.setup import peak_memory, set_up
+from study.pipeline.setup import Setup, peak_memory, set_up
 from study.space.plugin_configs import realized
 from study.space.pretrained import find_start
 from study.training.checkpoint import delete_checkpoints, save_tensors
 from study.training.loop import DivergenceError, PausedError
 from study.training.program_cache import user_store
 from study.training.runtime import configure_performance
+from study.training.state import LostParentError
 
 if TYPE_CHECKING:
     from study.space.trial import Pretrained
@@ -66,7 +68,7 @@ def run_job(
     with _locked(folder, job.checkpoints(root)):
         outcome = load_outcome(folder)
         if outcome is not None:
-            yield from outcome.history
+            yield from outcome.history[job.inherited :]
         elif should_stop():
             raise PausedError
         elif job.start is not None:
@@ -106,20 +108,58 @@ def _train_and_test(
             setup = set_up(job, realized(job.trial, root), root, frames, device)
             if others:
                 others.join()
-            where = job.checkpoints(root), user_store()
-            for metrics in setup.train(job.trial.seed, *where, should_stop, others):
+            training = setup.train(
+                job.trial.seed,
+                job.checkpoints(root),
+                user_store(),
+                should_stop,
+                others,
+                job.parent_folder(root),
+            )
+            # Each epoch has its checkpoint before it is known here, so that a part can end there.
+            for metrics in islice(training, job.epochs if job.is_part else None):
                 history.append(EpochRecord(job.stage, len(history) + 1, metrics))
-                yield history[-1]
+                if len(history) > job.inherited:
+                    yield history[-1]
         facts = setup.facts(workers)
         for name, megabytes in (others.peak_memory if others else {}).items():
             if name in facts:
                 facts[name] = int(facts[name]) + megabytes
-        result = JobResult("completed", metrics=setup.test(history), facts=facts)
-        weights = save_tensors(folder, "weights", setup.model.state_dict())
+        metrics, weights = _ended(job, setup, history, folder)
+        result = JobResult("completed", metrics=metrics, facts=facts)
     except DivergenceError as problem:
         result, weights = JobResult("diverged", str(problem)), None
+    except LostParentError:
+        result, weights = _as_parent(job, root), None
     save_outcome(folder, Outcome(result, history, weights, job.settings))
-    delete_checkpoints(folder)
+    delete_checkpoints(folder, job.checkpoints_kept(result.status))
+
+
+def _ended(
+    job: Job, setup: Setup, history: list[EpochRecord], folder: Path
+) -> tuple[dict[str, float], Path | None]:
+    """Final metrics and the file of the weights; a part of a finetuning has no test and no file."""
+    if job.is_part:
+        return setup.costs(history, job.inherited), None
+    return setup.test(history), save_tensors(folder, "weights", setup.model.state_dict())
+
+
+def _as_parent(job: Job, root: Path) -> JobResult:
+    """How a job ends whose parent left no checkpoint, because it diverged.
+
+    Raises:
+        UserError: if it did not; without a result it is done again.
+    """
+    folder = job.parent_folder(root)
+    assert folder is not None
+    outcome = load_outcome(folder)
+    if outcome is not None and outcome.result.status == "diverged":
+        return outcome.result
+    remove(folder / RESULT)
+    raise UserError(
+        f"{folder}: its last checkpoint is missing or damaged, from which this trial goes on; "
+        "rerun the same command, which makes it again"
+    )
 
 
 def _others(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -27,6 +27,37 @@ NAME = re.compile(r"[^/\\\0]+")
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a finetuning, which a chain of jobs does with settings that may change between.
+
+    The job at the end of a chain trains nothing, and tests: nothing before it sees test frames.
+
+    Args:
+        begin: epochs of finetuning that the jobs before it have done.
+        until: epochs that are done at its end.
+        parent: key of the job that it continues; None at the begin of a chain.
+    """
+
+    begin: int
+    until: int
+    parent: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Restore a segment from the JSON of a job.
+
+        Raises:
+            ValueError: if it is none: others may have written it, and it names a folder.
+        """
+        segment = cls(**value)
+        numbers = [type(each) is int for each in (segment.begin, segment.until)]
+        named = segment.parent is None or NAME.fullmatch(str(segment.parent)) is not None
+        if not all(numbers) or not 0 <= segment.begin <= segment.until or not named:
+            raise ValueError(f"`segment` must be a part of a finetuning, but got {dict(value)!r}")
+        return segment
+
+
+@dataclass(frozen=True)
 class Job:
     """One unit of training, and the hash that identifies it.
 
@@ -36,6 +67,7 @@ class Job:
         data_hash: content hash of the data set.
         code: version of the code that decides the numbers; fixed when the job is planned.
         pretraining_data_hash: content hash of the data set to pretrain on, if it is another one.
+        segment: the part of the finetuning that it does; None for all of it.
     """
 
     kind: Kind
@@ -43,6 +75,7 @@ class Job:
     data_hash: str
     code: str = field(default_factory=code_version)
     pretraining_data_hash: str | None = None
+    segment: Segment | None = None
 
     @property
     def stage(self) -> StageName:
@@ -68,8 +101,24 @@ class Job:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs of the stage that it runs."""
+        """Number of epochs of the stage that are done at its end."""
+        if self.segment is not None:
+            return self.segment.until
         return 0 if self.start else self.training.epochs
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a finetuning, from whose last checkpoint others go on."""
+        return self.segment is not None and self.segment.begin < self.segment.until
+
+    def checkpoints_kept(self, status: str) -> int:
+        """How many checkpoints stay when it has ended; others go on from the last one of a part."""
+        return int(self.is_part and status == "completed")
+
+    @property
+    def inherited(self) -> int:
+        """Epochs of its history that are reported by the parts that it continues, not by it."""
+        return self.segment.begin if self.segment is not None and self.is_part else 0
 
     @property
     def label(self) -> str:
@@ -91,7 +140,8 @@ class Job:
         if self.kind == "pretrain" or self.trial.pretrain is None:
             return None
         data_hash = self.pretraining_data_hash or self.data_hash
-        return replace(self, kind="pretrain", data_hash=data_hash, pretraining_data_hash=None)
+        pretraining = replace(self, kind="pretrain", data_hash=data_hash, segment=None)
+        return replace(pretraining, pretraining_data_hash=None)
 
     @cached_property
     def full_schedule(self) -> Job:
@@ -139,11 +189,17 @@ class Job:
                 "code": self.code,
             }
             | ({"package": self.trial.model.package_version()} if self.trial.model.package else {})
+            | ({"segment": asdict(self.segment)} if self.segment else {})
         )
 
     def folder(self, root: Path) -> Path:
         """Folder of its weights and result."""
         return root / "work" / f"{self.kind}-{self.key[:20]}"
+
+    def parent_folder(self, root: Path) -> Path | None:
+        """Folder of the job that it continues, with that job's last checkpoint."""
+        parent = self.segment.parent if self.segment else None
+        return root / "work" / f"trial-{parent[:20]}" if parent else None
 
     def checkpoints(self, root: Path) -> Path:
         """Folder of its checkpoints, which jobs of one schedule share."""
@@ -159,6 +215,7 @@ class Job:
             "code": self.code,
             "pretraining_data_hash": self.pretraining_data_hash,
             "key": self.key,
+            **({"segment": asdict(self.segment)} if self.segment else {}),
         }
 
     @classmethod
@@ -166,6 +223,8 @@ class Job:
         """Restore a job from `to_json`."""
         fields = dict(value) | {"trial": Trial.model_validate(value["trial"])}
         key = fields.pop("key", None)
+        if fields.get("segment") is not None:
+            fields["segment"] = Segment.from_json(fields["segment"])
         job = cls(**fields)
         # Both name folders that are written to, and others may have written them.
         given = (each for each in (key, job.pretraining_data_hash) if each is not None)

@@ -69,7 +69,7 @@ _FLOPS: dict[str, Flops] = {}
 
 
 @dataclass(frozen=True)
-class _Setup:
+class Setup:
     """A model and all that it trains on.
 
     Args:
@@ -94,7 +94,9 @@ class _Setup:
         store: Path | None,
         ending: Callable[[], bool],
         team: Team | None = None,
+        parent: Path | None = None,
     ) -> Iterator[dict[str, float]]:
+        """Train the model, and yield the metrics of each epoch; see `fit`."""
         stage, (train, validation, _) = self.stage, self.parts
         graphs, used = self.task.graphs, train[: stage.frames]
         if self.kind not in _FLOPS:
@@ -114,19 +116,24 @@ class _Setup:
             flops,
             ending,
             team,
+            parent,
         )
 
     def steps(self, seed: int) -> Steps:
         """The training steps, for a process that computes a part of each."""
         return Steps(self.task, self.stage, self.parts[0][: self.stage.frames], seed)
 
-    def test(self, history: list[EpochRecord]) -> dict[str, float]:
-        """Final metrics; errors on the test frames are looked at here and nowhere else."""
+    def costs(self, history: list[EpochRecord], begin: int = 0) -> dict[str, float]:
+        """Cost of all epochs, or of those after the first ones, and the best epoch so far."""
         criterion = [record.metrics[self.task.criterion] for record in history]
         best = criterion.index(min(criterion)) + 1 if self.stage.select == "best" else len(history)
-        last = history[-1].metrics
-        final = {name: last[name] for name in COST_METRICS if name in last}
-        final["best_epoch"] = float(best)
+        last, before = history[-1].metrics, history[begin - 1].metrics if begin else {}
+        costs = {name: last[name] - before.get(name, 0.0) for name in COST_METRICS if name in last}
+        return costs | {"best_epoch": float(best)}
+
+    def test(self, history: list[EpochRecord]) -> dict[str, float]:
+        """Final metrics; errors on the test frames are looked at here and nowhere else."""
+        final = self.costs(history)
         self.model.eval()
         batches = self.task.graphs.evaluation_batches(self.parts[2], self.stage.batch_size)
         return final | self.task.test_errors(self.model, batches)
@@ -161,7 +168,7 @@ class _Setup:
         }
 
 
-def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _Setup:
+def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> Setup:
     """Data, split and model of a piece of work; the only place that knows both stages apart.
 
     Args:
@@ -201,7 +208,7 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> _S
         own = (trial.foundation, weights["reference"], graphs, train[: stage.frames])
         set_energies(model, *own, with_heads=not new_heads)
     kind = _kind(work, stage, depth)
-    return _Setup(model, task, stage, (train, validation, test), numbers, facts, kind)
+    return Setup(model, task, stage, (train, validation, test), numbers, facts, kind)
 
 
 def _kind(work: Job, stage: Stage, depth: int | None) -> str:

@@ -13,6 +13,7 @@ from study.core.hashing import digest
 from study.core.quantities.metrics import METRICS, unit_of
 from study.core.records import JobResult, few_words, flatten
 from study.pipeline.job import Job
+from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 
 KIND = ("model.name", "dataset.name", "dataset.path")
@@ -212,6 +213,19 @@ def names_of(works: Iterable[Job]) -> dict[str, str]:
         key: f"{labels[digest(_settings(work))]}, seed {work.trial.seed}"
         for key, work in different.items()
     }
+
+
+def named_member(planned: Planned) -> str:
+    """What tells a member of a population from others: generation, number and settings."""
+    member = planned.member
+    assert member is not None
+    if not planned.tuning:
+        return f"{planned.work.label}, test of member {member.number}"
+    settings = [
+        f"{name.rpartition('.')[2]} {_number(value)}" for name, value in planned.parameters.items()
+    ]
+    place = f"generation {member.generation}, member {member.number}"
+    return ", ".join([planned.work.label, place, *settings])
 
 
 def _settings(work: Job) -> dict[str, Any]:

@@ -145,12 +145,45 @@ class Plan:
     @cached_property
     def trials(self) -> int:
         """How many trials there will be; of a search, at most."""
-        settings, search = self.space.settings, self.space.settings.search
+        search = self.space.settings.search
         if search is None:
             return len(self.grid)
-        seeds = len(settings.seeds)
-        per_repeat = seeds - 1 + (seeds if settings.baseline else 0)
-        return search.trials + min(search.repeat_best, search.trials) * per_repeat
+        repeated = min(search.repeat_best, search.trials)
+        if search.population is not None:
+            parts = self.generations
+            more = repeated * (self._copies * (parts + 1) - parts)
+            return search.trials * parts + (more or 1)
+        return search.trials + repeated * (self._copies - 1)
+
+    @property
+    def _copies(self) -> int:
+        """How often a proposal that is repeated runs at all: with each seed, and from scratch."""
+        return len(self.space.settings.seeds) * (1 + self.space.settings.baseline)
+
+    @property
+    def generations(self) -> int:
+        """Of population-based training: parts of a finetuning."""
+        search = self.space.settings.search
+        if search is None or search.population is None:
+            return 1
+        return len(search.population.bounds(self.longest_finetuning))
+
+    @property
+    def fewest_trials(self) -> int:
+        """Trials that a search plans at least before it is done."""
+        search = self.space.settings.search
+        if search is None:
+            return self.trials
+        return search.trials * self.generations + (search.population is not None)
+
+    @property
+    def trainings(self) -> int:
+        """Trials, counted as whole trainings: of a population each is a part of one."""
+        search = self.space.settings.search
+        if search is None or search.population is None:
+            return self.trials
+        repeated = min(search.repeat_best, search.trials)
+        return search.trials + repeated * (self._copies - 1)
 
     @cached_property
     def pretrainings(self) -> list[Trial]:
@@ -165,7 +198,7 @@ class Plan:
     @property
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
-        proposals = self.trials - len(self.grid)
+        proposals = self.trainings - len(self.grid)
         proposed = [(self.typical, stage) for stage in self.typical.stages] * proposals
         return stages(self.grid) + proposed
 

@@ -102,13 +102,13 @@ class RemainingCost:
         holding = 1 if gpus() and resources.gpus else resources.workers
         return Cost((low, high), holding * source.memory(), self._disk())
 
-    def _left(self) -> list[tuple[int, list[list[tuple[Trial, Stage]]]]]:
+    def _left(self) -> list[tuple[float, list[list[tuple[Trial, Stage]]]]]:
         """What is to be done how often, and in which ways."""
         plan = self.plan
         if plan.grid:
             return [(1, [[stage]]) for stage in plan.left]
         samples = [[(trial, stage) for stage in trial.stages] for trial in plan.space.samples]
-        return [(plan.trials - plan.over, samples)]
+        return [(plan.trainings - plan.over * plan.trainings / plan.trials, samples)]
 
     def _seconds(self, source: Source, trial: Trial, stage: Stage) -> tuple[float, float]:
         least, most = source.seconds(trial, stage)
@@ -131,9 +131,11 @@ class RemainingCost:
         stopping = self.plan.space.settings.early_stopping is not None
         for count, trial, stage in pieces:
             disk += count * (2 * weights(trial) + stage.epochs * PER_EPOCH + PER_PIECE)
-            # Trials that were stopped keep theirs, for an audit.
+            # Trials that were stopped keep theirs, for an audit; parts keep their last one.
             if stopping and stage is trial.finetune:
                 disk += count * CHECKPOINTS * weights(trial)
+            if self.plan.generations > 1 and stage is trial.finetune:
+                disk += count * self.plan.generations * CHECKPOINTS / 2 * weights(trial)
         return disk
 
     def _bytes_to_make(self, dataset: DatasetConfig) -> float:

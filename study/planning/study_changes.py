@@ -38,6 +38,13 @@ def require_same_study(study: StudyDir, space: Space) -> None:
         )
     old, new = _by_content(before["space"]), _by_content(space.resolved())
     changes = differences(old, new, grid=space.settings.search is None)
+    search = space.settings.search
+    if search and search.population and old["search"]["trials"] != search.trials and not changes:
+        # A larger one would have had other parents from the second generation on.
+        changes = [
+            f"search.trials, the size of the population, was {old['search']['trials']} when this "
+            f"study began, and is {search.trials} now"
+        ]
     if changes:
         raise UserError(*(f"{space.path}: {change}; {new_name}" for change in changes))
 

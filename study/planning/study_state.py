@@ -12,7 +12,7 @@ from study.core.atomic_io import is_locked
 from study.core.records import FINAL_STATUSES
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
-from study.planning.arms import names_of
+from study.planning.arms import named_member, names_of
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
@@ -115,7 +115,7 @@ class StudyState:
         if self.running:
             return "running"
         search = self.plan.space.settings.search
-        enough = len(self.trials) >= (search.trials if search else self.total)
+        enough = len(self.trials) >= (self.plan.fewest_trials if search else self.total)
         if self.done == len(self.trials) and enough:
             finished, asked = self.audit
             return "done" if finished == asked else "interrupted"
@@ -159,7 +159,6 @@ def study_state(root: Path, name: str) -> StudyState:
         replace(states[entry.planned.number], label=labels[entry.planned.work.key])
         for entry in best
     ]
-    results = [entry.result for entry in entries.values() if entry.result]
     written = folder.journal.stat().st_mtime if folder.journal.exists() else time.time()
     return StudyState(
         plan,
@@ -169,10 +168,18 @@ def study_state(root: Path, name: str) -> StudyState:
         running,
         time.time() - written,
         list(states.values()),
-        sum(result.metrics.get("seconds", 0.0) for result in results),
+        sum(map(_seconds, entries.values())),
         _audit(plan, folder.audit(), entries),
         front,
     )
+
+
+def _seconds(entry: Entry) -> float:
+    """Compute of a finished trial; the test of a chain of parts repeats what these have cost."""
+    work = entry.planned.work
+    if entry.result is None or (work.segment is not None and not work.is_part):
+        return 0.0
+    return entry.result.metrics.get("seconds", 0.0)
 
 
 def _measured(state: TrialState, entry: Entry, search: Search | None) -> TrialState:
@@ -195,7 +202,8 @@ def _audit(plan: Plan, size: int, entries: dict[int, Entry]) -> tuple[int, int]:
 
 def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
     work, pretraining = entry.planned.work, entry.planned.work.pretraining
-    shown, epoch, status, reason = work, len(entry.values), "waiting", ""
+    shown, status, reason = work, "waiting", ""
+    epoch = len(entry.values) + work.inherited * bool(entry.values)
     if entry.over or (entry.result and not _is_busy(work, root)):
         assert entry.result is not None
         status, reason = entry.result.status, entry.result.reason
@@ -220,6 +228,8 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
 
 def _label(planned: Planned) -> str:
     """The trial in a few words, with what it tries if it only chooses."""
+    if planned.member is not None:
+        return named_member(planned)
     if not planned.tuning:
         return planned.work.label
     tried = [f"{name} {value}" for name, value in planned.parameters.items()]

@@ -20,11 +20,13 @@ class Budget:
     def __init__(self, share: float, limit: float) -> None:
         self.share, self.limit = share, limit
         self._seconds: dict[str, float] = {}
+        self._parents: dict[str, str] = {}
 
     @property
     def total(self) -> float:
         """Compute of all work so far, GPU or core seconds."""
-        return self.share * sum(self._seconds.values())
+        inherited = sum(self._seconds.get(parent, 0.0) for parent in self._parents.values())
+        return self.share * (sum(self._seconds.values()) - inherited)
 
     @property
     def exhausted(self) -> bool:
@@ -41,6 +43,8 @@ class Budget:
         """`seconds` of a record is what its stage has cost so far."""
         # A longer pretraining has the epochs of a shorter one in its history.
         name, seconds = work.full_schedule.key, record.metrics["seconds"]
+        if work.segment is not None and work.segment.parent is not None:
+            self._parents[name] = work.segment.parent
         self._seconds[name] = max(self._seconds.get(name, 0.0), seconds)
 
     def ended(self, work: Job, result: JobResult) -> None:

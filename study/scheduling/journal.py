@@ -11,7 +11,7 @@ from study.core.atomic_io import append_json, read_json_lines
 from study.core.errors import MALFORMED, UserError, one_line
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
-from study.scheduling.protocols import Planned
+from study.scheduling.protocols import Member, Planned
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Journal:
         """One planned trial, with what is known of it."""
         planned = self._planned[number]
         key = planned.work.key
-        return Entry(planned, self._known(key), self._results.get(key))
+        return Entry(planned, self._known(planned.work), self._results.get(key))
 
     def stopped(self) -> dict[str, tuple[JobResult, int]]:
         """Trials that were stopped early, by key: result and epochs; their work is not finished."""
@@ -93,6 +93,7 @@ class Journal:
                     "exempt": planned.exempt,
                     **({"tuning": True} if planned.tuning else {}),
                     **({"sampler": planned.sampler_state} if planned.sampler_state else {}),
+                    **({"member": asdict(planned.member)} if planned.member else {}),
                 }
             )
             # The scheduler holds this one; a second copy of each would take 8 KB a trial.
@@ -116,10 +117,11 @@ class Journal:
         if work.kind == "trial" and self._results.get(work.key) != result:
             self._write({"event": "ended", "key": work.key, "result": asdict(result)})
 
-    def _known(self, key: str) -> list[float]:
+    def _known(self, work: Job) -> list[float]:
         """A trial's metric after each epoch, as far as no line of the journal is damaged."""
-        values = self._values.get(key, {})
-        return [values[epoch] for epoch in takewhile(values.__contains__, count(1))]
+        values = self._values.get(work.key, {})
+        epochs = takewhile(values.__contains__, count(work.inherited + 1))
+        return [values[epoch] for epoch in epochs]
 
     def _write(self, event: dict[str, Any]) -> None:
         self._apply(event)
@@ -132,6 +134,7 @@ class Journal:
             case "planned":
                 work = Job.from_json(event["work"] | {"key": event["key"]})
                 number, tuning = int(event["number"]), event.get("tuning", False)
+                member = event.get("member")
                 self._planned[number] = Planned(
                     number,
                     work,
@@ -139,6 +142,7 @@ class Journal:
                     event["exempt"],
                     tuning,
                     sampler_state=event.get("sampler", {}),
+                    member=Member(**member) if member else None,
                 )
             case "reported":
                 values = self._values.setdefault(event["key"], {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ class KnownOutcomes:
         outcome = load_outcome(folder)
         if outcome is not None:
             # A crash right after the end of the work leaves some.
-            delete_checkpoints(folder)
-            return outcome
+            delete_checkpoints(folder, work.checkpoints_kept(outcome.result.status))
+            return replace(outcome, history=outcome.history[work.inherited :])
         if (folder / RESULT).exists():
             logger.warning("%s: result or weights are damaged; the work is done again", folder)
         oversized = load_out_of_memory(folder, self.room)
-        return Outcome(oversized, load_history(work, self.root), None) if oversized else None
+        if oversized is None:
+            return None
+        return Outcome(oversized, load_history(work, self.root)[work.inherited :], None)
 
     def record(self, work: Job, result: JobResult) -> None:
         """Remember that work needs more memory than there is, if that is how it ended."""

@@ -12,6 +12,21 @@ from study.pipeline.job import Job
 
 
 @dataclass(frozen=True)
+class Member:
+    """The place of a trial in population-based training.
+
+    Args:
+        generation: from 0.
+        number: of the member, from 0.
+        parent: member of the generation before from whose end it goes on; None in the first one.
+    """
+
+    generation: int
+    number: int
+    parent: int | None
+
+
+@dataclass(frozen=True)
 class Planned:
     """A trial with its place in the plan.
 
@@ -21,10 +36,12 @@ class Planned:
         parameters: what Optuna proposed, by the dotted name of the hole, or what tuning tries or
             has chosen; empty in another grid.
         exempt: is never stopped early, because others are judged by it.
-        tuning: only chooses values for its arm, and enters no comparison.
+        tuning: only chooses values, for its arm or as a part of population-based training, and
+            enters no comparison.
         untuned: the same trial with what the space says in place of what was chosen; none if
             nothing was.
         sampler_state: what the sampler noted with its proposal, for those that follow.
+        member: its place in population-based training, if it has one.
     """
 
     number: int
@@ -34,6 +51,7 @@ class Planned:
     tuning: bool = False
     untuned: Job | None = field(default=None, compare=False)
     sampler_state: dict[str, Any] = field(default_factory=dict)
+    member: Member | None = None
 
 
 class Later(enum.Enum):

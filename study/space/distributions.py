@@ -206,14 +206,21 @@ def by_optuna(proposer: Proposer) -> Choose:
     return choose
 
 
+def named_holes(value: Any) -> Iterator[tuple[Hole, str, list[Any]]]:
+    """Each hole once, with its kind, and its numbers or the labels of its options."""
+    known: set[str] = set()
+    for hole, kind, content in _all_holes(value, Hole()):
+        if hole.parameter not in known:
+            known.add(hole.parameter)
+            yield hole, kind, content
+
+
 def listed(value: Any) -> Iterator[tuple[str, str]]:
     """Name of each hole, as `fill` tells it, and what may fill it."""
-    found: dict[str, str] = {}
-    for hole, kind, content in _all_holes(value, Hole()):
+    for hole, kind, content in named_holes(value):
         labels = ["null" if label is None else str(label) for label in content]
         words = ", ".join(labels) if kind == "choice" else described(kind, content)
-        found.setdefault(hole.parameter, words)
-    yield from found.items()
+        yield hole.parameter, words
 
 
 def _all_holes(value: Any, here: Hole) -> Iterator[tuple[Hole, str, list[Any]]]:

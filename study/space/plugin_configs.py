@@ -201,7 +201,9 @@ def realized(settings: Parsed, root: Path) -> Parsed:
 def realized_sampler(settings: AnySampler, root: Path) -> SamplerConfig:
     """The settings of a sampler, whose `build` can be called; see `realized`."""
     if not isinstance(settings, OwnSampler):
-        return as_config(settings)
+        shipped = as_config(settings)
+        assert isinstance(shipped, SamplerConfig)  # No class of Optuna proposes what `pbt` does.
+        return shipped
     config: SamplerConfig = typed(settings, SamplerConfig, root)
     return config
 

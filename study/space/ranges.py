@@ -94,6 +94,12 @@ def at_quantile(kind: str, content: list[Any], share: float) -> Any:
     return _stepped(kind, content, value)
 
 
+def nearest(kind: str, content: list[Any], value: float) -> Any:
+    """The number of a range that is nearest to a value."""
+    low, high = (at_quantile(kind, content, end) for end in (0, 1))
+    return min(max(_stepped(kind, content, value), low), high)
+
+
 def suggested(kind: str, content: list[Any], proposer: Proposer, name: str) -> Any:
     """What a sampler draws.
 

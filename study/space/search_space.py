@@ -12,6 +12,7 @@ from study.core.errors import UserError
 from study.core.hashing import digest
 from study.space import plugin_configs
 from study.space.distributions import (
+    Choose,
     by_optuna,
     combinations,
     count,
@@ -131,8 +132,14 @@ class Space:
 
     def propose(self, proposer: Proposer) -> Trial:
         """Let Optuna fill the holes."""
-        seed = {"seed": self.settings.seeds[0]}
-        return Trial.model_validate(fill(self.body, by_optuna(proposer)) | seed)
+        return self._filled(by_optuna(proposer))
+
+    def with_values(self, values: Values) -> Trial:
+        """The trial with what is known in its holes, by their names."""
+        return self._filled(lambda hole, _kind, _content: values[hole.parameter])
+
+    def _filled(self, choose: Choose) -> Trial:
+        return Trial.model_validate(fill(self.body, choose) | {"seed": self.settings.seeds[0]})
 
     def with_baselines(self, trials: list[Trial], seeds: Sequence[int]) -> list[Trial]:
         """Trials with every seed, if wanted beside the same from scratch, without repetition."""

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.core.config import Config
-from study.space.search.samplers import AnySampler
+from study.space.search.population import PopulationBased
+from study.space.search.samplers import AnySampler, as_config
 from study.space.search.stopping import AnyStopping
 from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS, STRESS_ERRORS
 
@@ -75,10 +76,11 @@ class Search(Config):
     """How the holes of a search are filled."""
 
     trials: int = Field(ge=1, le=MOST_TRIALS)
-    """Number of proposals."""
+    """Number of proposals; of `pbt`, members of its population."""
     sampler: AnySampler = "tpe"
     """A sampler of Optuna by its plain name (tpe, random, gp, cmaes, nsgaii, qmc, bruteforce, …), a
-    block of that `name` with options as the class takes them, or one of your own."""
+    block of that `name` with options as the class takes them, or one of your own; or `pbt`,
+    population-based training."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampler."""
     repeat_best: int = Field(default=1, ge=0, le=MOST_TRIALS)
@@ -103,6 +105,12 @@ class Search(Config):
     (seconds, step_seconds, flops, parameters, peak_memory); the result is the Pareto front."""
     at_most: dict[str, Limit] | None = Field(default=None, min_length=1, max_length=6)
     """Limits by the names that `objectives` takes, such as `peak_memory: 8` (GB)."""
+
+    @property
+    def population(self) -> PopulationBased | None:
+        """Settings of population-based training; None for another sampler."""
+        config = as_config(self.sampler)
+        return config if isinstance(config, PopulationBased) else None
 
     @property
     def measured(self) -> list[str]:
@@ -177,6 +185,10 @@ class Settings(Config):
             raise ValueError(
                 f"`search.objectives` must contain `metric`, {self.metric}, by which tables are "
                 f"ordered, but got {', '.join(objectives)}"
+            )
+        if self.search and self.search.population and self.early_stopping is not None:
+            raise ValueError(
+                "`early_stopping` must be left out with `pbt`, which replaces what is bad by itself"
             )
         if objectives and self.early_stopping is not None:
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 from study.core.records import EpochRecord, JobResult, Tag
 from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
-from study.scheduling.protocols import Planned
+from study.scheduling.protocols import Member, Planned
 from study.tracking.job_run import JobRun
 from study.tracking.mlflow_db import artifacts_of, has_no_server, quiet_mlflow
 from study.tracking.run_tags import tags_of_work
@@ -53,6 +53,7 @@ class StudyRuns:
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
         self.tuning: set[str] = set()
+        self.members: dict[str, Member] = {}
         self._unwritten: dict[str, JobRun] = {}
         self._requested: set[str] = set()
         existing = self._existing()
@@ -78,10 +79,13 @@ class StudyRuns:
     def plan(self, planned: Planned) -> None:
         """Remember what the tags of a trial's run say of its place in the plan."""
         self.exempt[planned.work.key] = planned.exempt
+        if planned.member is not None:
+            self.members.setdefault(planned.work.key, planned.member)
         if planned.tuning:
             first = planned.work.pretraining
-            # Weights from elsewhere serve the compared trials, too.
-            own = [first.key] if first is not None and not first.start else []
+            # Weights from elsewhere serve the compared trials, too, and so do a population's.
+            is_own = first is not None and not first.start and planned.work.segment is None
+            own = [first.key] if first is not None and is_own else []
             self.tuning |= {planned.work.key, *own}
 
     def start(self, work: Job, number: int | None) -> None:
@@ -146,7 +150,8 @@ class StudyRuns:
     def _create(self, work: Job, number: int | None) -> JobRun:
         kind = self.kinds[work.kind]
         exempt = self.exempt.get(work.key)
-        tags = tags_of_work(work, kind, self.study.run_id, number, exempt=exempt)
+        member = self.members.get(work.key)
+        tags = tags_of_work(work, kind, self.study.run_id, number, member, exempt=exempt)
         tags |= {Tag.TUNING: "True"} if work.key in self.tuning else {}
         same: list[Any] = []
         if work.key in self._requested:

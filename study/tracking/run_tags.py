@@ -10,6 +10,7 @@ from study.core import provenance
 from study.core.hashing import code_version
 from study.core.records import SCHEMA_VERSION, Tag, as_markdown
 from study.pipeline.job import Job
+from study.scheduling.protocols import Member
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A commit as MLflow's pages link it."""
@@ -46,7 +47,13 @@ def _mlflow_tags() -> dict[str, str]:
 
 
 def tags_of_work(
-    work: Job, kind: str, parent: str, number: int | None, *, exempt: bool | None
+    work: Job,
+    kind: str,
+    parent: str,
+    number: int | None,
+    member: Member | None = None,
+    *,
+    exempt: bool | None,
 ) -> dict[str, str]:
     """Tags of the run of a job.
 
@@ -55,6 +62,7 @@ def tags_of_work(
         kind: as which it is recorded.
         parent: the study's run.
         number: of a trial, its place in the plan.
+        member: its place in population-based training, if it has one.
         exempt: whether a trial is never stopped early; None for a pretraining.
     """
     tags = common_tags(kind) | {
@@ -68,6 +76,10 @@ def tags_of_work(
         tags[Tag.NUMBER] = str(number)
     if exempt is not None:
         tags[Tag.EXEMPT] = str(exempt)
+    if member is not None:
+        tags |= {Tag.GENERATION: str(member.generation), Tag.MEMBER: str(member.number)}
+    if work.segment is not None and work.segment.parent is not None:
+        tags[Tag.PARENT] = work.segment.parent
     if work.pretraining is not None:
         tags[Tag.PRETRAINING] = work.pretraining.key
     shares = work.kind == "pretrain" and not work.start
@@ -84,7 +96,8 @@ def _description(work: Job, number: int | None) -> str:
     trial, stage = work.trial, work.training
     data = trial.dataset_of(stage).label
     task, data = as_markdown(stage.task.label), as_markdown(data)
-    what = f"**{name}**: {task}, {stage.epochs} epochs on {data}."
+    part = "" if work.segment is None else f"the first {work.epochs} of "
+    what = f"**{name}**: {task}, {part}{stage.epochs} epochs on {data}."
     if work.pretraining is not None:
         what += f" Starts from the run of *{as_markdown(work.pretraining.label)}*."
     return what + (f" Trial {number} of the study." if number is not None else "")

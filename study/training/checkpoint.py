@@ -153,9 +153,9 @@ def _read_intact(path: Path) -> bytes | None:
         return None
 
 
-def delete_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints of finished work."""
-    for path in _newest_first(folder):
+def delete_checkpoints(folder: Path, kept: int = 0) -> None:
+    """Remove the checkpoints of finished work, all but so many of the newest."""
+    for path in _newest_first(folder)[kept:]:
         remove(path)
 
 

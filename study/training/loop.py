@@ -47,13 +47,13 @@ def fit(
     flops: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     team: Team | None = None,
+    parent: Path | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of each epoch.
 
-    A new call with the same `folder` resumes from its newest checkpoint: it yields the metrics of
-    earlier epochs again and continues bit for bit. At the end the model holds the weights that
-    `stage.select` asks for. Trainings that differ only in `epochs` may share a folder if they have
-    the same `schedule_epochs`.
+    A new call with the same `folder` resumes bit for bit from its newest checkpoint, and yields the
+    metrics of earlier epochs again. At the end the model holds the weights of `stage.select`.
+    Trainings that differ only in `epochs` share a folder if they have equal `schedule_epochs`.
 
     Args:
         model: on the device of the task's graphs.
@@ -67,13 +67,14 @@ def fit(
         flops: FLOPs of one epoch; None if they were not counted.
         should_stop: called after each step; True writes a checkpoint and stops.
         team: other processes that share each step; None to train alone.
+        parent: of the checkpoints of another training, whose last one this one continues.
 
     Raises:
         DivergenceError: if the loss, its gradient or a validation metric is not finite.
         PausedError: if `should_stop` returned True.
     """
     args = model, task, stage, train, validation, seed, folder, store, flops, should_stop, team
-    yield from _TrainingLoop(*args).run()
+    yield from _TrainingLoop(*args, parent).run()
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class _TrainingLoop:
         flops: float | None,
         should_stop: Callable[[], bool],
         team: Team | None,
+        parent: Path | None,
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
         self.flops, self.should_stop, self.team = flops, should_stop, team
@@ -135,7 +137,7 @@ class _TrainingLoop:
         self.validation = task.graphs.evaluation_batches(validation, stage.batch_size)
         workers = team.workers if team else 1
         self.engine = build_engine(model, stage, len(train), store, workers=workers)
-        self.state = TrainingState(model, stage, folder)
+        self.state = TrainingState(model, stage, folder, parent)
         self.meter = EnergyMeter(task.graphs.device)
         self._clocks = time.monotonic(), time.process_time()
 

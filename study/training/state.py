@@ -48,6 +48,10 @@ class Progress:
     energy_joule: float | None = None
 
 
+class LostParentError(Exception):
+    """The last checkpoint of the training to continue is missing or damaged."""
+
+
 class TrainingState:
     """Model, moving average and best weights, optimizer and progress.
 
@@ -55,10 +59,13 @@ class TrainingState:
         model: the model to train, on its device.
         stage: optimizer, moving average, and which weights are selected.
         folder: of checkpoints; None to write none.
+        parent: of the checkpoints of the training that it continues; None to begin anew.
     """
 
-    def __init__(self, model: Potential, stage: Stage, folder: Path | None) -> None:
-        self.model, self.stage, self.folder = model, stage, folder
+    def __init__(
+        self, model: Potential, stage: Stage, folder: Path | None, parent: Path | None = None
+    ) -> None:
+        self.model, self.stage, self.folder, self.parent = model, stage, folder, parent
         self.device = next(model.parameters()).device
         self.optimizer = OPTIMIZERS[stage.optimizer](
             layer_groups(model, stage.layer_decay),
@@ -113,8 +120,16 @@ class TrainingState:
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Load the newest undamaged checkpoint, if there is one."""
+        """Load the newest undamaged checkpoint, if there is one; the parent's before the first.
+
+        Raises:
+            LostParentError: if there is neither, though the training continues another one.
+        """
         checkpoint = newest_checkpoint(self.folder, self.stage.epochs) if self.folder else None
+        if checkpoint is None and self.parent is not None:
+            checkpoint = newest_checkpoint(self.parent)
+            if checkpoint is None:
+                raise LostParentError
         if checkpoint is None:
             return
         self.progress = Progress(**checkpoint.state)

@@ -164,7 +164,7 @@ class Mini:
 
 @dataclass
 class Setup:
-    """Stands for `study.pipeline.setup._Setup`: the model is a vector that each epoch moves."""
+    """Stands for `study.pipeline.setup.Setup`: the model is a vector that each epoch moves."""
 
     mini: Mini
     work: Job
@@ -181,8 +181,9 @@ class Setup:
         store: Path | None,
         ending: Callable[[], bool],
         team: None = None,
+        parent: Path | None = None,
     ) -> Iterator[dict[str, float]]:
-        del ending, team
+        del ending, team, parent
         term: Any = SimpleNamespace(batch=None)
         program_cache.load_or_compile(self.model, term, store)
         history: list[dict[str, float]] = []

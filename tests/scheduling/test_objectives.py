@@ -158,8 +158,8 @@ def test_the_sampler_keeps_to_what_costs_at_most_the_limit(tmp_path: Path) -> No
             "",
             "`learn_from` must be left out",
         ),
-        ("sampler: pbt", "", "`pbt` is not offered: it changes settings in the middle"),
-        ("", "early_stopping: {name: pb2}\n", "`pb2` is not offered: it changes settings"),
+        ("sampler: pb2", "", "`pb2` is not offered: its parts in Ray are private; take `sampler: "),
+        ("", "early_stopping: {name: pbt}\n", "`pbt` is a sampler, which needs no early stopping"),
         ("at_most: {price: 3}", "", "search.at_most: must name some of"),
         ("at_most: {peak_memory: -1}", "", "search.at_most.peak_memory"),
         (

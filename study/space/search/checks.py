@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.core.errors import one_line
-from study.space.distributions import fill
+from study.space.distributions import fill, named_holes
 from study.space.search import optuna_classes
+from study.space.search.population import NAME, PopulationBased, problems_of_population
 from study.space.search.samplers import QUICK, OptunaSampler, OwnSampler, as_config
 from study.space.search.start_with import parameters_of
 from study.space.search.stopping import EarlyStopping, OptunaPruner
@@ -21,12 +22,12 @@ from study.space.validation_errors import explain
 from study.space.yaml_loader import Block
 
 POPULATION_BASED = {
-    name: f"`{name}` is not offered: it changes settings in the middle of a trial, while work here "
-    "is named by settings that hold from the first epoch to the last; take a sampler for the "
-    "settings, and asha or hyperband to stop what is bad"
-    for name in ("pbt", "pb2")
+    "pbt": "`pbt` is a sampler, which needs no early stopping; write search: {trials: 8, sampler: "
+    "{name: pbt, interval: 5}}",
+    "pb2": "`pb2` is not offered: its parts in Ray are private; take `sampler: {name: pbt, "
+    "interval: 5}`, which changes settings at random",
 }
-"""Names of Ray's population-based schedulers, with what to say of them."""
+"""What to say of the names of Ray's population-based schedulers."""
 
 
 def problems_of_classes(settings: Settings, content: Block, path: Path) -> list[str]:
@@ -63,7 +64,12 @@ def problems_of_filling(
         content: the space, for its lines.
         path: its file.
     """
-    found = _problems_of_proposing(search, propose, content, path)
+    if search.population is not None:
+        holes = [hole for hole, _, _ in named_holes(body)]
+        problems = problems_of_population(search.population, holes, content)
+        found = [_line(content, keys, rule, path) for keys, rule in problems]
+    else:
+        found = _problems_of_proposing(search, propose, content, path)
     return found or _problems_of_starts(body, content, path)
 
 
@@ -74,16 +80,16 @@ def _population_based(content: Block, path: Path) -> list[str]:
         asked: Any = content
         for key in (*keys, "name"):
             asked = asked.get(key) if isinstance(asked, Block) else asked
-        if asked in POPULATION_BASED:
+        if asked in POPULATION_BASED and (asked, keys[0]) != (NAME, "search"):
             found.append(_line(content, keys, POPULATION_BASED[asked], path))
     return found
 
 
 def _problems_of_sampler(
-    sampler: str | OptunaSampler | OwnSampler, content: Block, path: Path
+    sampler: str | OptunaSampler | OwnSampler | PopulationBased, content: Block, path: Path
 ) -> list[str]:
     config = as_config(sampler)
-    if isinstance(config, OwnSampler) or (config.name in QUICK and not config.options):
+    if not isinstance(config, OptunaSampler) or (config.name in QUICK and not config.options):
         return []
     found = optuna_classes.problems(config.name, config.options, optuna_classes.SAMPLERS)
     return [_line(content, ("search", "sampler", *keys), rule, path) for keys, rule in found]
@@ -113,7 +119,7 @@ def _problems_of_proposing(
     path: Path,
 ) -> list[str]:
     config = as_config(search.sampler)
-    if isinstance(config, OwnSampler) or config.name in QUICK:
+    if not isinstance(config, OptunaSampler) or config.name in QUICK:
         return []
     optuna = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,6 +10,7 @@ from study.core.components import resolve
 from study.core.config import Component, Own
 from study.core.hashing import digest
 from study.space.search import optuna_classes
+from study.space.search.population import NAME, PopulationBased
 
 QUICK = {"tpe": "optuna.samplers:TPESampler", "random": "optuna.samplers:RandomSampler"}
 """Samplers that need no check: known here, so that a space with them loads without Optuna."""
@@ -94,11 +95,15 @@ def _form(value: Any) -> str:
     if isinstance(value, str):
         return "<str>"
     own = "code" in value if isinstance(value, dict) else isinstance(value, OwnSampler)
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    if name == NAME and not own:
+        return "<PopulationBased>"
     return "<OwnSampler>" if own else "<OptunaSampler>"
 
 
 AnySampler = Annotated[
     Annotated[str, Tag("<str>")]
+    | Annotated[PopulationBased, Tag("<PopulationBased>")]
     | Annotated[OptunaSampler, Tag("<OptunaSampler>")]
     | Annotated[OwnSampler, Tag("<OwnSampler>")],
     Discriminator(_form),
@@ -106,6 +111,10 @@ AnySampler = Annotated[
 """A plain name, a name with options, or the settings of the user's own."""
 
 
-def as_config(sampler: str | OptunaSampler | OwnSampler) -> OptunaSampler | OwnSampler:
+def as_config(
+    sampler: str | OptunaSampler | OwnSampler | PopulationBased,
+) -> OptunaSampler | OwnSampler | PopulationBased:
     """The settings of a sampler, whichever way it was named."""
+    if sampler == NAME:
+        return PopulationBased()
     return OptunaSampler(name=sampler) if isinstance(sampler, str) else sampler

@@ -1,0 +1,291 @@
+"""A population from its first generation to its test, in any order and with any interruption."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.core.records import EpochRecord, JobResult
+from study.datasets.frames import Frames
+from study.pipeline.execute import run_job
+from study.pipeline.job import Job
+from study.pipeline.outcome import Outcome, load_outcome, save_outcome
+from study.planning.plan import Plan
+from study.scheduling.journal import Journal
+from study.scheduling.proposals.population import PopulationProposals, schedule_of_best
+from study.scheduling.protocols import Later, Planned
+from study.scheduling.scheduler import Scheduler
+from study.space.search_space import Space, load_space
+from study.space.trial import Trial
+from tests.conftest import SMALL_SPACE
+
+METRIC = "val_force_rmse"
+SEARCH = "search: {trials: 5, seed: 1, repeat_best: 1, sampler: {name: pbt, interval: 2}}\n"
+PARTS = 3
+"""Of 5 epochs, two at a time."""
+Table = list[tuple[Any, ...]]
+
+
+def space_of(folder: Path, search: str = SEARCH) -> Space:
+    text = SMALL_SPACE.replace("epochs: 20", "epochs: 5").replace("lr: 0.01", f"lr: {RATES}")
+    (folder / "pbt.yaml").write_text(search + text)
+    return load_space(str(folder / "pbt.yaml"), "quick")
+
+
+RATES = "{loguniform: [1e-4, 1e-2]}"
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power cut is tested here, and each line of a journal would wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    return space_of(tmp_path)
+
+
+def as_work(trial: Trial) -> Job:
+    return Job("trial", trial, "data")
+
+
+class Study:
+    """A study of made-up trials, whose results lie where those of real ones do.
+
+    Args:
+        space: with a population.
+        root: folder of all work.
+        rng: decides which of three running trials goes on next.
+    """
+
+    def __init__(self, space: Space, root: Path, rng: random.Random) -> None:
+        self.space, self.root, self.rng = space, root, rng
+        self.done, self.events = Counter[str](), 0
+
+    def run(self, most: int = 10_000) -> Table:
+        """Go on for so many events; then it is as if it were killed."""
+        journal = Journal(self.root / "journal.jsonl", METRIC)
+        source = PopulationProposals(self.space, as_work, journal.entries())
+        scheduler = Scheduler(source, METRIC, self.root, [journal])
+        running: dict[str, list[EpochRecord]] = {}
+        jobs: dict[str, Job] = {}
+        while self.events < most:
+            job = scheduler.next() if len(running) < 3 else None
+            if job is not None:
+                scheduler.began(job.key)
+                jobs[job.key], running[job.key] = job, self.epochs(job)
+            elif not running:
+                break
+            key = self.rng.choice(sorted(running))
+            self.events += 1
+            if running[key]:
+                scheduler.report(key, running[key].pop(0))
+            else:
+                scheduler.end(key, self.finish(jobs[key]))
+                del running[key]
+        return table(journal)
+
+    def epochs(self, job: Job) -> list[EpochRecord]:
+        """What it reports: errors that depend on all that has gone before it."""
+        last = 0 if diverges(job) else job.epochs
+        return [
+            EpochRecord(job.stage, epoch, {METRIC: value_of(job, epoch), "seconds": 1.0 * epoch})
+            for epoch in range(job.inherited + 1, last + 1)
+        ]
+
+    def finish(self, job: Job) -> JobResult:
+        self.done[job.key] += 1
+        parent = job.parent_folder(self.root)
+        before = load_outcome(parent) if parent and job.is_part else None
+        history = [*(before.history if before else []), *self.epochs(job)]
+        result = JobResult("diverged" if diverges(job) else "completed")
+        save_outcome(job.folder(self.root), Outcome(result, history, None, job.settings))
+        return result
+
+
+def value_of(job: Job, epoch: int) -> float:
+    return random.Random(f"{job.key} {epoch}").random()
+
+
+def diverges(job: Job) -> bool:
+    """One part in eight, but no repeat."""
+    return job.is_part and job.trial.seed == 0 and random.Random(job.key).random() > 0.88
+
+
+def table(journal: Journal) -> Table:
+    return [
+        (number, e.planned.work.key, e.planned.parameters, e.planned.member, e.result, e.values)
+        for number, e in sorted(journal.entries().items())
+    ]
+
+
+def whole(space: Space, folder: Path, seed: int = 0) -> tuple[Table, Study]:
+    study = Study(space, folder, random.Random(seed))
+    return study.run(), study
+
+
+def test_any_order_of_arrival_and_any_kill_gives_the_same_study_and_does_no_work_twice(
+    space: Space, tmp_path: Path
+) -> None:
+    expected, study = whole(space, tmp_path / "whole")
+    for seed in range(1, 4):
+        assert whole(space, tmp_path / f"order-{seed}", seed)[0] == expected
+    for kill in range(1, study.events, 17):
+        killed = Study(space, tmp_path / f"kill-{kill}", random.Random(kill))
+        for most in (kill, kill + 5, 10_000):
+            found = killed.run(most)
+        assert found == expected
+        assert set(killed.done.values()) == {1}
+
+
+def test_each_generation_waits_for_all_and_goes_on_from_the_best(
+    space: Space, tmp_path: Path
+) -> None:
+    found, study = whole(space, tmp_path)
+    entries = Journal(tmp_path / "journal.jsonl", METRIC).entries()
+    parts = [entries[number].planned for number in range(5 * PARTS)]
+    assert [(p.member.generation, p.member.number) for p in parts if p.member] == [
+        (generation, member) for generation in range(PARTS) for member in range(5)
+    ]
+    replaced = 0
+    for generation in (1, 2):
+        before = [entries[5 * (generation - 1) + member] for member in range(5)]
+        ends = [e.values[-1] if e.result and e.result.status == "completed" else 9 for e in before]
+        for planned in parts[5 * generation : 5 * generation + 5]:
+            member = planned.member
+            assert member is not None
+            assert member.parent is not None
+            parent = before[member.parent]
+            assert planned.work.segment is not None
+            assert planned.work.segment.parent == parent.planned.work.key
+            assert parent.result is not None
+            assert parent.result.status == "completed"
+            if member.parent == member.number:
+                assert planned.parameters == parent.planned.parameters
+            else:
+                replaced += 1
+                assert ends[member.parent] in sorted(ends)[:2]
+                assert ends[member.number] in sorted(ends)[-2:] or ends[member.number] == 9
+    assert replaced >= 2 * 2
+    assert all(p.tuning and not p.exempt and p.work.trial.seed == 0 for p in parts)
+    assert len(found) <= Plan(space, tmp_path, "x", "").trials
+    assert study.done.total() == len({entry[1] for entry in found}) + pretrainings(found, entries)
+
+
+def pretrainings(found: Table, entries: Any) -> int:
+    works = [entries[number].planned.work.pretraining for number, *_ in found]
+    return len({work.key for work in works if work})
+
+
+def test_the_best_is_tested_and_its_schedule_repeated_with_all_seeds_and_from_scratch(
+    space: Space, tmp_path: Path
+) -> None:
+    whole(space, tmp_path)
+    entries = Journal(tmp_path / "journal.jsonl", METRIC).entries()
+    last = [e for e in entries.values() if 5 * (PARTS - 1) <= e.planned.number < 5 * PARTS]
+    lowest: dict[str, float] = {}
+    for entry in last:
+        values, job = list(entry.values), entry.planned.work
+        while job.segment and job.segment.parent:
+            (parent,) = {
+                e.planned.number: e
+                for e in entries.values()
+                if e.planned.work.key == job.segment.parent
+            }.values()
+            values, job = [*parent.values, *values], parent.planned.work
+        if entry.result and entry.result.status == "completed":
+            lowest[entry.planned.work.key] = min(values)
+    tests = [e.planned for e in entries.values() if not e.planned.work.is_part]
+    (winner,) = [planned for planned in tests if not planned.exempt]
+    assert winner.work.segment is not None
+    assert winner.work.segment.parent == min(lowest, key=lambda key: lowest[key])
+    arms = {(p.work.trial.seed, p.work.trial.pretrain is not None) for p in tests}
+    assert arms == {(seed, pretrained) for seed in (0, 1) for pretrained in (True, False)}
+    schedule = [entry.planned.parameters for entry in schedule_of_best(entries.values())]
+    by_key = {entry.planned.work.key: entry.planned for entry in entries.values()}
+    for planned in tests:
+        settings, job = list[Any](), planned.work
+        while job.segment and job.segment.parent:
+            job = by_key[job.segment.parent].work
+            settings.insert(0, {"finetune.lr": job.trial.finetune.lr})
+        assert settings == schedule
+        assert not planned.tuning
+
+
+def test_without_repeats_the_best_is_tested_alone(tmp_path: Path) -> None:
+    space = space_of(tmp_path, SEARCH.replace("repeat_best: 1", "repeat_best: 0"))
+    found, _ = whole(space, tmp_path)
+    assert len(found) == 5 * PARTS + 1 == Plan(space, tmp_path, "x", "").trials
+
+
+def test_it_begins_with_what_the_space_says(tmp_path: Path) -> None:
+    start = "start_with: [{finetune.lr: 1e-3}], sampler"
+    space = space_of(tmp_path, SEARCH.replace("sampler", start))
+    source = PopulationProposals(space, as_work, {})
+    first = [source.next() for _ in range(5)]
+    rates = [p.work.trial.finetune.lr for p in first if isinstance(p, Planned)]
+    assert rates[0] == 1e-3
+    assert len(set(rates)) == 5
+    assert source.next() is Later.LATER
+
+
+def test_a_failed_member_is_repeated_before_anybody_is_compared_with_it(
+    space: Space,
+) -> None:
+    source = PopulationProposals(space, as_work, {})
+    first = [source.next() for _ in range(5)]
+    for place, planned in enumerate(first):
+        assert isinstance(planned, Planned)
+        source.ended(planned.number, JobResult("completed" if place else "failed"), [0.1, 0.1])
+    assert source.next() is None
+
+
+def test_a_real_member_that_is_kept_trains_as_a_plain_trial(water: Frames, tmp_path: Path) -> None:
+    """Also if it is interrupted after every job."""
+    space = space_of(
+        tmp_path, SEARCH.replace("trials: 5", "trials: 2").replace("best: 1", "best: 0")
+    )
+    frames, data = tmp_path / "water", water.content_hash()
+    water.save(frames)
+
+    def work(trial: Trial) -> Job:
+        return Job("trial", trial, data)
+
+    def conduct(most: int) -> bool:
+        journal = Journal(tmp_path / "journal.jsonl", METRIC)
+        source = PopulationProposals(space, work, journal.entries())
+        scheduler = Scheduler(source, METRIC, tmp_path, [journal])
+        for _ in range(most):
+            job = scheduler.next()
+            if job is None:
+                return False
+            scheduler.began(job.key)
+            for record in run_job(job, tmp_path, frames):
+                scheduler.report(job.key, record)
+            outcome = load_outcome(job.folder(tmp_path))
+            assert outcome is not None
+            scheduler.end(job.key, outcome.result)
+        return True
+
+    while conduct(1):
+        pass
+    entries = Journal(tmp_path / "journal.jsonl", METRIC).entries().values()
+    tests = [entry for entry in entries if not entry.planned.work.is_part]
+    (best,) = [entry.result for entry in tests if entry.result]
+    assert "test_force_rmse" in best.metrics
+    members = [(entry.planned.member, entry.planned.work) for entry in entries]
+    second = [(m, job) for m, job in members if m is not None and m.generation == 1]
+    (kept,) = [job for member, job in second if member.number == member.parent]
+    plain = work(kept.trial)
+    list(run_job(plain, tmp_path, frames))
+    mine, theirs = (load_outcome(job.folder(tmp_path)) for job in (kept, plain))
+    assert mine is not None
+    assert theirs is not None
+    curves = [[record.metrics["val_force_mae"] for record in o.history[:4]] for o in (mine, theirs)]
+    assert curves[0] == curves[1]
