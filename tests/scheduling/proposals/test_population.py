@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import Counter
@@ -10,12 +11,17 @@ from typing import Any
 
 import pytest
 
+from study.core.atomic_io import append_json
+from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import Outcome, load_outcome, save_outcome
 from study.planning.plan import Plan
+from study.planning.study_changes import require_same_study
+from study.planning.study_dir import StudyDir
+from study.scheduling.budget import Budget
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.population import PopulationProposals, schedule_of_best
 from study.scheduling.protocols import Later, Planned
@@ -72,7 +78,8 @@ class Study:
         """Go on for so many events; then it is as if it were killed."""
         journal = Journal(self.root / "journal.jsonl", METRIC)
         source = PopulationProposals(self.space, as_work, journal.entries())
-        scheduler = Scheduler(source, METRIC, self.root, [journal])
+        self.budget = Budget(1.0, math.inf)
+        scheduler = Scheduler(source, METRIC, self.root, [journal, self.budget])
         running: dict[str, list[EpochRecord]] = {}
         jobs: dict[str, Job] = {}
         while self.events < most:
@@ -216,6 +223,27 @@ def test_the_best_is_tested_and_its_schedule_repeated_with_all_seeds_and_from_sc
             settings.insert(0, {"finetune.lr": job.trial.finetune.lr})
         assert settings == schedule
         assert not planned.tuning
+
+
+def test_each_epoch_is_paid_once(space: Space, tmp_path: Path) -> None:
+    """Made-up epochs of finetuning take a second, and all that has gone before is told again."""
+    _, study = whole(space, tmp_path)
+    entries = Journal(tmp_path / "journal.jsonl", METRIC).entries().values()
+    works = {entry.planned.work.key: entry.planned.work for entry in entries}.values()
+    parts = [job for job in works if job.is_part and not diverges(job)]
+    pretrainings = {job.pretraining.key: job.pretraining.epochs for job in works if job.pretraining}
+    trained = sum(job.epochs - job.inherited for job in parts) + sum(pretrainings.values())
+    assert study.budget.total == trained
+
+
+def test_a_population_of_another_size_is_another_study(space: Space, tmp_path: Path) -> None:
+    study = StudyDir(tmp_path, "x")
+    study.write(space, "sqlite:///x.db", {})
+    append_json(study.journal, {"event": "started"})
+    require_same_study(study, space)
+    larger = space_of(tmp_path, SEARCH.replace("trials: 5", "trials: 6"))
+    with pytest.raises(UserError, match="size of the population, was 5 when this study began, and"):
+        require_same_study(study, larger)
 
 
 def test_without_repeats_the_best_is_tested_alone(tmp_path: Path) -> None:
