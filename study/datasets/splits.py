@@ -32,6 +32,8 @@ MANY = 50_000
 """Frames from which a split takes so long that its end is kept for all trials."""
 FACTS = "facts"
 """File of what the records say of a split, beside those of its parts."""
+FEW_FORMULAS = 10**7
+"""Numbers of sum formulas up to which a table of all is quicker than sorting them."""
 LOOKED_AT = 100
 """Frames of a part that are asked first whether they have a label."""
 
@@ -90,18 +92,27 @@ def split(frames: Frames, settings: Split, seed: int) -> Splits:
         parts = frames.properties.get("part", np.full(len(frames), np.nan))
         order = _permutation(len(frames), seed, "frames")
         return Splits(*(order[parts[order] == number] for number in PARTS))
-    owner = units_of(frames, settings.by)
-    units = np.unique(owner)
+    units, owner = _numbered(units_of(frames, settings.by))
     shuffled = _permutation(len(units), seed, "units")
     _, n_validation, n_test = settings.counts(len(units))
     fold = settings.fold_of(len(units), seed)
     if fold is not None:
         shuffled = np.concatenate([fold, shuffled[~np.isin(shuffled, fold)]])
         n_test = len(fold)
-    dealt = np.split(units[shuffled], [n_test, n_test + n_validation])
+    parts = np.empty(len(units), np.int8)
+    dealt = np.split(shuffled, [n_test, n_test + n_validation])
+    for part, some in zip((2, 1, 0), dealt, strict=True):
+        parts[some] = part
     order = _permutation(len(frames), seed, "frames")
-    test, validation, train = (order[np.isin(owner[order], part)] for part in dealt)
-    return Splits(train, validation, test)
+    return Splits(*(order[parts[owner[order]] == part] for part in PARTS))
+
+
+def _numbered(owner: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different units in order, and (frames,) the place of each one's unit among them."""
+    if np.all(owner[1:] > owner[:-1]):
+        return owner, np.arange(len(owner))
+    units, places = np.unique(owner, return_inverse=True)
+    return units, places
 
 
 def split_once(
@@ -209,7 +220,7 @@ def units_of(
     copies = frames.first_copies
     if by == "frame":
         return copies
-    if len(np.unique(copies)) == len(frames):
+    if np.array_equal(copies, np.arange(len(frames))):
         return frames.groups
     # Needed only for duplicates, and slow to import.
     from scipy.sparse import coo_array
@@ -257,7 +268,11 @@ def _compositions(frames: Frames) -> NDArray[np.int64]:
     """(frames,) number of the sum formula of each."""
     formula = np.zeros(len(frames), np.int64)
     for counts in element_counts(frames)[1].T:
-        _, formula = np.unique(formula * (counts.max(initial=0) + 1) + counts, return_inverse=True)
+        formula = formula * (counts.max(initial=0) + 1) + counts
+        if formula.max(initial=0) > FEW_FORMULAS:
+            formula = np.unique(formula, return_inverse=True)[1]
+        else:
+            formula = (np.cumsum(np.bincount(formula) > 0) - 1)[formula]
     return formula
 
 
