@@ -238,7 +238,7 @@ def _moves(frames: Frames, later: NDArray[np.int64]) -> NDArray[np.float64]:
     same &= np.isclose(frames.lattices[later - 1], frames.lattices[later]).all(axis=(1, 2))
     later, before, after = later[same], before[same], after[same]
     move = frames.positions[after] - frames.positions[before]
-    repeats = ~frames.isolated[later]
+    repeats = frames.pbc[later].any(axis=1)
     lattice = frames.lattices[later[repeats]]
     move[repeats] -= np.round(move[repeats] @ np.linalg.pinv(lattice)) @ lattice
     mean_force = (frames.forces[before] + frames.forces[after]) / 2

@@ -63,12 +63,22 @@ def require_storage(file: Any, path: Path) -> None:
     Raises:
         UserError: if it unpacks to too much.
     """
-    claimed = sum(
-        part.nbytes
-        for _, group in groups_of(file)
-        for part in group.values()
-        if hasattr(part, "shape") and part.shape is not None
+    require_unpacked(sum(map(unpacked_size, (group for _, group in groups_of(file)))), path)
+
+
+def unpacked_size(group: Any) -> int:
+    """Bytes that the arrays of a group take in memory."""
+    return sum(
+        part.nbytes for part in group.values() if hasattr(part, "shape") and part.shape is not None
     )
+
+
+def require_unpacked(claimed: int, path: Path) -> None:
+    """Refuse a file whose arrays take so many bytes in memory, if that is far more than its size.
+
+    Raises:
+        UserError: if it is.
+    """
     if claimed > max(SMALL, MOST_UNPACKED * path.stat().st_size):
         raise UserError(
             f"{path}: unpacks to more than {MOST_UNPACKED} times its size, as no data set does"

@@ -27,16 +27,21 @@ from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import checked_numbers, real
 from study.datasets.parsing.declared_units import declared, text_of
 from study.datasets.parsing.guard import guarded
-from study.datasets.parsing.hdf5_groups import groups_of, opened_hdf5, require_storage
+from study.datasets.parsing.hdf5_groups import (
+    groups_of,
+    opened_hdf5,
+    require_storage,
+    require_unpacked,
+    unpacked_size,
+)
 from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.readers.conformers import Conformers, joined
 from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout
 from study.datasets.reading import PLAIN, Divisible, Reading, Units
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
-
-PIECE_ATOMS = 1_000_000
-"""Atoms of a piece; its arrays take some 100 MB while they are made."""
+PIECE_BYTES = 24_000_000
+"""Of the arrays of a piece, which take some four times as much while frames are made of them."""
 CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
 """Of an atom in SMILES: a sign, and how much if it is more than one."""
 
@@ -78,20 +83,19 @@ def _conformers(
         yield from made
 
 
-def divide(layout: Layout, path: Path) -> list[tuple[int, list[str]]]:
+def divide(path: Path) -> list[tuple[int, list[str]]]:
     """Pieces of a file or folder: number of the file, and names of groups."""
     pieces: list[tuple[int, list[str]]] = []
     for number, each in enumerate(files_of(path)):
-        full = True
+        total, bound = 0, 0
         with guarded(each), opened_hdf5(each) as file:
-            require_storage(file, each)
             for name, group in groups_of(file):
-                if full:
+                if total >= bound:
                     pieces.append((number, []))
-                    atoms = 0
+                    bound = total + PIECE_BYTES
                 pieces[-1][1].append(name)
-                atoms += group[layout.positions].size // 3 if layout.positions in group else 0
-                full = atoms >= PIECE_ATOMS
+                total += unpacked_size(group)
+        require_unpacked(total, each)
     return pieces
 
 
@@ -279,10 +283,7 @@ def _finite(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
-PIECES = {
-    name: Divisible(partial(divide, layout), partial(read_piece, layout))
-    for name, layout in LAYOUTS.items()
-}
+PIECES = {name: Divisible(divide, partial(read_piece, layout)) for name, layout in LAYOUTS.items()}
 read_ani1 = partial(read, ANI1)
 read_ani1x = partial(read, ANI1X)
 read_spice = partial(read, SPICE)

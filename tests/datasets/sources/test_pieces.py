@@ -63,7 +63,7 @@ def write_extxyz(path: Path, *, odd: str = "") -> Path:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small files have many pieces, which are read here."""
-    monkeypatch.setattr(hdf5, "PIECE_ATOMS", 30)
+    monkeypatch.setattr(hdf5, "PIECE_BYTES", 700)
     monkeypatch.setattr(xyz_pieces, "PIECE_BYTES", 700)
 
     def here(work: Any, jobs: dict[int, Any], *_: Any) -> Iterator[tuple[int, Any]]:
