@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -97,7 +98,8 @@ def _read_data(plan: Plan, console: Console, options: RunOptions) -> None:
     require_ready(plan, options.address, cost.disk)
     if options.tracking_uri:
         accept_place(plan.tracking_uri)
-    read_datasets(plan)
+    with progress_display("reading data", stream=sys.stderr) as progress:
+        read_datasets(plan, progress)
     if before.unread:
         read = replace(plan)  # It knows now what it did not.
         DryRun(read).show_time(console, _expected(read))

@@ -118,15 +118,21 @@ def _require_blocks(model: Potential, trial: Trial) -> None:
         model.require_blocks("layer_decay")
 
 
-def read_datasets(plan: Plan) -> None:
+def read_datasets(
+    plan: Plan, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> None:
     """Read the data sets that are not simulated, while nothing else is written yet.
+
+    Args:
+        plan: the plan.
+        progress: called with how many pieces of a large file are read, and of how many.
 
     Raises:
         UserError: if one cannot be read, or is too small for some trial.
     """
     for dataset in plan.datasets:
         if not dataset.simulated:
-            prepare(dataset, plan.root, cores(), lambda _done, _total: None)
+            prepare(dataset, plan.root, cores(), progress)
     _check_sizes(plan)
 
 
