@@ -112,7 +112,10 @@ class Arm:
         tested = [name.removeprefix("test_") for name in metrics if name.startswith("test_")]
         shown = DEFAULT_ERRORS if not tested or "force_rmse" in tested else tested[:2]
         ranking = self.metric.removeprefix("val_")
-        return [ranking, shown[0]] if self.metric not in METRICS and ranking in tested else shown
+        if self.metric in METRICS or ranking not in tested:
+            return shown
+        others = [name for name in shown if name != ranking]
+        return [ranking, *(others or shown)][:2]
 
     def shown(self, metric: str) -> str:
         """Mean ± standard deviation over the seeds, in thousandths of the unit if that is of eV."""

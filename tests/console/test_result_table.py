@@ -76,6 +76,15 @@ def test_a_metric_of_ones_own_that_ranks_comes_first_and_decides() -> None:
     assert any("200 ± 0 +100.0 %" in line for line in lines(*plain, *masked))
 
 
+@pytest.mark.parametrize("metric", ["val_worst", "val_mean"])
+def test_a_metric_of_ones_own_that_ranks_does_not_hide_the_other(metric: str) -> None:
+    work, _ = ended(0.1)
+    found = JobResult("completed", metrics={"test_worst": 1.5, "test_mean": 0.25})
+    (arm,) = arms([(work, found)], metric=metric)
+    assert set(arm.errors) == {"worst", "mean"}
+    assert arm.errors[0] == metric.removeprefix("val_")
+
+
 def test_a_seed_without_its_partner_does_not_shift_the_change() -> None:
     failed = ended(0, seed=1, status="failed")
     shown = lines(ended(0.1), failed, ended(0.05, ratio=0.5), ended(9.0, ratio=0.5, seed=1))
