@@ -145,6 +145,12 @@ def test_the_example_runs_and_predicts_without_its_file(
     assert "predictions of 3 trials" in capsys.readouterr().out
 
 
+def test_what_an_address_means_to_a_data_set_of_ones_own_is_for_it_to_say(here: Path) -> None:
+    edit(here / "mine.py", "    frames: int", '    path: str = ""\n    frames: int')
+    changes = ["--set", "trial.dataset.path=nowhere://set"]
+    assert run.main(["--space", "mine.yaml", "--profile", "quick", "--dry-run", *changes]) == 0
+
+
 def test_code_that_has_changed_is_other_work(here: Path) -> None:
     before = {kind: work(space(), kind).key for kind in ("trial", "pretrain")}
     edit(here / "mine.py", "nn.SiLU(), nn.Linear", "nn.Tanh(), nn.Linear")

@@ -26,6 +26,7 @@ from study.core.provenance import gpus
 from study.core.signals import EXIT_FAILED, EXIT_UNFINISHED, ShutdownRequest
 from study.core.trust import accept_place
 from study.datasets.readers.detect import settings_of
+from study.datasets.reading import Stored
 from study.driver.preflight import require_ready
 from study.driver.session import Session
 from study.driver.verify_resume import verify
@@ -134,7 +135,9 @@ def build_plan(options: RunOptions) -> Plan:
     )
     _check_options(options, space)
     for dataset in dict.fromkeys(data for trial in space.samples for data in trial.datasets):
-        fetch_data(getattr(dataset, "path", None) or "", options.out, keep=options.writes)
+        # What an address means to the user's own code is for that to say.
+        if isinstance(dataset, Stored):
+            fetch_data(dataset.path or "", options.out, keep=options.writes)
     root = real_path(options.out)
     uri = options.tracking_uri or f"sqlite:///{root}/mlflow.db"
     require_supported(uri)

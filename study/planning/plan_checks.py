@@ -14,6 +14,7 @@ from study.core.user_traceback import described
 from study.datasets.config import DatasetConfig
 from study.datasets.frames import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
+from study.datasets.reading import Stored
 from study.datasets.sizes import Sizes
 from study.datasets.sources.remote import local
 from study.models.config import OwnModel
@@ -232,7 +233,8 @@ def check_small_files(plan: Plan) -> None:
 
 def _is_small(dataset: DatasetConfig) -> bool:
     """Whether a data set is one file, which is read in some seconds."""
-    path = local(getattr(dataset, "path", None) or "")
+    place = getattr(dataset, "path", None) or ""
+    path = local(place) if isinstance(dataset, Stored) else Path(place)
     return path.is_file() and path.stat().st_size <= SMALL_FILE
 
 
