@@ -146,6 +146,8 @@ def _rows_of_study(source: str, space: Space, root: Path, place: str) -> Iterato
         completed = entry.result is not None and entry.result.status == "completed"
         if not completed or not entry.values or not math.isfinite(min(entry.values)):
             yield "not completed"
+        elif entry.planned.work.segment is not None:
+            yield "of population-based training, whose settings change midway"
         else:
             yield _values_of(entry.planned.work.trial, space), min(entry.values)
 

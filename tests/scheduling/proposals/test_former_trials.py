@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult
-from study.pipeline.job import Job
+from study.pipeline.job import Job, Segment
 from study.planning.plan import Plan
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.former_trials import FILE, Former, FormerTrial, learn
@@ -99,6 +100,20 @@ def test_a_search_learns_from_a_former_study_what_fits(tmp_path: Path) -> None:
     assert [known[0].params, known[0].value] == [FORMER[1], 2e-3]
     assert len({frozenset(each.constraints) for each in known}) == 1
     assert len(known) == len(former.trials) + 4
+
+
+def test_nothing_is_learned_from_settings_that_change_midway(tmp_path: Path) -> None:
+    given = f"start_with: {json.dumps(FORMER)}"
+    source = do(searching(tmp_path / "a.yaml", given), tmp_path, "a")
+    part = replace(source.work(source.space.samples[0]), segment=Segment(0, 1))
+    journal = Journal(tmp_path / "studies/a/journal.jsonl", METRIC)
+    journal.planned(Planned(9, part, {}, exempt=False, tuning=True))
+    journal.recorded(part, EpochRecord("finetune", 1, {METRIC: 1e-9}))
+    journal.ended(part, JobResult("completed"))
+    former = learn(searching(tmp_path / "b.yaml", "learn_from: a"), tmp_path)
+    assert former is not None
+    assert min(trial.value for trial in former.trials) > 1e-9
+    assert "1 of population-based training, whose settings change midway" in str(former)
 
 
 def test_a_study_keeps_what_it_learned_when_the_former_one_is_gone(tmp_path: Path) -> None:
