@@ -190,8 +190,10 @@ def _ancestors(study: Study, parents: dict[str, str]) -> list[str]:
     """Keys of all parts that the best member has gone through, the last one first."""
     tests = proposed(study)
     tests = tests[tests.pbt_parent.notna()]
-    lowest = study.curves[study.curves.metric == metric_of(study)].groupby("run_id").value.min()
-    errors = tests.run_id.map(lowest).dropna()
+    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
+    values, takes_last = curves.groupby("run_id").value, column(tests, "finetune.select") == "last"
+    errors = tests.run_id.map(values.last()).where(takes_last, tests.run_id.map(values.min()))
+    errors = errors.dropna()
     first = tests.loc[errors.sort_values(kind="stable").index[:1]]
     key = "".join(first.pbt_parent)
     found: list[str] = []

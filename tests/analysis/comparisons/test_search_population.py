@@ -13,7 +13,7 @@ from analysis.comparisons.search import population
 from analysis.html.headline import headline
 from analysis.html.scope import population_grid, tuning_grid
 from analysis.html.study_section import study_section
-from analysis.records.mlflow_reader import Run
+from analysis.records.mlflow_reader import Point, Run
 from analysis.records.study_tables import Study
 from study.core.records import Tag
 
@@ -60,6 +60,26 @@ def test_the_table_says_who_went_on_from_whom_and_who_became_the_best(study: Stu
         "100",
         "becomes the best",
     ]
+
+
+@pytest.mark.parametrize(("select", "best"), [("last", 0), ("best", 1)])
+def test_the_best_is_judged_by_the_weights_that_are_kept(
+    tabulate: Tabulate, scratch: Build, select: str, best: int
+) -> None:
+    """Of two tested members the second was better once, and is worse at the end."""
+    changes = {LR: 0.01, "finetune.select": select}
+    runs = [scratch(n, 0, 0.2, **changes, exempt=False) for n in range(4)]
+    for number, run in enumerate(runs):
+        run.tags.update({Tag.GENERATION: str(number // 2), Tag.MEMBER: str(number % 2)})
+        if number < 2:
+            run.tags[Tag.TUNING] = "True"
+        else:
+            run.tags[Tag.PARENT] = runs[number - 2].tags[Tag.KEY]
+            name, last = "finetune/val_force_rmse", 0.2 + 0.1 * (number == 3)
+            run.points[:] = [point for point in run.points if point.metric != name]
+            run.points.extend([Point(name, 3, 0.3 - last / 2), Point(name, 4, last)])
+    table = population(tabulate(*runs, search=PBT))
+    assert table.best.tolist() == [best == 0, best == 1]
 
 
 def test_only_the_winner_is_a_result_and_it_costs_nothing_beside_its_parts(study: Study) -> None:
