@@ -120,10 +120,11 @@ def _search(study: Study) -> str:
     parts = population(study)
     if len(parts):
         replaced = int((parts.parent != parts.member).sum())
+        often = "once" if replaced == 1 else f"{replaced} times"
         return (
             f"A population of {parts.member.nunique()} went through"
-            f" {parts.generation.nunique()} generations; {replaced} times one took over the"
-            " weights of a better member, and changed its settings."
+            f" {parts.generation.nunique()} generations; {often} a member took over the"
+            " weights of a better one and changed its settings."
         )
     return " ".join(filter(None, (_stopping(study), _too_few(study))))
 

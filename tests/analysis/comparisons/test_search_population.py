@@ -95,7 +95,7 @@ def test_the_report_words_it_as_the_best_of_a_search(study: Study) -> None:
         "The best of a population of 2 has a test force RMSE"
     )
     said = study_section(study, Path("x"))["search"]
-    assert said.startswith("A population of 2 went through 2 generations; 1 times one took")
+    assert said.startswith("A population of 2 went through 2 generations; once a member took over")
 
 
 def test_another_study_has_no_population(tabulate: Tabulate, scratch: Build) -> None:
