@@ -30,7 +30,7 @@ from study.training.checkpoint import delete_checkpoints, save_tensors
 from study.training.loop import DivergenceError, PausedError
 from study.training.program_cache import user_store
 from study.training.runtime import configure_performance
-from study.training.state import LostParentError
+from study.training.state import LostParentError, Parent
 
 if TYPE_CHECKING:
     from study.space.trial import Pretrained
@@ -114,7 +114,7 @@ def _train_and_test(
                 user_store(),
                 should_stop,
                 others,
-                job.parent_folder(root),
+                _parent_of(job, root),
             )
             # Each epoch has its checkpoint before it is known here, so that a part can end there.
             for metrics in islice(training, job.epochs if job.is_part else None):
@@ -133,6 +133,11 @@ def _train_and_test(
         result, weights = _as_parent(job, root), None
     save_outcome(folder, Outcome(result, history, weights, job.settings))
     delete_checkpoints(folder, job.checkpoints_kept(result.status))
+
+
+def _parent_of(job: Job, root: Path) -> Parent | None:
+    folder = job.parent_folder(root)
+    return Parent(folder, job.segment.begin) if folder and job.segment else None
 
 
 def _ended(

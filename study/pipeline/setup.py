@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from study.pipeline.job import Job
     from study.space.trial import Trial
     from study.training.config import Stage
+    from study.training.state import Parent
 
 
 MOST_SELECTED = 0.25
@@ -94,7 +95,7 @@ class Setup:
         store: Path | None,
         ending: Callable[[], bool],
         team: Team | None = None,
-        parent: Path | None = None,
+        parent: Parent | None = None,
     ) -> Iterator[dict[str, float]]:
         """Train the model, and yield the metrics of each epoch; see `fit`."""
         stage, (train, validation, _) = self.stage, self.parts
@@ -191,13 +192,8 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> Se
         parts, some = [np.searchsorted(numbers, part) for part in parts], numbers.tobytes()
     graphs = _graphs(frames, work.data_hash, trial.model.cutoff, device, some)
     train, validation, test = map(index_tensor, parts)
-    model = build_model(trial.model, trial.seed).to(graphs.device)
-    if work.pretraining is not None:
-        weights = load_tensors(require_weights(work.pretraining, root))
-        model.load_pretrained(weights, include_heads=trial.transfer == "all")
     new_heads = work.pretraining is None or trial.transfer == "body"
-    if work.kind == "trial" and new_heads and trial.finetune.head_init == "zero":
-        model.zero_init_readout()
+    model, weights = _started(work, trial, root, graphs.device, new_heads=new_heads)
     stage = trial.pretraining if work.kind == "pretrain" else trial.finetune
     assert stage is not None
     depth = trial.finetune.trainable_depth
@@ -209,6 +205,20 @@ def set_up(work: Job, trial: Trial, root: Path, frames: Path, device: str) -> Se
         set_energies(model, *own, with_heads=not new_heads)
     kind = _kind(work, stage, depth)
     return Setup(model, task, stage, (train, validation, test), numbers, facts, kind)
+
+
+def _started(
+    work: Job, trial: Trial, root: Path, device: torch.device, *, new_heads: bool
+) -> tuple[Potential, dict[str, Tensor]]:
+    """The model that training begins with, and the pretrained weights in it, if there are any."""
+    model = build_model(trial.model, trial.seed).to(device)
+    weights: dict[str, Tensor] = {}
+    if work.pretraining is not None:
+        weights = load_tensors(require_weights(work.pretraining, root))
+        model.load_pretrained(weights, include_heads=trial.transfer == "all")
+    if work.kind == "trial" and new_heads and trial.finetune.head_init == "zero":
+        model.zero_init_readout()
+    return model, weights
 
 
 def _kind(work: Job, stage: Stage, depth: int | None) -> str:

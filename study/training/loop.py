@@ -18,7 +18,7 @@ from study.tasks.task import Task, Term
 from study.training.energy_meter import EnergyMeter
 from study.training.parallel.shared_engine import Team, build_engine
 from study.training.schedule import learning_rate, scheduled_epochs
-from study.training.state import TrainingState
+from study.training.state import Parent, TrainingState
 
 if TYPE_CHECKING:
     from study.training.config import Stage
@@ -47,7 +47,7 @@ def fit(
     flops: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     team: Team | None = None,
-    parent: Path | None = None,
+    parent: Parent | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` in place and yield the metrics of each epoch.
 
@@ -67,7 +67,7 @@ def fit(
         flops: FLOPs of one epoch; None if they were not counted.
         should_stop: called after each step; True writes a checkpoint and stops.
         team: other processes that share each step; None to train alone.
-        parent: of the checkpoints of another training, whose last one this one continues.
+        parent: another training, which this one continues; None to begin anew.
 
     Raises:
         DivergenceError: if the loss, its gradient or a validation metric is not finite.
@@ -129,7 +129,7 @@ class _TrainingLoop:
         flops: float | None,
         should_stop: Callable[[], bool],
         team: Team | None,
-        parent: Path | None,
+        parent: Parent | None,
     ) -> None:
         self.model, self.task, self.stage, self.seed = model, task, stage, seed
         self.flops, self.should_stop, self.team = flops, should_stop, team

@@ -52,6 +52,30 @@ class LostParentError(Exception):
     """The last checkpoint of the training to continue is missing or damaged."""
 
 
+@dataclass(frozen=True)
+class Parent:
+    """A training that another one continues.
+
+    Args:
+        folder: of its checkpoints.
+        epoch: after which the other one goes on.
+    """
+
+    folder: Path
+    epoch: int
+
+    def checkpoint(self) -> Checkpoint:
+        """Load the checkpoint at the end of this epoch.
+
+        Raises:
+            LostParentError: if the newest is another one: it may be in the making once more.
+        """
+        found = newest_checkpoint(self.folder)
+        if found is None or (found.epoch, found.step) != (self.epoch, 0):
+            raise LostParentError
+        return found
+
+
 class TrainingState:
     """Model, moving average and best weights, optimizer and progress.
 
@@ -59,11 +83,11 @@ class TrainingState:
         model: the model to train, on its device.
         stage: optimizer, moving average, and which weights are selected.
         folder: of checkpoints; None to write none.
-        parent: of the checkpoints of the training that it continues; None to begin anew.
+        parent: the training that it continues; None to begin anew.
     """
 
     def __init__(
-        self, model: Potential, stage: Stage, folder: Path | None, parent: Path | None = None
+        self, model: Potential, stage: Stage, folder: Path | None, parent: Parent | None = None
     ) -> None:
         self.model, self.stage, self.folder, self.parent = model, stage, folder, parent
         self.device = next(model.parameters()).device
@@ -127,9 +151,7 @@ class TrainingState:
         """
         checkpoint = newest_checkpoint(self.folder, self.stage.epochs) if self.folder else None
         if checkpoint is None and self.parent is not None:
-            checkpoint = newest_checkpoint(self.parent)
-            if checkpoint is None:
-                raise LostParentError
+            checkpoint = self.parent.checkpoint()
         if checkpoint is None:
             return
         self.progress = Progress(**checkpoint.state)

@@ -181,7 +181,7 @@ class Setup:
         store: Path | None,
         ending: Callable[[], bool],
         team: None = None,
-        parent: Path | None = None,
+        parent: None = None,
     ) -> Iterator[dict[str, float]]:
         del ending, team, parent
         term: Any = SimpleNamespace(batch=None)

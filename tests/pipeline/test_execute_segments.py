@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ def outcome_of(job: Job, root: Path) -> Outcome:
     outcome = load_outcome(job.folder(root))
     assert outcome is not None
     return outcome
+
+
+def kill_after_an_epoch(job: Job, root: Path, frames: Path) -> None:
+    running = run_job(job, root, frames)
+    next(running)
+    assert isinstance(running, Generator)
+    running.close()
 
 
 def cleaned(metrics: dict[str, float]) -> dict[str, float]:
@@ -72,8 +79,7 @@ def test_a_chain_of_parts_equals_an_uninterrupted_trial_also_when_one_is_killed(
     assert len({plain.key, *(job.key for job in jobs)}) == 5
     for job, own in zip(jobs[:3], ([1, 2], [3, 4], [5]), strict=True):
         if job is jobs[1]:
-            next(killed := run_job(job, tmp_path, water_folder))
-            killed.close()
+            kill_after_an_epoch(job, tmp_path, water_folder)
         assert epochs(list(run_job(job, tmp_path, water_folder))) == own
         result = outcome_of(job, tmp_path).result
         assert not any(name.startswith("test_") for name in result.metrics)
@@ -156,6 +162,28 @@ def test_a_parent_without_checkpoint_is_done_again_in_the_next_run(
     for job in jobs[:2]:
         list(run_job(job, tmp_path, water_folder))
     assert outcome_of(jobs[1], tmp_path).result.status == "completed"
+
+
+@pytest.mark.parametrize("steps", [0, 2], ids=["whole epoch", "within"])
+def test_nothing_goes_on_from_a_parent_that_is_being_made_again(
+    work: Callable[..., Job], water_folder: Path, tmp_path: Path, steps: int
+) -> None:
+    """Its newest checkpoint is then one of an earlier epoch, or within the last one."""
+    mother, child, *_ = chain(*[work()] * 4)
+    kill_after_an_epoch(mother, tmp_path, water_folder)
+    if steps:
+        asked = iter([*[False] * (steps - 1), True])
+        with pytest.raises(PausedError):
+            list(run_job(mother, tmp_path, water_folder, should_stop=asked.__next__))
+    with pytest.raises(UserError, match="its last checkpoint is missing or damaged"):
+        list(run_job(child, tmp_path, water_folder))
+    assert load_outcome(child.folder(tmp_path)) is None
+    for job in (mother, child):
+        list(run_job(job, tmp_path, water_folder))
+    plain = list(run_job(work(), tmp_path / "alone", water_folder))
+    assert [cleaned(each.metrics) for each in outcome_of(child, tmp_path).history] == [
+        cleaned(each.metrics) for each in plain[:4]
+    ]
 
 
 def test_what_goes_on_from_a_diverged_part_has_diverged_too(
