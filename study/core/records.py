@@ -228,12 +228,21 @@ def without_password(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.endswith("sqlite"):
         return uri
-    # A password may hold any character, also those that end a place.
-    login, _, address = rest.rpartition("@")
+    # A password may hold any character, also those that end a place; a user none of `:` and `/`.
+    login, _, address = ("", "", rest) if _begins_with_host(scheme, rest) else rest.rpartition("@")
     user = login.partition(":")[0] if "postgresql" in scheme else ""
     place, _, query = f"{user}{'@' * bool(user)}{address}".partition("?")
     kept = [each for each in query.split("&") if each and not SECRET.search(each.partition("=")[0])]
     return f"{scheme}://{place}{'?' * bool(kept)}{'&'.join(kept)}"
+
+
+def _begins_with_host(scheme: str, rest: str) -> bool:
+    """Whether no user comes first, so that an `@` further on is that of a file's name.
+
+    A port is told from a password that begins with digits by what a database's address allows.
+    """
+    port = "" if "sql" in scheme else r"(:\d+)?"
+    return re.match(rf"[^@:/?]*{port}/", rest) is not None
 
 
 MOST_TOLD = 4

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 from study.core.atomic_io import owned_by_current_user
 from study.core.errors import UserError
 from study.core.hashing import code_version, without_places
+from study.datasets.frames import read_header
+from study.datasets.sources.remote import DOWNLOADS, copy_of
 from study.planning.study_dir import StudyDir, environment_of
 from study.space.distributions import HOLES
 from study.space.search_space import Space
@@ -99,9 +102,18 @@ def require_same_datasets(study: StudyDir, folders: Collection[str]) -> None:
         if folder not in folders:
             raise UserError(
                 f"{study.path}: began with the data set {folder}, but its space now names other "
-                f"data, {', '.join(sorted(folders))}; bring that one back, or give the study a "
-                f"new name with --name {study.name}-2"
+                f"data, {', '.join(sorted(folders))}; bring that one back{_kept(study, folder)}, "
+                f"or give the study a new name with --name {study.name}-2"
             )
+
+
+def _kept(study: StudyDir, folder: str) -> str:
+    """Where a copy of a data set's file is kept, if it was fetched from elsewhere."""
+    with suppress(UserError, KeyError):
+        content = read_header(study.root / "data" / folder)["origin"]["sha256"]
+        copy = copy_of(content, study.root / DOWNLOADS)
+        return f" (its file is kept as {copy})" if copy else ""
+    return ""
 
 
 def require_same_data(study: StudyDir, data: dict[str, str]) -> None:

@@ -1,14 +1,15 @@
 """Files that lie elsewhere, such as in a bucket, copied here by any filesystem of fsspec.
 
-A copy is kept in `downloads` of the results, with what the server said of the file. It is made anew
-as soon as the server says something else, so that a changed file is known as a local one is: by its
-content. An address is asked once a process.
+A copy is kept in `downloads` of the results, with what the server said of the file. Another one is
+made beside it as soon as the server says something else, so that a changed file is known as a local
+one is, by its content, and what studies began with stays. An address is asked once a process.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from study.core.atomic_io import write_json, write_with
+from study.core.atomic_io import remove, write_json, write_with
 from study.core.errors import UserError, one_line
 from study.core.hashing import digest, file_hash
 from study.core.paths import real_path
@@ -78,35 +79,62 @@ def _copy(address: str, store: Path | None, keep: bool, progress: Progress) -> P
             f"{without_password(address)}: must be written without user, password or key, because "
             "results record it; put them into the environment, or copy the file here"
         )
-    name = address.rstrip("/").rpartition("/")[2]
-    inside = Path(digest(address)[:12], name if name.strip(".") else "data")
-    earlier = store / inside if store and (store / inside).is_file() else None
-    with _explained(address, f"; or go on with the copy, {earlier}" if earlier else ""):
+    earlier = _copies_in(store / digest(address)[:12]) if store else []
+    with _explained(address, f"; or go on with the copy, {earlier[0]}" if earlier else ""):
         filesystem, path = _filesystem(address)
         info = filesystem.info(path)
     if info["type"] != "file":
         raise UserError(f"{address}: must be one file, but is a folder; copy it here and name that")
     state = _state(info)
-    if earlier and _is_current(earlier, state):
-        return earlier
-    file = (store if store and keep else _temporary()) / inside
+    for copy in earlier:
+        if state and _is_whole(copy, state=state):
+            return copy
+    file = (store if store and keep else _temporary()) / _place_of(address, state)
 
     def receive(part: Path) -> None:
         with _explained(address):
             _receive(filesystem, path, part, info["size"], progress)
 
     write_with(file, receive)
-    note = {"address": address, "state": state, "sha256": file_hash(file)}
-    write_json(file.with_name(NOTE), note)
+    content = file_hash(file)
+    for copy in earlier:
+        if not state and _is_whole(copy, sha256=content):
+            remove(file.parent)
+            return copy
+    write_json(file.with_name(NOTE), {"address": address, "state": state, "sha256": content})
     return file
 
 
-def _is_current(copy: Path, state: str) -> bool:
-    """Whether a copy is whole, and of the file that its server has now."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+def _place_of(address: str, state: str) -> Path:
+    """Where a copy is put: never in the place of another content, which a study may be reading."""
+    name = address.rstrip("/").rpartition("/")[2]
+    version = state[:12] or secrets.token_hex(6)
+    return Path(digest(address)[:12], version, name if name.strip(".") else "data")
+
+
+def _copies_in(folder: Path) -> list[Path]:
+    """All copies with a note in a folder, the newest first."""
+    notes = sorted(folder.rglob(NOTE), key=lambda note: note.stat().st_mtime_ns, reverse=True)
+    beside = (each for note in notes for each in sorted(note.parent.iterdir()))
+    return [each for each in beside if each.is_file() and not (each.name == NOTE or _is_part(each))]
+
+
+def _is_part(file: Path) -> bool:
+    """Whether a file is still being written, by `write_with`."""
+    return file.match(".*.tmp")
+
+
+def _is_whole(copy: Path, **known: str) -> bool:
+    """Whether a copy has the content of its note, and the note says what is known of the file."""
+    with suppress(AttributeError, OSError, ValueError, KeyError, TypeError):
         note = json.loads(copy.with_name(NOTE).read_bytes())
-        return bool(state and note["state"] == state and note["sha256"] == file_hash(copy))
+        return bool(known.items() <= note.items() and note["sha256"] == file_hash(copy))
     return False
+
+
+def copy_of(content: str, store: Path) -> Path | None:
+    """A whole copy with a content, by its SHA-256, if one is kept."""
+    return next((copy for copy in _copies_in(store) if _is_whole(copy, sha256=content)), None)
 
 
 def _state(info: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from study.datasets.prepare import prepare
 from study.datasets.readers.ase_file import write
 from study.datasets.sources import remote
 from study.datasets.sources.remote import DOWNLOADS
+from study.planning.study_changes import require_same_datasets
+from study.planning.study_dir import StudyDir
 
 ADDRESS = "memory://bucket/water.extxyz"
 
@@ -77,6 +79,43 @@ def test_another_content_elsewhere_is_another_data_set(
     after = prepared(ADDRESS, tmp_path)
     assert after != before
     assert len(Frames.load(after)) == 9
+
+
+def test_a_change_elsewhere_leaves_the_copy_that_a_study_began_with_and_names_it(
+    elsewhere: MemoryFileSystem, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, began = file.read_bytes(), prepared(ADDRESS, tmp_path)
+    (copy,) = (tmp_path / DOWNLOADS).rglob("*.extxyz")
+    elsewhere.pipe(ADDRESS, old.replace(b"O ", b"S "))
+    after = prepared(ADDRESS, tmp_path)
+    assert copy.read_bytes() == old
+    study = StudyDir(tmp_path, "mine")
+    monkeypatch.setattr(StudyDir, "has_begun", lambda _study: True)
+    monkeypatch.setattr(StudyDir, "read", lambda _study: {"data": {began.name: "content"}})
+    with pytest.raises(UserError, match=f"{began.name}.*{after.name}.*kept as {copy}\\)"):
+        require_same_datasets(study, {after.name})
+    assert prepared(str(copy), tmp_path) == began
+
+
+def test_a_change_that_no_server_tells_leaves_the_copy_too(
+    elsewhere: MemoryFileSystem, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = file.read_bytes(), file.read_bytes().replace(b"O ", b"S ")
+    monkeypatch.setattr(elsewhere, "info", lambda _path: {"type": "file", "size": len(old)})
+    for content in (old, new, old, new):
+        elsewhere.pipe(ADDRESS, content)
+        prepared(ADDRESS, tmp_path)
+    copies = [each.read_bytes() for each in (tmp_path / DOWNLOADS).rglob("*.extxyz")]
+    assert sorted(copies) == sorted([old, new])
+
+
+def test_a_name_with_an_at_sign_is_no_login(
+    elsewhere: MemoryFileSystem, file: Path, tmp_path: Path
+) -> None:
+    address = "memory://bucket/me@300K.extxyz"
+    elsewhere.pipe(address, file.read_bytes())
+    assert prepared(address, tmp_path) == prepared(str(file), tmp_path)
+    elsewhere.rm_file(address)
 
 
 def test_a_copy_that_somebody_changed_is_made_anew(
