@@ -11,7 +11,10 @@ from study.core.provenance import cores, gpus
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, remark_on
 from study.planning.plan import Plan
+from study.planning.stages import one_per_pretraining
+from study.space.distributions import listed
 from study.space.search.samplers import as_config
+from study.space.trial import Trial
 from study.space.tuning import draw
 
 
@@ -47,7 +50,15 @@ def _trials_in_words(plan: Plan) -> str:
         arms = counted(len(plan.reported) // len(settings.seeds), "arm")
         tuning = f"{_tuning_in_words(plan)}, then " if plan.tuning else ""
         return f"{plan.trials}: {tuning}{arms} × {seeds}"
-    return "; ".join(_search_in_words(plan)) + f": {plan.trials} in total"
+    return f"{'; '.join(_search_in_words(plan))}: {plan.trials} in total{_parts_in_words(plan)}"
+
+
+def _parts_in_words(plan: Plan) -> str:
+    """What counts as a trial of population-based training; nothing of another search."""
+    if not plan.tests:
+        return ""
+    runs, parts = counted(plan.trainings, "finetuning run"), counted(plan.generations, "part")
+    return f" ({runs} × {parts} + {counted(plan.tests, 'test')})"
 
 
 def _tuning_in_words(plan: Plan) -> str:
@@ -79,13 +90,12 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
 
 def _rerun_in_words(plan: Plan) -> str:
     """With how many seeds the best are rerun."""
-    settings = plan.space.settings
-    scratch = ", also from scratch" if settings.baseline else ""
-    return f" rerun with {counted(len(settings.seeds), 'seed')}{scratch}"
+    scratch = ", also from scratch" if plan.repeats_from_scratch else ""
+    return f" rerun with {counted(len(plan.space.settings.seeds), 'seed')}{scratch}"
 
 
 def _stages_in_words(plan: Plan) -> Iterator[str]:
-    """Both stages with their lengths; the pretrainings of a search cannot be counted before."""
+    """Both stages with their lengths, and their runs as far as these are known before."""
     samples = plan.space.samples
     pretrained = [trial for trial in samples if trial.pretraining]
     if pretrained:
@@ -94,11 +104,22 @@ def _stages_in_words(plan: Plan) -> Iterator[str]:
             done = sum(plan.is_done(*stage) for stage in plan.pretraining_stages)
             runs = counted(len(plan.pretrainings), "pretraining run")
             yield f"{runs} × {epochs} epochs" + f" ({done} already done)" * (done > 0)
+        elif count := _pretrainings_of_search(plan, pretrained):
+            yield f"{counted(count, 'pretraining run')} × {epochs} epochs"
         else:
             yield f"pretraining runs × {epochs} epochs (identical ones run once)"
     runs = counted(plan.trainings, "finetuning run")
     limit = "up to " if plan.space.settings.early_stopping else ""
     yield f"{runs} × {limit}{_either(trial.finetune.epochs for trial in samples)} epochs"
+
+
+def _pretrainings_of_search(plan: Plan, pretrained: list[Trial]) -> int:
+    """How many there are if only finetuning is searched: one for each seed; else 0, for unknown."""
+    settings = plan.space.settings
+    if not all(name.startswith("finetune.") for name, _ in listed(plan.space.body)):
+        return 0
+    repeats = settings.search is not None and settings.search.repeat_best
+    return len(one_per_pretraining(pretrained)) * (len(settings.seeds) if repeats else 1)
 
 
 def _machine() -> str:

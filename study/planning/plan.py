@@ -145,20 +145,26 @@ class Plan:
     @cached_property
     def trials(self) -> int:
         """How many trials there will be; of a search, at most."""
-        search = self.space.settings.search
-        if search is None:
-            return len(self.grid)
-        repeated = min(search.repeat_best, search.trials)
-        if search.population is not None:
-            parts = self.generations
-            more = repeated * (self._copies * (parts + 1) - parts)
-            return search.trials * parts + (more or 1)
-        return search.trials + repeated * (self._copies - 1)
+        return self.trainings * self.generations + self.tests
+
+    @property
+    def repeats_from_scratch(self) -> bool:
+        """Whether a search repeats its best from scratch, too: not what is from scratch itself."""
+        pretrained = any(trial.pretrain is not None for trial in self.space.samples)
+        return self.space.settings.baseline and pretrained
 
     @property
     def _copies(self) -> int:
         """How often a proposal that is repeated runs at all: with each seed, and from scratch."""
-        return len(self.space.settings.seeds) * (1 + self.space.settings.baseline)
+        return len(self.space.settings.seeds) * (1 + self.repeats_from_scratch)
+
+    @property
+    def tests(self) -> int:
+        """Of population-based training: trials that only test what its parts have trained."""
+        search = self.space.settings.search
+        if search is None or search.population is None:
+            return 0
+        return max(1, min(search.repeat_best, search.trials) * self._copies)
 
     @property
     def generations(self) -> int:
@@ -180,10 +186,9 @@ class Plan:
     def trainings(self) -> int:
         """Trials, counted as whole trainings: of a population each is a part of one."""
         search = self.space.settings.search
-        if search is None or search.population is None:
-            return self.trials
-        repeated = min(search.repeat_best, search.trials)
-        return search.trials + repeated * (self._copies - 1)
+        if search is None:
+            return len(self.grid)
+        return search.trials + min(search.repeat_best, search.trials) * (self._copies - 1)
 
     @cached_property
     def pretrainings(self) -> list[Trial]:
@@ -277,8 +282,8 @@ class Plan:
 
     def _untuned_baseline(self) -> Iterator[str]:
         """Say what the baseline of a search takes over from pretrained trials, if it does."""
-        settings = self.space.settings
-        if not settings.search or not settings.baseline or not settings.search.repeat_best:
+        search = self.space.settings.search
+        if search is None or not search.repeat_best or not self.repeats_from_scratch:
             return
         names = [name for name, _ in listed(self.space.body) if name.startswith("finetune.")]
         if names:

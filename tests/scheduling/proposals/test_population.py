@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from study.console.plan_summary import print_plan_summary
 from study.core.atomic_io import append_json
 from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult
@@ -250,6 +252,34 @@ def test_without_repeats_the_best_is_tested_alone(tmp_path: Path) -> None:
     space = space_of(tmp_path, SEARCH.replace("repeat_best: 1", "repeat_best: 0"))
     found, _ = whole(space, tmp_path)
     assert len(found) == 5 * PARTS + 1 == Plan(space, tmp_path, "x", "").trials
+
+
+def test_what_is_from_scratch_itself_is_not_repeated_from_scratch(tmp_path: Path) -> None:
+    text = SMALL_SPACE.partition("  pretrain:")[0] + "  pretrain: null\n  finetune:"
+    text += SMALL_SPACE.partition("  finetune:")[2].replace("epochs: 20", "epochs: 5")
+    path = tmp_path / "scratch.yaml"
+    for search, trials in (("search: {trials: 5}\n", 6), (SEARCH, 6 * PARTS + 2)):
+        path.write_text(search + text.replace("lr: 0.01", f"lr: {RATES}"))
+        plan = Plan(load_space(str(path), "quick"), tmp_path, "x", "")
+        assert plan.space.settings.baseline
+        assert plan.trials == trials
+        assert not plan.warnings
+    console = Console(width=200)
+    with console.capture() as captured:
+        print_plan_summary(plan, console)
+    assert "seeds: 20 in total (6 finetuning runs × 3 parts + 2 tests)" in captured.get()
+    assert len(whole(plan.space, tmp_path)[0]) == plan.trials
+
+
+def test_a_plan_counts_pretrainings_where_only_finetuning_is_searched(
+    space: Space, tmp_path: Path
+) -> None:
+    console = Console(width=200)
+    with console.capture() as captured:
+        print_plan_summary(Plan(space, tmp_path, "x", ""), console)
+    assert "2 pretraining runs × 2 epochs, 8 finetuning runs × 5 epochs" in captured.get()
+    found, _ = whole(space, tmp_path)
+    assert pretrainings(found, Journal(tmp_path / "journal.jsonl", METRIC).entries()) == 2
 
 
 def test_it_begins_with_what_the_space_says(tmp_path: Path) -> None:
