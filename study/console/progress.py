@@ -25,7 +25,8 @@ class JobProgress:
         epochs: that it will have.
         begin: epochs that it does not do itself, because another job has.
         epoch: the last one that is done.
-        seconds: what it has cost so far.
+        before: what the jobs that it continues have cost, s.
+        seconds: what it has cost so far, with those.
         value: the metric after the last epoch; none before the first.
         best: its lowest value.
         status: running, or how it ended.
@@ -37,6 +38,7 @@ class JobProgress:
     expected: float
     epochs: int
     begin: int = 0
+    before: float = 0.0
     epoch: int = 0
     seconds: float = 0.0
     value: float | None = None
@@ -99,7 +101,8 @@ class StudyProgress:
         self.slots, self.seconds_of = slots, seconds_of
         self.jobs: dict[str, JobProgress] = {}
         self.tuning: set[str] = set()
-        """Keys of trials that only choose values; they are not among the best."""
+        """Keys of trials that only choose values, or repeat a member of a population; they are not
+        among the best."""
         self.reused, self.saved, self.shared = 0, 0.0, set[str]()
 
     def start(self, job: Job) -> None:
@@ -107,8 +110,11 @@ class StudyProgress:
         seconds = 0.0 if job.start else self.seconds_of(job.trial, job.training)
         begin = job.segment.begin if job.segment else 0
         seconds *= job.epochs / job.training.epochs if job.segment else 1
-        self.jobs[job.key] = JobProgress(job, seconds, job.epochs, begin)
-        if job.pretraining is not None:
+        parent = self.jobs.get(job.segment.parent or "") if job.segment else None
+        before = parent.seconds if parent else 0.0
+        self.jobs[job.key] = JobProgress(job, seconds, job.epochs, begin, before)
+        # A part that continues another one does not start from its pretraining.
+        if job.pretraining is not None and begin == 0:
             self._note_shared(job.pretraining.key)
 
     def record(self, job: Job, record: EpochRecord) -> JobProgress:
@@ -148,10 +154,12 @@ class StudyProgress:
 
     @property
     def best(self) -> JobProgress | None:
-        """The trial with the lowest metric."""
+        """The trial with the lowest metric; of a population that is over, of those it tests."""
         trials = [each for each in self.of("trial") if each.job.key not in self.tuning]
         found = [progress for progress in trials if progress.best is not None]
-        return min(found, key=lambda progress: progress.best or 0.0, default=None)
+        ended = [each for each in found if each.job.segment and each.status == "completed"]
+        tested = [each for each in ended if not each.job.is_part]
+        return min(tested or found, key=lambda progress: progress.best or 0.0, default=None)
 
     @property
     def seconds_left(self) -> float | None:
@@ -174,7 +182,8 @@ class StudyProgress:
 
     def _note_reused(self, progress: JobProgress) -> None:
         """Work that cost more than the time it has been here was done before."""
-        saved = progress.seconds - (time.monotonic() - progress.began)
-        if saved > 0.9 * progress.seconds:
+        own = progress.seconds - progress.before
+        saved = own - (time.monotonic() - progress.began)
+        if saved > 0.9 * own:
             self.reused += 1
         self.saved += max(0.0, saved)

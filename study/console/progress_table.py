@@ -25,7 +25,7 @@ from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
 from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
-from study.planning.arms import named_member, names_of
+from study.planning.arms import brief_member, names_of
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 from study.training.config import Stage
@@ -120,7 +120,9 @@ class ProgressTable:
         if planned.untuned is not None:
             self.names[key] = self.names.get(planned.untuned.key, planned.work.label)
         if planned.member is not None:
-            self.names.setdefault(key, named_member(planned))
+            self.names.setdefault(key, brief_member(planned))
+            if planned.exempt:
+                self.progress.tuning.add(key)
         elif planned.tuning:
             self.progress.tuning.add(key)
             name = self.names.get(key, planned.work.label)
@@ -167,13 +169,15 @@ class ProgressTable:
         lines = self._visible()
         names = self._names([line.job for line in lines])
         table = Table(box=None, pad_edge=False)
-        table.add_column("trial", no_wrap=True, overflow="ellipsis", vertical="bottom")
+        # Rich takes width from columns that may wrap first: names are cut, figures never.
+        table.add_column("trial", vertical="bottom")
         for head in ("progress", metric_title(self.metric).replace(" (", "\n("), "state"):
             table.add_column(head, justify="right", no_wrap=True, vertical="bottom")
         for line in lines:
             progress = f"{line.job.stage} {line.epoch}/{line.epochs}"
             value = self._number(line.job, line.value)
-            table.add_row(names[line.job.key], progress, value, _state(line))
+            name = Text(names[line.job.key], no_wrap=True, overflow="ellipsis")
+            table.add_row(name, progress, value, _state(line))
         # Cells of a table wrap, where the end of other lines is cut off.
         warnings = Table.grid()
         warnings.add_column(overflow="fold", style="red")

@@ -224,11 +224,24 @@ def named_member(planned: Planned) -> str:
     assert member is not None
     if not planned.tuning:
         return f"{planned.work.label}, test of member {member.number}"
-    settings = [
-        f"{name.rpartition('.')[2]} {_number(value)}" for name, value in planned.parameters.items()
-    ]
     place = f"generation {member.generation}, member {member.number}"
-    return ", ".join([planned.work.label, place, *settings])
+    return ", ".join([planned.work.label, place, *_parameters(planned)])
+
+
+def brief_member(planned: Planned) -> str:
+    """The same for a narrow column, whose end may be cut off: what differs most comes first."""
+    member, work = planned.member, planned.work
+    assert member is not None
+    label = work.label.removeprefix(f"{work.trial.model.name} ")
+    if not planned.tuning:
+        return f"test m{member.number} {label}"
+    return ", ".join([f"g{member.generation} m{member.number} {label}", *_parameters(planned)])
+
+
+def _parameters(planned: Planned) -> list[str]:
+    """What was proposed, in short names."""
+    found = planned.parameters.items()
+    return [f"{name.rpartition('.')[2]} {_number(value)}" for name, value in found]
 
 
 def _settings(work: Job) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class StudyState:
         trials: all that are planned so far.
         compute: spent on finished trials, s.
         front: the trials on the Pareto front of several objectives, by the first one.
+        repeats: numbers of the trials that repeat members of a population.
         audit: of the stopped trials that shall be finished, how many are, and how many there are.
     """
 
@@ -93,6 +94,7 @@ class StudyState:
     compute: float
     audit: tuple[int, int] = (0, 0)
     front: list[TrialState] = field(default_factory=list)
+    repeats: frozenset[int] = frozenset()
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -127,8 +129,12 @@ class StudyState:
 
     @property
     def best(self) -> TrialState | None:
-        """The completed trial with the lowest metric that keeps the limits of the search."""
-        reported = [trial for trial in self.trials if not trial.tuning]
+        """The completed trial with the lowest metric that keeps the limits of the search.
+
+        Of a population it is one that the search has chosen, not a repeat of it.
+        """
+        chosen = [trial for trial in self.trials if trial.number not in self.repeats]
+        reported = [trial for trial in chosen if not trial.tuning]
         completed = [trial for trial in reported if trial.status == "completed" and trial.kept]
         return min(completed, key=lambda trial: trial.best or 0.0, default=None)
 
@@ -171,6 +177,7 @@ def study_state(root: Path, name: str) -> StudyState:
         sum(map(_seconds, entries.values())),
         _audit(plan, folder.audit(), entries),
         front,
+        frozenset(n for n, each in entries.items() if each.planned.member and each.planned.exempt),
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from study.console.progress_table import ProgressTable
-from study.core.records import EpochRecord, StageName
+from study.core.records import EpochRecord, JobResult, StageName
 from study.core.signals import STOPPING, ShutdownRequest
-from study.pipeline.job import Job
-from study.scheduling.protocols import Planned
+from study.pipeline.job import Job, Segment
+from study.scheduling.protocols import Member, Planned
 from study.space.trial import Trial
 
 WINDOWS = [(80, 24), (60, 20), (200, 50)]
@@ -116,3 +116,44 @@ def test_tuning_trials_are_marked_and_are_not_the_best(tiny: Callable[..., Trial
     assert "200.0 meV/Å: arm, seed 0" in best
     assert "masking 0.5, lr 0.01, tuning" in rows[0]
     assert "arm, seed 0" in rows[1]
+
+
+def test_of_a_population_the_chosen_is_the_best_and_only_parts_are_reused(
+    tiny: Callable[..., Trial],
+) -> None:
+    """Member 1 has an early low and is replaced, the winner's repeat with seed 1 a lower one."""
+    table, long = table_of(80, 24), {"finetune.lr": 0.00123, "finetune.weight_decay": 0.0123}
+    last: dict[int, str] = {}
+    runs = [
+        # Member, seed, first epoch, last one, errors, and how long it has taken here.
+        (0, 0, 0, 2, [0.5, 0.4], 200.0),
+        (1, 0, 0, 2, [0.2, 0.9], 200.0),
+        (0, 0, 2, 4, [0.35, 0.3], 0.0),
+        (0, 0, 4, 4, [0.5, 0.4, 0.35, 0.3], 0.0),
+        (0, 1, 0, 2, [0.1, 0.1], 200.0),
+    ]
+    best = []
+    for number, (member, seed, begin, until, errors, took) in enumerate(runs):
+        segment = Segment(begin, until, last[seed] if begin else None)
+        trial = tiny(seed=seed, finetune__epochs=4, finetune__lr=0.001 * (member + 1))
+        job, is_test = Job("trial", trial, "data", segment=segment), begin == until
+        place = Member(begin // 2, member, None)
+        table.planned(Planned(number, job, long, exempt=seed > 0, tuning=not is_test, member=place))
+        table.started(job, number)
+        table.progress.jobs[job.key].began -= took
+        for epoch, error in enumerate(errors, start=job.inherited + 1):
+            metrics = {"val_force_rmse": error, "seconds": 100.0 * epoch}
+            table.recorded(job, EpochRecord("finetune", epoch, metrics))
+        table.ended(job, JobResult("completed"))
+        if member == 0:
+            last[seed] = job.key
+        best.append(shown(table.console, table)[1].split(":")[1:])
+    lines = shown(table.console, table)
+    # Only the second part of member 0 took no time; the test repeats what its parts have told.
+    assert "1 reused, 3 min saved" in lines[0]
+    assert lines[1].startswith("best val force RMSE 300.0 meV/Å: test m0")
+    assert "".join(best[1]).startswith(" g0 m1")
+    rows = [line for line in lines if line[:2] in ("g0", "g1", "te")]
+    assert [row[:5] for row in rows] == ["g0 m0", "g0 m1", "g1 m0", "test ", "g0 m0"]
+    assert all("finetune " in row and row.endswith(" completed") for row in rows)
+    assert "…" in rows[0]
