@@ -23,6 +23,7 @@ from study.pipeline.outcome import Outcome, load_outcome, save_outcome
 from study.planning.plan import Plan
 from study.planning.study_changes import require_same_study
 from study.planning.study_dir import StudyDir
+from study.planning.study_state import study_state
 from study.scheduling.budget import Budget
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.population import PopulationProposals, schedule_of_best
@@ -225,6 +226,22 @@ def test_the_best_is_tested_and_its_schedule_repeated_with_all_seeds_and_from_sc
             settings.insert(0, {"finetune.lr": job.trial.finetune.lr})
         assert settings == schedule
         assert not planned.tuning
+
+
+def test_the_best_in_a_study_s_state_is_the_winner_and_no_repeat(
+    space: Space, tmp_path: Path
+) -> None:
+    whole(space, tmp_path)
+    study = StudyDir(tmp_path, "x")
+    study.write(space, "sqlite:///x.db", {})
+    (tmp_path / "journal.jsonl").rename(study.journal)
+    entries = Journal(study.journal, METRIC).entries().items()
+    tests = {n: e for n, e in entries if not e.planned.work.is_part}
+    (winner,) = [number for number, entry in tests.items() if not entry.planned.exempt]
+    assert min(tests, key=lambda number: min(tests[number].values)) != winner
+    best = study_state(tmp_path, "x").best
+    assert best is not None
+    assert (best.number, best.best) == (winner, min(tests[winner].values))
 
 
 def test_each_epoch_is_paid_once(space: Space, tmp_path: Path) -> None:
