@@ -2,6 +2,7 @@
 """Run one trial of a study in this process: `python -m study.rerun STUDY NUMBER`.
 
 It needs neither Ray nor MLflow, and prints every epoch, and the whole traceback if the trial fails.
+Of a population-based training, the parts that the trial continues run before it.
 It resumes from the trial's checkpoint; a finished trial is only shown. The study's own command
 reuses the result.
 """

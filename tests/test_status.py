@@ -11,7 +11,7 @@ from filelock import FileLock
 from study import rerun, status
 from study.core.hashing import digest
 from study.core.records import EpochRecord, JobResult
-from study.pipeline.job import Job
+from study.pipeline.job import Job, Segment
 from study.pipeline.outcome import LOG, load_outcome
 from study.planning.study_dir import StudyDir
 from study.planning.study_state import TrialState, study_state
@@ -192,6 +192,26 @@ def test_a_trial_runs_alone_and_the_study_finds_its_result(
     assert outcome.result.status == "completed"
     assert rerun.main([str(copied.path), "4"]) == 0
     assert "epoch" not in capsys.readouterr().out.replace("best_epoch", "")
+
+
+def test_a_part_of_a_population_runs_after_those_that_it_continues(
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [work_of(copied, 3)]
+    for begin in range(3):
+        parent = parts[-1].key if begin else None
+        parts.append(replace(parts[0], segment=Segment(begin, begin + 1, parent)))
+        journal_of(copied).planned(Planned(4 + begin, parts[-1]))
+    assert rerun.main([str(copied.path), "5"]) == 0
+    assert [part.folder(copied.root).exists() for part in parts[1:]] == [True, True, False]
+    (checkpoint,) = parts[2].folder(copied.root).glob("epoch-*")
+    checkpoint.unlink()
+    assert rerun.main([str(copied.path), "6"]) == 2
+    assert "rerun the same command, which makes it again" in capsys.readouterr().err
+    assert rerun.main([str(copied.path), "6"]) == 0
+    outcome = load_outcome(parts[3].folder(copied.root))
+    assert outcome is not None
+    assert [record.epoch for record in outcome.history] == [1, 2, 3]
 
 
 def test_a_trial_that_is_not_there_is_answered_in_a_line(

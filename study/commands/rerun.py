@@ -34,12 +34,14 @@ def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda 
     folder = real_path(place)
     study = StudyDir(folder.parent.parent, folder.name)
     resources = study.recorded_space().settings.resources
-    job = _job(study, number)
+    parts = _parts(study, number)
+    job = parts[-1]
     if load_outcome(job.folder(study.root)) is None:
-        accept_code(job.to_json(), study.root, may_run)
+        for part in parts:
+            accept_code(part.to_json(), study.root, may_run)
         frames = study.frames_of(job.data_hash)
         configure_process(resources.cpus, device, deterministic=resources.deterministic)
-        _run(job, study.root, frames, device, resources.workers)
+        _run(parts, study.root, frames, device, resources.workers)
     outcome = load_outcome(job.folder(study.root))
     assert outcome is not None
     result = outcome.result
@@ -48,9 +50,9 @@ def rerun_trial(place: Path, number: int, device: str, may_run: MayRun = lambda 
     return 0 if result.status == "completed" else 1
 
 
-def _run(job: Job, root: Path, frames: Path, device: str, workers: int) -> None:
-    """Run the trial and, before it, its pretraining."""
-    for part in filter(None, (job.pretraining, job)):
+def _run(parts: list[Job], root: Path, frames: Path, device: str, workers: int) -> None:
+    """Run the trial and, before it, its pretraining and the parts that it continues."""
+    for part in filter(None, (parts[-1].pretraining, *parts)):
         sys.stdout.write(f"{part.label}\n  {part.folder(root)}\n")
         for record in run_job(part, root, frames, device, workers=workers):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
@@ -58,11 +60,16 @@ def _run(job: Job, root: Path, frames: Path, device: str, workers: int) -> None:
             sys.stdout.flush()
 
 
-def _job(study: StudyDir, number: int) -> Job:
+def _parts(study: StudyDir, number: int) -> list[Job]:
+    """The trial, after those of a population that it continues, the first one first."""
     entries = Journal(study.journal, "").entries()
     if number not in entries:
         raise UserError(
             f"{study.path}: has no trial {number}, only 0 to {max(entries, default=-1)}; "
             f"`python -m study.status {study.path} --all` lists them"
         )
-    return entries[number].planned.work
+    works = {entry.planned.work.key: entry.planned.work for entry in entries.values()}
+    parts = [entries[number].planned.work]
+    while (segment := parts[0].segment) is not None and segment.parent in works:
+        parts.insert(0, works.pop(segment.parent))
+    return parts
