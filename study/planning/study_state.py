@@ -18,6 +18,7 @@ from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
 from study.scheduling.objectives import front_of, keeps_limits
+from study.scheduling.proposals.population import has_ended
 from study.scheduling.protocols import Planned
 from study.space.settings import Search
 
@@ -79,6 +80,7 @@ class StudyState:
         quiet: seconds since the journal's last entry.
         trials: all that are planned so far.
         compute: spent on finished trials, s.
+        all_planned: no more trials are to come, however often it is resumed.
         front: the trials on the Pareto front of several objectives, by the first one.
         repeats: numbers of the trials that repeat members of a population.
         audit: of the stopped trials that shall be finished, how many are, and how many there are.
@@ -92,6 +94,7 @@ class StudyState:
     quiet: float
     trials: list[TrialState]
     compute: float
+    all_planned: bool
     audit: tuple[int, int] = (0, 0)
     front: list[TrialState] = field(default_factory=list)
     repeats: frozenset[int] = frozenset()
@@ -116,12 +119,10 @@ class StudyState:
         """The state in a word."""
         if self.running:
             return "running"
-        search = self.plan.space.settings.search
-        enough = len(self.trials) >= (self.plan.fewest_trials if search else self.total)
-        if self.done == len(self.trials) and enough:
+        if self.done == len(self.trials) and self.all_planned:
             finished, asked = self.audit
             return "done" if finished == asked else "interrupted"
-        return "failed" if enough and self._all_ended else "interrupted"
+        return "failed" if self.all_planned and self._all_ended else "interrupted"
 
     @property
     def _all_ended(self) -> bool:
@@ -175,10 +176,24 @@ def study_state(root: Path, name: str) -> StudyState:
         time.time() - written,
         list(states.values()),
         sum(map(_seconds, entries.values())),
+        _all_planned(plan, entries),
         _audit(plan, folder.audit(), entries),
         front,
         frozenset(n for n, each in entries.items() if each.planned.member and each.planned.exempt),
     )
+
+
+def _all_planned(plan: Plan, entries: dict[int, Entry]) -> bool:
+    """Whether the journal has all trials; of a search other than a population, the first ones."""
+    search, works = plan.space.settings.search, (each.planned.work for each in entries.values())
+    # With settings that an older version did not know, the population would not find its trials.
+    if (
+        search is not None
+        and search.population is not None
+        and all(replace(work).key == work.key for work in works)
+    ):
+        return has_ended(plan.space, entries)
+    return len(entries) >= plan.fewest_trials
 
 
 def _seconds(entry: Entry) -> float:

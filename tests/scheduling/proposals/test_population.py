@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from study.console.plan_summary import print_plan_summary
-from study.core.atomic_io import append_json
+from study.core.atomic_io import append_json, read_json_lines
 from study.core.errors import UserError
 from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
@@ -253,6 +255,50 @@ def test_each_epoch_is_paid_once(space: Space, tmp_path: Path) -> None:
     pretrainings = {job.pretraining.key: job.pretraining.epochs for job in works if job.pretraining}
     trained = sum(job.epochs - job.inherited for job in parts) + sum(pretrainings.values())
     assert study.budget.total == trained
+
+
+def test_the_state_of_a_study_is_done_when_its_proposals_have_ended(
+    space: Space, tmp_path: Path
+) -> None:
+    """Cut between generations, or before the repeats, all that is planned is over."""
+    whole(space, tmp_path)
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines(keepends=True)
+    study = StudyDir(tmp_path, "x")
+    study.write(space, "sqlite:///x.db", {})
+    words, over, planned = list[str](), 0, 0
+    for number, line in enumerate(lines):
+        event = json.loads(line)["event"]
+        if event == "planned" and planned and over == planned:
+            study.journal.write_text("".join(lines[:number]))
+            words.append(study_state(tmp_path, "x").word)
+        over, planned = over + (event == "ended"), planned + (event == "planned")
+    # All generations but the last; and the repeats, whose parts run one after the other.
+    assert words == ["interrupted"] * (PARTS - 1 + PARTS + 1)
+    study.journal.write_text("".join(lines))
+    assert study_state(tmp_path, "x").word == "done"
+    study.journal.unlink()
+    for content in read_json_lines(tmp_path / "journal.jsonl"):
+        older = re.sub(r'"[0-9a-f]{62}', '"older', json.dumps(content))
+        append_json(study.journal, json.loads(older))
+    assert study_state(tmp_path, "x").word == "done", "as an older version named its trials"
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("diverged", "done"), ("failed", "failed"), ("completed", "interrupted")]
+)
+def test_a_population_that_can_go_no_further_is_not_resumed(
+    space: Space, tmp_path: Path, status: Any, word: str
+) -> None:
+    study = StudyDir(tmp_path, "x")
+    study.write(space, "sqlite:///x.db", {})
+    journal = Journal(study.journal, METRIC)
+    source = PopulationProposals(space, as_work, {})
+    for _ in range(5):
+        planned = source.next()
+        assert isinstance(planned, Planned)
+        journal.planned(planned)
+        journal.ended(planned.work, JobResult(status))
+    assert study_state(tmp_path, "x").word == word
 
 
 def test_a_population_of_another_size_is_another_study(space: Space, tmp_path: Path) -> None:
