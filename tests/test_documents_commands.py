@@ -63,7 +63,7 @@ TOOLS = {
     "ruff": "ruff",
 }
 """Programs, and the requirement that brings each."""
-SHELL = {".", "source", "python3"}
+SHELL = {".", "export", "source", "python3"}
 
 
 class ParsedError(Exception):

@@ -205,18 +205,18 @@ def _best(study: Study) -> Headline:
         if trials[f"test_{q.name}"].mean() > trials[f"trivial_{q.name}"].mean()
     ]
     errors = main.scale * trials[f"test_{main.name}"]
-    unit = main.unit.replace("/", "/\N{WORD JOINER}")  # Or lines break there.
     members = population_of(study)
     several = f"a population of {members}" if members else f"{len(arms)} settings"
-    beside = " and its baseline" if members and len(arms) > 1 else ""
     chosen = len(arms) > 1 or members
-    subject = f"The best of {several}{beside} has a" if chosen else "The"
+    subject = f"The best of {several} has a" if chosen else "The"
+    if members and len(arms) > 1:
+        subject = f"Of {several} and its baseline, the best has a"
     verb = "of" if chosen else "is"
     what = "zero force" if main == FORCE else "the mean"
     trivially = f"; predicting {what} gives {number(trivial)}" if trivial == trivial else ""
     return Headline(
         f"{subject} test {main.in_sentence} {verb} {spread(errors.mean(), errors.std())}"
-        f"{unit and ' '}{unit}{trivially}.",
+        f"{main.unit and ' '}{main.unit}{trivially}.",
         " ".join(worse),
         details=(("Lowest validation error", [(best, f"n = {len(errors)}")]),),
     )

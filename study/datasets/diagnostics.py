@@ -12,7 +12,7 @@ from study.core.quantities.properties import PROPERTIES
 from study.core.quantities.units import GIGAPASCAL, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from study.datasets.frames import Frames
 from study.datasets.inspection import copies, fitted_elements, force_size, rms
-from study.datasets.splits import element_counts
+from study.datasets.splits import element_counts, units_of
 from study.datasets.validation import TOO_CLOSE, Contacts
 
 USUAL_FORCES = (0.05, 5.0)
@@ -80,8 +80,7 @@ def warnings(frames: Frames, contacts: Contacts | None = None) -> list[str]:
     found += _strange_properties(frames)
     found += _lonely_elements(frames)
     if len(np.unique(frames.groups)) == 1 < len(frames):
-        by = "published" if "part" in frames.properties else "frame"
-        found.append(f"{ONE_GROUP}: only `split: {{by: {by}}}` can divide them")
+        found.append(f"{ONE_GROUP}: only {_ways_to_divide(frames)} can divide them")
     return found
 
 
@@ -97,6 +96,14 @@ def _strange_stresses(frames: Frames) -> list[str]:
         f"{size / GIGAPASCAL:.3g} GPa, above {USUAL_STRESSES} eV/Å³: are stresses in eV/Å³, and "
         "virials in the unit of energies?"
     ]
+
+
+def _ways_to_divide(frames: Frames) -> str:
+    """Splits of frames that are one group."""
+    if "part" in frames.properties:
+        return "`split: {by: published}`"
+    several = len(np.unique(units_of(frames, "composition"))) > 2
+    return "`split: {by: frame}`" + " or `{by: composition}`" * several
 
 
 def split_warnings(frames: Frames, parts: Mapping[str, NDArray[np.int64]]) -> list[str]:

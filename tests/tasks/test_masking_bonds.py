@@ -94,6 +94,13 @@ def test_a_batch_in_which_nothing_is_hidden_teaches_nothing(loss: str) -> None:
     assert torch.isclose(whole.penalty(model, whole.batch), alone.penalty(model, alone.batch))
 
 
+def test_validation_frames_without_an_atom_to_hide_are_told() -> None:
+    task = masking(molecules("CH3CH2OH", "O2"))
+    model = build_model(EGNN(name="egnn", hidden=8, layers=1), 0).double()
+    with pytest.raises(UserError, match="no validation frame has an atom to hide"):
+        task.evaluate(model, [torch.tensor([1])], seeded(0))
+
+
 def test_any_atom_of_water_is_no_choice(tiny: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match="`atom` must be hydrogen or oxygen within water"):
         tiny(pretrain__task={"name": "masking", "masking_ratio": 0.5, "atom": "any"})
