@@ -15,6 +15,7 @@ from typing import IO, Any
 from study.console.formatting import duration
 from study.core.errors import printable
 from study.core.paths import real_path
+from study.core.records import without_password
 from study.datasets.sources.remote import DOWNLOADS, local
 
 WORTH_SHOWING = 10**7
@@ -59,7 +60,9 @@ def fetch_data(place: Path | str, root: Path, *, keep: bool = True) -> None:
     """
     if "://" not in str(place):
         return
-    with progress_display(printable(f"fetching {place}"), "MB", sys.stderr) as progress:
+    with progress_display(
+        printable(f"fetching {without_password(str(place))}"), "MB", sys.stderr
+    ) as progress:
         told = partial(_in_megabytes, progress)
         local(place, real_path(root) / DOWNLOADS, keep=keep, progress=told)
 

@@ -105,6 +105,12 @@ def _copy(address: str, store: Path | None, keep: bool, progress: Progress) -> P
     return file
 
 
+def _doubtful(address: str) -> str:
+    """What to check where a file is not found."""
+    here = address.startswith(("file:", "local:", "memory:"))
+    return "the address" if here else "the address, the network and your credentials"
+
+
 def _place_of(address: str, state: str) -> Path:
     """Where a copy is put: never in the place of another content, which a study may be reading."""
     name = address.rstrip("/").rpartition("/")[2]
@@ -197,9 +203,7 @@ def _explained(address: str, way_out: str = "") -> Iterator[None]:
         absent = isinstance(cause, FileNotFoundError)
         what = "no such file" if absent else f"cannot be read ({one_line(cause)[:200]})"
         keys = S3_KEYS if address.startswith("s3") else ""
-        raise UserError(
-            f"{address}: {what}; check the address, the network and your credentials{keys}{way_out}"
-        ) from None
+        raise UserError(f"{address}: {what}; check {_doubtful(address)}{keys}{way_out}") from None
 
 
 @cache

@@ -219,3 +219,10 @@ def test_every_command_on_data_takes_an_address(
     assert told[0] == told[1]
     assert data.main(["import", ADDRESS, "--out", str(tmp_path / "runs")]) == 0
     assert f"dataset: {{name: ase_file, path: {ADDRESS}}}" in capsys.readouterr().out
+
+
+def test_a_missing_file_of_this_machine_blames_no_network(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        remote.local(f"file://{tmp_path}/absent.extxyz", tmp_path / "downloads")
+    assert "no such file; check the address" in str(caught.value)
+    assert "network" not in str(caught.value)
