@@ -126,17 +126,12 @@ def build_plan(options: RunOptions) -> Plan:
     Raises:
         UserError: if the space or an option is wrong.
     """
-    space = load_space(
-        options.space,
-        options.profile,
-        _changes(options),
-        options.trials,
-        default="paper" if gpus() else "quick",
-    )
+    usual = "paper" if gpus() else "quick"
+    changes = _changes(options)
+    space = load_space(options.space, options.profile, changes, options.trials, default=usual)
     _check_options(options, space)
     for dataset in dict.fromkeys(data for trial in space.samples for data in trial.datasets):
-        # What an address means to the user's own code is for that to say.
-        if isinstance(dataset, Stored):
+        if isinstance(dataset, Stored):  # Code of the user's own reads its addresses itself.
             fetch_data(dataset.path or "", options.out, keep=options.writes)
     root = real_path(options.out)
     uri = options.tracking_uri or f"sqlite:///{root}/mlflow.db"

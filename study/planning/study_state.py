@@ -162,10 +162,8 @@ def study_state(root: Path, name: str) -> StudyState:
     }
     best = front_of(entries, search)
     labels = names_of(entry.planned.work for entry in entries.values()) if best else {}
-    front = [
-        replace(states[entry.planned.number], label=labels[entry.planned.work.key])
-        for entry in best
-    ]
+    named = [(each.planned.number, labels[each.planned.work.key]) for each in best]
+    front = [replace(states[number], label=label) for number, label in named]
     written = folder.journal.stat().st_mtime if folder.journal.exists() else time.time()
     return StudyState(
         plan,
