@@ -31,6 +31,7 @@ from study.scheduling.proposals.population import PopulationProposals
 from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from tests.faults.cluster import LocalCluster
+from tests.in_process import conduct
 from tests.processes import family
 
 pytestmark = [
@@ -383,13 +384,7 @@ def conducted(space: Space, root: Path, frames: Path) -> Journal:
     journal = Journal(root / "journal.jsonl", space.settings.metric)
     content = read_header(frames)["content_hash"]
     source = PopulationProposals(space, lambda trial: Job("trial", trial, content), {})
-    scheduler = Scheduler(source, space.settings.metric, root, [journal])
-    while (job := scheduler.next()) is not None:
-        for record in run_job(job, root, frames):
-            scheduler.report(job.key, record)
-        outcome = load_outcome(job.folder(root))
-        assert outcome is not None
-        scheduler.end(job.key, outcome.result)
+    conduct(Scheduler(source, space.settings.metric, root, [journal]), root, frames)
     return journal
 
 

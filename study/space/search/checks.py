@@ -92,15 +92,7 @@ def _problems_of_sampler(
     if not isinstance(config, OptunaSampler) or (config.name in QUICK and not config.options):
         return []
     found = optuna_classes.problems(config.name, config.options, optuna_classes.SAMPLERS)
-    return [
-        _line(
-            content,
-            ("search", "sampler", *keys),
-            rule.replace("must be one of ", "must be one of pbt, "),
-            path,
-        )
-        for keys, rule in found
-    ]
+    return [_line(content, ("search", "sampler", *keys), rule, path) for keys, rule in found]
 
 
 def _problems_of_stopping(
@@ -109,15 +101,7 @@ def _problems_of_stopping(
     if isinstance(stopping, EarlyStopping):
         return []
     found = optuna_classes.problems(stopping.name, stopping.options, optuna_classes.PRUNERS)
-    return [
-        _line(
-            content,
-            ("early_stopping", *keys),
-            rule.replace("must be one of ", "must be one of asha, "),
-            path,
-        )
-        for keys, rule in found
-    ]
+    return [_line(content, ("early_stopping", *keys), rule, path) for keys, rule in found]
 
 
 def _problems_of_proposing(

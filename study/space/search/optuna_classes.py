@@ -29,12 +29,14 @@ class Family:
         suffix: of their names.
         packages: what some need beyond this program, as pip calls it, by plain name.
         elsewhere: module and name of classes that are not in `module`.
+        ours: what a space may name beside them, which is no class of Optuna's.
     """
 
     module: str
     suffix: str
     packages: Mapping[str, tuple[str, ...]]
     elsewhere: Mapping[str, tuple[str, str]]
+    ours: tuple[str, ...]
 
 
 SAMPLERS = Family(
@@ -42,8 +44,9 @@ SAMPLERS = Family(
     "Sampler",
     {"cmaes": ("cmaes",), "botorch": ("optuna-integration", "botorch")},
     {"botorch": ("optuna_integration", "BoTorchSampler")},
+    ("pbt",),
 )
-PRUNERS = Family("optuna.pruners", "Pruner", {}, {})
+PRUNERS = Family("optuna.pruners", "Pruner", {}, {}, ("asha",))
 
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
@@ -147,7 +150,8 @@ def problems(
     if plain(name) not in known:
         near = get_close_matches(plain(name), known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
-        yield ("name",), f"must be one of {', '.join(known)}, but got {name!r}{hint}"
+        offered = ", ".join([*family.ours, *known])
+        yield ("name",), f"must be one of {offered}, but got {name!r}{hint}"
         return
     if missing := [each for each in family.packages.get(plain(name), ()) if not _is_there(each)]:
         yield ("name",), f"`{name}` needs a package; run `pip install {' '.join(missing)}`"

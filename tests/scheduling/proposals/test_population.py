@@ -34,6 +34,7 @@ from study.scheduling.scheduler import Scheduler
 from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from tests.conftest import SMALL_SPACE
+from tests.in_process import conduct
 
 METRIC = "val_force_rmse"
 SEARCH = "search: {trials: 5, seed: 1, repeat_best: 1, sampler: {name: pbt, interval: 2}}\n"
@@ -380,23 +381,12 @@ def test_a_real_member_that_is_kept_trains_as_a_plain_trial(water: Frames, tmp_p
     def work(trial: Trial) -> Job:
         return Job("trial", trial, data)
 
-    def conduct(most: int) -> bool:
+    def goes_on() -> bool:
         journal = Journal(tmp_path / "journal.jsonl", METRIC)
         source = PopulationProposals(space, work, journal.entries())
-        scheduler = Scheduler(source, METRIC, tmp_path, [journal])
-        for _ in range(most):
-            job = scheduler.next()
-            if job is None:
-                return False
-            scheduler.began(job.key)
-            for record in run_job(job, tmp_path, frames):
-                scheduler.report(job.key, record)
-            outcome = load_outcome(job.folder(tmp_path))
-            assert outcome is not None
-            scheduler.end(job.key, outcome.result)
-        return True
+        return conduct(Scheduler(source, METRIC, tmp_path, [journal]), tmp_path, frames, 1)
 
-    while conduct(1):
+    while goes_on():
         pass
     entries = Journal(tmp_path / "journal.jsonl", METRIC).entries().values()
     tests = [entry for entry in entries if not entry.planned.work.is_part]

@@ -10,7 +10,6 @@ import pytest
 
 from study.core.records import EpochRecord, JobResult
 from study.datasets.frames import Frames
-from study.pipeline.execute import run_job
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.scheduling.journal import Journal
@@ -21,6 +20,7 @@ from study.space.search_space import Space, load_space
 from study.space.trial import Trial
 from study.space.tuning import identity_of_arm, with_values
 from tests.conftest import SMALL_SPACE
+from tests.in_process import conduct
 
 METRIC = "val_force_rmse"
 TUNED = "tune: {each_arm: {finetune.lr: {loguniform: [1e-3, 3e-2]}}, proposals: 3}\n"
@@ -190,25 +190,15 @@ def test_real_trials_choose_what_a_brute_force_search_finds_also_after_a_kill_be
     def work(trial: Trial) -> Job:
         return Job("trial", trial, data)
 
-    def conduct(most: int) -> Journal:
+    def after(most: int) -> Journal:
         journal = Journal(tmp_path / "real.jsonl", METRIC)
         source = TunedGrid(space, work, journal.entries())
-        scheduler = Scheduler(source, METRIC, tmp_path, [journal])
-        for _ in range(most):
-            job = scheduler.next()
-            if job is None:
-                break
-            scheduler.began(job.key)
-            for record in run_job(job, tmp_path, frames):
-                scheduler.report(job.key, record)
-            outcome = load_outcome(job.folder(tmp_path))
-            assert outcome is not None
-            scheduler.end(job.key, outcome.result)
+        conduct(Scheduler(source, METRIC, tmp_path, [journal]), tmp_path, frames, most)
         return journal
 
     # Six tuning trials and the pretraining that three of them share.
-    assert len(conduct(7).entries()) == 6
-    entries = conduct(100).entries()
+    assert len(after(7).entries()) == 6
+    entries = after(100).entries()
     assert len(entries) == 10
     by_hand: dict[str, dict[float, float]] = defaultdict(dict)
     for trial in space.grid():
