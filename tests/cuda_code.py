@@ -17,6 +17,7 @@ import torch
 from torch._inductor import config as inductor
 from torch._inductor import standalone_compile
 from torch._inductor.utils import fresh_cache
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
@@ -90,6 +91,17 @@ def build(model: Potential, term: Term) -> Launches:
     return launches
 
 
+def counts(model: Potential, term: Term) -> tuple[int | str, ...]:
+    """Launches of the program, or dashes where a model that is never compiled has none."""
+    try:
+        counted = build(model, term)
+    except GuardOnDataDependentSymNode:
+        if model.compilable:
+            raise
+        return ("–",) * 3
+    return counted.kernels, counted.products, counted.others
+
+
 def main() -> None:
     """Build the programs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,9 +115,9 @@ def main() -> None:
     for name, task in cases():
         if models and name not in models:
             continue
-        for term in (found := terms_of(name, task))[1]:
-            counted = build(found[0], term)
-            row = (name, task, counted.kernels, counted.products, counted.others)
+        model, terms = terms_of(name, task)
+        for term in terms:
+            row = (name, task, *counts(model, term))
             sys.stdout.write("| " + " | ".join(map(str, row)) + " |\n")
             sys.stdout.flush()
 
