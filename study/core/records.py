@@ -135,6 +135,8 @@ class Tag:
     """True if the job only serves to choose settings of its arm, and enters no comparison."""
     PARENT = "study.pbt_parent"
     """Key of the job that a trial of population-based training goes on from."""
+    PARENT_RUN = "study.pbt_parent_run"
+    """MLflow's id of the run of that job."""
     GENERATION = "study.pbt_generation"
     """Of population-based training, from 0; the winner's test is one more than the last."""
     MEMBER = "study.pbt_member"

@@ -229,7 +229,7 @@ def named_member(planned: Planned) -> str:
 
 
 def brief_member(planned: Planned) -> str:
-    """The same for a narrow column, whose end may be cut off: what differs most comes first."""
+    """The same where the end may be cut off, as in a column: what differs most comes first."""
     member, work = planned.member, planned.work
     assert member is not None
     label = work.label.removeprefix(f"{work.trial.model.name} ")

@@ -50,6 +50,7 @@ class JobRun:
     Args:
         client: of MLflow.
         run_id: MLflow's id of the run.
+        name: of the run.
         last_step: the last epoch that is written or among `points`.
         logged: names of the final metrics that MLflow has.
         described: whether MLflow has the parameters.
@@ -60,6 +61,7 @@ class JobRun:
 
     client: MlflowClient
     run_id: str
+    name: str
     last_step: int = 0
     logged: frozenset[str] = frozenset()
     described: bool = False
@@ -74,6 +76,7 @@ class JobRun:
         return cls(
             client,
             run.info.run_id,
+            run.info.run_name,
             last_step=0 if complete else _last_step(client, run),
             logged=frozenset(run.data.metrics),
             described=bool(run.data.params),

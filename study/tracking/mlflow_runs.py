@@ -10,10 +10,11 @@ from typing import Any
 from study.core.records import EpochRecord, JobResult, Tag
 from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
-from study.scheduling.protocols import Member, Planned
+from study.planning.arms import brief_member
+from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
 from study.tracking.mlflow_db import artifacts_of, has_no_server, quiet_mlflow
-from study.tracking.run_tags import tags_of_work
+from study.tracking.run_tags import tags_of_continuation, tags_of_work
 from study.tracking.study_run import StudyRun, is_same_study, open_experiment
 from study.tracking.study_view import save_view
 
@@ -53,7 +54,7 @@ class StudyRuns:
         self.kinds: dict[Kind, str] = {"pretrain": "pretrain", "trial": trials}
         self.exempt: dict[str, bool] = {}
         self.tuning: set[str] = set()
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, Planned] = {}
         self._unwritten: dict[str, JobRun] = {}
         self._requested: set[str] = set()
         existing = self._existing()
@@ -80,7 +81,7 @@ class StudyRuns:
         """Remember what the tags of a trial's run say of its place in the plan."""
         self.exempt[planned.work.key] = planned.exempt
         if planned.member is not None:
-            self.members.setdefault(planned.work.key, planned.member)
+            self.members.setdefault(planned.work.key, planned)
         if planned.tuning:
             first = planned.work.pretraining
             # Weights from elsewhere serve the compared trials, too, and so do a population's.
@@ -150,9 +151,15 @@ class StudyRuns:
     def _create(self, work: Job, number: int | None) -> JobRun:
         kind = self.kinds[work.kind]
         exempt = self.exempt.get(work.key)
-        member = self.members.get(work.key)
+        planned = self.members.get(work.key)
+        name = brief_member(planned) if planned else work.label
+        member = planned.member if planned else None
         tags = tags_of_work(work, kind, self.study.run_id, number, member, exempt=exempt)
         tags |= {Tag.TUNING: "True"} if work.key in self.tuning else {}
+        # The run of a job is made before those of jobs that go on from it.
+        before = self.runs.get(work.segment.parent or "") if work.segment else None
+        if before is not None:
+            tags |= tags_of_continuation(tags, before.name, before.run_id, self.experiment_id)
         same: list[Any] = []
         if work.key in self._requested:
             # The answer to an earlier try may have been lost on its way.
@@ -162,7 +169,7 @@ class StudyRuns:
         created = (
             same[0]
             if same
-            else self.client.create_run(self.experiment_id, run_name=work.label, tags=tags)
+            else self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         )
-        self.runs[work.key] = JobRun(self.client, created.info.run_id)
+        self.runs[work.key] = JobRun(self.client, created.info.run_id, name)
         return self.runs[work.key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
+from collections.abc import Mapping
 
 from study.core import provenance
 from study.core.hashing import code_version
@@ -88,6 +89,21 @@ def tags_of_work(
     return tags
 
 
+def tags_of_continuation(
+    tags: Mapping[str, str], name: str, run_id: str, experiment: str
+) -> dict[str, str]:
+    """Tags that lead from a part of a population to the run that it goes on from.
+
+    Args:
+        tags: of the part; its description gets a link.
+        name: of the other run.
+        run_id: of the other run.
+        experiment: MLflow's id of the study.
+    """
+    link = f"[{as_markdown(name)}](#/experiments/{experiment}/runs/{run_id})"
+    return {Tag.PARENT_RUN: run_id, Tag.NOTE: f"{tags[Tag.NOTE]} Goes on from the run of {link}."}
+
+
 def _description(work: Job, number: int | None) -> str:
     """Short description of a job."""
     name = as_markdown(work.label)
@@ -96,8 +112,17 @@ def _description(work: Job, number: int | None) -> str:
     trial, stage = work.trial, work.training
     data = trial.dataset_of(stage).label
     task, data = as_markdown(stage.task.label), as_markdown(data)
-    part = "" if work.segment is None else f"the first {work.epochs} of "
-    what = f"**{name}**: {task}, {part}{stage.epochs} epochs on {data}."
-    if work.pretraining is not None:
+    what = f"**{name}**: {task}, {_epochs(work)} on {data}."
+    if work.pretraining is not None and not (work.segment and work.segment.parent):
         what += f" Starts from the run of *{as_markdown(work.pretraining.label)}*."
     return what + (f" Trial {number} of the study." if number is not None else "")
+
+
+def _epochs(work: Job) -> str:
+    """How long it trains; a part of a population, which epochs of the whole."""
+    whole = work.training.epochs
+    if work.segment is None:
+        return f"{whole} epochs"
+    if not work.is_part:
+        return f"test after {whole} epochs"
+    return f"epochs {work.segment.begin + 1} to {work.segment.until} of {whole}"

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from study.core.records import JobResult, Tag, flatten
-from study.pipeline.job import Job
-from study.scheduling.protocols import Planned
+from study.pipeline.job import Job, Segment
+from study.scheduling.protocols import Member, Planned
 from study.space.trial import Trial
 from study.tracking.job_run import MAX_METRICS
 from tests.tracking.recording import finish, opened, record, runs
@@ -267,3 +268,47 @@ def test_tuning_trials_and_their_pretrainings_are_marked_and_others_are_not(
         tags = {kind: run.data.tags.get(Tag.TUNING) for kind, run in runs(uri, name).items()}
         marked = "True" if planned.tuning else None
         assert tags == {"study": None, "pretrain": marked, "trial": marked}
+
+
+def test_runs_of_a_population_are_named_by_their_place_and_lead_to_their_parents(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    first = replace(work, segment=Segment(0, 2))
+    second = replace(work, segment=Segment(2, 3, first.key))
+    test = replace(work, segment=Segment(3, 3, second.key))
+    lr = {"finetune.lr": 0.0123456}
+    chain = [
+        Planned(0, first, lr, tuning=True, member=Member(0, 1, None)),
+        Planned(3, second, lr, tuning=True, member=Member(1, 0, 1)),
+        Planned(4, test, member=Member(2, 0, 0)),
+    ]
+    # The study is run again after the first one.
+    for begun in (chain[:1], chain):
+        tracker = opened(uri, "population", tmp_path)
+        for planned in begun:
+            tracker.planned(planned)
+            tracker.started(planned.work, planned.number)
+        assert tracker.close("KILLED")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("population")
+    assert experiment is not None
+    found = {
+        run.data.tags.get(Tag.NUMBER): run for run in client.search_runs([experiment.experiment_id])
+    }
+    label = "masking 0.5, seed 0"
+    assert [found[number].info.run_name for number in ("0", "3", "4")] == [
+        f"g0 m1 {label}, lr 0.0123",
+        f"g1 m0 {label}, lr 0.0123",
+        f"test m0 {label}",
+    ]
+    notes = [found[number].data.tags[Tag.NOTE] for number in ("0", "3", "4")]
+    did = ("epochs 1 to 2 of 3 on", "epochs 3 to 3 of 3 on", "test after 3 epochs on")
+    assert all(words in note for words, note in zip(did, notes, strict=True))
+    assert ["Starts from the run of" in note for note in notes] == [True, False, False]
+    assert Tag.PARENT_RUN not in found["0"].data.tags
+    for child, parent in (("3", "0"), ("4", "3")):
+        tags, before = found[child].data.tags, found[parent].info
+        assert tags[Tag.PARENT] == found[parent].data.tags[Tag.KEY]
+        assert tags[Tag.PARENT_RUN] == before.run_id
+        place = f"(#/experiments/{experiment.experiment_id}/runs/{before.run_id})"
+        assert f"[{before.run_name}]{place}" in tags[Tag.NOTE].replace("&#46;", ".")
