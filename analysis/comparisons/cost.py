@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.arms import arms
-from analysis.comparisons.outcomes import is_search
+from analysis.comparisons.outcomes import is_search, with_parts
 from analysis.records.study_tables import Study
 from study.core.records import COST_METRICS
 
@@ -26,13 +26,14 @@ def cost(study: Study) -> pd.DataFrame:
 
 
 def reuse(study: Study) -> pd.DataFrame:
-    """Per pretraining run: task, number of trials that use it, cost and savings.
+    """Per pretraining run: task, number of trials that begin with it, cost and savings.
 
     Columns `COST_METRICS` are the cost of the run itself, without that of a run that it continues;
     `saved_` with these names is the additional cost of as many separate pretraining runs.
     """
-    uses = study.trials.pretraining.value_counts()
-    names = arms(study).drop_duplicates("pretraining").set_index("pretraining").pretext
+    trials = arms(with_parts(study))
+    uses = trials[trials.pbt_parent.isna()].pretraining.value_counts()
+    names = trials.drop_duplicates("pretraining").set_index("pretraining").pretext
     table = study.pretrainings.reindex(columns=["key", "seed", "status"])
     table["task"] = table.key.map(names)
     table["trials"] = [int(uses.get(key, 0)) for key in table.key]

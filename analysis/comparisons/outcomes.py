@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from analysis.comparisons.arms import arms, references
 from analysis.comparisons.labels import EPOCHS
-from analysis.comparisons.quantities import quantities
+from analysis.comparisons.quantities import metric_of, quantities
 from analysis.comparisons.selection import column
 from analysis.records.study_tables import Study, remembered
 
@@ -124,6 +125,64 @@ def proposed(study: Study) -> pd.DataFrame:
     trials = arms(study)
     proposals: pd.DataFrame = trials[~trials.exempt.fillna(value=True)]
     return proposals
+
+
+@remembered
+def with_parts(study: Study) -> Study:
+    """The study with the parts of its population among the trials; without one the study itself.
+
+    Parts have no test errors; their epochs and costs are their own.
+    """
+    is_part = study.tuning.pbt_generation.notna()
+    if not is_part.any():
+        return study
+    trials = pd.concat([study.trials, study.tuning[is_part]]).sort_values("number")
+    return replace(study, trials=trials.reset_index(drop=True), tuning=study.tuning[~is_part])
+
+
+def population(study: Study) -> pd.DataFrame:
+    """Every part of population-based training: who went on from whom; empty for another study.
+
+    Returns:
+        generation, member, parent: the member of the generation before; the settings that vary;
+        error: of validation after the last epoch; status; best: the winner has gone through it.
+    """
+    parts = study.tuning[study.tuning.pbt_generation.notna() & ~study.tuning.exempt]
+    parts = parts.sort_values("number")
+    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
+    known = parts.set_index("key")
+    names = [n for n in study.settings if parts[n].nunique(dropna=False) > 1]
+    table = pd.DataFrame(
+        {
+            "generation": parts.pbt_generation,
+            "member": parts.pbt_member,
+            "parent": parts.pbt_parent.map(known.pbt_member),
+            **{name: parts[name] for name in names},
+            "error": parts.run_id.map(curves.groupby("run_id").value.last()).astype(float),
+            "status": parts.status,
+            "best": parts.key.isin(
+                _ancestors(study, dict(parts[["key", "pbt_parent"]].itertuples(index=False)))
+            ),
+        }
+    )
+    return table.reset_index(drop=True)
+
+
+def _ancestors(study: Study, parents: dict[str, str]) -> list[str]:
+    """Keys of all parts that the best member has gone through, the last one first."""
+    tests = proposed(study)
+    tests = tests[tests.pbt_parent.notna()]
+    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
+    values, takes_last = curves.groupby("run_id").value, column(tests, "finetune.select") == "last"
+    errors = tests.run_id.map(values.last()).where(takes_last, tests.run_id.map(values.min()))
+    errors = errors.dropna()
+    first = tests.loc[errors.sort_values(kind="stable").index[:1]]
+    key = "".join(first.pbt_parent)
+    found: list[str] = []
+    while key in parents:
+        found.append(key)
+        key = parents[key]
+    return found
 
 
 def family_size(trials: pd.DataFrame, *, control: bool = False) -> int:

@@ -124,6 +124,11 @@ def charted(study: Study) -> tuple[Quantity, ...]:
     return tuple(q for q in quantities(study) if not q.per_frame)[:2]
 
 
+def metric_of(study: Study) -> str:
+    """The metric that the search minimized."""
+    return str(study.facts["space"].get("metric", "val_force_rmse"))
+
+
 def quantity_of(study: Study, metric: str) -> Quantity:
     """The quantity of a validation metric."""
     name = metric.removeprefix("val_")

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis.comparisons.arms import arms, varying
 from analysis.comparisons.labels import EPOCHS
-from analysis.comparisons.outcomes import proposed
-from analysis.comparisons.quantities import quantity_of
+from analysis.comparisons.outcomes import population_of, proposed, with_parts
+from analysis.comparisons.quantities import metric_of, quantity_of
 from analysis.comparisons.selection import column
 from analysis.records.study_tables import Study
 from analysis.statistics.rates import proportion_interval
@@ -31,9 +31,10 @@ def timeline(study: Study) -> pd.DataFrame:
     """Every trial: number, arm, task, status, begin and end in minutes, epochs, value.
 
     `value` is the lowest value of the study's metric, in the unit of `quantity_of`; `proposed`
-    marks Optuna's proposals, not their later repeats.
+    marks Optuna's proposals, not their later repeats. Parts of a population are among the trials;
+    their `seconds` are those from the begin of the chain that they end.
     """
-    trials = arms(study)
+    trials = arms(with_parts(study))
     curves = study.curves[study.curves.stage == "finetune"]
     of_metric = curves[curves.metric == metric_of(study)].groupby("run_id")
     started = trials.start_time.min()
@@ -53,10 +54,20 @@ def timeline(study: Study) -> pd.DataFrame:
             "end": minutes["end_time"],
             "epochs": trials.run_id.map(of_metric.epoch.max()),
             "value": trials.run_id.map(of_metric.value.min()) * scale,
-            "seconds": trials.total_seconds,
-            "proposed": trials.number.isin(proposed(study).number),
+            "seconds": _since_the_first_part(trials),
+            "proposed": trials.number.isin(proposed(with_parts(study)).number),
         }
     ).sort_values("number")
+
+
+def _since_the_first_part(trials: pd.DataFrame) -> pd.Series[float]:
+    """Seconds of both stages; of a part of a population with those of the parts before it."""
+    spent: dict[str, float] = {}
+    for row in trials.sort_values("number").to_dict("records"):
+        continues = row["tuning"] and row["pbt_parent"] in spent
+        before = spent[row["pbt_parent"]] if continues else row["total_seconds"] - row["seconds"]
+        spent[row["key"]] = before + row["seconds"]
+    return trials.key.map(spent).astype(float)
 
 
 def importances(study: Study) -> pd.DataFrame:
@@ -64,7 +75,8 @@ def importances(study: Study) -> pd.DataFrame:
 
     A branch is the proposals with the same pretraining task, so that settings that only one task
     has are not dropped. The error is that at the last epoch which all proposals reached: final
-    errors would leave out those that were stopped. Ends are 95 % of bootstrap resamples.
+    errors would leave out those that were stopped. Ends are 95 % of bootstrap resamples. Of a
+    population the first generation counts, whose settings were drawn independently.
 
     Returns:
         branch, setting, importance, low, high, n.
@@ -106,8 +118,10 @@ def most_in_a_branch(study: Study) -> int:
 
 
 def _with_errors(study: Study) -> pd.DataFrame:
-    """Proposals that have an error."""
-    trials = proposed(study)
+    """Proposals that have an error; of a population, its first generation."""
+    trials = proposed(with_parts(study))
+    if population_of(study):
+        trials = trials[(trials.pbt_generation == 0).fillna(value=False)]
     return trials[trials.status.isin(["completed", "stopped"])]
 
 
@@ -119,7 +133,8 @@ def _branch(trials: pd.DataFrame) -> pd.Series[str]:
 def pareto(study: Study) -> pd.DataFrame:
     """Completed trials by compute and error; `front`: no other one beats it in both."""
     table = timeline(study)
-    done = table[(table.status == "completed") & table.value.notna()].sort_values(
+    whole = table[table.number.isin(study.trials.number)]
+    done = whole[(whole.status == "completed") & whole.value.notna()].sort_values(
         ["seconds", "value"]
     )
     best = done.value.cummin()
@@ -158,51 +173,6 @@ def _beats(other: np.ndarray, own: np.ndarray) -> bool:
     return bool((other <= own).all() and (other < own).any())
 
 
-def population(study: Study) -> pd.DataFrame:
-    """Every part of population-based training: who went on from whom; empty for another study.
-
-    Returns:
-        generation, member, parent: the member of the generation before; the settings that vary;
-        error: of validation after the last epoch; status; best: the winner has gone through it.
-    """
-    parts = study.tuning[study.tuning.pbt_generation.notna() & ~study.tuning.exempt]
-    parts = parts.sort_values("number")
-    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
-    known = parts.set_index("key")
-    names = [n for n in study.settings if parts[n].nunique(dropna=False) > 1]
-    table = pd.DataFrame(
-        {
-            "generation": parts.pbt_generation,
-            "member": parts.pbt_member,
-            "parent": parts.pbt_parent.map(known.pbt_member),
-            **{name: parts[name] for name in names},
-            "error": parts.run_id.map(curves.groupby("run_id").value.last()).astype(float),
-            "status": parts.status,
-            "best": parts.key.isin(
-                _ancestors(study, dict(parts[["key", "pbt_parent"]].itertuples(index=False)))
-            ),
-        }
-    )
-    return table.reset_index(drop=True)
-
-
-def _ancestors(study: Study, parents: dict[str, str]) -> list[str]:
-    """Keys of all parts that the best member has gone through, the last one first."""
-    tests = proposed(study)
-    tests = tests[tests.pbt_parent.notna()]
-    curves = study.curves[study.curves.metric == metric_of(study)].sort_values("epoch")
-    values, takes_last = curves.groupby("run_id").value, column(tests, "finetune.select") == "last"
-    errors = tests.run_id.map(values.last()).where(takes_last, tests.run_id.map(values.min()))
-    errors = errors.dropna()
-    first = tests.loc[errors.sort_values(kind="stable").index[:1]]
-    key = "".join(first.pbt_parent)
-    found: list[str] = []
-    while key in parents:
-        found.append(key)
-        key = parents[key]
-    return found
-
-
 def audit(study: Study) -> dict[str, float]:
     """Audit early stopping: a random sample of stopped trials was trained to the end.
 
@@ -234,11 +204,6 @@ def audit(study: Study) -> dict[str, float]:
         "high": 100 * high,
         "rank": rank,
     }
-
-
-def metric_of(study: Study) -> str:
-    """The metric that the search minimized."""
-    return str(study.facts["space"].get("metric", "val_force_rmse"))
 
 
 def _importances(

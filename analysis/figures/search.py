@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons.outcomes import is_search
-from analysis.comparisons.quantities import quantity_of
+from analysis.comparisons.outcomes import is_search, population_of
+from analysis.comparisons.quantities import metric_of, quantity_of
 from analysis.comparisons.search import (
     importances,
-    metric_of,
     objectives,
     objectives_of,
     pareto,
@@ -53,12 +52,17 @@ def _timeline(study: Study) -> Drawing | None:
     return Drawing(
         name="timeline",
         title="Optimization history",
-        caption="Lowest validation error of each trial, at the time it ended; crosses: stopped"
-        f" early. n = {len(rows)} trials: {states}.",
+        caption=f"Lowest validation error of each {_each(study)}, at the time it ended; crosses:"
+        f" stopped early. n = {len(rows)} trials: {states}.",
         alt=f"{states}; lowest validation error {number(rows.value.min())}.",
         figure=figure,
         shown=rows,
     )
+
+
+def _each(study: Study) -> str:
+    """What is a trial."""
+    return "part of a population and of each test" if population_of(study) else "trial"
 
 
 def _pareto(study: Study) -> Drawing | None:
@@ -143,6 +147,7 @@ def _importances(study: Study) -> Drawing | None:
         axes.set(xlabel="Share of error variance (%)", xlim=(0, 100))
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
+    whose = " of the first generation" if population_of(study) else ""
     described = "; ".join(
         f"{n} {percent(v)} %" for n, v in zip(names, rows.importance, strict=True)
     )
@@ -150,7 +155,7 @@ def _importances(study: Study) -> Drawing | None:
         name="importances",
         title="Hyperparameter importance",
         caption="fANOVA per pretraining task, of the error at the last epoch that all trials"
-        " reached; lines: 95 % bootstrap intervals."
+        f"{whose} reached; lines: 95 % bootstrap intervals."
         f" n = {', '.join(f'{n} ({b})' for b, n in rows.groupby('branch').n.first().items())}.",
         alt=f"Share of error variance explained: {described}.",
         figure=figure,

@@ -17,9 +17,9 @@ from markupsafe import Markup
 
 from analysis.comparisons.error_tables import differing
 from analysis.comparisons.labels import RATIO, short_words, value_text
-from analysis.comparisons.outcomes import is_search
-from analysis.comparisons.quantities import charted, quantity_of
-from analysis.comparisons.search import importances, metric_of, rungs, timeline
+from analysis.comparisons.outcomes import is_search, with_parts
+from analysis.comparisons.quantities import charted, metric_of, quantity_of
+from analysis.comparisons.search import importances, rungs, timeline
 from analysis.comparisons.selection import column
 from analysis.records.study_tables import Study
 
@@ -69,6 +69,7 @@ def explorable(study: Study) -> dict[str, Any]:
         importances: branch, setting, importance, low, high; rungs: epochs at which ASHA stops
         trials.
     """
+    study = with_parts(study)
     quantity = quantity_of(study, metric_of(study))
     names = _settings(study)
     words = short_words(study.settings)

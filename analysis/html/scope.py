@@ -18,8 +18,8 @@ from analysis.comparisons.labels import (
     short_words,
     value_text,
 )
-from analysis.comparisons.quantities import quantity_of
-from analysis.comparisons.search import metric_of, population
+from analysis.comparisons.outcomes import population
+from analysis.comparisons.quantities import metric_of, quantity_of
 from analysis.comparisons.selection import column
 from analysis.formatting import NONE, duration, listed, number
 from analysis.html.grids import Cell, Column, Grid

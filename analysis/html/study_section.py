@@ -17,11 +17,18 @@ from analysis.comparisons.controls import compare_with_controls, final
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
 from analysis.comparisons.error_tables import early_errors, final_errors, is_ablation
 from analysis.comparisons.labels import START
-from analysis.comparisons.outcomes import excluded, is_search, planned
+from analysis.comparisons.outcomes import (
+    excluded,
+    is_search,
+    planned,
+    population,
+    population_of,
+    with_parts,
+)
 from analysis.comparisons.paper_tables import data_efficiency, table1
 from analysis.comparisons.prediction_errors import by_element
 from analysis.comparisons.quantities import FORCE, charted, lead, quantities
-from analysis.comparisons.search import FEWEST_TRIALS, audit, most_in_a_branch, population
+from analysis.comparisons.search import FEWEST_TRIALS, audit, most_in_a_branch
 from analysis.comparisons.selection import column
 from analysis.comparisons.training_curves import convergence, stability, while_learning
 from analysis.formatting import duration, listed, number
@@ -121,11 +128,12 @@ def _search(study: Study) -> str:
     if len(parts):
         replaced = int((parts.parent != parts.member).sum())
         often = "once" if replaced == 1 else f"{replaced} times"
-        return (
+        went = (
             f"A population of {parts.member.nunique()} went through"
             f" {parts.generation.nunique()} generations; {often} a member took over the"
             " weights of a better one and changed its settings."
         )
+        return " ".join(filter(None, (went, _too_few(study))))
     return " ".join(filter(None, (_stopping(study), _too_few(study))))
 
 
@@ -153,19 +161,25 @@ def _stopping(study: Study) -> str:
 
 
 def _progress(study: Study) -> str:
-    counts = study.trials.status.value_counts()
+    trials = with_parts(study).trials
+    counts = trials.status.value_counts()
     if counts.empty:
         return "No trial has started yet."
     others = [f", {n} {status}" for status, n in counts.items() if status != "completed"]
-    done = f"{counts.get('completed', 0)} of {len(study.trials)} trials completed{''.join(others)}"
+    parts = len(trials) - len(study.trials)
+    others += [f" ({parts} of them parts of the population)"] if parts else []
+    done = f"{counts.get('completed', 0)} of {len(trials)} trials completed{''.join(others)}"
     seconds = cost(study).seconds.sum(skipna=False)
     took = "" if pd.isna(seconds) else f"; {duration(seconds)} of training including pretraining"
     return f"{done}{took}."
 
 
 def _sharing(study: Study) -> str:
-    """Trials per pretraining run, and the time saved by sharing them and by early stopping."""
-    table = reuse(study)
+    """Trials per pretraining run, and the time saved by sharing them and by early stopping.
+
+    Of a population each chain of parts is one finetuning run that begins with a pretraining.
+    """
+    table, costs = reuse(study), cost(study).set_index("stage").seconds
     stopping = saved_by_stopping(study)["seconds"]
     notes = f" Early stopping saved {duration(stopping)} of finetuning." if stopping else ""
     earlier = column(study.pretrainings, START).notna().sum()
@@ -174,8 +188,9 @@ def _sharing(study: Study) -> str:
     if table.empty:
         return notes.strip()
     saved = saved_by_sharing(study)["seconds"]
-    spent = study.trials.seconds.sum() + table.seconds.sum()
-    uses = f"{len(table)} pretraining runs were used by {table.trials.sum()} trials"
+    spent = costs.reindex(["pretraining", "finetuning", "population"]).sum()
+    what = "finetuning runs" if population_of(study) else "trials"
+    uses = f"{len(table)} pretraining runs were used by {table.trials.sum()} {what}"
     if not saved > 0:
         return f"{uses}; none was shared.{notes}"
     return (

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.comparisons.cost import cost
-from analysis.comparisons.outcomes import included
-from analysis.comparisons.search import population
+from analysis.comparisons.cost import cost, reuse
+from analysis.comparisons.outcomes import included, population
+from analysis.comparisons.search import importances, pareto, timeline
+from analysis.figures.search import drawings
+from analysis.html.explore import explorable
 from analysis.html.headline import headline
 from analysis.html.scope import population_grid, tuning_grid
 from analysis.html.study_section import study_section
@@ -30,6 +32,11 @@ def study(tabulate: Tabulate, scratch: Build) -> Study:
     parents = {2: 0, 3: 0, 4: 3}
     runs = [scratch(n, 0, error, **{LR: lr}, exempt=False) for n, error, lr in errors]
     runs.append(scratch(4, 0, 0.1, **{LR: 0.012}, exempt=False))
+    return tabulate(*population_of_two(runs, parents), search=PBT)
+
+
+def population_of_two(runs: list[Run], parents: dict[int, int]) -> list[Run]:
+    """Tags of two generations of two members, and of the test of one of them."""
     for number, run in enumerate(runs):
         member = (number + number // 4) % 2
         run.tags.update({Tag.GENERATION: str(number // 2), Tag.MEMBER: str(member)})
@@ -38,7 +45,7 @@ def study(tabulate: Tabulate, scratch: Build) -> Study:
         if number < 4:
             run.tags[Tag.TUNING] = "True"
             run.points[:] = [p for p in run.points if not p.metric.startswith("test")]
-    return tabulate(*runs, search=PBT)
+    return runs
 
 
 def test_the_table_says_who_went_on_from_whom_and_who_became_the_best(study: Study) -> None:
@@ -96,6 +103,55 @@ def test_the_report_words_it_as_the_best_of_a_search(study: Study) -> None:
     )
     said = study_section(study, Path("x"))["search"]
     assert said.startswith("A population of 2 went through 2 generations; once a member took over")
+
+
+def test_the_history_has_all_parts_and_the_front_only_what_was_tested(study: Study) -> None:
+    table = timeline(study)
+    assert table.number.tolist() == [0, 1, 2, 3, 4]
+    assert table.value.tolist() == pytest.approx([300, 400, 200, 100, 100])
+    # Each run has recorded 30 s; a part stands with those that it goes on from.
+    assert table.seconds.tolist() == [30, 30, 60, 60, 30]
+    assert pareto(study).number.tolist() == [4]
+    first = drawings(study)[0]
+    assert "part of a population and of each test" in first.caption
+    assert first.caption.endswith("n = 5 trials: 5 completed.")
+    shown = explorable(study)
+    assert [trial["number"] for trial in shown["trials"]] == [0, 1, 2, 3, 4]
+    assert [trial["tests"][0] is None for trial in shown["trials"]] == [True] * 4 + [False]
+    assert "finetune lr" in [setting["label"] for setting in shown["settings"]]
+    progress = study_section(study, Path("x"))["progress"]
+    assert progress.startswith("5 of 5 trials completed (4 of them parts of the population); 2 min")
+
+
+def test_a_pretraining_is_shared_by_the_members_that_begin_with_it(
+    tabulate: Tabulate, masked: Build, pretrained: Build
+) -> None:
+    runs = [masked(n, 0, 0.5, 0.1, exempt=False) for n in range(5)]
+    parts = population_of_two(runs, {2: 0, 3: 0, 4: 3})
+    study = tabulate(pretrained(0, 0.5, 0.3), *parts, search=PBT)
+    assert reuse(study)[["trials", "saved_seconds"]].to_numpy().tolist() == [[2, 10]]
+    # 4 parts of 30 s and one pretraining of 10 s, in place of two.
+    assert study_section(study, Path("x"))["sharing"] == (
+        "1 pretraining runs were used by 2 finetuning runs. Sharing saved 10.0 s, 7 % of the cost"
+        " of separate training."
+    )
+    running = tabulate(pretrained(0, 0.5, 0.3), *parts[:2], search=PBT)
+    assert reuse(running).trials.tolist() == [2]
+    said = study_section(running, Path("x"))["progress"]
+    assert said.startswith("2 of 2 trials completed (2 of them parts of the population)")
+
+
+def test_importances_are_those_of_the_first_generation(tabulate: Tabulate, scratch: Build) -> None:
+    """Later ones go on from chosen weights: theirs would be those of an inheritance."""
+    runs = [scratch(n, 0, 0.1 * (n % 8 + 1), **{LR: 0.01 * (n % 8 + 1)}) for n in range(16)]
+    for number, run in enumerate(runs):
+        run.tags.update({Tag.GENERATION: str(number // 8), Tag.MEMBER: str(number % 8)})
+        run.tags.update({Tag.TUNING: "True", Tag.EXEMPT: "False"})
+    study = tabulate(*runs, search=PBT | {"trials": 8})
+    (row,) = importances(study).to_dict("records")
+    assert (row["setting"], row["n"]) == (LR, 8)
+    assert row["importance"] == pytest.approx(100)
+    assert "the first generation reached" in drawings(study)[-1].caption
 
 
 def test_another_study_has_no_population(tabulate: Tabulate, scratch: Build) -> None:
