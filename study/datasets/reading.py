@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,10 +49,20 @@ class Units(Config):
     -kbar, is of numbers that are positive under pressure; ASE's are negative then."""
 
 
+PER_ATOM = re.compile(r"per_?atom|/_?atom|_pa$", re.IGNORECASE)
+"""What says that an energy is divided by the number of atoms."""
+
+
+def _of_all_atoms(name: str) -> str:
+    if PER_ATOM.search(name):
+        raise ValueError("must name total energies, and this one is per atom by its name")
+    return name
+
+
 class Labels(Config):
     """Names of the columns, keys or arrays of a file that are its labels."""
 
-    energy: Annotated[str, Field(min_length=1)] | None = None
+    energy: Annotated[str, Field(min_length=1), AfterValidator(_of_all_atoms)] | None = None
     """Of the total energy of a frame."""
     forces: Annotated[str, Field(min_length=1)] | None = None
     """Of the forces on its atoms."""
@@ -78,6 +89,7 @@ class Factors:
         stress: eV/Å³ in its unit.
         names: of the units of length, energy and force, and of stress where one is told.
         remarks: on units that the user has set against those that the file declares.
+        told: whether the file declares or the user sets any unit.
     """
 
     length: float
@@ -86,6 +98,7 @@ class Factors:
     stress: float
     names: dict[str, str]
     remarks: tuple[str, ...] = ()
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,7 @@ class Reading:
             _known(stress_unit, stress, "stress") if stress else unit / scale**3,
             names,
             remarks,
+            bool(said) or self.units != Units(),
         )
 
     @property

@@ -18,6 +18,7 @@ from study.core.hashing import digest, file_hash
 from study.datasets.diagnostics import warnings
 from study.datasets.frames import HEADER, Frames, read_header
 from study.datasets.parsing.array_files import REMADE
+from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.guard import require_filled, require_plain
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
@@ -29,7 +30,7 @@ from study.datasets.validation import Contacts, check
 if TYPE_CHECKING:
     from study.datasets.reading import Stored
 
-READER_VERSION = 7
+READER_VERSION = 8
 """Raised when the same file gives other frames."""
 
 
@@ -183,7 +184,7 @@ def source_hash(path: Path) -> str:
 
 
 def _files_of(path: Path) -> list[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return files_below(path) if path.is_dir() else [path]
 
 
 def _described(frames: Frames, name: str, file: Path, contacts: Contacts | None = None) -> Frames:

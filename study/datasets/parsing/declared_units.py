@@ -2,7 +2,8 @@
 
 A key counts if it ends or begins with `unit` or `units`, such as `energy-unit`, `E_units`,
 `unit_of_length`. What has an unknown name, such as `time_unit`, is the unit of something else; a
-plain `units` must name units that are known, because it is of everything.
+plain `units` must name units that are known, because it is of everything. A name of a label such as
+`energy_Ha` tells its unit, too. Two units of the same thing must be equal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from study.core.quantities.units import energy_unit, force_unit, length_unit, stress_unit
-from study.datasets.parsing.label_names import is_label
+from study.datasets.parsing.label_names import is_label, plain
 
 Kind = Literal["length", "energy", "forces", "stress"]
 KEY = re.compile(r"(?:(?P<before>.*?)_?units?|units?_(?:of_)?(?P<after>.*))")
@@ -45,6 +46,8 @@ RULES = {
     "stress": stress_unit,
 }
 ATOMIC = ("au", "a.u.", "atomic")
+NO_UNITS = ("a", "au", "atomic", "pm")
+"""Words that mean something else more often, where they stand alone or in a name."""
 
 
 def declared(
@@ -58,23 +61,81 @@ def declared(
         told: whether the user tells units, so that unknown ones are passed over.
 
     Raises:
-        ValueError: if a plain `units` names none that is known.
+        ValueError: if a plain `units` names none that is known, a unit stands there alone, or two
+            disagree.
     """
     found: dict[str, str] = {}
-    own: dict[str, str] = {}
+    own = {kind: unit for kind, name in names.items() if name and (unit := _in_name(name, kind))}
+    general: dict[str, str] = {}
     for key, value in entries.items():
-        match = KEY.fullmatch(str(key).lower().strip().replace("-", "_").replace(" ", "_"))
-        text = text_of(value)
-        if match is None or not text:
+        what, text = _declaration(key), text_of(value)
+        if value is True and not told:
+            _require_no_unit(str(key))
+        if what is None or not text:
             continue
-        what = match["before"] or match["after"] or ""
         if kind := _named(what, names):
-            own[kind] = text
+            own[kind] = text if told else _same(own.get(kind), text, kind)
         elif kind := _known(what):
-            found.setdefault(kind, text)
+            found[kind] = text if told else _same(found.get(kind), text, kind)
         elif not what and not told:
-            found = _of_all(text, str(key)) | found
-    return found | own
+            general |= _of_all(text, str(key))
+    return general | found | own
+
+
+def unit_of(entries: Mapping[Any, Any], name: str) -> str:
+    """The unit that entries tell of a virial by its name; empty if they tell none."""
+    wanted = (name.lower().replace("-", "_"), plain(name))
+    units = {_declaration(key): text_of(value) for key, value in entries.items()}
+    return next((units[each] for each in wanted if units.get(each)), "")
+
+
+def _declaration(key: Any) -> str | None:
+    """What a key tells the unit of, empty if that is everything; none if it tells no unit."""
+    match = KEY.fullmatch(str(key).lower().strip().replace("-", "_").replace(" ", "_"))
+    return (match["before"] or match["after"] or "") if match else None
+
+
+def _same(earlier: str | None, unit: str, kind: Kind) -> str:
+    """The unit, if another of the same thing is equal.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if earlier is None or earlier == unit:
+        return unit
+    rule = RULES[kind]
+    if not (_suits(rule, earlier) and _suits(rule, unit) and rule(earlier) == rule(unit)):
+        raise ValueError(
+            f"declares {earlier!r} and {unit!r} as units of {kind}; say which it is with "
+            f"`units: {{{kind}: …}}`"
+        )
+    return unit
+
+
+def _require_no_unit(word: str) -> None:
+    """Refuse a word such as the last one of `energy=-76.3 Ha`, which says of nothing what it is.
+
+    Raises:
+        ValueError: naming it.
+    """
+    unit = word.strip("()[]{},;:")
+    if unit.lower() in NO_UNITS:
+        return
+    for kind, rule in RULES.items():
+        if kind != "stress" and _suits(rule, unit) and rule(unit) != 1:
+            raise ValueError(
+                f"has the word `{unit}` without a key; write `{kind}-unit={unit}`, or say "
+                f"`units: {{{kind}: …}}`"
+            )
+
+
+def _in_name(name: str, kind: Kind) -> str:
+    """The unit in a name such as `energy_kcal_mol` or `forces(eV/A)`; empty if there is none."""
+    words = [word for word in re.split(r"[_\s()\[\]]+|per(?=_)", name) if word][1:]
+    ends = ("/".join(words[start:]) for start in range(len(words)))
+    return next(
+        (end for end in ends if end.lower() not in NO_UNITS and _suits(RULES[kind], end)), ""
+    )
 
 
 def text_of(value: Any) -> str:

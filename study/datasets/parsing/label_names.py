@@ -43,6 +43,23 @@ NAMES: dict[Label, tuple[str, ...]] = {
 """By label, in the order in which equal ones are taken."""
 FREE = "free_energy"
 """Of smeared electrons; it differs from the energy beside it by right, and counts without one."""
+OTHER_ENERGIES = (
+    "kinetic",
+    "interaction",
+    "binding",
+    "formation",
+    "cohesive",
+    "atomization",
+    "zero-point",
+    "repulsion",
+    "dispersion",
+    "correlation",
+    "exchange",
+    "solvation",
+    "relative",
+    "reference",
+)
+"""Words before `energy` that make it another one than the total one."""
 CLOSE = 1e-6
 """Relative difference of two candidates that are the same label twice."""
 

@@ -42,8 +42,9 @@ def may_be_stress(name: str, value: Any, frames: int | None = None) -> bool:
         fits = len(shape) > 1 and shape[0] == frames and _size(shape[1:]) in (6, 9)
     else:
         fits = _size(shape) in (6, 9)
-    # What is there under the name and is no number at all is refused later.
-    return fits or (isinstance(value, str) and _kind(name) is not None)
+    # What is there under the name and is none is refused later.
+    odd = isinstance(value, str) or _size(shape) > (frames or 1)
+    return fits or (odd and _kind(name) is not None)
 
 
 def stress_names(values: Mapping[str, Any], given: Reading) -> list[str]:
@@ -110,7 +111,12 @@ def _of_virials(
             f"`units.stress` is of stresses, but `{name}` is a virial, whose unit is that "
             "of energies; leave it out, or set `units.energy`"
         )
-    energy = energy_unit(unit) if unit and not given.units.energy else factors.energy
+    energy = factors.energy
+    if unit and not given.units.energy:
+        try:
+            energy = energy_unit(unit)
+        except ValueError as problem:
+            raise ValueError(f"the unit of `{name}` {problem}") from None
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Array = -energy * virials / np.abs(np.linalg.det(cells))[:, None, None]
     return found

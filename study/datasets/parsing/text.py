@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -81,7 +82,7 @@ def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
         head = plain.read(8)
     if what := ARCHIVES.get(head[:4]):
         raise UserError(f"{path}: is {what}; unpack it, and name what comes out")
-    kind = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), None)
+    kind = _zipped_as(head)
     with guarded(path, "cannot be read to its end"):
         if kind is None:
             with path.open("rb") as plain:
@@ -91,12 +92,23 @@ def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
             yield io.BufferedReader(Bounded(zipped, path), CHUNK)
 
 
+def _zipped_as(head: bytes) -> str | None:
+    """The suffix of files that begin so, if they are zipped."""
+    return next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), None)
+
+
+def _encoding(opened: io.BufferedReader) -> str:
+    """UTF-8 as a rule; UTF-16 where a mark says so, as Windows writes it."""
+    head = opened.peek(2)[:2]
+    return "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 @contextmanager
 def text_lines(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a plain or zipped file, without the mark of byte order."""
     with (
         opened_bytes(path) as opened,
-        io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as text,
+        io.TextIOWrapper(opened, encoding=_encoding(opened), errors="surrogateescape") as text,
     ):
         yield bounded_lines(text, path)
 
@@ -128,10 +140,11 @@ def whole_text(path: Path, most: int = SMALL) -> str:
         if path.stat().st_size > most:
             raise UserError(f"{path}: must have at most {most} bytes")
         with opened_bytes(path) as opened:
+            encoding = _encoding(opened)
             content = opened.read(most + 1)
         if len(content) > most:
             raise UserError(f"{path}: must unpack to at most {most} bytes")
-        return content.decode("utf-8-sig", errors="surrogateescape")
+        return content.decode(encoding, errors="surrogateescape")
 
 
 @contextmanager
@@ -167,15 +180,21 @@ def plain_suffix(path: Path) -> str:
 @contextmanager
 def unzipped(path: Path) -> Iterator[Path]:
     """The file itself, or a plain copy: ASE jumps about in a file, which is slow in zipped ones."""
-    if path.suffix not in OPENERS:
+    with path.open("rb") as opened:
+        kind = _zipped_as(opened.read(8))
+    if kind is None:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / path.stem
+        plain = Path(folder) / (path.stem if path.suffix.lower() in OPENERS else path.name)
         with opened_bytes(path) as source, plain.open("wb") as target:
             while block := source.read(CHUNK):
                 target.write(block)
-        yield plain
+        try:
+            yield plain
+        except UserError as problem:
+            texts = (text.replace(str(plain), str(path)) for text in problem.problems)
+            raise UserError(*texts) from None
 
 
 def number(word: str) -> float:

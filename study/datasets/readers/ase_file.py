@@ -26,10 +26,11 @@ from study.core.errors import UserError
 from study.core.paths import follow_links
 from study.core.quantities.properties import PROPERTIES
 from study.datasets.frames import Frames
-from study.datasets.parsing.guard import guarded, printable
+from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import code_output, database, extxyz, lammps_dump, vasp_xml
+from study.datasets.readers.atoms.across_frames import remarks_on, require_alike, require_asked
 from study.datasets.readers.atoms.folder import (
     files_of,
     passed_over_remarks,
@@ -40,9 +41,6 @@ from study.datasets.reading import PLAIN, Reading
 if TYPE_CHECKING:
     from ase import Atoms
 
-SHOWN = 8
-"""Names of columns in a message."""
-
 
 def read(path: Path, given: Reading = PLAIN) -> Frames:
     """All frames of a file, or of all files of a folder.
@@ -50,22 +48,21 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     Raises:
         UserError: one line that names file, frame and rule.
     """
-    if not path.is_dir():
-        atoms = list(checked(path, given))
-        extxyz.require_frames(len(atoms), path)
-        frames = joined(atoms, path, given)
-        frames.origin["labels"] += _cut_off_remarks(path)
-        return frames
-    atoms = []
-    for file in files_of(path):
-        for frame in checked(file, given):
+    files = files_of(path) if path.is_dir() else [path]
+    made: list[Labelled] = []
+    there: set[str] = set()
+    for file in files:
+        atoms = list(checked(file, given))
+        for frame in atoms if path.is_dir() else ():
             frame.info.setdefault("group", f"file {file.relative_to(path)}")
-            atoms.append(frame)
-    extxyz.require_frames(len(atoms), path)
-    frames = joined(atoms, path, given)
+        made += _labelled(atoms, file, given)
+        there |= set().union(*map(columns, atoms[:100]))
+    extxyz.require_frames(len(made), path)
+    require_asked(made, there, path, given)
+    frames, _ = frames_of(made)
     frames.origin["labels"] += [
-        *passed_over_remarks(path),
-        *chain(*map(_cut_off_remarks, files_of(path))),
+        *(passed_over_remarks(path) if path.is_dir() else ()),
+        *chain(*map(_cut_off_remarks, files)),
     ]
     return frames
 
@@ -87,12 +84,20 @@ def joined(atoms: Sequence[Atoms], path: Path, given: Reading = PLAIN) -> Frames
     Raises:
         UserError: naming the first frame that cannot be taken.
     """
+    made = _labelled(atoms, path, given)
+    require_asked(made, set().union(*map(columns, atoms[:100])), path, given)
+    return frames_of(made)[0]
+
+
+def _labelled(atoms: Sequence[Atoms], path: Path, given: Reading) -> list[Labelled]:
+    """ASE's structures of a file with their labels."""
     made = []
     for number, frame in enumerate(atoms):
         with guarded(f"{path}: frame {number} (from 0)", "cannot be taken"):
             made.append(labelled(frame, given))
-    _require_asked(made, atoms, path, given)
-    return frames_of(made)[0]
+    with guarded(path):
+        require_alike(made)
+    return made
 
 
 def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
@@ -111,7 +116,7 @@ def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
         origin={
             "units": made[0].factors.names,
             "ase": import_module("ase").__version__,
-            "labels": _remarks(made),
+            "labels": remarks_on(made),
             "absent": ["energy", "forces", "stress"],
         },
         stresses=np.stack([each.stress for each in made]),
@@ -121,41 +126,6 @@ def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
         },
     )
     return frames, names
-
-
-def _require_asked(
-    made: Sequence[Labelled], atoms: Sequence[Atoms], path: Path, given: Reading
-) -> None:
-    """Refuse names of labels that no frame has.
-
-    Raises:
-        UserError: naming what is there.
-    """
-    for label, asked in given.labels.model_dump(exclude_none=True).items():
-        name = "stress" if label == "virial" else label
-        if not any(each.names[name] for each in made):
-            there = sorted(set().union(*(columns(frame) for frame in atoms[:100])))
-            raise UserError(
-                f"{path}: `labels.{label}` must name a column of the frames, one of "
-                f"{', '.join(map(printable, there)) or 'none'}, but got {asked!r}"
-            )
-
-
-def _remarks(made: Sequence[Labelled]) -> list[str]:
-    """What whoever reads the results should know of the labels."""
-    remarks = list(dict.fromkeys(remark for each in made for remark in each.remarks))
-    for label in ("energy", "forces"):
-        if not any(each.names[label] for each in made):
-            others = list(
-                dict.fromkeys(name for each in made for name in each.others.get(label, ()))
-            )
-            if others:
-                remarks.append(
-                    f"no {label}; columns that may be such: "
-                    f"{', '.join(map(printable, others[:SHOWN]))} "
-                    f"(`labels: {{{label}: {printable(others[0])}}}`)"
-                )
-    return remarks
 
 
 def g2() -> Frames:
@@ -243,11 +213,12 @@ def _frames(path: Path, given: Reading) -> Iterator[Atoms]:
         yield from extxyz.frames(path)
     elif lammps_dump.is_dump(path):
         yield from lammps_dump.frames(path, given)
-    elif database.is_database(path):
-        yield from database.frames(path)
     else:
         with unzipped(path) as plain, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if database.is_database(plain):
+                yield from database.frames(plain)
+                return
             _require_elements(plain, path)
             # Names are names: ASE would take what follows an @ for numbers of frames.
             yield from code_output.frames(

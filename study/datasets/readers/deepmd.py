@@ -22,6 +22,7 @@ from study.core.errors import UserError
 from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, finite, load_npy, real
+from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import stresses
 from study.datasets.parsing.text import number, text_lines, whole, whole_text
@@ -33,7 +34,7 @@ DEFAULT = ("Å", "eV", "eV/Å")
 
 def holds_systems(path: Path) -> bool:
     """Whether there is a system in the folder or below it."""
-    return path.is_dir() and next(path.rglob("type.raw"), None) is not None
+    return path.is_dir() and bool(files_below(path, "type.raw"))
 
 
 def read(path: Path, given: Reading = PLAIN) -> Frames:
@@ -44,7 +45,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     """
     parts: list[Conformers] = []
     factors = given.factors(DEFAULT)
-    for system in sorted(found.parent for found in path.rglob("type.raw")):
+    for system in (found.parent for found in files_below(path, "type.raw")):
         parts += _system(system, given, factors)
     if not parts:
         raise UserError(f"{path}: must hold a system with frames, a folder with type.raw and set.*")
@@ -58,7 +59,7 @@ def _species_remarks(path: Path, given: Reading) -> list[str]:
     """Where the user sets other elements than a file has."""
     if not given.species:
         return []
-    maps = sorted(path.rglob("type_map.raw"))
+    maps = files_below(path, "type_map.raw")
     others = [names for file in maps if (names := whole_text(file).split()) != list(given.species)]
     said = ", ".join(given.species)
     return (

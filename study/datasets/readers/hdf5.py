@@ -11,7 +11,6 @@ of a molecule is that in its SMILES. Where arrays have an attribute `units`, tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -34,16 +33,15 @@ from study.datasets.parsing.hdf5_groups import (
     require_unpacked,
     unpacked_size,
 )
-from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
+from study.datasets.parsing.label_names import chosen, is_label, sign_of, sign_remarks
 from study.datasets.readers.conformers import Conformers, joined
-from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout
+from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout, charge_of
 from study.datasets.reading import PLAIN, Divisible, Reading, Units
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 PIECE_BYTES = 24_000_000
 """Of the arrays of a piece, which take some four times as much while frames are made of them."""
-CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
-"""Of an atom in SMILES: a sign, and how much if it is more than one."""
+CELLS = ("cell", "cells", "lattice", "box", "pbc")
 
 
 def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
@@ -150,6 +148,8 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
         raise ValueError(
             f"`{layout.positions}` must have shape (frames, atoms, 3), but got {positions.shape}"
         )
+    if cell := next((name for name in names if name.lower() in CELLS), None):
+        raise ValueError(f"has `{cell}`, and sets of this kind have no cells; write it as extxyz")
     frames = len(positions)
     energies = factors.energy * _values(group, energy).reshape(-1) if energy else _none(frames)
     forces = sign * factors.force * _values(group, force) if force else _none(*positions.shape)
@@ -172,7 +172,7 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
     if not known.any() and frames:
         raise ValueError(f"no conformer has finite `{energy or force}`")
     numbers = _numbers(_array(group, layout.elements))
-    charge = {"charge": np.full(frames, _charge(group))} if layout is SPICE else {}
+    charge = {"charge": np.full(frames, charge_of(group))} if layout is SPICE else {}
     return _parts(numbers, positions, energies, forces, charge, known), tuple(remarks)
 
 
@@ -217,14 +217,16 @@ def _name(
         return asked
     if usual in names:
         return usual
-    if label == "energy":
-        return chosen({name: np.zeros(1) for name in names if _is_row(group, name)}, label, None)
-    return chosen({name: np.zeros(1) for name in names if group[name].ndim == 3}, label, None)
-
-
-def _is_row(group: Any, name: str) -> bool:
-    """Whether an array has a number for each of some things."""
-    return group[name].ndim == 1 and group[name].dtype.kind in "iuf"
+    dimensions = 1 if label == "energy" else 3
+    fits = [
+        name
+        for name in sorted(names)
+        if is_label(name, label)
+        and group[name].ndim == dimensions
+        and group[name].dtype.kind in "iuf"
+    ]
+    # Several are compared.
+    return chosen({name: group[name][()] if fits[1:] else 0 for name in fits}, label, None)
 
 
 def _units(
@@ -267,15 +269,6 @@ def _numbers(elements: NDArray[Any]) -> NDArray[np.uint8]:
         return checked_numbers(elements)
     symbols = [word.decode() if isinstance(word, bytes) else str(word) for word in elements]
     return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.uint8)
-
-
-def _charge(group: Any) -> float:
-    """The sum of the formal charges of all atoms in a molecule's SMILES, e; NaN without one."""
-    if "smiles" not in group:
-        return float("nan")
-    smiles = np.ravel(group["smiles"].asstr()[()])[0]
-    signs = CHARGE.findall(smiles)
-    return float(sum((1 if sign == "+" else -1) * int(size or 1) for sign, size in signs))
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,8 +1,15 @@
-"""Names and units of the arrays of HDF5 sets, each as it is published."""
+"""Names and units of the arrays of HDF5 sets, each as it is published, and charges of molecules."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
+"""Of an atom in SMILES: a sign, and how much if it is more than one."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +46,12 @@ SPICE = Layout(
 )
 LAYOUTS = {"ani1_hdf5": ANI1, "ani1x_hdf5": ANI1X, "spice_hdf5": SPICE}
 """By name of the data set."""
+
+
+def charge_of(group: Any) -> float:
+    """The sum of the formal charges of all atoms in a molecule's SMILES, e; NaN without one."""
+    if "smiles" not in group:
+        return float("nan")
+    smiles = np.ravel(group["smiles"].asstr()[()])[0]
+    signs = CHARGE.findall(smiles)
+    return float(sum((1 if sign == "+" else -1) * int(size or 1) for sign, size in signs))

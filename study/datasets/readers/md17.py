@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, checked_numbers, finite, opened_npz, real
-from study.datasets.parsing.declared_units import declared
+from study.datasets.parsing.declared_units import declared, unit_of
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.parsing.stress import may_be_stress, stress_names, stresses
@@ -30,6 +30,8 @@ from study.datasets.reading import PLAIN, Factors, Labels, Reading, Units
 
 NUMBERS = ("z", "Z", "nuclear_charges", "atomic_numbers", "numbers", "species")
 POSITIONS = ("R", "coords", "coordinates", "positions", "pos")
+PUBLISHED = ("R", "coords")
+"""Those of MD17, MD22, sGDML and PhysNet, and of rMD17."""
 CELLS = ("lattice", "cell", "cells", "box", "unit_cell", "Lattice")
 DEFAULT = ("Å", "kcal/mol", "kcal/mol/Å")
 NO_STRESS = "stress of frames without a cell, or of several compositions, left out"
@@ -94,11 +96,16 @@ def _read(
     positions = real(arrays[place], place)
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise ValueError(f"`{place}` must have shape (frames, atoms, 3), but got {positions.shape}")
-    texts = {name: arrays[name] for name in names if arrays[name].dtype.kind in "US"}
+    texts = _texts(arrays)
     told = given.units != Units()
     units = declared(
         texts, {"energy": given.labels.energy, "forces": given.labels.forces}, told=told
     )
+    if place not in PUBLISHED and not units.get("energy") and not told:
+        raise ValueError(
+            f"must tell its units, because `{place}` is of no published format; say them with "
+            "`units: {energy: …, length: …}`, or write an array `e_unit`"
+        )
     factors = given.factors(PHYSNET_UNITS if padded else DEFAULT, **units)
     energies, forces, remarks = _labels(arrays, positions.shape, given.labels)
     whole = (
@@ -136,8 +143,14 @@ def _with_stresses(
         )
     if not values or cells is None:
         return parts, (NO_STRESS,) if values else ()
-    found = stresses(values, cells, given, factors)
+    units = {name: unit for name in values if (unit := unit_of(_texts(arrays), name))}
+    found = stresses(values, cells, given, factors, units)
     return [replace(parts[0], stresses=found)], ()
+
+
+def _texts(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The words among some arrays."""
+    return {name: arrays[name] for name in arrays if arrays[name].dtype.kind in "US"}
 
 
 def _labels(

@@ -33,6 +33,7 @@ from typing import IO, TextIO
 from study.core.errors import UserError
 from study.core.quantities.properties import PROPERTIES, TARGETS
 from study.datasets.frames import Frames
+from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.molfile import records, sdf_molecule
 from study.datasets.parsing.text import (
@@ -170,7 +171,7 @@ def holds_pcqm4mv2(path: Path) -> bool:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    return (file for file in path.rglob("*.xyz") if file.stem.isdecimal())
+    return (file for file in files_below(path, "*.xyz") if file.stem.isdecimal())
 
 
 @contextmanager

@@ -156,7 +156,9 @@ class _Reading:
             self.source = self.sources.setdefault(source[1], len(self.sources))
         if labels := LABELS.search(line):
             self.labels.add(labels[1])
-        self.units |= dict(UNIT.findall(line))
+        for key, unit in UNIT.findall(line):
+            if self.units.setdefault(key, unit) != unit:
+                raise ValueError(f"must have the `{key}` of earlier comments, but got {unit!r}")
 
     def _end(self) -> None:
         ended = len(self.offsets) - 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.text import number as real
 from study.datasets.parsing.text import text_lines
 from study.datasets.readers import ase_file
@@ -65,7 +66,7 @@ def refuse_lmdb(path: Path) -> None:
     Raises:
         UserError: naming the file, and what to use in its place.
     """
-    for file in sorted(path.rglob("*.lmdb")) if path.is_dir() else [path]:
+    for file in files_below(path, "*.lmdb") if path.is_dir() else [path]:
         if file.suffix == ".lmdb":
             raise UserError(
                 f"{file}: LMDB files are not read, because they hold pickled objects; take OC20's "
@@ -75,7 +76,7 @@ def refuse_lmdb(path: Path) -> None:
 
 
 def _structures(path: Path) -> list[Path]:
-    return [*path.rglob("*.extxyz"), *path.rglob("*.extxyz.xz")]
+    return [*files_below(path, "*.extxyz"), *files_below(path, "*.extxyz.xz")]
 
 
 def _list_of(file: Path) -> Path | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from study.core.errors import UserError
 from study.datasets.readers.hdf5 import kind_of, read_ani1, read_spice
@@ -125,3 +126,22 @@ def test_groups_that_lie_in_many_places_are_met_once(tmp_path: Path) -> None:
             inner = outer
     with pytest.raises(UserError, match="in two places"):
         kind_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rule"),
+    [
+        ("dft_energy", ENERGIES - 1, "`energy` and `dft_energy`, which disagree"),
+        ("cell", np.tile(9 * np.eye(3), (4, 1, 1)), "has `cell`"),
+    ],
+)
+def test_what_would_be_lost_is_refused(
+    name: str, values: NDArray[np.float64], rule: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        group = file.create_group("water")
+        arrays = {"species": [8, 1, 1], "coordinates": PLACES, "energy": ENERGIES, name: values}
+        for key, array in arrays.items():
+            group[key] = array
+    with pytest.raises(UserError, match=f"group water.*{rule}"):
+        read_ani1(tmp_path / "set.h5")

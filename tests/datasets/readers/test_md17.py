@@ -132,3 +132,22 @@ def test_gradients_that_the_user_names_have_their_sign_turned(tmp_path: Path) ->
     np.savez(tmp_path / "set.npz", z=[8, 1, 1], R=PLACES, E=ENERGIES, gradient=PUSHES)
     frames = read(tmp_path / "set.npz", Reading(labels=Labels(forces="gradient")))
     np.testing.assert_allclose(frames.forces[:3], -PUSHES[0] * KCAL, rtol=1e-8)
+
+
+def test_arrays_of_no_published_format_must_tell_their_units(tmp_path: Path) -> None:
+    path = tmp_path / "water.npz"
+    arrays = {"numbers": [8, 1, 1], "positions": PLACES, "energy": ENERGIES, "forces": PUSHES}
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"must tell its units, because `positions`.*units: \{"):
+        read(path)
+    assert read(path, Reading(units=Units(energy="eV"))).energies.tolist() == ENERGIES.tolist()
+    np.savez(path, **arrays, energy_unit="eV")
+    assert read(path).energies.tolist() == ENERGIES.tolist()
+
+
+def test_the_unit_of_a_virial_counts(tmp_path: Path) -> None:
+    virials = np.tile(np.eye(3), (4, 1, 1))
+    units = {"e_unit": "eV", "virial_unit": "kcal/mol"}
+    frames = read(saved(tmp_path / "water.npz", cell=9 * np.eye(3), virial=virials, **units))
+    assert frames.stresses is not None
+    np.testing.assert_allclose(frames.stresses[3], -KCAL * np.eye(3) / 9**3, rtol=1e-8)

@@ -283,3 +283,12 @@ def test_units_in_a_comment_count(file: Path) -> None:
     np.testing.assert_allclose(frames.energies, [-76.5, -460.0])
     np.testing.assert_allclose(frames.positions[0], [1, 2, 3])
     np.testing.assert_allclose(frames.forces[0], [0.01, -0.02, 0.03])
+
+
+def test_two_units_of_one_thing_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "input.data"
+    path.write_text(
+        TWO.replace("from somewhere", "energy_unit=eV") + TWO.replace("from", "energy_unit=Ha")
+    )
+    with pytest.raises(UserError, match=r"input\.data:21: must have the `energy_unit` of earlier"):
+        read(path)

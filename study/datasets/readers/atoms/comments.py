@@ -3,9 +3,12 @@
 | program | comment |
 |---|---|
 | ASE, most others | `key=value`; `Lattice`, `pbc`, `Properties` in any case of letters |
-| CP2K | `i = 5, time = 2.500, E = -17.2`, Hartree |
+| CP2K | `i = 5, time = 2.500, E = -17.2`, Hartree; keys may follow |
+| CP2K, extended | `Lattice="…" Properties=… pbc="…" Step=5 Time=2.500 Energy=-17.2`, Hartree |
 | ORCA | `Coordinates from ORCA-job water E -76.3`, Hartree |
 | xtb | `energy: -5.07 gnorm: 0.0004 xtb: 6.4.1`, Hartree |
+
+What a comment says of the cell, of periodicity or of labels is read or refused, and never lost.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import re
 from typing import Any
 
 from study.datasets.parsing.guard import printable
+from study.datasets.parsing.label_names import OTHER_ENERGIES, is_label
 from study.datasets.parsing.text import number
 
 HARTREES = (
@@ -22,21 +26,37 @@ HARTREES = (
     re.compile(r"\s*(?:SCF )?energy:\s*(\S+)\s.*(?:gnorm|xtb)", re.IGNORECASE),
 )
 """Comments with an energy in Hartree."""
+CP2K = re.compile(
+    r'\s*Lattice="[^"]*" Properties=species:S:1:pos:R:3 (?:pbc="[^"]*" )?'
+    r"Step=\d+ Time=\S+ Energy=\S+\s*"
+)
 KEY = re.compile(r"(?<![\w-])(lattice|pbc|properties)(?=\s*=)", re.IGNORECASE)
 NAMES = {"lattice": "Lattice", "pbc": "pbc", "properties": "Properties"}
 TRUTH = r"(?:T|F|true|false|0|1)"
 FLAGS = re.compile(
-    rf"(?<![\w-])pbc\s*=\s*({TRUTH})[\s,]+({TRUTH})[\s,]+({TRUTH})(?=\s|$)"
-    r"|(?<![\w-])pbc\s*=\s*[\"']?([TF01])([TF01])([TF01])[\"']?(?=\s|$)",
+    rf"(?<![\w-])pbc\s*=\s*({TRUTH}[\s,]+{TRUTH}[\s,]+{TRUTH}(?=\s|$)"
+    r"|\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)",
     re.IGNORECASE,
 )
-"""Three flags without quotes or blanks, of which ASE takes the first for all."""
+LATTICE = re.compile(r"(?<![\w-])Lattice\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[.*?\](?=\s|$)|\S+)")
 CELL = re.compile(
     r"(?<![\w-])(?:cell|box|unit_cell)\s*=\s*"
     r"(?:\"([^\"]*)\"|'([^']*)'|\{([^}]*)\}|(\[\[.*?\]\s*\]|\[[^\]]*\]))",
     re.IGNORECASE,
 )
+NUMBER = r"[-+]?\.?\d[\w.+-]*"
+OTHER_CELL = re.compile(
+    r"(?<![\w-])(?:unit_?)?(?:cell|box|lattice)(?:_?(?:par\w*|size|lengths?|vectors?|constants?|abc"
+    r"|matrix|dim\w*|edges?|l|angles?))?(?:\(\w*\))?"
+    rf"(?:\s*=\s*[\"'{{\[(]*\s*{NUMBER}|\s*:?\s*[\"'{{\[(]*\s*{NUMBER}(?:[\s,]+{NUMBER}){{2}})",
+    re.IGNORECASE,
+)
+"""A cell under any name, with numbers."""
 BARE = re.compile(r"(?<![\w-])(?:\w*energy|etot)\s*:\s*[-+]?\.?\d", re.IGNORECASE)
+PAIR = re.compile(r"([^\s=\"']+)\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)|(\S+)")
+TENSOR = re.compile(r"(?<![\w-])(stress|virial)(?=\s*=)")
+"""Keys of which ASE takes nine numbers alone, of a stress without the three below the diagonal."""
+TENSOR_OF = "{} as it stands there"
 SHOWN = 60
 """Characters of a comment in a message."""
 UNREAD = "unread comment"
@@ -51,30 +71,86 @@ def read_comment(comment: str) -> tuple[str, dict[str, Any]]:
     """
     for form in HARTREES:
         if energy := form.match(comment):
-            return "", {"E": number(energy[1].rstrip(",;")), "energy-unit": "Hartree"}
+            rest = comment[energy.end() :]
+            text, extra = read_comment(rest) if "=" in rest else ("", {})
+            return text, extra | {"E": number(energy[1].rstrip(",;")), "energy-unit": "Hartree"}
     if "=" not in comment:
+        _require_no_cell(comment)
         digits = re.search(r"\d\.\d", comment)
         return "", {UNREAD: printable(comment.strip()[:SHOWN])} if digits else {}
     if bare := BARE.search(comment):
         raise ValueError(f"must have its energy as `energy=NUMBER`, but got {bare[0]!r}")
+    _require_plain_keys(comment)
     text = KEY.sub(lambda key: NAMES[key[1].lower()], comment.strip())
-    text = FLAGS.sub(_quoted, text)
-    return _with_lattice(text), {}
+    text = _with_lattice(FLAGS.sub(_quoted, text))
+    extra = {"energy-unit": "Hartree"} if CP2K.fullmatch(comment) else {}
+    return TENSOR.sub(lambda key: f'"{TENSOR_OF.format(key[1])}"', text), extra
+
+
+def restored(info: dict[str, Any]) -> None:
+    """Give the keys back their names that `read_comment` has hidden from ASE."""
+    for name in ("stress", "virial"):
+        if (hidden := TENSOR_OF.format(name)) in info:
+            info[name] = info.pop(hidden)
+
+
+def _require_plain_keys(comment: str) -> None:
+    """Refuse a label that stands there twice, or whose name has another word before it.
+
+    Raises:
+        ValueError: naming it.
+    """
+    seen: dict[str, str] = {}
+    before = ""
+    for key, value, word in PAIR.findall(comment):
+        if is_label(key, "energy") and before.lower() in OTHER_ENERGIES:
+            raise ValueError(
+                f"must have its total energy alone as `{key}`, but got `{before} {key}`; write "
+                f"`{before}_{key}`"
+            )
+        if is_label(key, "energy") and seen.setdefault(key, value) != value:
+            raise ValueError(f"must have `{key}` once, but got {seen[key]} and {value}")
+        before = word
 
 
 def _quoted(flags: re.Match[str]) -> str:
-    words = [word for word in flags.groups() if word]
-    return f'pbc="{" ".join("FT"[word.lower() in ("t", "true", "1")] for word in words)}"'
+    words = [word for word in re.split(r"[\s,]+", flags[1].strip("\"'{}[] ")) if word]
+    if len(words) == 1 and re.fullmatch("[TF01]{3}", words[0], re.IGNORECASE):
+        words = list(words[0])
+    truths = [re.fullmatch(TRUTH, word, re.IGNORECASE) for word in words]
+    if len(words) not in (1, 3) or not all(truths):
+        raise ValueError(
+            f'must have `pbc` as three of T and F, such as `pbc="T T F"`, but got {flags[0]!r}'
+        )
+    plain = ["FT"[word.lower() in ("t", "true", "1")] for word in words]
+    return f'pbc="{" ".join(plain * (3 // len(plain)))}"'
 
 
 def _with_lattice(text: str) -> str:
     """A comment whose cell of nine numbers has the name that ASE knows."""
-    cell = CELL.search(text)
-    if cell is None or "Lattice" in text:
-        return text
-    words = re.split(r"[\s,\[\]]+", "".join(filter(None, cell.groups())).strip(" ,[]"))
-    if len(words) in (3, 6):
-        raise ValueError(
-            f'must have its cell as `Lattice="ax ay az bx by bz cx cy cz"`, but got {cell[0]!r}'
-        )
-    return CELL.sub(f'Lattice="{" ".join(words)}"', text, count=1) if len(words) == 9 else text
+    form = LATTICE if LATTICE.search(text) else CELL
+    if cell := form.search(text):
+        inside = "".join(filter(None, cell.groups())).strip(" ,[]{}\"'")
+        words = re.split(r"[\s,\[\]]+", inside)
+        if len(words) == 9:
+            return form.sub(f'Lattice="{" ".join(words)}"', text, count=1)
+        raise _no_cell(cell[0])
+    _require_no_cell(text)
+    return text
+
+
+def _require_no_cell(text: str) -> None:
+    """Refuse a comment that tells a cell in a form that is not read.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if cell := OTHER_CELL.search(text):
+        raise _no_cell(cell[0])
+
+
+def _no_cell(got: str) -> ValueError:
+    return ValueError(
+        'must have its cell as `Lattice="ax ay az bx by bz cx cy cz"`, but got '
+        f"{printable(got[:SHOWN])!r}"
+    )

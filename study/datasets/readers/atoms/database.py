@@ -48,13 +48,13 @@ def frames(path: Path) -> Iterator[Atoms]:
         _require_tables(path)
     elif path.suffix != ".json":
         raise UserError(f"{path}: is no SQLite database, or was cut off")
-    else:
-        units = {}
     db = import_module("ase.db")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = db.connect(str(path.absolute()), type="db" if binary else "json").select()
-        for number, row in enumerate(rows):
+        opened = db.connect(str(path.absolute()), type="db" if binary else "json")
+        if not binary:
+            units = _named_units(opened.metadata)
+        for number, row in enumerate(opened.select()):
             with guarded(f"{path}: row {number} (from 0)"):
                 frame: Atoms = row.toatoms(add_additional_information=True)
                 frame.info |= units
@@ -94,6 +94,11 @@ def _units(path: Path) -> dict[str, str]:
             metadata: Any = json.loads((rows.fetchone() or ["{}"])[0])
         except sqlite3.OperationalError:
             return {}
+    return _named_units(metadata)
+
+
+def _named_units(metadata: Any) -> dict[str, str]:
+    """Units in the metadata of a database, as keys of a frame's info."""
     known = metadata.get("_property_unit_dict") or metadata.get("units") or {}
     if not isinstance(known, dict):
         known = {}

@@ -17,7 +17,7 @@ from study.core.errors import UserError
 from study.core.quantities.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import plain_suffix, text_lines
-from study.datasets.readers.atoms.comments import read_comment
+from study.datasets.readers.atoms.comments import read_comment, restored
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -29,8 +29,13 @@ ODD = re.compile(r"(?<![A-Za-z_\d.])[+-]?\d[\d.]*_\d")
 ODD_ENERGY = re.compile(r"(?i)\be\w*\s*=\s*[\"']?[+-]?[\d.]+_\d|_energy\s*=\s*[\"']?[+-]?[\d.]+_\d")
 COUNT = re.compile(r"\s*\d{1,12}\s*", re.ASCII)
 ATOM = re.compile(r"\s*[A-Za-z0-9]{1,3}(\s+[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?){3}", re.ASCII)
-NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.xyz", re.IGNORECASE)
+NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.(ext)?xyz", re.IGNORECASE)
 """CP2K's files of forces and velocities, which look as its positions do."""
+EXPONENT = re.compile(r"(?<![\w.])([-+]?(?:\d+\.\d*|\.\d+))[dD]([-+]?\d+)(?![\w.])", re.ASCII)
+"""A number as Fortran writes it."""
+ELEMENTS = {"species", "symbols", "Z", "numbers"}
+PLACES = {"pos", "positions"}
+"""Columns of the atoms that ASE takes for elements and for positions."""
 LATTICE = re.compile(r"Lattice\s*=\s*[\"'{][^\"'}]*", re.IGNORECASE)
 BETWEEN = re.compile(r"[\s=,\"'{}\[\]]+")
 """What stands between the words of a comment."""
@@ -121,10 +126,12 @@ def read_frame(comment: str, rows: list[str]) -> Atoms:
     """
     from ase.io.extxyz import read_xyz
 
-    comment, extra = read_comment(comment)
+    comment, extra = read_comment(EXPONENT.sub(r"\1e\2", comment))
     named = PROPERTIES.search(comment)
     columns = (named[1] if named else "species:S:1:pos:R:3").split(":")
+    _require_columns(columns[::3])
     widths = [int(width) for width in columns[2::3]]
+    rows = [EXPONENT.sub(r"\1e\2", row) for row in rows]
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in rows)
     _require_numbers(comment, text)
     rows = _with_elements(rows, columns, widths)
@@ -132,11 +139,42 @@ def read_frame(comment: str, rows: list[str]) -> Atoms:
     body = "\n".join([str(count), comment, *(row.rstrip("\n") for row in rows)]) + "\n"
     (frame,) = read_xyz(StringIO(body), slice(None))
     atoms: Atoms = frame
+    restored(atoms.info)
     atoms.info |= extra
+    _require_same_elements(atoms, columns, widths, rows)
     spare = len(rows[0].split()) - sum(widths)
     if spare > 0:
         atoms.info[UNNAMED] = spare
     return atoms
+
+
+def _require_columns(names: list[str]) -> None:
+    """Refuse columns without elements or positions, which ASE takes for X and for zeros.
+
+    Raises:
+        ValueError: naming those that are there.
+    """
+    for known, usual in ((ELEMENTS, "`species:S:1` or `Z:I:1`"), (PLACES, "`pos:R:3`")):
+        if not known & set(names):
+            raise ValueError(f"must have {usual} in `Properties`, but has {', '.join(names)}")
+
+
+def _require_same_elements(
+    atoms: Atoms, columns: list[str], widths: list[int], rows: list[str]
+) -> None:
+    """Refuse atoms whose symbols and atomic numbers disagree, of which ASE takes the numbers.
+
+    Raises:
+        ValueError: naming both.
+    """
+    names = columns[::3]
+    if "species" not in names or not {"Z", "numbers"} & set(names):
+        return
+    place = sum(widths[: names.index("species")])
+    for number, row in zip(atoms.numbers.tolist(), rows, strict=False):
+        symbol = row.split()[place]
+        if ATOMIC_NUMBERS.get(symbol.capitalize()) != number:
+            raise ValueError(f"has `species` {symbol} with atomic number {number}")
 
 
 def _require_numbers(comment: str, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.guard import printable
 from study.datasets.parsing.text import plain_suffix
 from study.datasets.readers.atoms import extxyz
@@ -34,5 +35,5 @@ def files_of(path: Path) -> list[Path]:
 
 def _by_kind(path: Path) -> list[list[Path]]:
     """The files of each kind that is there."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = files_below(path)
     return [found for kind in KINDS if (found := [file for file in files if kind(file)])]

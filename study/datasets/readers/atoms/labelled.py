@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from study.core.quantities.properties import PROPERTIES
 from study.datasets.parsing.arrays import real
-from study.datasets.parsing.declared_units import Kind, declared
-from study.datasets.parsing.label_names import Label, chosen, is_label, sign_of, sign_remarks
+from study.datasets.parsing.declared_units import Kind, declared, unit_of
+from study.datasets.parsing.label_names import (
+    Label,
+    chosen,
+    is_label,
+    sign_of,
+    sign_remarks,
+)
 from study.datasets.parsing.stress import NO_CELL, may_be_stress, stress_names, stresses
 from study.datasets.readers.atoms.comments import UNREAD
 from study.datasets.readers.atoms.extxyz import UNNAMED
-from study.datasets.reading import Factors, Reading, Units
+from study.datasets.reading import PER_ATOM, Factors, Reading, Units
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -147,7 +153,7 @@ def _forces(vectors: Mapping[str, Any], name: str | None, atoms: int) -> Array:
 
 def _stress(frame: Atoms, tensors: Mapping[str, Any], given: Reading, factors: Factors) -> Array:
     cells = factors.length * frame.cell.array[None]
-    units = {name: str(unit) for name in tensors if (unit := frame.info.get(f"unit of {name}"))}
+    units = {name: unit for name in tensors if (unit := unit_of(frame.info, name))}
     found = stresses(tensors, cells, given, factors, units)
     return np.full((3, 3), np.nan) if found is None else found[0]
 
@@ -181,9 +187,11 @@ def _scalars(frame: Atoms) -> dict[str, Any]:
 def _tensors(frame: Atoms) -> dict[str, Any]:
     """What may be a stress or a virial of the whole frame."""
     found: dict[str, Any] = {}
-    for source in _sources(frame):
+    for number, source in enumerate(_sources(frame)):
         for name, value in source.items():
-            if isinstance(name, str) and may_be_stress(name, value):
+            # A calculator's `stresses` are those of atoms.
+            of_atoms = number == 0 and name == "stresses"
+            if isinstance(name, str) and may_be_stress(name, value) and not of_atoms:
                 found.setdefault(name, value)
     return found
 
@@ -213,6 +221,7 @@ def _others(values: Mapping[str, Any], label: Label) -> list[str]:
         for name, value in values.items()
         if not is_label(name, label)
         and name not in NO_ENERGIES
+        and not PER_ATOM.search(name)
         and (hint in name.lower() or not _counts(value))
     )
     return sorted(names, key=lambda name: (hint not in name.lower(), name))

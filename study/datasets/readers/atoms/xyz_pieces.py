@@ -10,9 +10,11 @@ from pathlib import Path
 
 from study.core.errors import UserError
 from study.datasets.frames import Frames
+from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.text import LONGEST_LINE, OPENERS, bounded_lines, is_tar
 from study.datasets.readers.ase_file import frames_of
 from study.datasets.readers.atoms import extxyz
+from study.datasets.readers.atoms.across_frames import require_alike
 from study.datasets.readers.atoms.plain_xyz import PlainReader
 from study.datasets.reading import Divisible, Reading
 
@@ -60,6 +62,8 @@ def read_piece(path: Path, given: Reading, piece: tuple[int, int]) -> tuple[Fram
                 made.append(reader.frame(comment, rows))
             else:
                 head = next(lines, None)
+    with guarded(path):
+        require_alike(made)
     frames, names = frames_of(made)
     asked = given.labels.model_dump(exclude_none=True)
     for label in ("stress" if each == "virial" else each for each in asked):

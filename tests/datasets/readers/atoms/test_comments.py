@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from study.core.errors import UserError
 from study.datasets.readers.ase_file import read
@@ -93,3 +94,77 @@ def test_an_energy_behind_a_colon_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "water.xyz", f'Lattice="{CELL}" energy: -5.0')
     with pytest.raises(UserError, match="as `energy=NUMBER`, but got 'energy: -5'"):
         read(path)
+
+
+@pytest.mark.parametrize("flags", ['"p p f"', "xy", '"T T"', "None"])
+def test_other_flags_of_periodicity_are_refused(flags: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "water.extxyz", f'Lattice="{CELL}" energy=-5.0 pbc={flags}')
+    with pytest.raises(UserError, match=r"frame 0 .*`pbc` as three of T and F"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "energy=-5.0 cell=9.0 8.0 7.0",
+        "energy=-5.0 box=9.0",
+        'energy=-5.0 cellpar="9 8 7 90 90 90"',
+        f'energy=-5.0 lattice_vectors="{CELL}"',
+        "Cell: 9.0 0 0 0 8 0 0 0 7 energy=-5.0",
+        "# CELL(abcABC): 9.0 8.0 7.0 90.0 90.0 90.0 Step: 1 Bead: 0 positions{angstrom}",
+        'energy=-5.0 Lattice="9 8 7"',
+    ],
+)
+def test_a_cell_that_is_not_read_is_refused(cell: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"frame 0 .*must have its cell as `Lattice=.*but got"):
+        read(written(tmp_path / "water.extxyz", cell))
+
+
+@pytest.mark.parametrize("words", ["supercell=2", "cell_id=5", "lattice_type=fcc", "box wet 1.5"])
+def test_other_words_are_no_cell(words: str, tmp_path: Path) -> None:
+    frames = read(written(tmp_path / "water.extxyz", f"{words} energy=-5.0"))
+    assert not frames.pbc.any()
+    assert frames.energies.tolist() == [-5.0, -5.0]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        f'i = 5, time = 2.5, E = -17.5, Lattice="{CELL}" pbc="T T F"',
+        f'Lattice="{CELL}" Properties=species:S:1:pos:R:3 pbc="T T F" Step=5 Time=2.5 Energy=-17.5',
+    ],
+)
+def test_cp2k_tells_energies_in_hartree_beside_a_cell(comment: str, tmp_path: Path) -> None:
+    frames = read(written(tmp_path / "water-pos-1.extxyz", comment))
+    np.testing.assert_allclose(frames.energies, -17.5 * HARTREE, rtol=1e-9)
+    np.testing.assert_allclose(frames.cells[1], np.diag([9, 8, 7]))
+    assert frames.pbc.tolist() == [[True, True, False]] * 2
+
+
+@pytest.mark.parametrize(
+    ("energies", "rule"),
+    [
+        ("energy=-5.0 energy=-6.0", "must have `energy` once, but got -5.0 and -6.0"),
+        ("potential energy = -5.0 kinetic energy = 0.5", "got `kinetic energy`"),
+        ("binding energy=-5.0", "write `binding_energy`"),
+    ],
+)
+def test_one_number_is_the_energy(energies: str, rule: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rule):
+        read(written(tmp_path / "water.extxyz", energies))
+
+
+@pytest.mark.parametrize("name", ["stress", "virial"])
+def test_six_numbers_are_a_stress_and_three_or_odd_ones_none(name: str, tmp_path: Path) -> None:
+    factor = 1 if name == "stress" else -1 / (9 * 8 * 7)
+
+    def read_with(numbers: str) -> NDArray[np.float64] | None:
+        comment = f'Lattice="{CELL}" energy=-5.0 {name}="{numbers}"'
+        return read(written(tmp_path / "water.extxyz", comment)).stresses
+
+    expected = factor * np.array([[1, 6, 5], [6, 2, 4], [5, 4, 3]])
+    for numbers in ("1 2 3 4 5 6", "1 6 5 6 2 4 5 4 3"):
+        np.testing.assert_allclose(read_with(numbers), [expected] * 2)
+    for odd in ("1 2 3", "1 6 5 0 2 4 0 0 3"):
+        with pytest.raises(UserError, match=rf"frame 0 .*`{name}`"):
+            read_with(odd)

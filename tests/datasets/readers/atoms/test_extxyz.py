@@ -117,3 +117,34 @@ def test_numbers_of_a_comment_are_plain(old: str, new: str, tmp_path: Path) -> N
 def test_other_words_of_a_comment_may_be_of_any_script(tmp_path: Path) -> None:
     path = written(tmp_path / "water.extxyz", FRAME.replace("energy", "name=\u6c34\u00b2_1 energy"))
     assert read(path).energies.tolist() == [-5.0]
+
+
+def test_numbers_as_fortran_writes_them_are_read(tmp_path: Path) -> None:
+    text = FRAME.replace("-5.0", "-0.5D+01").replace("0.3", "3.0d-1").replace('"9 0', '"0.9D1 0')
+    frames = read(written(tmp_path / "water.extxyz", text))
+    assert frames.energies.tolist() == [-5.0]
+    assert frames.forces.tolist() == [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
+    assert frames.cells[0].tolist() == [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
+
+
+def test_text_of_windows_is_read(tmp_path: Path) -> None:
+    for encoding in ("utf-16", "utf-8-sig"):
+        (tmp_path / "water.extxyz").write_bytes((FRAME * 2).replace("\n", "\r\n").encode(encoding))
+        assert read(tmp_path / "water.extxyz").energies.tolist() == [-5.0, -5.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule"),
+    [
+        ("Species:S:1:pos:R:3:forces:R:3", "must have `species:S:1` or `Z:I:1`"),
+        ("species:S:1:frac_pos:R:3:forces:R:3", "must have `pos:R:3`"),
+        ("species:S:1:pos:R:3:Z:I:1:id:I:2", "has `species` O with atomic number 7"),
+    ],
+)
+def test_columns_without_positions_or_with_two_elements_are_refused(
+    columns: str, rule: str, tmp_path: Path
+) -> None:
+    text = FRAME.replace("species:S:1:pos:R:3:forces:R:3", columns)
+    text = text.replace(" 0.1 0.2 0.3", " 7 8 9").replace("-0.1 -0.2 -0.3", "1 8 9")
+    with pytest.raises(UserError, match=rf"frame 0 .*{rule}"):
+        read(written(tmp_path / "water.extxyz", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import ase.db
@@ -167,3 +168,78 @@ def test_numbers_that_may_be_energies_are_named(name: str, tmp_path: Path) -> No
     path = extxyz(tmp_path / "water.extxyz", f"{name}=-14.0 step=3 charge=0")
     (remark,) = ase_file.read(path).origin["labels"]
     assert remark == f"no energy; columns that may be such: {name} (`labels: {{energy: {name}}}`)"
+
+
+@pytest.mark.parametrize(
+    "comment", ["energy=-14.0 Ha", "energy = -14.0 kcal/mol", "units: Bohr, eV"]
+)
+def test_a_unit_that_stands_alone_is_refused_unless_it_is_the_usual_one(
+    comment: str, tmp_path: Path
+) -> None:
+    path = extxyz(tmp_path / "water.extxyz", f"step=1 {comment}")
+    with pytest.raises(UserError, match=r"frame 0 .*has the word `\S+` without a key; write"):
+        ase_file.read(path)
+    ase_file.read(path, Reading(units=Units(energy="Hartree")))
+    usual = extxyz(tmp_path / "usual.extxyz", "energy=-14.0 eV Au Angstrom")
+    assert ase_file.read(usual).energies.tolist() == [-14.0, -14.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("energy_Ha", HARTREE), ("E_kcal_per_mol", KCAL), ("my_energy_eV", 1.0)]
+)
+def test_a_name_tells_its_unit(name: str, factor: float, tmp_path: Path) -> None:
+    path = extxyz(tmp_path / "water.extxyz", f"{name}=-14.0", "")
+    frames = ase_file.read(path, Reading(labels=Labels(energy=name)))
+    np.testing.assert_allclose(frames.energies, -14.0 * factor, rtol=1e-8)
+
+
+def test_energies_per_atom_are_no_energies(tmp_path: Path) -> None:
+    path = extxyz(tmp_path / "water.extxyz", "energy_per_atom=-4.7 my_number=1.5")
+    assert "per_atom" not in ase_file.read(path).origin["labels"][0]
+    with pytest.raises(ValueError, match="must name total energies"):
+        Labels(energy="energy_per_atom")
+
+
+def test_the_unit_of_a_virial_counts(tmp_path: Path) -> None:
+    virial = 'virial="1 0 0 0 1 0 0 0 1"'
+    path = extxyz(tmp_path / "water.extxyz", f"energy=-14.0 virial_unit=kcal/mol {virial}")
+    stresses = ase_file.read(path).stresses
+    assert stresses is not None
+    np.testing.assert_allclose(stresses[0], -KCAL * np.eye(3) / 9**3, rtol=1e-8)
+    with pytest.raises(UserError, match=r"the unit of `virial` must be an energy.*GPa"):
+        ase_file.read(extxyz(tmp_path / "gpa.extxyz", f"energy=-14.0 virial_unit=GPa {virial}"))
+
+
+def test_units_that_only_some_frames_declare_are_refused(tmp_path: Path) -> None:
+    first = extxyz(tmp_path / "water.extxyz", "energy=-14.0 energy_unit=kcal/mol", count=1)
+    rest = extxyz(tmp_path / "rest.extxyz", count=3).read_text()
+    first.write_text(first.read_text() + rest)
+    with pytest.raises(UserError, match=r"frame 0 \(from 0\) declares units.*frame 1 none"):
+        ase_file.read(first)
+    frames = ase_file.read(first, Reading(units=Units(energy="kcal/mol")))
+    np.testing.assert_allclose(frames.energies, -14.0 * KCAL, rtol=1e-8)
+    other = extxyz(tmp_path / "other.extxyz", "energy=-14.0 energy_unit=eV").read_text()
+    first.write_text(extxyz(first, "energy=-14.0 energy_unit=meV", count=1).read_text() + other)
+    np.testing.assert_allclose(ase_file.read(first).energies, [-0.014, -14.0, -14.0])
+
+
+def test_labels_of_several_names_are_told(tmp_path: Path) -> None:
+    path = extxyz(tmp_path / "water.extxyz", "energy=-14.0 free_energy=-15.0", count=1)
+    other = extxyz(tmp_path / "other.extxyz", "free_energy=-15.0").read_text()
+    path.write_text(path.read_text() + other)
+    (remark,) = ase_file.read(path).origin["labels"]
+    assert remark == "energy is `energy` and `free_energy`, of different frames"
+
+
+@pytest.mark.parametrize("name", ["water.json", "water.db", "water.db.gz"])
+def test_databases_of_any_kind_tell_their_units(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name.removesuffix(".gz")
+    database = ase.db.connect(path)
+    for energy in (-14.0, -15.0):
+        database.write(Atoms("OHH", PLACES), data={"energy": np.array([energy])})
+    database.metadata = {"_property_unit_dict": {"energy": "kcal/mol"}}
+    if path.name != name:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+    frames = ase_file.read(path)
+    np.testing.assert_allclose(frames.energies, [-14.0 * KCAL, -15.0 * KCAL], rtol=1e-8)
