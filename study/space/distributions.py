@@ -246,6 +246,9 @@ def problems_of_holes(value: Any, path: Path, place: str, *, grid: bool) -> list
         place: dotted name of the part.
         grid: only choices are allowed.
     """
+    if isinstance(value, list):
+        lines = itertools.islice(_lines_of_holes(value), 1)
+        return [f"{path}:{line}: {place}: {IN_LIST}" for line in lines]
     if not isinstance(value, Block):
         return []
     hole = hole_of(value)
@@ -261,6 +264,17 @@ def problems_of_holes(value: Any, path: Path, place: str, *, grid: bool) -> list
     for key, child in value.items():
         found += problems_of_holes(child, path, f"{place}.{key}", grid=grid)
     return found
+
+
+IN_LIST = "a list takes no distributions within it; write {choice: [[...], [...]]}, of whole lists"
+
+
+def _lines_of_holes(value: Any) -> Iterator[int]:
+    if isinstance(value, Block):
+        yield from (value.lines[kind] for kind in HOLES if kind in value)
+    for child in value.values() if isinstance(value, Block) else value:
+        if isinstance(child, Block | list):
+            yield from _lines_of_holes(child)
 
 
 def _problems_of_choice(
@@ -283,16 +297,3 @@ def _only_key(kind: str) -> str:
     if kind == "choice":
         return "`choice` beside other keys takes blocks to lay over these, or null in their place"
     return f"`{kind}` must be the only key of its block; it takes {RANGES[kind].form}"
-
-
-def problems_of_searched_data(body: Block, path: Path) -> list[str]:
-    """All data sets of a search must be known beforehand: they are made before it begins."""
-    dataset = body.get("dataset")
-    hole = hole_of(dataset)
-    options = hole[1] if hole and hole[0] == "choice" else [dataset]
-    if all(count(option) == 1 and not has_range(option) for option in options):
-        return []
-    return [
-        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
-        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
-    ]

@@ -18,7 +18,6 @@ from study.space.distributions import (
     count,
     fill,
     problems_of_holes,
-    problems_of_searched_data,
     variants,
 )
 from study.space.overrides import (
@@ -38,6 +37,7 @@ from study.space.search.objectives import problems_of_metrics
 from study.space.search.start_with import parameters_of
 from study.space.settings import MOST_TRIALS, Settings
 from study.space.trial import Trial
+from study.space.trial_checks import problems_of_searched_data
 from study.space.tuning import (
     Values,
     draw,

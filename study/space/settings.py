@@ -186,15 +186,6 @@ class Settings(Config):
                 f"`search.objectives` must contain `metric`, {self.metric}, by which tables are "
                 f"ordered, but got {', '.join(objectives)}"
             )
-        if self.search and self.search.population and self.early_stopping is not None:
-            raise ValueError(
-                "`early_stopping` must be left out with `pbt`, which replaces what is bad by itself"
-            )
-        if objectives and self.early_stopping is not None:
-            raise ValueError(
-                "`early_stopping` must be left out with several `search.objectives`: a trial that "
-                "is bad in one may be good in another"
-            )
         return self
 
     @model_validator(mode="after")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from study.core.quantities.elements import SYMBOLS
 from study.datasets.sizes import Sizes
+from study.space.distributions import count, has_range, hole_of
+from study.space.yaml_loader import Block
 from study.training.config import Stage
 
 
@@ -59,3 +63,16 @@ def check_tasks(name: str, stage: Stage, sizes: Sizes) -> None:
     """Refuse a stage one of whose tasks cannot work on its data set."""
     for place, task in stage.task.pretexts(f"{name}.task"):
         task.check_frames(place, sizes)
+
+
+def problems_of_searched_data(body: Block, path: Path) -> list[str]:
+    """All data sets of a search must be known beforehand: they are made before it begins."""
+    dataset = body.get("dataset")
+    hole = hole_of(dataset)
+    options = hole[1] if hole and hole[0] == "choice" else [dataset]
+    if all(count(option) == 1 and not has_range(option) for option in options):
+        return []
+    return [
+        f"{path}:{body.lines['dataset']}: trial.dataset: a search takes whole data sets, such as "
+        "{choice: [{name: ...}, {name: ...}]}, without holes in them"
+    ]

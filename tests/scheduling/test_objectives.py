@@ -165,7 +165,7 @@ def test_the_sampler_keeps_to_what_costs_at_most_the_limit(tmp_path: Path) -> No
         (
             "objectives: [val_force_rmse, seconds]",
             "early_stopping: {grace_epochs: 1}\n",
-            "`early_stopping` must be left out with several `search.objectives`",
+            ": early_stopping: must be left out with several `search.objectives`",
         ),
     ],
 )

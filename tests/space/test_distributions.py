@@ -100,3 +100,19 @@ def test_what_may_not_be_laid_over_keys_is_said(tmp_path: Path) -> None:
     assert refused.value.problems[0].endswith(
         "`choice` beside other keys takes blocks to lay over these, or null in their place"
     )
+
+
+@pytest.mark.parametrize(
+    "item", ["{weight: {uniform: [1, 2]}}", "{choice: [{weight: 1}, {weight: 2}]}", "[{normal: 1}]"]
+)
+def test_a_distribution_within_a_list_is_refused_in_a_line(tmp_path: Path, item: str) -> None:
+    space = f"""
+  pretrain:
+    task: {{name: multi_task, tasks: [{item}, {{weight: {{uniform: [1, 2]}}}}]}}
+    epochs: 2
+    batch_size: 2
+"""
+    with pytest.raises(UserError) as refused:
+        load(tmp_path, space)
+    (problem,) = refused.value.problems
+    assert ": trial.pretrain.task.tasks: a list takes no distributions within it; write" in problem

@@ -92,7 +92,7 @@ def test_its_name_alone_takes_the_usual_options(tmp_path: Path) -> None:
         (
             "seeds:",
             "early_stopping: {grace_epochs: 1}\nseeds:",
-            "which replaces what is bad by its",
+            ":2: early_stopping: must be left out with `pbt`, which replaces what is bad by its",
         ),
         (
             "seeds:",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ def problems_of_classes(settings: Settings, content: Block, path: Path) -> list[
     if settings.search is not None:
         found += _problems_of_sampler(settings.search.sampler, content, path)
     if settings.early_stopping is not None:
+        rules = _unsuited_to_stopping(settings.search)
+        found += [_line(content, ("early_stopping",), rule, path) for rule in rules]
         found += _problems_of_stopping(settings.early_stopping, content, path)
     return found
 
@@ -93,6 +95,17 @@ def _problems_of_sampler(
         return []
     found = optuna_classes.problems(config.name, config.options, optuna_classes.SAMPLERS)
     return [_line(content, ("search", "sampler", *keys), rule, path) for keys, rule in found]
+
+
+def _unsuited_to_stopping(search: Search | None) -> Iterator[str]:
+    """Why the trials of a search cannot be stopped early."""
+    if search is not None and search.population is not None:
+        yield f"must be left out with `{NAME}`, which replaces what is bad by itself"
+    if search is not None and search.objectives:
+        yield (
+            "must be left out with several `search.objectives`: a trial that is bad in one may be "
+            "good in another"
+        )
 
 
 def _problems_of_stopping(
