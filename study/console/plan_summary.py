@@ -50,15 +50,19 @@ def _trials_in_words(plan: Plan) -> str:
         arms = counted(len(plan.reported) // len(settings.seeds), "arm")
         tuning = f"{_tuning_in_words(plan)}, then " if plan.tuning else ""
         return f"{plan.trials}: {tuning}{arms} × {seeds}"
-    return f"{'; '.join(_search_in_words(plan))}: {plan.trials} in total{_parts_in_words(plan)}"
+    # What is from scratch itself has no baseline, and may be the best.
+    mixed = any(trial.pretrain is None for trial in plan.space.samples)
+    total = f"{'up to ' * (mixed and plan.repeats_from_scratch)}{plan.trials} in total"
+    return f"{'; '.join(_search_in_words(plan))}: {total}{_parts_in_words(plan)}"
 
 
 def _parts_in_words(plan: Plan) -> str:
     """What counts as a trial of population-based training; nothing of another search."""
-    if not plan.tests:
+    counts = plan.counts
+    if not counts.tests:
         return ""
-    runs, parts = counted(plan.trainings, "finetuning run"), counted(plan.generations, "part")
-    return f" ({runs} × {parts} + {counted(plan.tests, 'test')})"
+    runs, parts = counted(counts.trainings, "finetuning run"), counted(counts.generations, "part")
+    return f" ({runs} × {parts} + {counted(counts.tests, 'test')})"
 
 
 def _tuning_in_words(plan: Plan) -> str:
@@ -77,7 +81,7 @@ def _search_in_words(plan: Plan) -> Iterator[str]:
     assert search is not None
     name = as_config(search.sampler).label
     if search.population is not None:
-        yield f"a population of {search.trials} ({name}), {plan.generations} generations"
+        yield f"a population of {search.trials} ({name}), {plan.counts.generations} generations"
         if search.repeat_best:
             yield f"schedule of the best {search.repeat_best}{_rerun_in_words(plan)}"
         return
@@ -108,7 +112,7 @@ def _stages_in_words(plan: Plan) -> Iterator[str]:
             yield f"{counted(count, 'pretraining run')} × {epochs} epochs"
         else:
             yield f"pretraining runs × {epochs} epochs (identical ones run once)"
-    runs = counted(plan.trainings, "finetuning run")
+    runs = counted(plan.counts.trainings, "finetuning run")
     limit = "up to " if plan.space.settings.early_stopping else ""
     yield f"{runs} × {limit}{_either(trial.finetune.epochs for trial in samples)} epochs"
 

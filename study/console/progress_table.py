@@ -108,6 +108,10 @@ class ProgressTable:
             self.stop.shown = False
             self.live.stop()
 
+    def complete(self) -> None:
+        """No more trials come: a search may have fewer than were planned at most."""
+        self.planned_trials = len(self.progress.of("trial"))
+
     def say(self, phase: str) -> None:
         """Show what goes on before the first trial starts."""
         self.phase = phase

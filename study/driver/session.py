@@ -171,6 +171,8 @@ class Session:
                     self.stop,
                     self.options.patience,
                 )
+                if isinstance(view, ProgressTable) and not scheduler.stopping:
+                    view.complete()
         self.complete = self.complete and not scheduler.stopping
 
     def _room(self) -> dict[str, Any]:

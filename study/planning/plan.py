@@ -23,6 +23,7 @@ from study.scheduling.proposals.former_trials import Former, learn
 from study.scheduling.proposals.tuned_grid import TunedArm, tuned_arms
 from study.space.distributions import listed
 from study.space.pretrained import remarks_on_starts
+from study.space.search.population import Counts
 from study.space.search_space import Space
 from study.space.trial import Trial
 from study.space.tuning import identity_of_arm, with_values
@@ -143,52 +144,24 @@ class Plan:
         ]
 
     @cached_property
-    def trials(self) -> int:
+    def counts(self) -> Counts:
         """How many trials there will be; of a search, at most."""
-        return self.trainings * self.generations + self.tests
+        search, seeds = self.space.settings.search, self.space.settings.seeds
+        if search is None:
+            return Counts(len(self.grid))
+        copies = len(seeds) * (1 + self.repeats_from_scratch)
+        return search.counts(self.longest_finetuning, copies)
+
+    @property
+    def trials(self) -> int:
+        """How many there will be; of a search, at most."""
+        return self.counts.trials
 
     @property
     def repeats_from_scratch(self) -> bool:
         """Whether a search repeats its best from scratch, too: not what is from scratch itself."""
         pretrained = any(trial.pretrain is not None for trial in self.space.samples)
         return self.space.settings.baseline and pretrained
-
-    @property
-    def _copies(self) -> int:
-        """How often a proposal that is repeated runs at all: with each seed, and from scratch."""
-        return len(self.space.settings.seeds) * (1 + self.repeats_from_scratch)
-
-    @property
-    def tests(self) -> int:
-        """Of population-based training: trials that only test what its parts have trained."""
-        search = self.space.settings.search
-        if search is None or search.population is None:
-            return 0
-        return max(1, min(search.repeat_best, search.trials) * self._copies)
-
-    @property
-    def generations(self) -> int:
-        """Of population-based training: parts of a finetuning."""
-        search = self.space.settings.search
-        if search is None or search.population is None:
-            return 1
-        return len(search.population.bounds(self.longest_finetuning))
-
-    @property
-    def fewest_trials(self) -> int:
-        """Trials that a search plans at least before it is done."""
-        search = self.space.settings.search
-        if search is None:
-            return self.trials
-        return search.trials * self.generations + (search.population is not None)
-
-    @property
-    def trainings(self) -> int:
-        """Trials, counted as whole trainings: of a population each is a part of one."""
-        search = self.space.settings.search
-        if search is None:
-            return len(self.grid)
-        return search.trials + min(search.repeat_best, search.trials) * (self._copies - 1)
 
     @cached_property
     def pretrainings(self) -> list[Trial]:
@@ -203,7 +176,7 @@ class Plan:
     @property
     def stages(self) -> list[tuple[Trial, Stage]]:
         """Every stage that will run; a search counts as if nothing were stopped early."""
-        proposals = self.trainings - len(self.grid)
+        proposals = self.counts.trainings - len(self.grid)
         proposed = [(self.typical, stage) for stage in self.typical.stages] * proposals
         return stages(self.grid) + proposed
 

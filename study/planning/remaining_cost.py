@@ -108,7 +108,7 @@ class RemainingCost:
         if plan.grid:
             return [(1, [[stage]]) for stage in plan.left]
         samples = [[(trial, stage) for stage in trial.stages] for trial in plan.space.samples]
-        return [(plan.trainings - plan.over * plan.trainings / plan.trials, samples)]
+        return [(plan.counts.trainings * (1 - plan.over / plan.trials), samples)]
 
     def _seconds(self, source: Source, trial: Trial, stage: Stage) -> tuple[float, float]:
         least, most = source.seconds(trial, stage)
@@ -134,8 +134,8 @@ class RemainingCost:
             # Trials that were stopped keep theirs, for an audit; parts keep their last one.
             if stopping and stage is trial.finetune:
                 disk += count * CHECKPOINTS * weights(trial)
-            if self.plan.generations > 1 and stage is trial.finetune:
-                disk += count * self.plan.generations * CHECKPOINTS / 2 * weights(trial)
+            if self.plan.counts.generations > 1 and stage is trial.finetune:
+                disk += count * self.plan.counts.generations * CHECKPOINTS / 2 * weights(trial)
         return disk
 
     def _bytes_to_make(self, dataset: DatasetConfig) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,11 @@ from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
 from study.scheduling.journal import Entry, Journal
 from study.scheduling.objectives import front_of, keeps_limits
-from study.scheduling.proposals.population import has_ended
-from study.scheduling.protocols import Planned
+from study.scheduling.proposals.optuna_search import OptunaProposals
+from study.scheduling.proposals.population import PopulationProposals
+from study.scheduling.protocols import Planned, Proposals
 from study.space.settings import Search
+from study.space.trial import Trial
 
 LINES = 5
 """Lines of a log that are shown."""
@@ -111,7 +114,9 @@ class StudyState:
 
     @property
     def total(self) -> int:
-        """All trials there will be; of a search, at most."""
+        """All trials there will be; of a search that is not over, at most."""
+        if self.all_planned and self.done == len(self.trials):
+            return self.done
         return max(self.plan.trials, len(self.trials))
 
     @property
@@ -182,16 +187,36 @@ def study_state(root: Path, name: str) -> StudyState:
 
 
 def _all_planned(plan: Plan, entries: dict[int, Entry]) -> bool:
-    """Whether the journal has all trials; of a search other than a population, the first ones."""
-    search, works = plan.space.settings.search, (each.planned.work for each in entries.values())
-    # With settings that an older version did not know, the population would not find its trials.
-    if (
-        search is not None
-        and search.population is not None
-        and all(replace(work).key == work.key for work in works)
-    ):
-        return has_ended(plan.space, entries)
-    return len(entries) >= plan.fewest_trials
+    """Whether the journal has all trials that will ever be; of old searches, the first ones."""
+    search, works = plan.space.settings.search, [each.planned.work for each in entries.values()]
+    if search is None:
+        return len(entries) >= plan.trials
+    proposals = [each for each in entries.values() if not each.planned.exempt]
+    is_over = len(proposals) >= search.trials and all(each.over for each in proposals)
+    # With settings that an older version did not know, a search would not find its trials.
+    if works and all(replace(work).key == work.key for work in works):
+        if search.population is not None:
+            return _ends(PopulationProposals(plan.space, _like(works), entries), entries)
+        if is_over:
+            return _ends(OptunaProposals(plan.space, _like(works), 1, entries), entries)
+    return len(entries) >= search.trials * plan.counts.generations + bool(search.population)
+
+
+def _ends(source: Proposals, entries: dict[int, Entry]) -> bool:
+    """Whether all that a search plans has ended, so that nothing else comes."""
+    while (planned := source.next()) is not None:
+        entry = entries.get(planned.number) if isinstance(planned, Planned) else None
+        if entry is None or entry.result is None:
+            return False
+        source.ended(entry.planned.number, entry.result, entry.values)
+    return True
+
+
+def _like(works: Sequence[Job]) -> Callable[[Trial], Job]:
+    """Makes jobs of trials, on the data of known jobs."""
+    alone = {each.trial.datasets[:1]: replace(each, pretraining_data_hash=None) for each in works}
+    known = alone | {work.trial.datasets: work for work in works}
+    return lambda trial: replace(known.get(trial.datasets, works[0]), trial=trial)
 
 
 def _seconds(entry: Entry) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.core.config import Config
-from study.space.search.population import PopulationBased
+from study.space.search.population import Counts, PopulationBased
 from study.space.search.samplers import AnySampler, as_config
 from study.space.search.stopping import AnyStopping
 from study.tasks.config import ENERGY_FORCES_ERRORS, SCALAR_ERRORS, STRESS_ERRORS
@@ -111,6 +111,20 @@ class Search(Config):
         """Settings of population-based training; None for another sampler."""
         config = as_config(self.sampler)
         return config if isinstance(config, PopulationBased) else None
+
+    def counts(self, epochs: int, copies: int) -> Counts:
+        """How many trials there are at most.
+
+        Args:
+            epochs: of the longest finetuning.
+            copies: how often a proposal that is repeated runs at all.
+        """
+        repeated = min(self.repeat_best, self.trials)
+        trainings = self.trials + repeated * (copies - 1)
+        if self.population is None:
+            return Counts(trainings)
+        generations = len(self.population.bounds(epochs))
+        return Counts(trainings, generations, max(1, repeated * copies))
 
     @property
     def measured(self) -> list[str]:

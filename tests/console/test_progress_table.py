@@ -157,3 +157,16 @@ def test_of_a_population_the_chosen_is_the_best_and_only_parts_are_reused(
     assert [row[:5] for row in rows] == ["g0 m0", "g0 m1", "g1 m0", "test ", "g0 m0"]
     assert all("finetune " in row and row.endswith(" completed") for row in rows)
     assert "…" in rows[0]
+
+
+def test_a_study_that_has_fewer_trials_than_it_might_ends_with_those_that_came(
+    tiny: Callable[..., Trial],
+) -> None:
+    table = table_of(80, 24)
+    for seed in (0, 1):
+        job = Job("trial", tiny(seed=seed), "data")
+        table.started(job, seed)
+        table.ended(job, JobResult("completed"))
+    assert "2/40 trials done" in table.summary()
+    table.complete()
+    assert "2/2 trials done" in table.summary()

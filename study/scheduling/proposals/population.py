@@ -204,25 +204,6 @@ def _continued(job: Job, before: Sequence[Job], bounds: tuple[int, int]) -> Job:
     return replace(job, segment=Segment(*bounds, before[-1].key if before else None))
 
 
-def has_ended(space: Space, entries: Mapping[int, Entry]) -> bool:
-    """Whether a population has all the trials that it will ever have, and all have ended.
-
-    Args:
-        space: whose sampler is population-based training.
-        entries: the journal.
-    """
-    works = [entry.planned.work for entry in entries.values()]
-    if not works:
-        return False
-    source = PopulationProposals(space, lambda trial: replace(works[0], trial=trial), entries)
-    while (planned := source.next()) is not None:
-        entry = entries.get(planned.number) if isinstance(planned, Planned) else None
-        if entry is None or entry.result is None:
-            return False
-        source.ended(entry.planned.number, entry.result, entry.values)
-    return True
-
-
 def schedule_of_best(entries: Iterable[Entry]) -> list[Entry]:
     """The parts that the best member of a population has gone through; none before it is known."""
     known = {entry.planned.work.key: entry for entry in entries}

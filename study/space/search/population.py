@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -51,6 +52,26 @@ class PopulationBased(Config):
         """
         ends = [*range(self.interval, epochs, self.interval), epochs]
         return list(zip([0, *ends], ends, strict=False))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials a study has; of a search, at most.
+
+    Args:
+        trainings: whole ones.
+        generations: parts of each, which are trials; 1 without a population.
+        tests: trials that only test what parts have trained.
+    """
+
+    trainings: int
+    generations: int = 1
+    tests: int = 0
+
+    @property
+    def trials(self) -> int:
+        """All of them."""
+        return self.trainings * self.generations + self.tests
 
 
 def problems_of_population(

@@ -8,6 +8,8 @@ import pytest
 
 from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
+from study.planning.study_dir import StudyDir
+from study.planning.study_state import study_state
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.optuna_search import OptunaProposals
 from study.scheduling.protocols import Later, Planned
@@ -216,3 +218,29 @@ def test_optuna_learns_how_trials_ended(space: Space, journal: Journal) -> None:
     assert [t.params for t in restarted.known_study().study.trials] == [
         t.params for t in source.study.study.trials
     ]
+
+
+@pytest.mark.parametrize("best", ["from scratch", "pretrained", "none"])
+def test_a_search_is_done_with_the_trials_that_come_however_few(
+    space: Space, tmp_path: Path, best: str
+) -> None:
+    """What is from scratch has no baseline, and without a best there is nothing to repeat."""
+    study = StudyDir(tmp_path, "x")
+    study.write(space, "sqlite:///x.db", {})
+    journal, found = Journal(study.journal, METRIC), list[tuple[str, int, int]]()
+    source = proposals(space, journal)
+    while isinstance(planned := source.next(), Planned):
+        state = study_state(tmp_path, "x")
+        found.append((state.word, state.done, state.total))
+        journal.planned(planned)
+        is_scratch = planned.work.trial.pretrain is None
+        value = 0.1 + 0.001 * planned.number + (is_scratch != (best == "from scratch"))
+        status: Any = "diverged" if best == "none" else "completed"
+        journal.recorded(planned.work, EpochRecord("finetune", 1, {METRIC: value}))
+        journal.ended(planned.work, JobResult(status))
+        source.ended(planned.number, JobResult(status), [value])
+    most = 16 + 2 * (3 * 2 - 1)
+    assert found == [("interrupted", number, most) for number in range(len(found))]
+    trials = {"from scratch": 16 + 2 * 2, "pretrained": most, "none": 16}[best]
+    state = study_state(tmp_path, "x")
+    assert (state.word, state.done, state.total) == ("done", trials, trials)
