@@ -295,11 +295,7 @@ def main() -> int:
             refusals(user, server, direct)
             outage(user, server)
         search.folder(place)
-    for line in (*user.problems, *sorted(search.found)):
-        sys.stdout.write(f"{line}\n")
-    wrong = len(user.problems) + len(search.found)
-    sys.stdout.write(f"{search.files} files searched; {wrong} problems\n")
-    return int(bool(wrong))
+    return search.conclude(user.problems)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -104,6 +105,14 @@ class Search:
             except psutil.Error:
                 continue
 
+    def conclude(self, problems: Sequence[str] = ()) -> int:
+        """Print problems, and which secrets were found where; the exit code, 0 without any."""
+        for line in (*problems, *sorted(self.found)):
+            sys.stdout.write(f"{line}\n")
+        wrong = len(problems) + len(self.found)
+        sys.stdout.write(f"{self.files} files searched; {wrong} problems\n")
+        return int(bool(wrong))
+
 
 def gate(server: str, password: str) -> ThreadingHTTPServer:
     """Serve what a server answers to whoever knows the password."""
@@ -184,12 +193,8 @@ def main() -> int:
             door.shutdown()
         search.folder(folder)
         search.folder(served)
-        for line in sorted(search.found):
-            sys.stdout.write(f"{line}\n")
         whole = code == 0 and (folder / "runs").exists() and "Report:" in printed
-        sys.stdout.write(printed[-2000:] * (not whole))
-    sys.stdout.write(f"{search.files} files searched, {len(search.found)} with a secret\n")
-    return int(bool(search.found) or not whole)
+    return search.conclude([] if whole else [printed[-2000:]])
 
 
 if __name__ == "__main__":
