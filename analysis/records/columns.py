@@ -20,7 +20,8 @@ FACTS = COUNTS | {
     "key": "SHA-256 of all that it depends on",
     "reason": "why it did not complete",
     "pretraining": "key of the pretraining that it started from",
-    "pbt_parent": "key of the job of population-based training that it goes on from",
+    "pbt_parent": "key of the job of population-based training that it goes on from;"
+    " a test has the cost of its parts, which are rows of their own",
     "whole": "key of the longest pretraining that begins with this one",
     "data_hash": "SHA-256 of its data set",
     "split_hash": "SHA-256 of which frames train, validate and test",
