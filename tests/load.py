@@ -73,7 +73,7 @@ def idle(config: dict[str, Any], root: str, **_options: Any) -> None:
     """Stands for `study.driver.worker.perform`: everything but training."""
     from ray.tune import report
 
-    work = Job.from_json(config["work"])
+    work = Job.from_json(json.loads(config["work"]))
     history = [record(epoch) for epoch in range(1, EPOCHS + 1)]
     for each in history:
         report({"record": json.dumps(asdict(each)), "warnings": []})

@@ -13,9 +13,10 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -51,75 +52,91 @@ profiles: {{quick: }}
 """
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What a search has taken so far.
+
+    Args:
+        time: s.
+        spent: processor time of the driver, s.
+        memory: of the driver, bytes.
+    """
+
+    time: float
+    spent: float
+    memory: int
+
+
 def search(root: Path, count: int) -> list[Figure]:
     """Of a search from its first proposal to its report."""
     space = root / "load.yaml"
     space.write_text(SPACE.replace("COUNT", str(count)))
-    began = time.monotonic()
+    module = [sys.executable, "-m", "tests.load_search"]
     run = psutil.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.load_search",
-            "--space",
-            str(space),
-            "--out",
-            str(root / "r"),
-        ],
-        stdout=subprocess.DEVNULL,
+        [*module, "--space", str(space), "--out", str(root / "r")], stdout=subprocess.DEVNULL
     )
-    ends, memory = _watched(run, root / "r", count)
-    seconds = time.monotonic() - began
+    moments = _watched(run, root / "r", count)
     assert run.returncode == 0, run.returncode
-    tenth = max(1, count // 10)
-    first, last = ends[2 * tenth] - ends[tenth], ends[-1] - ends[-1 - tenth]
+    taken = [after.time - before.time for before, after in pairwise(moments)]
     (study,) = (root / "r" / "studies").iterdir()
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "analysis.report", str(study)], check=True, stdout=-3)
     pages = [path.stat().st_size for path in study.rglob("*.html")]
     return [
-        ("seconds per trial", seconds / count, 0.3),
-        ("last tenth against the second", last / first, 1.5),
-        ("driver's growth, MB", (memory[-1] - memory[tenth]) / MIB, 100),
+        ("seconds per trial", (moments[-1].time - moments[0].time) / count, 0.3),
+        ("last tenth against the second", taken[-1] / taken[1], 1.5),
+        ("driver's growth, MB", (moments[-1].memory - moments[1].memory) / MIB, 100),
         ("seconds of the report", time.monotonic() - began, 60),
         ("largest page of the report, MB", max(pages) / 1e6, 5),
         ("the whole report, MB", sum(pages) / 1e6, math.inf),
     ]
 
 
-def _watched(run: psutil.Popen, root: Path, count: int) -> tuple[list[float], list[int]]:
-    """When trials ended, and the memory of the driver then, by its journal."""
-    ends, memory = list[float](), list[int]()
-    while run.poll() is None:
-        over = sum(
-            path.read_bytes().count(b'"event": "ended"')
-            for path in root.glob("studies/*/journal.jsonl")
-        )
-        now, held = time.monotonic(), _memory(run)
-        ends += [now] * (over - len(ends))
-        memory += [held] * (over - len(memory))
+def _watched(run: psutil.Popen, root: Path, count: int) -> list[Moment]:
+    """The begin and the end of each tenth of the trials, by the journal; a line of each."""
+    moments, over = [_moment(run)], 0
+    while not (found := list(root.glob("studies/*/journal.jsonl"))) and run.poll() is None:
         time.sleep(0.2)
-    assert len(ends) == len(memory)
-    return ends + [time.monotonic()] * (count - len(ends)), memory
+    with found[0].open("rb") as journal:
+        while run.poll() is None:
+            over += _new_ends(journal)
+            if over >= len(moments) * count // 10 and len(moments) <= 10:
+                before, now = moments[-1], _moment(run)
+                moments.append(now)
+                each, spent = (now.time - before.time), (now.spent - before.spent)
+                sys.stdout.write(
+                    f"{over} trials: {each * 10 / count:.3f} s each, "
+                    f"{spent * 10 / count:.3f} of the driver's processor, "
+                    f"{now.memory / MIB:.0f} MB, load {os.getloadavg()[0]:.1f}\n"
+                )
+                sys.stdout.flush()
+            time.sleep(0.2)
+    return moments
 
 
-def _memory(run: psutil.Popen) -> int:
-    try:
-        return int(run.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
+def _new_ends(journal: IO[bytes]) -> int:
+    """Trials that have ended, by the whole lines that were not read before."""
+    text = journal.read()
+    whole = text.rfind(b"\n") + 1
+    journal.seek(whole - len(text), os.SEEK_CUR)
+    return text[:whole].count(b'"event": "ended"')
+
+
+def _moment(run: psutil.Popen) -> Moment:
+    spent = run.cpu_times()
+    return Moment(time.monotonic(), spent.user + spent.system, run.memory_info().rss)
 
 
 def idle(config: dict[str, Any], root: str, *_: Any, **__: Any) -> None:
     """Stands for `study.driver.worker.run_work`: everything but training."""
     from ray.tune import report
 
-    job = Job.from_json(config["work"])
+    job = Job.from_json(json.loads(config["work"]))
     history = [_record(job.trial, epoch) for epoch in range(1, EPOCHS + 1)]
     for each in history:
         report({"record": json.dumps(asdict(each)), "warnings": []})
     folder, error = job.folder(Path(root)), history[-1].metrics["val_force_rmse"]
-    names = ("energy_rmse", "energy_mae", "force_rmse", "force_mae")
+    names = ("energy_rmse", "energy_mae", "force_rmse", "force_mae", "frame_energy_rmse")
     metrics = {f"test_{name}": 1.02 * error for name in names}
     metrics |= {f"trivial_{name}": 1.0 for name in names}
     result = JobResult("completed", metrics=metrics | {"seconds": 9.0, "cpu_seconds": 9.0})

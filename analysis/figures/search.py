@@ -17,7 +17,17 @@ from analysis.comparisons.search import (
     pareto,
     timeline,
 )
-from analysis.figures.style import COLOURS, INK, MARKERS, Drawing, legend, logarithmic, styled
+from analysis.figures.style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    Drawing,
+    legend,
+    logarithmic,
+    styled,
+    thinned,
+    thinned_note,
+)
 from analysis.formatting import number, percent
 from analysis.records.study_tables import Study
 from study.core.quantities.metrics import METRICS
@@ -53,7 +63,7 @@ def _timeline(study: Study) -> Drawing | None:
         name="timeline",
         title="Optimization history",
         caption=f"Lowest validation error of each {_each(study)}, at the time it ended; crosses:"
-        f" stopped early. n = {len(rows)} trials: {states}.",
+        f" stopped early. n = {len(rows)} trials: {states}.{thinned_note(counts)}",
         alt=f"{states}; lowest validation error {number(rows.value.min())}.",
         figure=figure,
         shown=rows,
@@ -69,13 +79,14 @@ def _pareto(study: Study) -> Drawing | None:
     rows = pareto(study)
     if rows.empty:
         return None
-    front = rows[rows.front]
+    front, tasks = rows[rows.front], rows.task.str.split().str[0]
     with styled() as (figure, axes):
         axes.step(front.seconds / 60, front.value, where="post", color=INK, linewidth=1)
-        for place, (task, group) in enumerate(rows.groupby(rows.task.str.split().str[0])):
+        for place, (task, group) in enumerate(rows.groupby(tasks)):
+            some = group[group.front | group.index.isin(thinned(group).index)]
             axes.plot(
-                group.seconds / 60,
-                group.value,
+                some.seconds / 60,
+                some.value,
                 MARKERS[place % len(MARKERS)],
                 color=INK if task == "from" else COLOURS[place % len(COLOURS)],
                 label="from scratch" if task == "from" else task,
@@ -92,7 +103,7 @@ def _pareto(study: Study) -> Drawing | None:
         name="pareto",
         title="Error against compute: Pareto front",
         caption="Completed trials; no other trial is both cheaper and better than those on the"
-        f" line. n = {len(rows)}.",
+        f" line. n = {len(rows)}.{thinned_note(tasks.value_counts())}",
         alt=f"On the front: {described}.",
         figure=figure,
         shown=rows,
@@ -165,8 +176,8 @@ def _importances(study: Study) -> Drawing | None:
 
 def _states(axes: Axes, rows: pd.DataFrame, at: str) -> None:
     for status, group in rows.groupby("status"):
-        marker, colour = LOOK.get(str(status), (".", INK))
-        axes.plot(group[at], group.value, marker, color=colour, linestyle="none", label=status)
+        (marker, colour), some = LOOK.get(str(status), (".", INK)), thinned(group)
+        axes.plot(some[at], some.value, marker, color=colour, linestyle="none", label=status)
 
 
 def _label(study: Study) -> str:

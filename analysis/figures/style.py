@@ -43,6 +43,9 @@ LINE = 0.19
 MOST_LINES = 8
 """Thin lines per arm, one for each seed; more hide each other and make the page heavy."""
 
+MOST_POINTS = 1000
+"""Points of a kind; more hide each other, too, and the table beside the figure has them all."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -80,6 +83,18 @@ def slug(text: str) -> str:
     if len(plain) <= LONGEST:
         return plain
     return f"{plain[:LONGEST]}-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_POINTS` of the rows, evenly spread, always the same."""
+    return rows.iloc[:: max(1, math.ceil(len(rows) / MOST_POINTS))]
+
+
+def thinned_note(sizes: pd.Series[int]) -> str:
+    """What a caption says of kinds of points of which not all are drawn."""
+    return (
+        "" if sizes.max() <= MOST_POINTS else f" At most {MOST_POINTS} points of a kind are drawn."
+    )
 
 
 def logarithmic(axis: Axis, values: pd.Series[float]) -> None:

@@ -101,8 +101,12 @@ def pretext_grid(study: Study) -> Grid:
     )
 
 
+MOST_RUNS = 200
+"""Runs that a table of the page lists; trials.parquet holds them all."""
+
+
 def result_grid(study: Study) -> Grid:
-    """One row per trial of any study."""
+    """One row for each of the first trials of any study."""
     table = results(study)
     settings = [name for name in table if name in study.settings]
     columns = [Column("Trial")]
@@ -111,7 +115,7 @@ def result_grid(study: Study) -> Grid:
     columns += [Column(q.label, q.unit) for q in charted(study)]
     columns += [Column("Share", "of trivial error"), Column("Wall time")]
     rows = []
-    for _, row in table.iterrows():
+    for _, row in table.head(MOST_RUNS).iterrows():
         cells = [_plain(row[name]) for name in ("number", *settings, "status")]
         cells += [number(row[f"{q.label} ({q.unit})"]) for q in charted(study)]
         cells += [number(row["of trivial"])]
@@ -141,7 +145,7 @@ def front_grid(study: Study) -> Grid | None:
 
 
 def excluded_grid(study: Study) -> Grid:
-    """Runs that enter no mean, and why."""
+    """The first runs that enter no mean, and why."""
     rows = [
         [
             Cell("pretraining" if row.kind == "pretrain" else f"trial {_plain(row.number)}"),
@@ -150,7 +154,7 @@ def excluded_grid(study: Study) -> Grid:
             Cell(str(row.status)),
             Cell(row.reason),
         ]
-        for _, row in excluded(study).iterrows()
+        for _, row in excluded(study).head(MOST_RUNS).iterrows()
     ]
     labels = ("Run", "Arm", "Seed", "Status", "Reason")
     return Grid([Column(label, numeric=label == "Seed") for label in labels], rows)

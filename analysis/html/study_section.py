@@ -38,9 +38,6 @@ from analysis.html.scope import population_grid, scope, tuning_grid
 from analysis.records.study_tables import Study
 from study.core.errors import printable
 
-MOST_TRIALS = 200
-"""Trials that the page lists; the table holds them all."""
-
 
 def study_section(study: Study, folder: Path) -> dict[str, Any]:
     """Everything on one study except its figures, by the names that the template uses."""
@@ -53,8 +50,9 @@ def study_section(study: Study, folder: Path) -> dict[str, Any]:
         "population": population_grid(study),
         "scope": scope(study),
         "progress": _progress(study),
-        "trials": _trials(study),
-        "listed": min(len(study.trials), MOST_TRIALS),
+        "trials": None if study.trials.empty else grids.result_grid(study),
+        "listed": min(len(study.trials), grids.MOST_RUNS),
+        "left_out": len(excluded(study)),
         "excluded": grids.excluded_grid(study) if len(excluded(study)) else None,
         "cost": grids.cost_grid(study),
         "sharing": _sharing(study),
@@ -113,13 +111,6 @@ def _errors(study: Study, *, many: bool) -> dict[str, Any]:
         "early": grids.error_grid(early, charted(study)) if many and len(early) else None,
         "pretext": pretext if pretext.rows else None,
     }
-
-
-def _trials(study: Study) -> grids.Grid | None:
-    if study.trials.empty:
-        return None
-    grid = grids.result_grid(study)
-    return grids.Grid(grid.columns, grid.rows[:MOST_TRIALS], grid.foot)
 
 
 def _search(study: Study) -> str:

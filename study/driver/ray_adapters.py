@@ -32,6 +32,9 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 ERROR, RUNNING, TERMINATED = "ERROR", "RUNNING", "TERMINATED"
 """States of Tune's trials."""
 
+KEPT = {"trial_id", "node_ip"}
+"""What Tune needs of a report once the scheduler has it; it makes a history of each number."""
+
 LOST_NODE = ("is unavailable", "node has died", "node was terminated")
 """What Ray says, beside much else, of a worker whose node is gone."""
 
@@ -84,6 +87,19 @@ class Workers(_Unsaved, tune.Callback):
         with _faults_end(self.stop):
             self.scheduler.began(trial.config["key"])
 
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Any],
+        trial: Any,
+        result: dict[str, Any],
+        **_info: Any,
+    ) -> None:
+        """Forget a report: Tune keeps the last one of each trial, with its settings, to the end."""
+        del iteration, trials, trial
+        for name in result.keys() - KEPT:
+            del result[name]
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """Its worker died."""
         del iteration, trials
@@ -93,7 +109,7 @@ class Workers(_Unsaved, tune.Callback):
 
     def _hand_on(self, trial: Any) -> None:
         """Say why a worker died, and let another one go on if that helps."""
-        work = Job.from_json(trial.config["work"])
+        work = Job.from_json(json.loads(trial.config["work"]))
         diagnosis = _content(self.scratch / f"{work.key}.txt")
         why = _content(Path(trial.error_file)) if trial.error_file else ""
         if diagnosis:
@@ -181,7 +197,8 @@ class SchedulerSearcher(_Unsaved, Searcher):
         with _faults_end(self.stop):
             work = self.scheduler.next()
             if work is not None:
-                return {"key": work.key, "work": work.to_json()}
+                # Tune keeps four copies of each value of a configuration, and text is the smallest.
+                return {"key": work.key, "work": json.dumps(work.to_json())}
         return Searcher.FINISHED if self.scheduler.finished else None
 
     def on_trial_complete(
@@ -234,6 +251,8 @@ class ReportHandler(_Unsaved, FIFOScheduler):
             return CONTINUE
         if "result" in result:
             self.scheduler.end(key, JobResult(**json.loads(result["result"])))
+            return CONTINUE
+        if "record" not in result:
             return CONTINUE
         stop = self.scheduler.report(key, EpochRecord(**json.loads(result["record"])))
         return STOP if stop else CONTINUE

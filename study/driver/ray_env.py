@@ -24,6 +24,8 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 # Pretrainings report no validation force error, and that is no mistake.
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+# A snapshot of all trials every ten seconds, for a resume of Tune's own; the journal serves here.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
 # A worker of a busy machine needs longer than 2 s to leave one job before it is reused for another.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 

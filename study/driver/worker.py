@@ -5,6 +5,7 @@ from __future__ import annotations
 from study.driver import ray_env  # noqa: F401
 
 # isort: split
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def run_work(
     run as the driver's environment does.
     """
     os.environ[ACCEPTED] = accepted
-    job, warnings = Job.from_json(config["work"]), _WarningBuffer()
+    job, warnings = Job.from_json(json.loads(config["work"])), _WarningBuffer()
     diagnosis = Path(scratch) / f"{job.key}.txt"
     data = Path(frames[job.data_hash])
     logging.getLogger("study").addHandler(warnings)

@@ -158,9 +158,9 @@ class Job:
         longest = self.training.model_copy(update={"epochs": schedule})
         return replace(self, trial=self.trial.model_copy(update={"pretrain": longest}))
 
-    @cached_property
+    @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the trial on which this job depends, as JSON values."""
+        """The settings of the trial on which this job depends, as JSON values; made anew."""
         everything = self.trial.model_dump(mode="json")
         if self.start:
             return {key: everything[key] for key in ("model", "pretrain")}

@@ -41,7 +41,7 @@ def handed_out(scheduler: Scheduler, number: int) -> Any:
     """A trial of Tune with the scheduler's next job."""
     job = scheduler.next()
     assert job is not None
-    config = {"key": job.key, "work": job.to_json()}
+    config = {"key": job.key, "work": json.dumps(job.to_json())}
     return SimpleNamespace(trial_id=str(number), config=config, status="PENDING", error_file=None)
 
 
@@ -110,6 +110,20 @@ def test_after_a_signal_a_worker_that_tune_has_ended_is_not_waited_for(
     trials[0].status = "TERMINATED"
     with pytest.raises(KeyboardInterrupt):
         workers.on_step_end(2, trials)
+
+
+def test_tune_keeps_little_of_a_report_and_may_repeat_it(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    workers, trial = workers_of(scheduler, tmp_path), handed_out(scheduler, 0)
+    handler = ReportHandler(scheduler, workers.stop)
+    record = json.dumps({"stage": "finetune", "epoch": 1, "metrics": {METRIC: 0.1}})
+    result = {"record": record, "config": trial.config, "done": False, "trial_id": "0"}
+    handler.on_trial_result(None, trial, result)
+    workers.on_trial_result(1, [trial], trial, result)
+    assert result == {"trial_id": "0"}
+    handler.on_trial_result(None, trial, result | {"done": True})
+    assert scheduler.running[trial.config["key"]].values == {1: 0.1}
 
 
 @pytest.mark.parametrize("report", ["epoch", "fault"])

@@ -19,7 +19,7 @@ from study.pipeline.outcome import OUT_OF_MEMORY
 from study.scheduling.journal import Entry
 from study.scheduling.protocols import Planned
 from study.space.plugin_configs import realized_sampler
-from study.space.search.samplers import SamplerConfig
+from study.space.search.samplers import OptunaSampler, SamplerConfig
 from study.space.search_space import Space
 from study.space.trial import Trial
 
@@ -225,7 +225,9 @@ class RepeatableSampler(BaseSampler):
 
     def __init__(self, settings: SamplerConfig, seed: int) -> None:
         self.settings, self.seed = settings, seed
-        self.sampler = self._sampler(0)
+        self.sampler = self.first = self._sampler(0)
+        # It remembers up to where it has read the study; with options it may note more than that.
+        self.infers_alike = settings == OptunaSampler(name="tpe")
         self.is_silent = False
 
     @contextmanager
@@ -249,7 +251,8 @@ class RepeatableSampler(BaseSampler):
         """As Optuna's sampler."""
         if self.is_silent:
             return {}
-        return self.sampler.infer_relative_search_space(study, trial)
+        sampler = self.first if self.infers_alike else self.sampler
+        return sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from study.core.records import EpochRecord, JobResult
 from study.pipeline.job import Job
 from study.scheduling.journal import Journal
 from study.scheduling.proposals.optuna_search import OptunaProposals
+from study.scheduling.proposals.optuna_study import RepeatableSampler
 from study.scheduling.protocols import Planned
 from study.space.search_space import Space, load_space
 from study.training.config import Stage
@@ -90,6 +93,16 @@ def test_a_search_with_divergence_goes_on_as_if_it_had_not_been_interrupted(
     for cut in (1, 14, 30, 50):
         pieces = run(space, Journal(tmp_path / "pieces.jsonl", METRIC), cut)
     assert pieces == whole
+
+
+def test_a_search_space_that_is_remembered_changes_no_proposal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = search(tmp_path, 2, "early_stopping: {grace_epochs: 1}\n")
+    remembering = run(space, Journal(tmp_path / "remembering.jsonl", METRIC), 25)
+    by_itself: Callable[..., Any] = lambda it, *told: it.sampler.infer_relative_search_space(*told)  # noqa: E731
+    monkeypatch.setattr(RepeatableSampler, "infer_relative_search_space", by_itself)
+    assert run(space, Journal(tmp_path / "forgetful.jsonl", METRIC), 25) == remembering
 
 
 def test_where_trials_are_stopped_early_a_diverged_one_ranks_behind_them(tmp_path: Path) -> None:
