@@ -144,6 +144,9 @@ class Frames:
     @cached_property
     def lattices(self) -> NDArray[np.float64]:
         """(frames, 3, 3) Å, the cells with zeros for vectors that do not repeat."""
+        if not self.pbc.any():
+            # Those of millions of molecules would take the memory of each process.
+            return np.broadcast_to(np.zeros(1), self.cells.shape)
         return np.where(self.pbc[:, :, None], self.cells, 0.0)
 
     @property
@@ -171,9 +174,7 @@ class Frames:
 
     def select(self, indices: NDArray[np.int64]) -> Frames:
         """The frames at `indices`, in that order."""
-        sizes = self.sizes[indices]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], sizes)
+        atoms, offsets = self.atoms(indices)
         return replace(
             self,
             numbers=self.numbers[atoms],
@@ -187,6 +188,14 @@ class Frames:
             stresses=None if self.stresses is None else self.stresses[indices],
             pbc=self.pbc[indices],
         )
+
+    def atoms(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The atoms of the frames at `indices`, in that order, and where each frame begins."""
+        sizes = self.sizes[indices]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        return np.arange(offsets[-1]) + np.repeat(
+            self.offsets[indices] - offsets[:-1], sizes
+        ), offsets
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays: equal data, equal hash, whatever made or stored them."""

@@ -17,8 +17,8 @@ EDGE_BYTES = 14
 MOST_EDGE_BYTES = 4_000_000_000
 """That a process holds of a data set; if there are more, each batch finds its own."""
 STORED_EDGE_BYTES, STORED_ATOMS = 100_000_000, 2_000_000
-"""Bytes of edges, and atoms of a set, from which they are kept beside their frames in files that
-all processes of a machine map, and that take no memory of their own."""
+"""Bytes of edges, and atoms of a set, from which what takes long to find is kept beside the frames
+in files that all processes of a machine map, and that take no memory of their own."""
 
 Histogram = tuple[tuple[int, int], ...]
 """(frames of a unit, number of such units), smallest units first."""

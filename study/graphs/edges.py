@@ -140,9 +140,14 @@ class OnTheFlyEdges:
 
     def gather(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Build the edges of the given frames; see `Edges.gather`."""
-        some = self.source.select(frames.cpu().numpy())
-        found = precompute_edges(some, self.cutoff, self.device)
-        return found.gather(torch.arange(len(frames)))
+        some, source = frames.cpu().numpy(), self.source
+        atoms, offsets = source.atoms(some)
+        index, shift, counts = neighbor_lists(
+            source.positions[atoms], offsets, source.lattices[some], self.cutoff
+        )
+        found = index, shift, np.repeat(np.arange(len(some)), counts)
+        pairs, lattice, place = (torch.from_numpy(each).to(self.device) for each in found)
+        return pairs, lattice, place
 
     def count(self, frames: Tensor) -> int:
         """Estimated number of edges of the given frames."""
@@ -158,6 +163,9 @@ def connect_frames(
 ) -> Edges:
     """Precompute the edges of all frames if they fit into memory, else build them per batch.
 
+    Many edges of molecules are built per batch on a CPU, too: that takes 20 µs a frame of 18 atoms,
+    one percent of a step, and finding those of a million frames first would take 25 s.
+
     Args:
         frames: the data set.
         cutoff: Å.
@@ -172,12 +180,16 @@ def connect_frames(
     sample = frames.select(evenly_spaced)
     precomputed = precompute_edges(sample, cutoff, device)
     fraction = len(sample.numbers) / max(1, len(frames.numbers))
+    per_atom = len(precomputed.source) / len(sample.numbers)
+    on_the_fly = OnTheFlyEdges(frames, cutoff, per_atom, device)
     if precomputed.nbytes > fraction * (_max_bytes(device) if max_bytes is None else max_bytes):
-        return OnTheFlyEdges(frames, cutoff, len(precomputed.source) / len(sample.numbers), device)
+        return on_the_fly
     if len(sample) == len(frames):
         return precomputed
     if store is None or precomputed.nbytes < fraction * STORED_EDGE_BYTES:
         return precompute_edges(frames, cutoff, device)
+    if device.type == "cpu" and frames.isolated.all():
+        return on_the_fly
     return _stored_edges(frames, cutoff, device, store)
 
 

@@ -7,10 +7,8 @@ the target of each edge, and `masked` (N,), 1 for atoms that a pretext task has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from torch_geometric.data import Batch, Data
 from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays
 from study.datasets.sizes import STORED_ATOMS
-from study.graphs.edges import Edges, RaggedIndex, connect_frames
+from study.graphs.edges import ATOMS_AT_ONCE, Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
 
 EVALUATED_ATOMS, EVALUATED_ATOMS_ON_GPU = 800, 16_000
@@ -78,6 +76,9 @@ def gather_rows(values: Tensor, index: Tensor) -> Tensor:
 class GraphSet:
     """Every frame of a data set with its neighbours, as flat tensors on one device.
 
+    On the CPU, tensors that are mapped from files have the type that is stored, and their rows are
+    converted when they are gathered: all processes of a machine share one copy.
+
     Args:
         z: (ΣN,) atomic numbers.
         pos: (ΣN, 3) Å.
@@ -87,6 +88,7 @@ class GraphSet:
         atoms: rows of `z`, `pos`, `force` by frame.
         edges: neighbours by frame.
         cutoff: Å.
+        dtype: of the positions, forces, stresses and cells that are gathered.
         properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
         stress: (frames, 3, 3) eV/Å³, NaN of frames without one; none if no frame has one.
         store: of a large set, where what follows from its frames is kept for all processes.
@@ -100,6 +102,7 @@ class GraphSet:
     atoms: RaggedIndex
     edges: Edges
     cutoff: float
+    dtype: torch.dtype = torch.float32
     properties: dict[str, Tensor] = field(default_factory=dict)
     stress: Tensor | None = None
     store: DerivedArrays | None = None
@@ -122,25 +125,23 @@ class GraphSet:
             dtype: of positions, forces, stresses and cells; energies stay float64.
             device: torch device.
             max_edge_bytes: memory limit of precomputed edges; see `connect_frames`.
-            store: of the frames, where large sets keep their tensors and edges: then all processes
-                of a machine map the same files.
+            store: of the frames, where large sets keep what takes long to find, for all processes.
         """
+        tensor, stresses = partial(_tensor, device=device), frames.stresses
         large = store if len(frames.numbers) >= STORED_ATOMS else None
-        if large:
-            found = large.once("tensors", [str(dtype)], partial(_write_tensors, frames, dtype))
-            tensors = {name: torch.from_numpy(array) for name, array in found.items()}
-        else:
-            tensors = dict(_tensors(frames, dtype))
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        nowhere = torch.zeros((1, 3, 3), dtype=dtype, device=device).expand(len(frames), 3, 3)
         return cls(
-            **tensors,
-            energy=_shared(frames.energies, device),
-            atoms=RaggedIndex(_shared(frames.offsets, device)),
+            z=tensor(frames.numbers, torch.long),
+            pos=tensor(frames.positions, dtype),
+            force=tensor(frames.forces, dtype),
+            energy=tensor(frames.energies),
+            cell=tensor(frames.lattices, dtype) if frames.pbc.any() else nowhere,
+            atoms=RaggedIndex(tensor(frames.offsets)),
             edges=connect_frames(frames, cutoff, torch.device(device), max_edge_bytes, store),
             cutoff=cutoff,
-            properties={
-                name: _shared(values, device) for name, values in frames.properties.items()
-            },
+            dtype=dtype,
+            properties={name: tensor(values) for name, values in frames.properties.items()},
+            stress=None if stresses is None else tensor(stresses, dtype),
             store=large,
         )
 
@@ -152,6 +153,11 @@ class GraphSet:
     def device(self) -> torch.device:
         """Device of the tensors."""
         return self.pos.device
+
+    def pieces(self, frames: Tensor) -> int:
+        """In how many parts many atoms are looked at, so that these take little memory."""
+        atoms = self.atoms.count(frames)
+        return 1 if atoms < STORED_ATOMS else 1 + atoms // ATOMS_AT_ONCE
 
     def evaluation_batches(self, frames: Tensor, batch_size: int) -> list[Tensor]:
         """Split frames into batches to evaluate a model on, without second derivatives.
@@ -175,7 +181,11 @@ class GraphSet:
         batch = self.gather_atoms(frames)
         pairs, lattice, place = self.edges.gather(frames)
         batch.edge_index = pairs.long() + batch.ptr[place]
-        translations = lattice.to(self.pos.dtype)
+        if self.cell.stride(0) == 0:
+            # No frame repeats: all share one cell, which is zero.
+            batch.shift = batch.pos.new_zeros(len(place), 3)
+            return batch
+        translations = lattice.to(self.dtype)
         batch.shift = torch.einsum("ei,eij->ej", translations, batch.cell[place])
         return batch
 
@@ -186,35 +196,26 @@ class GraphSet:
         sizes = self.atoms.sizes(frames)
         ptr = RaggedIndex.from_sizes(sizes).offsets
         return Batch(
-            z=self.z[atoms],
-            pos=self.pos[atoms],
-            cell=self.cell[frames],
+            z=self.z[atoms].long(),
+            pos=self.pos[atoms].to(self.dtype),
+            cell=self.cell[frames].to(self.dtype),
             batch=batch,
             ptr=ptr,
             energy=self.energy[frames],
-            force=self.force[atoms],
+            force=self.force[atoms].to(self.dtype),
         )
 
-
-def _tensors(frames: Frames, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a `GraphSet` that hold other numbers than the frames, one after the other."""
-    yield "z", torch.tensor(frames.numbers, dtype=torch.long)
-    yield "pos", torch.tensor(frames.positions, dtype=dtype)
-    yield "force", torch.tensor(frames.forces, dtype=dtype)
-    yield "cell", torch.tensor(frames.lattices, dtype=dtype)
-    if frames.stresses is not None:
-        yield "stress", torch.tensor(frames.stresses, dtype=dtype)
+    def stresses(self, frames: Tensor) -> Tensor:
+        """Stresses (G, 3, 3) eV/Å³ of the given frames of a set that has some."""
+        assert self.stress is not None
+        return self.stress[frames.to(self.device)].to(self.dtype)
 
 
-def _write_tensors(frames: Frames, dtype: torch.dtype, folder: Path) -> None:
-    for name, tensor in _tensors(frames, dtype):
-        np.save(folder / f"{name}.npy", tensor.numpy())
-
-
-def _shared(values: NDArray[Any], device: str) -> Tensor:
-    """A tensor of an array, on the CPU with the same memory if that is mapped from a file."""
-    mapped = isinstance(values.base, np.memmap)
-    return torch.from_numpy(values).to(device) if mapped else torch.tensor(values, device=device)
+def _tensor(values: NDArray[Any], dtype: torch.dtype | None = None, *, device: str) -> Tensor:
+    """A tensor of an array; on the CPU one that is mapped from a file stays there, in its type."""
+    if device == "cpu" and isinstance(values.base, np.memmap):
+        return torch.from_numpy(values)
+    return torch.tensor(values, dtype=dtype).to(device)
 
 
 def connect(graph: Batch, cutoff: float) -> tuple[Tensor, Tensor]:

@@ -56,17 +56,19 @@ def neighbor_lists(
         edge_index (2, ΣE) and shifts (ΣE, 3) frame by frame, atoms counted from the first one of
         their frame; the number of edges (frames,) of each.
     """
-    pairs, shifts = [np.empty((2, 0), np.int32)], [np.empty((0, 3), np.int16)]
-    for frame, quick in enumerate(search_isolated(positions, offsets, cells, cutoff)):
-        if quick is None:
+    pairs, moved = [np.empty((0, 2), np.int32)], {}
+    for frame, found in enumerate(search_isolated(positions, offsets, cells, cutoff)):
+        if found is None:
             atoms = positions[offsets[frame] : offsets[frame + 1]]
-            index, shift = neighbor_list(atoms, cells[frame], cutoff)
-        else:
-            index, shift = quick.T[::-1], np.zeros((len(quick), 3), np.int16)
-        pairs.append(index)
-        shifts.append(shift)
-    counts = np.array([len(each) for each in shifts[1:]], np.int64)
-    return np.concatenate(pairs, axis=1), np.concatenate(shifts), counts
+            index, moved[frame] = neighbor_list(atoms, cells[frame], cutoff)
+            found = index[::-1].T
+        pairs.append(found)
+    counts = np.array([len(each) for each in pairs[1:]], np.int64)
+    ends = np.cumsum(counts)
+    shifts = np.zeros((counts.sum(), 3), np.int16)
+    for frame, shift in moved.items():
+        shifts[ends[frame] - counts[frame] : ends[frame]] = shift
+    return np.ascontiguousarray(np.concatenate(pairs).T[::-1]), shifts, counts
 
 
 def dense_neighbors(

@@ -170,6 +170,6 @@ def _found_once(
 
     if graphs.store is None:
         return found()
-    arrays = graphs.store.once(kind, [graphs.cutoff, str(graphs.pos.dtype), *of], make)
+    arrays = graphs.store.once(kind, [graphs.cutoff, str(graphs.dtype), *of], make)
     tensors = [torch.from_numpy(arrays[str(number)]) for number in range(len(arrays))]
     return [tensor.to(graphs.device) for tensor in tensors]

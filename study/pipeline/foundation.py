@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from study.graphs.element_counts import ElementCounts
 from study.models.potential import Potential, sum_per_graph
-from study.tasks.supervised import element_counts, fit_element_contributions
 
 if TYPE_CHECKING:
     from study.graphs.graph_set import GraphSet
@@ -56,11 +56,11 @@ def _refit(model: Potential, graphs: GraphSet, train: Tensor) -> None:
     """Add to the reference of each element what the model lacks to the labels, least squares."""
     train = train[~graphs.energy[train].isnan().cpu()]
     missing = torch.cat([_missing(model, graphs, some) for some in train.split(BATCH)])
-    counts = element_counts(graphs, train)
-    sizes = counts.sum(dim=1)
-    mean = (missing / sizes).mean()
-    shifts = mean + fit_element_contributions(counts, missing - mean * sizes)
-    model.reference += torch.where(counts.sum(dim=0) > 0, shifts, 0.0).to(model.reference.device)
+    counts = ElementCounts.of(graphs, train)
+    mean = (missing / counts.sizes).mean()
+    shifts = mean + counts.fit(missing - mean * counts.sizes)
+    seen = counts.elements[counts.counts.any(dim=0)]
+    model.reference[seen] += shifts[seen].to(model.reference.device)
 
 
 def _missing(model: Potential, graphs: GraphSet, frames: Tensor) -> Tensor:

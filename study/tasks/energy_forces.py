@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from study.core.errors import UserError
 from study.core.quantities.units import ENERGIES
 from study.core.seeding import seeded
+from study.graphs.element_counts import ElementCounts
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, Prediction
 from study.models.symmetry import symmetry_errors
@@ -22,9 +23,8 @@ from study.tasks.supervised import (
     WHERE_KNOWN,
     LabelledTask,
     count_labels,
-    element_counts,
-    fit_element_contributions,
     fitted_once,
+    force_rms,
     known_stresses,
     known_values,
     rms,
@@ -68,26 +68,23 @@ class LabelStatistics:
     @classmethod
     def fit(cls, graphs: GraphSet, frames: Tensor) -> LabelStatistics:
         """Fit the statistics to the labels that the given frames (M,) have."""
-        rows, _ = graphs.atoms.rows(frames)
-        forces = graphs.force[rows].double()
-        stresses = known_stresses(graphs, frames)
+        # Forces may all vanish, as those of lone atoms do.
+        unit, stresses = force_rms(graphs, frames) or 1.0, known_stresses(graphs, frames)
         frames = known_values(frames, graphs.energy[frames].cpu())
         energy, sizes = graphs.energy[frames], graphs.atoms.offsets.diff()[frames].double()
         per_atom = (energy / sizes).mean()
         # A single frame has no standard deviation; then 1 eV serves as the unit.
         spread = rms(energy - per_atom * sizes) or 1.0
         spread_per_atom = rms(energy / sizes - per_atom) or 1.0
-        counts = element_counts(graphs, frames)
-        above = (energy - per_atom * sizes).cpu()
-        fitted = fit_element_contributions(counts, above)
+        counts, above = ElementCounts.of(graphs, frames), (energy - per_atom * sizes).cpu()
+        fitted = counts.fit(above)
         return cls(
             float(per_atom),
             spread,
             spread_per_atom,
-            # Forces may all vanish, as those of lone atoms do.
-            rms(known_values(forces, forces)) or 1.0,
+            unit,
             tuple((float(per_atom) + fitted).tolist()),
-            rms(above - counts @ fitted) or 1.0,
+            rms(above - counts.sum(fitted)) or 1.0,
             float(energy.mean()),
             rms(energy - energy.mean()) or 1.0,
             rms(stresses) or 1.0 if len(stresses) else 1.0,
@@ -174,7 +171,7 @@ class EnergyForces(LabelledTask):
 
     def _measure_by(self, statistics: LabelStatistics) -> None:
         self.statistics = statistics
-        real = partial(torch.tensor, dtype=self.graphs.pos.dtype, device=self.graphs.device)
+        real = partial(torch.tensor, dtype=self.graphs.dtype, device=self.graphs.device)
         spread = statistics.energy_unit(self.settings)
         alike = self.settings.error_unit == "energy"
         units = [spread, spread if alike else statistics.force_rms]
@@ -202,7 +199,7 @@ class EnergyForces(LabelledTask):
         batch.units, batch.weights = self.units, self.weights
         kind, what = self.loss_kind, "energy and forces"
         if self.learns_stress and self.graphs.stress is not None:
-            batch.stress, what = self.graphs.stress[frames.to(self.graphs.device)], "all labels"
+            batch.stress, what = self.graphs.stresses(frames), "all labels"
         counts = partial(count_labels, kind, ["energy", "force", "stress"])
         errors = Term(f"{kind} of {what}", partial(weighted_errors, kind), batch, counts=counts)
         return [errors, *others]
@@ -268,7 +265,7 @@ class EnergyForces(LabelledTask):
             off = (predicted.forces.detach() - batch.force).double()
             force.append(known_values(off, batch.force))
             if self.graphs.stress is not None and predicted.stress is not None:
-                known = self.graphs.stress[frames.to(self.graphs.device)]
+                known = self.graphs.stresses(frames)
                 stress.append(known_values((predicted.stress.detach() - known).double(), known))
         per_frame = torch.cat(energy)
         per_atom, component = per_frame / torch.cat(sizes), torch.cat(force)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from study.graphs.element_counts import ElementCounts
 from study.graphs.graph_set import GraphSet
 from study.models.potential import Potential, sum_per_graph
 from study.tasks.supervised import (
@@ -18,8 +19,6 @@ from study.tasks.supervised import (
     WHERE_KNOWN,
     LabelledTask,
     count_labels,
-    element_counts,
-    fit_element_contributions,
     fitted_once,
     known_values,
     rms,
@@ -55,13 +54,12 @@ class ScalarStatistics:
             extensive: predict relative to a sum over elements, or else to the mean.
         """
         frames = known_values(frames, values[frames].cpu())
-        labels, counts = values[frames].cpu(), element_counts(graphs, frames)
-        mean, per_atom = labels.mean(), (labels / counts.sum(dim=1)).mean()
+        labels, counts = values[frames].cpu(), ElementCounts.of(graphs, frames)
+        sizes = counts.sizes
+        mean, per_atom = labels.mean(), (labels / sizes).mean()
         # Fits the deviations from the mean per atom: of equally good fits the one nearest to it.
-        elements = per_atom + fit_element_contributions(
-            counts, labels - per_atom * counts.sum(dim=1)
-        )
-        residual = labels - (counts @ elements if extensive else mean)
+        elements = per_atom + counts.fit(labels - per_atom * sizes)
+        residual = labels - (counts.sum(elements) if extensive else mean)
         # A single frame has no standard deviation; then 1 serves as the unit.
         return cls(float(mean), tuple(elements.tolist()), rms(residual) or 1.0)
 
@@ -88,7 +86,7 @@ class Scalar(LabelledTask):
         what = self.settings.target, extensive
         self.statistics = fitted_once(ScalarStatistics, fit, self.graphs, train, *what)
         self.units = torch.tensor(
-            [self.statistics.std], dtype=self.graphs.pos.dtype, device=self.graphs.device
+            [self.statistics.std], dtype=self.graphs.dtype, device=self.graphs.device
         )
         self.apply(model)
 

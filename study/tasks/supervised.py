@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 
 from study.core.errors import UserError
 from study.graphs.graph_set import GraphSet
-from study.models.potential import MAX_ATOMIC_NUMBER, Potential, Prediction
+from study.models.potential import Potential, Prediction
 from study.tasks.metrics import FrameValues, alike, joined, own_errors
 from study.tasks.task import Task, Term
 
@@ -87,7 +87,7 @@ def known_stresses(graphs: GraphSet, frames: Tensor) -> Tensor:
     """Components of the stresses that the given frames have: (9 S,) eV/Å³, float64."""
     if graphs.stress is None:
         return torch.empty(0, dtype=torch.float64)
-    values = graphs.stress[frames.to(graphs.device)].double()
+    values = graphs.stresses(frames).double()
     return known_values(values, values)
 
 
@@ -200,9 +200,8 @@ class LabelledTask(Task):
             return found | dict.fromkeys(self.metrics, math.nan)
 
     def _labels(self, batch: Batch, frames: Tensor) -> FrameValues:
-        frames, stress = frames.to(self.graphs.device), self.graphs.stress
-        known = None if stress is None else stress[frames]
-        return _values(batch, self.values[frames], batch.force, known)
+        known = None if self.graphs.stress is None else self.graphs.stresses(frames)
+        return _values(batch, self.values[frames.to(self.graphs.device)], batch.force, known)
 
     def auxiliary_terms(
         self, frames: Tensor, generator: torch.Generator, step: int
@@ -267,17 +266,17 @@ def fitted_once(
     return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
-def element_counts(graphs: GraphSet, frames: Tensor) -> Tensor:
-    """Count the atoms of each element in the given frames: (M, elements), float64, on the CPU."""
-    rows, owner = graphs.atoms.rows(frames)
-    counts = torch.zeros(len(frames), MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
-    counts.index_put_((owner.cpu(), graphs.z[rows].cpu()), torch.ones(()).double(), True)  # noqa: FBT003
-    return counts
-
-
-def fit_element_contributions(counts: Tensor, values: Tensor) -> Tensor:
-    """Fit a sum over atoms to values (M,) by least squares: (elements,), of minimum norm."""
-    return torch.linalg.lstsq(counts, values, driver="gelsd").solution
+def force_rms(graphs: GraphSet, frames: Tensor) -> float:
+    """Root mean square of the force components that the given frames have, eV/Å; NaN if none."""
+    if (pieces := graphs.pieces(frames)) > 1:
+        frames = frames.sort().values  # Files are read in order.
+    squares, count = torch.zeros((), dtype=torch.float64, device=graphs.device), 0
+    for some in frames.tensor_split(pieces):
+        rows, _ = graphs.atoms.rows(some)
+        forces = graphs.force[rows].to(graphs.dtype).double()
+        known = known_values(forces, forces)
+        squares, count = squares + known.square().sum(), count + len(known)
+    return float((squares / count).sqrt())
 
 
 def rms(values: Tensor) -> float:

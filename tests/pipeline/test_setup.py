@@ -8,13 +8,16 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from study.core.errors import UserError
 from study.datasets.config import ASEFile
 from study.datasets.frames import Frames, read_header
+from study.datasets.parsing import array_files
 from study.datasets.prepare import prepare, remark_on
+from study.graphs import edges, graph_set
 from study.pipeline import setup
 from study.pipeline.execute import run_job
 from study.pipeline.job import Job
@@ -123,3 +126,43 @@ def test_a_training_on_few_frames_of_a_large_set_prepares_no_others_and_learns_t
     assert prepared == [22, 11]
     assert tested[0] == tested[1]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("pbc", [True, False])
+def test_a_training_on_mapped_files_of_a_large_set_gives_the_weights_of_one_in_memory(
+    tmp_path: Path, tiny: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, *, pbc: bool
+) -> None:
+    dataset = mixed(tmp_path / "train.extxyz")
+    if not pbc:
+        made = ase.io.read(dataset.path, ":")
+        for atoms in made:
+            atoms.pbc = False
+        ase.io.write(dataset.path, made, format="extxyz")
+    folder = prepare(dataset, tmp_path, 1, lambda _done, _total: None)
+    task = {"name": "energy_forces", "energy_reference": "per_element"}
+    trial = tiny(
+        dataset=dataset.model_dump(exclude_none=True),
+        split={"by": "frame", "test": 4, "validation": 3},
+        pretrain=None,
+        finetune__task=task,
+    )
+    job = Job("trial", trial, read_header(folder)["content_hash"])
+    weights, mapped = [], []
+    for large in (False, True):
+        setup._graphs.cache_clear()
+        setup._load.cache_clear()
+        if large:
+            monkeypatch.setattr(array_files, "MAPPED", 0)
+            monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
+            monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
+            monkeypatch.setattr(setup, "MOST_SELECTED", 0)
+            for module in (graph_set, setup):
+                monkeypatch.setattr(module, "STORED_ATOMS", 0)
+        made = set_up(job, trial, tmp_path, folder, "cpu")
+        list(made.train(0, tmp_path / f"{large}", None, lambda: False))
+        weights.append(made.model.state_dict())
+        mapped.append(made.task.graphs.pos.dtype == torch.float64)
+    assert mapped == [False, True]
+    kept = {path.parent.name.split("-")[0] for path in folder.glob("*/arrays.json")}
+    assert kept == ({"edges", "statistics"} if pbc else {"statistics"})
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

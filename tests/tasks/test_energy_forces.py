@@ -17,6 +17,7 @@ from study.core.quantities.units import HARTREE, KJ_PER_MOL
 from study.core.seeding import seeded
 from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays
+from study.graphs import graph_set
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN
@@ -467,3 +468,19 @@ def test_statistics_of_a_large_set_are_fitted_once_and_found_to_the_bit(
     for frames in (torch.arange(8), torch.tensor([3, 0, 1])):
         assert found(frames) == found(frames) == LabelStatistics.fit(graphs, frames)
     assert len(fitted) == 2
+
+
+def test_statistics_of_many_atoms_are_those_of_all_at_once(
+    every_water: dict[str, Frames], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = every_water["shuffled mixed"]
+    energies, forces = mixed.energies.copy(), mixed.forces.copy()
+    energies[1], forces[mixed.offsets[2] : mixed.offsets[3]] = np.nan, np.nan
+    graphs = GraphSet.build(replace(mixed, energies=energies, forces=forces), 3.4)
+    frames = torch.tensor([3, 1, 0, 2])
+    whole = LabelStatistics.fit(graphs, frames)
+    monkeypatch.setattr(graph_set, "STORED_ATOMS", 0)
+    monkeypatch.setattr(graph_set, "ATOMS_AT_ONCE", 10)
+    assert graphs.pieces(frames) > 4
+    for name, value in vars(LabelStatistics.fit(graphs, frames)).items():
+        assert value == pytest.approx(getattr(whole, name), rel=1e-9), name
