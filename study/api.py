@@ -264,7 +264,8 @@ def _run(words: list[str], *, progress: bool) -> Path:
             for event in map(json.loads, process.stdout):
                 folder = Path(event["folder"]) if event["event"] == "study" else folder
                 advance(event)
-            process.wait()
+            if process.wait() in (0, EXIT_FAILED):
+                advance({"event": "complete"})
         errors.seek(0)
         told = errors.read().strip().splitlines()
     if process.returncode == EXIT_USAGE_ERROR:

@@ -120,6 +120,9 @@ class StudyProgress:
             self._set(event, event["epoch"] / self._epochs[key])
         elif kind == "ended":
             self._set(event, 1.0)
+        elif kind == "complete":
+            # A search may have fewer trials than were planned at most.
+            self.total = len(self.shares)
 
     def _set(self, event: dict[str, Any], share: float) -> None:
         if event["kind"] == "trial":

@@ -41,6 +41,15 @@ def test_trials_count_by_their_epochs_and_pretrainings_do_not() -> None:
     assert progress.text() == "2 of 2 trials, 0 s"
 
 
+def test_a_search_ends_with_the_trials_that_came() -> None:
+    progress = StudyProgress()
+    for event in [EVENTS[0] | {"trials": 5}, *EVENTS[1:], {"event": "ended", **B}]:
+        progress.read(event)
+    assert progress.text().startswith("2 of 5 trials, ")
+    progress.read({"event": "complete"})
+    assert progress.text() == "2 of 2 trials, 0 s"
+
+
 def test_a_notebook_shows_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, str]] = []
 
