@@ -12,7 +12,8 @@ from study.console.formatting import duration
 from study.console.json_lines import print_json_event
 from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
-from study.datasets.prepare import sizes_of
+from study.datasets.config import DatasetConfig
+from study.datasets.prepare import import_command, sizes_of
 from study.pipeline.job import Job
 from study.planning.arms import Arm, arms
 from study.planning.cost_model import Cost
@@ -66,8 +67,9 @@ class DryRun:
             console.print("  compute  nothing left to do")
             return
         if self.unread:
-            read = "do that first with `python -m study.data import`"
-            console.print(f"  compute  {self._unknown()}; {read}")
+            commands = (import_command(each, self.plan.root) for each in self._not_read)
+            read = " and ".join(f"`{command}`" for command in commands)
+            console.print(f"  compute  {self._unknown()}; do that first with {read}")
             return
         unit = "GPU" if self.on_gpu else "core"
         low, high = (_rounded(self.share * seconds / 3600) for seconds in cost.seconds)
@@ -126,8 +128,11 @@ class DryRun:
     @cached_property
     def unread(self) -> list[str]:
         """Data sets whose size is not known, so that nobody can tell what the study costs."""
-        unknown = (each for each in self.plan.datasets if sizes_of(each, self.plan.root) is None)
-        return [each.label for each in unknown]
+        return [each.label for each in self._not_read]
+
+    @cached_property
+    def _not_read(self) -> list[DatasetConfig]:
+        return [each for each in self.plan.datasets if sizes_of(each, self.plan.root) is None]
 
     def _unknown(self) -> str:
         return f"not known before {' and '.join(self.unread)} is read"

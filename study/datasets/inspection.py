@@ -42,6 +42,7 @@ def summary(frames: Frames) -> dict[str, str]:
         "periodic in part": _part_periodic(frames),
         **(_box_rows(periodic) if len(periodic) else {}),
         **_label_rows(frames),
+        "units of the file": ", ".join(frames.origin.get("units", {}).values()),
         "labels": ", ".join(frames.origin.get("labels", [])),
         "repeated frames": str(copies(frames)),
         "test parts": _test_parts(frames),

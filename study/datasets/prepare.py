@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.datasets import store
 from study.datasets.frames import read_header
+from study.datasets.reading import Stored
 from study.datasets.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def remark_on(dataset: DatasetConfig, root: Path) -> str:
 def warnings_on(dataset: DatasetConfig, root: Path) -> list[str]:
     """What looked wrong with a data set when it was prepared."""
     return list(_origin(dataset, root).get("warnings", []))
+
+
+def import_command(dataset: DatasetConfig, root: Path) -> str:
+    """The command that reads a file or folder before a study does."""
+    if isinstance(dataset, Stored) and dataset.path:
+        return dataset.import_command(root)
+    return "python -m study.data import"
 
 
 def seconds_to_make(dataset: DatasetConfig, root: Path, workers: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,10 +213,30 @@ class Stored(DatasetConfig):
     @property
     def label(self) -> str:
         """The file, from the current folder if it is below, or its address."""
+        return self._place
+
+    @property
+    def _place(self) -> str:
         if "://" in self.path:
             return self.path
         file = Path(self.path)
         return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+    def import_command(self, root: Path) -> str:
+        """The command that reads it.
+
+        Args:
+            root: folder of all results.
+        """
+        said = self.model_dump(mode="json", exclude={"name", "path"}, exclude_none=True)
+        words = ["python", "-m", "study.data", "import", self._place]
+        for key, value in said.items():
+            pairs = (
+                [f"{name}={each}" for name, each in value.items()] if key != "species" else value
+            )
+            words += [f"--{key}", ",".join(pairs)]
+        usual = root.absolute() == Path("runs").absolute()
+        return shlex.join(words if usual else [*words, "--out", str(root)])
 
     @property
     def reading(self) -> Reading:

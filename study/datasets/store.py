@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import import_module
@@ -74,8 +75,12 @@ def prepare(
         return frames
 
     pieces = [] if folder.exists() else divided(dataset, file)
+    place = folder.with_name(f"{folder.name}.pieces")
+    if folder.exists() and place.exists():
+        # Whoever made the folder was killed before it could clean up, or is about to.
+        with suppress(UserError), locked(*_lock_of(folder)):
+            remove(place)
     if pieces:
-        place = folder.with_name(f"{folder.name}.pieces")
         with locked(*_lock_of(folder)):
             found = read_in_pieces(dataset, file, pieces, place, workers, progress)
             if found and not folder.exists():

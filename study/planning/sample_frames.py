@@ -9,7 +9,7 @@ import numpy as np
 from study.core.errors import UserError
 from study.datasets.config import DatasetConfig
 from study.datasets.frames import Frames
-from study.datasets.prepare import folder_of
+from study.datasets.prepare import folder_of, import_command
 from study.datasets.sources.openmm_water import box_edge, build_box
 
 
@@ -32,7 +32,7 @@ def sample_frames(dataset: DatasetConfig, count: int, root: Path) -> Frames:
     if sizes is None or not dataset.simulated:
         raise UserError(
             f"--probe: {dataset.label} has not been read yet; do that first with "
-            f"`python -m study.data import`, or leave the option out"
+            f"`{import_command(dataset, root)}`, or leave the option out"
         )
     return _packed_water(sizes.waters, count)
 

@@ -147,7 +147,11 @@ def test_what_a_file_costs_is_no_figure_before_it_has_been_read(small: Path, wat
     small.write_text(re.sub("dataset: .*", f"dataset: {dataset}", SMALL_SPACE))
     given = plan_of(small)
     told = " ".join(shown(given).split())
-    assert re.search("compute not known before .*w.extxyz is read; do that first", told)
+    place = re.escape(str(small.parent / "w.extxyz"))
+    command = rf"`python -m study\.data import {place} --out {re.escape(str(given.root))}`"
+    assert re.search(
+        rf"compute not known before .*w.extxyz is read; do that first with {command}", told
+    )
     assert "hours" not in told
     read_datasets(given)
     assert "core-hours" in shown(Plan(given.space, given.root, "name", ""))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from study.core.quantities.units import energy_unit, force_unit, length_unit
+from study.datasets.readers.detect import parsed
 from study.datasets.reading import Reading, Units
 
 KCAL, KJ, HARTREE, BOHR = 0.0433641042385, 0.0103642696562, 27.211386245988, 0.529177210903
@@ -67,3 +71,13 @@ def test_forces_go_with_energy_and_length() -> None:
     assert (factors.energy, factors.force) == (pytest.approx(KCAL), pytest.approx(KCAL))
     mixed = Reading(units=Units(forces="eV/Å")).factors(("Bohr", "Hartree", "Hartree/Bohr"))
     assert (mixed.energy, mixed.force) == (pytest.approx(HARTREE), pytest.approx(1.0))
+
+
+def test_the_command_that_imports_a_set_says_all_that_the_space_says(tmp_path: Path) -> None:
+    given = {"name": "ase_file", "path": "s3://bucket/a b.dump", "species": ["O", "H"]}
+    units = {"energy": "kcal/mol", "length": "nm"}
+    command = parsed(given | {"units": units}).import_command(tmp_path)
+    assert shlex.split(command)[3:] == [
+        *("import", "s3://bucket/a b.dump", "--units", "energy=kcal/mol,length=nm"),
+        *("--species", "O,H", "--out", str(tmp_path)),
+    ]

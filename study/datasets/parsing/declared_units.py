@@ -51,7 +51,11 @@ NO_UNITS = ("a", "au", "atomic", "pm")
 
 
 def declared(
-    entries: Mapping[Any, Any], names: Mapping[Kind, str | None], *, told: bool = False
+    entries: Mapping[Any, Any],
+    names: Mapping[Kind, str | None],
+    *,
+    told: bool = False,
+    usual: tuple[str, str, str] = ("Å", "eV", "eV/Å"),
 ) -> dict[str, str]:
     """Units by what they are of: length, energy, forces, stress.
 
@@ -59,6 +63,7 @@ def declared(
         entries: keys with their values, of which those about units are text.
         names: of the labels in the file, whose own units come first.
         told: whether the user tells units, so that unknown ones are passed over.
+        usual: units of length, energy and forces that the format has.
 
     Raises:
         ValueError: if a plain `units` names none that is known, a unit stands there alone, or two
@@ -70,7 +75,7 @@ def declared(
     for key, value in entries.items():
         what, text = _declaration(key), text_of(value)
         if value is True and not told:
-            _require_no_unit(str(key))
+            _require_no_unit(str(key), usual)
         if what is None or not text:
             continue
         if kind := _named(what, names):
@@ -112,8 +117,12 @@ def _same(earlier: str | None, unit: str, kind: Kind) -> str:
     return unit
 
 
-def _require_no_unit(word: str) -> None:
+def _require_no_unit(word: str, usual: tuple[str, str, str]) -> None:
     """Refuse a word such as the last one of `energy=-76.3 Ha`, which says of nothing what it is.
+
+    Args:
+        word: without a key.
+        usual: units of length, energy and forces, which are as good as none.
 
     Raises:
         ValueError: naming it.
@@ -121,8 +130,9 @@ def _require_no_unit(word: str) -> None:
     unit = word.strip("()[]{},;:")
     if unit.lower() in NO_UNITS:
         return
-    for kind, rule in RULES.items():
-        if kind != "stress" and _suits(rule, unit) and rule(unit) != 1:
+    for kind, known in zip(("length", "energy", "forces"), usual, strict=True):
+        rule = RULES[kind]
+        if _suits(rule, unit) and rule(unit) != rule(known):
             raise ValueError(
                 f"has the word `{unit}` without a key; write `{kind}-unit={unit}`, or say "
                 f"`units: {{{kind}: …}}`"

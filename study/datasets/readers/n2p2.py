@@ -20,7 +20,7 @@ from study.core.errors import UserError
 from study.core.quantities.elements import ATOMIC_NUMBERS, ISOTOPES
 from study.datasets.frames import Frames
 from study.datasets.parsing.declared_units import declared
-from study.datasets.parsing.guard import printable
+from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import number as real
 from study.datasets.parsing.text import text_lines
 from study.datasets.reading import PLAIN, Factors, Reading, Units
@@ -35,6 +35,7 @@ COLUMNS = {
 }
 """Keywords whose lines have a fixed number of columns."""
 SOURCE, LABELS = re.compile(r"\bsrc=(\S+)"), re.compile(r"\blabels=(.*\S)")
+WORD = re.compile(r"(?<![^\s(\[{])[^\W\d_]+(?:/[^\W\d_]+){0,2}(?![^\s)\]},;:])")
 UNIT = re.compile(r"([\w-]*units?[\w-]*)\s*=\s*[\"']?([^\s\"']+)", re.IGNORECASE)
 
 
@@ -70,8 +71,10 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
         )
     if not reading.energies:
         raise UserError(f"{path}: must hold a structure, `begin` to `end`, but holds none")
-    units = declared(reading.units, {}, told=given.units != Units())
-    return reading.frames(given.factors(DEFAULT, **units))
+    words = dict.fromkeys(reading.words, True)
+    with guarded(path):
+        units = declared(words | reading.units, {}, told=given.units != Units(), usual=DEFAULT)
+        return reading.frames(given.factors(DEFAULT, **units))
 
 
 @dataclass
@@ -84,6 +87,7 @@ class _Reading:
         offsets: first atom of each structure, then the number of all atoms.
         groups: of each structure that has ended.
         alone: whether each has no lattice.
+        words: of comments, without keys.
     """
 
     numbers: array[int] = field(default_factory=lambda: array("B"))
@@ -97,6 +101,7 @@ class _Reading:
     sources: dict[str, int] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     units: dict[str, str] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
     began: int = 0
     source: int = -1
 
@@ -159,6 +164,7 @@ class _Reading:
         for key, unit in UNIT.findall(line):
             if self.units.setdefault(key, unit) != unit:
                 raise ValueError(f"must have the `{key}` of earlier comments, but got {unit!r}")
+        self.words |= set(WORD.findall(line))
 
     def _end(self) -> None:
         ended = len(self.offsets) - 1

@@ -292,3 +292,13 @@ def test_two_units_of_one_thing_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"input\.data:21: must have the `energy_unit` of earlier"):
         read(path)
+
+
+@pytest.mark.parametrize("words", ["eV Angstrom", "units: eV", "energies in kcal/mol"])
+def test_another_unit_among_the_words_of_a_comment_is_refused(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "input.data"
+    path.write_text(TWO.replace("from somewhere", words))
+    with pytest.raises(UserError, match=r"has the word `.*` without a key"):
+        read(path)
+    path.write_text(TWO.replace("from somewhere", "Bohr, Ha and Au"))
+    assert len(read(path)) == 2

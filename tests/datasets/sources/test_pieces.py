@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from study.core.errors import UserError
+from study.datasets import store
 from study.datasets.frames import read_header
 from study.datasets.prepare import prepare
 from study.datasets.readers import hdf5
@@ -137,3 +138,21 @@ def test_a_frame_that_is_refused_is_named_as_by_who_reads_all(
         imported(file, tmp_path / "once")
     assert found.value.problems == expected.value.problems
     assert not list(tmp_path.glob("pieces/data/*/"))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_that_a_kill_has_left_beside_the_set_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = write_extxyz(tmp_path / "set.extxyz"), tmp_path / "runs"
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(store, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            imported(file, out)
+    assert list(out.glob("data/*.pieces"))
+    folder = imported(file, out)
+    assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]

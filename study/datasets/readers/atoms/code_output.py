@@ -40,9 +40,10 @@ class Code:
 
 
 VASP = Code(b"", b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM", b"General timing and accounting")
+GAUSSIAN = Code(b"Entering Gaussian System", b"SCF Done:", b"Normal termination of Gaussian")
 CODES = (
     Code(b"Program PWSCF", b"!    total energy", b"JOB DONE."),
-    Code(b"Entering Gaussian System", b"SCF Done:", b"Normal termination of Gaussian"),
+    GAUSSIAN,
     Code(b"* O   R   C   A *", b"FINAL SINGLE POINT ENERGY", b"ORCA TERMINATED NORMALLY"),
 )
 
@@ -66,6 +67,7 @@ def frames(file: Path, read: Callable[[Path], Iterator[Atoms]]) -> Iterator[Atom
         file: of any kind, not zipped.
         read: reads it.
     """
+    _require_one_orientation(file)
     steps = _steps_of_cut(file)
     if steps is None:
         yield from read(file)
@@ -81,6 +83,30 @@ def frames(file: Path, read: Callable[[Path], Iterator[Atoms]]) -> Iterator[Atom
     if made and not _is_whole(*made[-2:]):
         made.pop()
     yield from made
+
+
+def _require_one_orientation(file: Path) -> None:
+    """Refuse an output of Gaussian whose positions are turned against its forces.
+
+    Raises:
+        ValueError: if it has forces, and positions in the standard orientation alone.
+    """
+    if not file.is_file():
+        return
+    with opened_bytes(file) as opened:
+        if _code_of(file, opened.peek(HEAD)[:HEAD]) is not GAUSSIAN:
+            return
+        turned = forces = False
+        for line in opened:
+            if b"Input orientation:" in line or b"Z-Matrix orientation:" in line:
+                return
+            turned |= b"Standard orientation:" in line
+            forces |= b"Forces (Hartrees/Bohr)" in line
+    if turned and forces:
+        raise ValueError(
+            "must have positions in the input orientation, as its forces are, but has the "
+            "standard orientation alone; run Gaussian with `nosymm`"
+        )
 
 
 def _steps_of_cut(file: Path) -> int | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from study.core.errors import UserError
-from study.core.quantities.elements import atomic_number
+from study.core.quantities.elements import SYMBOLS, atomic_number
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.text import number, text_lines, whole
 from study.datasets.reading import Reading
@@ -161,7 +161,14 @@ def _elements(columns: dict[str, Any], given: Reading) -> list[int]:
                 f"has atom types {min(types)} to {max(types)}, but `species` names {len(kinds)} "
                 "elements, from type 1 on"
             )
-        return [kinds[each - 1] for each in types]
+        found = [kinds[each - 1] for each in types]
+        for number, symbol in zip(found, columns.get("element", ()), strict=False):
+            if atomic_number(symbol) != number:
+                raise ValueError(
+                    f"has the column `element` with {symbol}, where `species` says "
+                    f"{SYMBOLS[number - 1]}; leave `species` out, or take the column out"
+                )
+        return found
     if "element" in columns:
         return [atomic_number(symbol) for symbol in columns["element"]]
     types = sorted({whole(word) for word in columns.get("type", ())})

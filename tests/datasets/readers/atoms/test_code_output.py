@@ -162,3 +162,13 @@ def test_an_output_that_was_cut_off_gives_its_whole_steps_and_says_so(
     assert most >= FRAMES - 1
     assert refused
     assert all(name in line and "\n" not in line for line in refused)
+
+
+def test_positions_of_gaussian_that_are_turned_against_the_forces_are_refused(
+    tmp_path: Path,
+) -> None:
+    text = "\n".join(gaussian()) + "\n"
+    path = tmp_path / "water.log"
+    path.write_text(text.replace("Input orientation", "Standard orientation"))
+    with pytest.raises(UserError, match=r"water\.log: .*standard orientation alone.*nosymm"):
+        read(path)

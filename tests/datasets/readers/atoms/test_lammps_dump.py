@@ -115,3 +115,11 @@ def test_what_comes_before_the_first_item_is_passed_over(before: str, tmp_path: 
     path = tmp_path / "water.dump"
     path.write_text(before + dump(), encoding="utf-8")
     assert len(read(path, Reading(species=("H", "O")))) == 1
+
+
+def test_elements_that_disagree_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "water.dump"
+    path.write_text(dump("id type element x y z", "1 1 O 1 1 1\n2 2 H 1 1 2\n"))
+    assert read(path, Reading(species=("O", "H"))).numbers.tolist() == [8, 1]
+    with pytest.raises(UserError, match="`element` with O, where `species` says Si"):
+        read(path, Reading(species=("Si", "H")))
