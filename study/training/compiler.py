@@ -40,6 +40,16 @@ MIN_SIZE = 2
 """Smallest size that a program accepts: sizes 0 and 1 broadcast, so they need other code."""
 
 
+KERNELS_IN_ONE_FILE = {
+    "cpp_wrapper": True,
+    "cpp_wrapper_build_separate": True,
+    "aot_inductor.compile_wrapper_opt_level": "O0",
+    "cpp_cache_precompile_headers": False,
+}
+"""Inductor's options on a CPU, for compiling and loading: the compiler is called twice, for all
+kernels at once and, without optimizing, for the long code that calls them in turn."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Outputs of a program, and the batches for which it is valid.
@@ -83,7 +93,7 @@ def options_for(device: torch.device) -> dict[str, Any]:
     """Inductor's options on a device."""
     options: dict[str, Any] = {"compile_threads": torch.get_num_threads()}
     if device.type == "cpu":
-        return options | {"post_grad_custom_post_pass": MatmulLayoutPass()}
+        return options | KERNELS_IN_ONE_FILE | {"post_grad_custom_post_pass": MatmulLayoutPass()}
     # Inductor times ways to compute on the GPU, of which each rounds in its own way, and pads
     # matrices where that is faster.
     same_numbers = torch.are_deterministic_algorithms_enabled()

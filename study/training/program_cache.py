@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch._inductor import config as inductor
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.standalone_compile import CompiledArtifact
 from torch._inductor.utils import fresh_cache
@@ -41,6 +42,7 @@ from study.core.paths import private_folder
 from study.models.potential import Potential
 from study.tasks.task import Term
 from study.training.compiler import (
+    KERNELS_IN_ONE_FILE,
     Layout,
     Program,
     compile_program,
@@ -53,6 +55,8 @@ from study.training.precision import Precision
 
 LAYOUT, CODE = "layout.json", "code"
 """Names of the layout and of the code in a stored program, beside its kernels."""
+BUILT = (".so", ".o")
+"""What a compiler has made. Inductor compiles anew where one of these files is missing."""
 
 UNUSED = 30 * 24 * 3600
 """Seconds without use after which a program is deleted."""
@@ -151,17 +155,22 @@ def _pack(program: Program) -> bytes:
         zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.writestr(LAYOUT, json.dumps(asdict(program.layout)))
-        path = Path(folder) / CODE
-        program.code.save(path=str(path), format="binary")
-        archive.write(path, CODE)
-        for kernel in sorted(Path(cache_dir()).rglob("*.so")):
-            archive.write(kernel, kernel.relative_to(cache_dir()))
+        code = Path(folder) / CODE
+        program.code.save(path=str(code), format="binary")
+        archive.write(code, CODE)
+        for path in sorted(Path(cache_dir()).rglob("*.*o")):
+            if path.suffix in BUILT:
+                archive.write(path, path.relative_to(cache_dir()))
     return packed.getvalue()
 
 
 def _unpack(content: bytes, empty: str | None = None) -> Program:
     """Unpack a program from a zip file; loaded kernels outlive their files."""
-    with fresh_cache(dir=empty), zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with (
+        inductor.patch(KERNELS_IN_ONE_FILE),
+        fresh_cache(dir=empty),
+        zipfile.ZipFile(io.BytesIO(content)) as archive,
+    ):
         archive.extractall(cache_dir())
         path = Path(cache_dir()) / CODE
         layout = Layout(**json.loads(archive.read(LAYOUT)))
