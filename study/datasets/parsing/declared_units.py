@@ -9,7 +9,7 @@ plain `units` must name units that are known, because it is of everything. A nam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ def declared(
     found: dict[str, str] = {}
     own = {kind: unit for kind, name in names.items() if name and (unit := _in_name(name, kind))}
     general: dict[str, str] = {}
-    for key, value in entries.items():
+    for key, value in _one_by_one(entries):
         what, text = _declaration(key), text_of(value)
         if value is True and not told:
             _require_no_unit(str(key), usual)
@@ -87,10 +87,19 @@ def declared(
     return general | found | own
 
 
+def _one_by_one(entries: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Keys and values, of which a mapping under `units` gives one for each of its own keys."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping) and _declaration(key) == "":
+            yield from ((f"unit of {name}", unit) for name, unit in value.items())
+        else:
+            yield key, value
+
+
 def unit_of(entries: Mapping[Any, Any], name: str) -> str:
     """The unit that entries tell of a virial by its name; empty if they tell none."""
     wanted = (name.lower().replace("-", "_"), plain(name))
-    units = {_declaration(key): text_of(value) for key, value in entries.items()}
+    units = {_declaration(key): text_of(value) for key, value in _one_by_one(entries)}
     return next((units[each] for each in wanted if units.get(each)), "")
 
 

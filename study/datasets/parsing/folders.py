@@ -37,5 +37,10 @@ def files_below(folder: Path, name: str = "*") -> list[Path]:
     return sorted(found)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden, in order; not those below it."""
+    return sorted(each for each in folder.iterdir() if each.is_file() and each.name[:1] != ".")
+
+
 def _raise(problem: OSError) -> None:
     raise problem

@@ -122,6 +122,11 @@ def _of_virials(
     return found
 
 
+def is_stress(name: str) -> bool:
+    """Whether a name is a well-known one of a stress or a virial."""
+    return _kind(name) is not None
+
+
 def _kind(name: str) -> str | None:
     """Whether a name is that of a stress or of a virial."""
     return next((kind for kind in ("stress", "virial") if is_label(name, kind)), None)

@@ -25,6 +25,7 @@ from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import checked_numbers, real
 from study.datasets.parsing.declared_units import declared, text_of
+from study.datasets.parsing.folders import files_in
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.hdf5_groups import (
     groups_of,
@@ -114,7 +115,7 @@ def files_of(path: Path) -> list[Path]:
     """The file itself, or those of a folder, as ANI-1 has them."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    return [file for file in files_in(path) if file.suffix in SUFFIXES]
 
 
 def kind_of(path: Path) -> str:
@@ -236,8 +237,9 @@ def _units(
     told = given.units != Units()
     found: dict[str, str] = {}
     names: dict[Any, str | None] = {"energy": energy, "forces": force}
-    for above in (group.file, group):
-        found |= declared(dict(above.attrs), names, told=told)
+    texts = {name: part[()] for name, part in group.items() if "unit" in name.lower()}
+    for above in (dict(group.file.attrs), dict(group.attrs), texts):
+        found |= declared(above, names, told=told)
     for kind, name in (("length", layout.positions), *names.items()):
         attributes = group[name].attrs if name and name in group else {}
         plain = {key.lower(): value for key, value in attributes.items()}

@@ -21,6 +21,7 @@ from study.core.errors import UserError
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, checked_numbers, finite, opened_npz, real
 from study.datasets.parsing.declared_units import declared, unit_of
+from study.datasets.parsing.folders import files_in
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.label_names import chosen, sign_of, sign_remarks
 from study.datasets.parsing.stress import may_be_stress, stress_names, stresses
@@ -48,7 +49,8 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     """
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob("*.npz")) or sorted(path.glob("md22_*.xyz"))
+        files = [file for file in files_in(path) if file.suffix == ".npz"]
+        files = files or [file for file in files_in(path) if file.match("md22_*.xyz")]
     if files and files[0].suffix == ".xyz":
         return _read_xyz(files, path, given)
     parts: list[Conformers] = []
@@ -66,7 +68,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
 def holds_molecules(path: Path) -> bool:
     """Whether it is such a file, or a folder of them."""
     if path.is_dir():
-        return any(holds_molecules(file) for file in path.iterdir() if file.is_file())
+        return any(map(holds_molecules, files_in(path)))
     return path.suffix == ".npz" or (path.name.startswith("md22_") and path.suffix == ".xyz")
 
 

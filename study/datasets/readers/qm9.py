@@ -9,6 +9,7 @@ from pathlib import Path
 from study.core.errors import UserError
 from study.core.quantities.units import HARTREE
 from study.datasets.frames import Frames
+from study.datasets.parsing.folders import files_in
 from study.datasets.parsing.guard import guarded
 from study.datasets.parsing.text import (
     is_tar,
@@ -66,7 +67,7 @@ def read_qm9(path: Path, given: Reading = PLAIN) -> Frames:
 def holds_qm9(path: Path) -> bool:
     """Whether it is one of QM9's xyz files, whatever its name, or a folder of them."""
     if path.is_dir():
-        file = next((each for each in sorted(path.iterdir()) if _is_xyz(each)), None)
+        file = next((each for each in files_in(path) if _is_xyz(each)), None)
         return file is not None and holds_qm9(file)
     if not path.is_file():
         return False
@@ -96,7 +97,7 @@ def _is_xyz(path: Path) -> bool:
 def _qm9_texts(path: Path) -> Iterator[tuple[int, str, str]]:
     """Number, name and content of each of QM9's files, as they come."""
     if not is_tar(path):
-        for file in filter(_is_xyz, path.iterdir()) if path.is_dir() else [path]:
+        for file in filter(_is_xyz, files_in(path)) if path.is_dir() else [path]:
             text = whole_text(file)
             yield _number_of(text, str(file)), file.name, text
         return

@@ -26,6 +26,7 @@ NAMES: dict[Kind, str | None] = {"energy": "my_e", "forces": None}
         ("units", "eV", {"energy": "eV"}),
         ("units", "{energy: eV, length: nm}", {"energy": "eV", "length": "nm"}),
         ("unit", "atomic", {"energy": "atomic", "length": "atomic"}),
+        ("units", {"energy": "eV", "R": "nm"}, {"energy": "eV", "length": "nm"}),
         ("time_unit", "fs", {}),
         ("dipole unit", "Debye", {}),
         ("unit", 3, {}),

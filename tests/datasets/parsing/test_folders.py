@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.core.errors import UserError
-from study.datasets.parsing.folders import files_below
+from study.datasets.parsing.folders import files_below, files_in
 
 
 def tree(folder: Path, *names: str) -> Path:
@@ -45,3 +45,8 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(PermissionError):
         files_below(tree(tmp_path, "a.xyz"))
+
+
+def test_hidden_files_beside_others_are_left_out(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "b.npz", "a.npz", "._a.npz", "below/c.npz")
+    assert [file.name for file in files_in(folder)] == ["a.npz", "b.npz"]

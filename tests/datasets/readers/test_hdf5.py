@@ -128,6 +128,14 @@ def test_groups_that_lie_in_many_places_are_met_once(tmp_path: Path) -> None:
         kind_of(path)
 
 
+def test_an_array_tells_the_unit_of_another(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        arrays = {"species": [8, 1, 1], "coordinates": PLACES, "energies": ENERGIES}
+        for key, array in (arrays | {"energy_units": "eV"}).items():
+            file[f"water/{key}"] = array
+    assert read_ani1(tmp_path / "set.h5").energies.tolist() == ENERGIES.tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "values", "rule"),
     [

@@ -86,7 +86,7 @@ def _require_tables(path: Path) -> None:
             )
 
 
-def _units(path: Path) -> dict[str, str]:
+def _units(path: Path) -> dict[str, Any]:
     """What SchNetPack writes of its units, as keys of a frame's info."""
     with guarded(path, "is no whole ASE database"), _opened(path) as opened:
         try:
@@ -97,14 +97,13 @@ def _units(path: Path) -> dict[str, str]:
     return _named_units(metadata)
 
 
-def _named_units(metadata: Any) -> dict[str, str]:
+def _named_units(metadata: Any) -> dict[str, Any]:
     """Units in the metadata of a database, as keys of a frame's info."""
-    known = metadata.get("_property_unit_dict") or metadata.get("units") or {}
-    if not isinstance(known, dict):
-        known = {}
-    found = {"length-unit": metadata.get("_distance_unit")}
+    found = {name: unit for name, unit in metadata.items() if "unit" in name.lower()}
+    known = found.pop("_property_unit_dict", None) or {}
+    found["length-unit"] = found.pop("_distance_unit", None) or found.get("length-unit")
     found |= {f"unit of {name}": unit for name, unit in known.items()}
-    return {name: unit for name, unit in found.items() if isinstance(unit, str) and unit}
+    return {name: unit for name, unit in found.items() if unit}
 
 
 def _opened(path: Path) -> Any:

@@ -19,7 +19,7 @@ from study.datasets.parsing.label_names import (
     sign_of,
     sign_remarks,
 )
-from study.datasets.parsing.stress import NO_CELL, may_be_stress, stress_names, stresses
+from study.datasets.parsing.stress import NO_CELL, is_stress, may_be_stress, stress_names, stresses
 from study.datasets.readers.atoms.comments import UNREAD
 from study.datasets.readers.atoms.extxyz import UNNAMED
 from study.datasets.reading import PER_ATOM, Factors, Reading, Units
@@ -97,7 +97,7 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
     # The unit of a virial is that of an energy.
     pressed = None if given.labels.virial or is_label(strained or "", "virial") else strained
     names: dict[Kind, str | None] = {"energy": energy, "forces": forces, "stress": pressed}
-    factors = given.factors(DEFAULT, **declared(frame.info, names, told=told))
+    factors = given.factors(DEFAULT, **declared(_said(frame), names, told=told))
     remarks = (*factors.remarks, *sign_remarks(forces))
     if strained and not frame.pbc.all():
         remarks, tensors = (*remarks, NO_CELL), {}
@@ -153,9 +153,15 @@ def _forces(vectors: Mapping[str, Any], name: str | None, atoms: int) -> Array:
 
 def _stress(frame: Atoms, tensors: Mapping[str, Any], given: Reading, factors: Factors) -> Array:
     cells = factors.length * frame.cell.array[None]
-    units = {name: unit for name in tensors if (unit := unit_of(frame.info, name))}
+    units = {name: unit for name in tensors if (unit := unit_of(_said(frame), name))}
     found = stresses(tensors, cells, given, factors, units)
     return np.full((3, 3), np.nan) if found is None else found[0]
+
+
+def _said(frame: Atoms) -> dict[str, Any]:
+    """What is written beside a frame, the data of a database's row included."""
+    data = frame.info.get("data")
+    return (data if isinstance(data, dict) else {}) | _info(frame)
 
 
 def _sources(frame: Atoms) -> list[Mapping[str, Any]]:
@@ -201,7 +207,7 @@ def _vectors(frame: Atoms) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for source in (*_sources(frame), frame.arrays):
         for name, value in source.items():
-            if not isinstance(name, str) or name in NO_LABELS:
+            if not isinstance(name, str) or name in NO_LABELS or is_stress(name):
                 continue
             shape = np.shape(value) if isinstance(value, np.ndarray | list) else ()
             if shape == (len(frame), 3) or (

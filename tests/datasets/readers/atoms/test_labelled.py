@@ -243,3 +243,18 @@ def test_databases_of_any_kind_tell_their_units(name: str, tmp_path: Path) -> No
         path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
     frames = ase_file.read(path)
     np.testing.assert_allclose(frames.energies, [-14.0 * KCAL, -15.0 * KCAL], rtol=1e-8)
+
+
+@pytest.mark.parametrize("place", ["text", "key", "pairs", "data"])
+def test_a_unit_counts_wherever_a_database_has_it(place: str, tmp_path: Path) -> None:
+    key = {"energy_unit": "Hartree"}
+    with ase.db.connect(tmp_path / "water.db") as database:
+        database.metadata = {"text": {"units": "Hartree"}, "key": key}.get(place, {})
+        database.write(
+            Atoms("OHH", PLACES),
+            key_value_pairs=key if place == "pairs" else {},
+            data={"energy": -14.0, "virial": np.eye(3)} | (key if place == "data" else {}),
+        )
+    frames = ase_file.read(tmp_path / "water.db")
+    np.testing.assert_allclose(frames.energies, [-14.0 * HARTREE], rtol=1e-8)
+    assert "virial" not in " ".join(frames.origin["labels"])
