@@ -77,6 +77,7 @@ def search(root: Path, count: int) -> list[Figure]:
     )
     moments = _watched(run, root / "r", count)
     assert run.returncode == 0, run.returncode
+    behind = time.monotonic() - moments[-1].time
     taken = [after.time - before.time for before, after in pairwise(moments)]
     (study,) = (root / "r" / "studies").iterdir()
     began = time.monotonic()
@@ -86,6 +87,7 @@ def search(root: Path, count: int) -> list[Figure]:
         ("seconds per trial", (moments[-1].time - moments[0].time) / count, 0.3),
         ("last tenth against the second", taken[-1] / taken[1], 1.5),
         ("driver's growth, MB", (moments[-1].memory - moments[1].memory) / MIB, 100),
+        ("seconds from the last trial to the end", behind, math.inf),
         ("seconds of the report", time.monotonic() - began, 60),
         ("largest page of the report, MB", max(pages) / 1e6, 5),
         ("the whole report, MB", sum(pages) / 1e6, math.inf),

@@ -29,11 +29,13 @@ from study.tracking.mlflow_sql import FinishedStudy, find_finished_study
 logger = logging.getLogger(__name__)
 
 PATIENCE = 150.0
-"""Seconds to wait for a locked database at the start, and for MLflow at the end."""
+"""Seconds to wait for a locked database at the start, and for MLflow's next step at the end."""
 HURRY = 25.0
 """Seconds to wait for MLflow at the end of an interrupted study."""
 DISK_PATIENCE = 10.0
 """Seconds to wait at the end for a disk that is full: it was told before, and nobody mends it."""
+MANY = 1000
+"""Records left at the end of which the user is told."""
 SPACE = 2**20
 """Bytes below which a disk is called full."""
 
@@ -131,7 +133,13 @@ class Tracker:
         self._tasks.put(None)
         self._patience = PATIENCE if status == "FINISHED" else HURRY
         self._deadline = time.monotonic() + self._patience
-        self._thread.join(self._patience + 5)
+        if self._tasks.qsize() > MANY:
+            logger.warning("MLflow has %d records yet to take", self._tasks.qsize())
+        while self._thread.is_alive() and time.monotonic() < self._deadline + 5:
+            left = self._tasks.qsize()
+            self._thread.join(1)
+            if status == "FINISHED" and self._tasks.qsize() < left:
+                self._deadline = time.monotonic() + self._patience
         return self.whole
 
     @property

@@ -150,6 +150,18 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
     assert sorted(point.step for point in points) == list(range(1, 200))
 
 
+def test_at_the_end_mlflow_is_waited_for_as_long_as_it_gets_on(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, done = opened(uri, "slow", tmp_path), list[int]()
+    for number in range(4):
+        tracker._tasks.put(lambda number=number: (time.sleep(0.4), done.append(number)))  # type: ignore[misc]
+    # With the five seconds that a last step may take, much less than all steps together.
+    monkeypatch.setattr(tracking_tracker, "PATIENCE", 0.5 - 5)
+    assert tracker.close("FINISHED")
+    assert done == [0, 1, 2, 3]
+
+
 def test_a_locked_database_is_waited_for(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
