@@ -14,8 +14,8 @@ SPECIES_HELP = "elements of atom types, in their order, such as O,H"
 
 def add_options(command: Any) -> None:
     """Add them to a command that reads a file."""
-    command.add_argument("--units", metavar="KEY=UNIT,…", help=UNITS_HELP)
-    command.add_argument("--labels", metavar="KEY=NAME,…", help=LABELS_HELP)
+    command.add_argument("--units", metavar="KEY=UNIT,...", help=UNITS_HELP)
+    command.add_argument("--labels", metavar="KEY=NAME,...", help=LABELS_HELP)
     command.add_argument("--species", metavar="O,H", help=SPECIES_HELP)
 
 

@@ -189,7 +189,7 @@ def source_hash(path: Path) -> str:
 
 
 def _files_of(path: Path) -> list[Path]:
-    return files_below(path) if path.is_dir() else [path]
+    return [each for each in files_below(path) if each.exists()] if path.is_dir() else [path]
 
 
 def _described(frames: Frames, name: str, file: Path, contacts: Contacts | None = None) -> Frames:

@@ -12,11 +12,9 @@ from study.core.errors import UserError
 def files_below(folder: Path, name: str = "*") -> list[Path]:
     """All files in a folder and below it whose names match, in order.
 
-    Links are followed, as those that people make of runs that lie elsewhere. Names that begin with
-    a dot are left out: copies that macOS and Jupyter make.
-
-    Raises:
-        UserError: if a link leads to nothing, which may be part of the data.
+    Links are followed, as those that people make of runs that lie elsewhere; those that lead to
+    nothing are among the files. Names that begin with a dot are left out: copies that macOS and
+    Jupyter make.
     """
     found, seen = [], set[str]()
     for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
@@ -28,13 +26,21 @@ def files_below(folder: Path, name: str = "*") -> list[Path]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for each in fnmatch.filter(files, name):
             file = Path(place, each)
-            if each.startswith("."):
-                continue
-            if not file.exists():
-                raise UserError(f"{file}: is a link to nothing; mend it, or take it out")
-            if file.is_file():
+            if not each.startswith(".") and (file.is_file() or not file.exists()):
                 found.append(file)
     return sorted(found)
+
+
+def require_there(files: list[Path]) -> list[Path]:
+    """The files of a set.
+
+    Raises:
+        UserError: if one is a link to nothing, so that a part of the set would be missing.
+    """
+    for file in files:
+        if not file.exists():
+            raise UserError(f"{file}: is a link to nothing; mend it, or take it out")
+    return files
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from study.core.errors import UserError
 from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
 from study.datasets.parsing.arrays import Array, finite, load_npy, real
-from study.datasets.parsing.folders import files_below
+from study.datasets.parsing.folders import files_below, require_there
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import stresses
 from study.datasets.parsing.text import number, text_lines, whole, whole_text
@@ -45,7 +45,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     """
     parts: list[Conformers] = []
     factors = given.factors(DEFAULT)
-    for system in (found.parent for found in files_below(path, "type.raw")):
+    for system in (file.parent for file in require_there(files_below(path, "type.raw"))):
         parts += _system(system, given, factors)
     if not parts:
         raise UserError(f"{path}: must hold a system with frames, a folder with type.raw and set.*")

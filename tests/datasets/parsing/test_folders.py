@@ -8,6 +8,7 @@ import pytest
 
 from study.core.errors import UserError
 from study.datasets.parsing.folders import files_below, files_in
+from study.datasets.readers.atoms.folder import files_of
 
 
 def tree(folder: Path, *names: str) -> Path:
@@ -30,10 +31,13 @@ def test_links_are_followed_once_and_hidden_copies_left_out(tmp_path: Path) -> N
     assert {name.rpartition("/")[2] for name in found} == {"a.xyz", "b.xyz", "c.xyz", "d.xyz"}
 
 
-def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
-    (tree(tmp_path, "a.xyz") / "b.xyz").symlink_to(tmp_path / "gone.xyz")
+def test_a_link_to_nothing_is_refused_where_data_are(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "a.xyz")
+    (folder / "notes").symlink_to(tmp_path / "gone")
+    assert files_of(folder) == [folder / "a.xyz"]
+    (folder / "b.xyz").symlink_to(tmp_path / "gone.xyz")
     with pytest.raises(UserError, match=r"b\.xyz: is a link to nothing"):
-        files_below(tmp_path)
+        files_of(folder)
 
 
 def test_a_folder_that_may_not_be_read_is_no_empty_one(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from study.datasets.parsing.folders import files_below
+from study.datasets.parsing.folders import files_below, require_there
 from study.datasets.parsing.guard import printable
 from study.datasets.parsing.text import plain_suffix
 from study.datasets.readers.atoms import extxyz
@@ -30,7 +30,7 @@ def passed_over_remarks(path: Path) -> list[str]:
 
 def files_of(path: Path) -> list[Path]:
     """The files of a folder, or below it, that are one set."""
-    return next(iter(_by_kind(path)), [])
+    return require_there(next(iter(_by_kind(path)), []))
 
 
 def _by_kind(path: Path) -> list[list[Path]]:
