@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from study.datasets.frames import Frames
-from study.datasets.parsing.array_files import DerivedArrays
+from study.datasets.parsing.array_files import DerivedArrays, request_rows
 from study.datasets.sizes import STORED_ATOMS
 from study.graphs.edges import ATOMS_AT_ONCE, Edges, RaggedIndex, connect_frames
 from study.graphs.neighbor_list import dense_neighbors, neighbor_lists
@@ -92,6 +92,7 @@ class GraphSet:
         properties: (frames,) float64 each, by name, in the units of `PROPERTIES`.
         stress: (frames, 3, 3) eV/Å³, NaN of frames without one; none if no frame has one.
         store: of a large set, where what follows from its frames is kept for all processes.
+        files: of a large set, the arrays of atoms that are mapped.
     """
 
     z: Tensor
@@ -106,6 +107,7 @@ class GraphSet:
     properties: dict[str, Tensor] = field(default_factory=dict)
     stress: Tensor | None = None
     store: DerivedArrays | None = None
+    files: tuple[NDArray[np.float64], ...] = ()
 
     @classmethod
     def build(
@@ -143,6 +145,7 @@ class GraphSet:
             properties={name: tensor(values) for name, values in frames.properties.items()},
             stress=None if stresses is None else tensor(stresses, dtype),
             store=large,
+            files=(frames.positions, frames.forces) if large and device == "cpu" else (),
         )
 
     def __len__(self) -> int:
@@ -191,6 +194,9 @@ class GraphSet:
 
     def gather_atoms(self, frames: Tensor) -> Batch:
         """Collate the given frames into one batch without edges."""
+        if self.files:
+            bounds = self.atoms.offsets[torch.stack([frames, frames + 1], dim=1)]
+            request_rows(self.files, bounds.tolist())
         atoms, batch = self.atoms.rows(frames)
         frames = frames.to(self.device, non_blocking=True)
         sizes = self.atoms.sizes(frames)

@@ -14,7 +14,7 @@ from torch_geometric.nn import global_add_pool
 from study.datasets.frames import Frames
 from study.datasets.parsing import array_files
 from study.datasets.parsing.array_files import DerivedArrays
-from study.graphs import edges
+from study.graphs import edges, graph_set
 from study.graphs.graph_set import EVALUATED_ATOMS, GraphSet, edge_vectors
 from study.graphs.neighbor_list import neighbor_list
 from study.models.build import build_model
@@ -120,6 +120,7 @@ def test_batches_to_evaluate_on_hold_each_frame_once_and_are_no_smaller_than_tho
 def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
     every_water: dict[str, Frames], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(graph_set, "STORED_ATOMS", 0)
     monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
     monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
     monkeypatch.setattr(edges, "ATOMS_AT_ONCE", 30)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,23 @@ def load_arrays(folder: Path, header: Mapping[str, Any]) -> dict[str, NDArray[An
             folder / name, allow_pickle=False, mmap_mode=mode
         )
     return arrays
+
+
+def request_rows(arrays: Iterable[NDArray[Any]], spans: Iterable[tuple[int, int]]) -> None:
+    """Let the system read rows of mapped arrays all at once, and nothing around them.
+
+    Else each is waited for when it is touched, and megabytes around it are read.
+
+    Args:
+        arrays: of `load_arrays`; those in memory are passed over.
+        spans: first row of each, and the one after its last.
+    """
+    mapped = [(each.base, each.base.base) for each in arrays if isinstance(each.base, np.memmap)]
+    for first, last in spans:
+        for array, file in mapped:
+            row, page = array.strides[0], mmap.PAGESIZE
+            begin = (array.offset + first * row) // page * page
+            file.madvise(mmap.MADV_WILLNEED, begin, array.offset + last * row - begin)
 
 
 def arrays_once(folder: Path, make: Callable[[Path], object]) -> dict[str, NDArray[Any]]:
