@@ -19,6 +19,8 @@ from study.graphs.neighbor_list import neighbor_lists
 
 SAMPLE_FRAMES = 64
 """Frames whose edges are counted to estimate the number of all edges."""
+MANY_MOLECULES = 50_000
+"""Frames from which the edges of all would take a second and more before the first step."""
 ATOMS_AT_ONCE = 200_000
 """Atoms whose edges are in memory while those of a large set are found."""
 
@@ -163,7 +165,7 @@ def connect_frames(
 ) -> Edges:
     """Precompute the edges of all frames if they fit into memory, else build them per batch.
 
-    Many edges of molecules are built per batch on a CPU, too: that takes 20 µs a frame of 18 atoms,
+    Those of many molecules are built per batch on a CPU, too: that takes 20 µs a frame of 18 atoms,
     one percent of a step, and finding those of a million frames first would take 25 s.
 
     Args:
@@ -186,10 +188,10 @@ def connect_frames(
         return on_the_fly
     if len(sample) == len(frames):
         return precomputed
+    if device.type == "cpu" and len(frames) >= MANY_MOLECULES and frames.isolated.all():
+        return on_the_fly
     if store is None or precomputed.nbytes < fraction * STORED_EDGE_BYTES:
         return precompute_edges(frames, cutoff, device)
-    if device.type == "cpu" and frames.isolated.all():
-        return on_the_fly
     return _stored_edges(frames, cutoff, device, store)
 
 

@@ -122,6 +122,7 @@ def test_graphs_of_a_large_set_are_mapped_and_equal_to_those_in_memory(
 ) -> None:
     monkeypatch.setattr(graph_set, "STORED_ATOMS", 0)
     monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
+    monkeypatch.setattr(edges, "MANY_MOLECULES", 0)
     monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
     monkeypatch.setattr(edges, "ATOMS_AT_ONCE", 30)
     monkeypatch.setattr(array_files, "MAPPED", 0)

@@ -154,6 +154,7 @@ def test_a_training_on_mapped_files_of_a_large_set_gives_the_weights_of_one_in_m
         if large:
             monkeypatch.setattr(array_files, "MAPPED", 0)
             monkeypatch.setattr(edges, "STORED_EDGE_BYTES", 0)
+            monkeypatch.setattr(edges, "MANY_MOLECULES", 0)
             monkeypatch.setattr(edges, "SAMPLE_FRAMES", 2)
             monkeypatch.setattr(setup, "MOST_SELECTED", 0)
             for module in (graph_set, setup):

@@ -84,7 +84,8 @@ def request_rows(arrays: Iterable[NDArray[Any]], spans: Iterable[tuple[int, int]
         arrays: of `load_arrays`; those in memory are passed over.
         spans: first row of each, and the one after its last.
     """
-    mapped = [(each.base, each.base.base) for each in arrays if isinstance(each.base, np.memmap)]
+    found = [each.base for each in arrays if isinstance(each.base, np.memmap)]
+    mapped: list[tuple[Any, Any]] = [(array, array.base) for array in found]
     for first, last in spans:
         for array, file in mapped:
             row, page = array.strides[0], mmap.PAGESIZE
