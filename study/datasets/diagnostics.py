@@ -77,6 +77,7 @@ def warnings(frames: Frames, contacts: Contacts | None = None) -> list[str]:
         )
     if {"energy", "forces"} <= set(frames.labels):
         found += _mismatched_labels(frames)
+    found += _no_energies(frames)
     found += _strange_properties(frames)
     found += _lonely_elements(frames)
     if len(np.unique(frames.groups)) == 1 < len(frames):
@@ -96,6 +97,14 @@ def _strange_stresses(frames: Frames) -> list[str]:
         f"{size / GIGAPASCAL:.3g} GPa, above {USUAL_STRESSES} eV/Å³: are stresses in eV/Å³, and "
         "virials in the unit of energies?"
     ]
+
+
+def _no_energies(frames: Frames) -> list[str]:
+    """Zeros in the place of energies that are not known."""
+    zeros = int((frames.energies == 0).sum())
+    if not zeros or len(frames) == 1:
+        return []
+    return [f"the energy of {zeros} frames is exactly 0: leave it out where it is not known"]
 
 
 def _ways_to_divide(frames: Frames) -> str:

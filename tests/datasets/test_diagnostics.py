@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from study.datasets.diagnostics import split_warnings
+from study.datasets.diagnostics import split_warnings, warnings
 from study.datasets.frames import Frames
 
 
@@ -55,3 +55,11 @@ def test_a_part_without_a_label_that_others_have_is_told() -> None:
     forces[-3:] = np.nan
     lines = split_warnings(replace(frames, forces=forces), parts([0, 1, 2, 3], [4], [5]))
     assert lines == ["no frame of the test part has forces"]
+
+
+def test_energies_of_zero_may_be_none(water: Frames) -> None:
+    energies = water.energies.copy()
+    energies[:2] = 0
+    told = [line for line in warnings(replace(water, energies=energies)) if "exactly 0" in line]
+    assert told == ["the energy of 2 frames is exactly 0: leave it out where it is not known"]
+    assert not [line for line in warnings(water) if "exactly 0" in line]

@@ -26,7 +26,7 @@ from study.core.errors import UserError
 from study.core.paths import follow_links
 from study.core.quantities.properties import PROPERTIES
 from study.datasets.frames import Frames
-from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import code_output, database, extxyz, lammps_dump, vasp_xml
@@ -50,12 +50,14 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     """
     files = files_of(path) if path.is_dir() else [path]
     made: list[Labelled] = []
+    empty: list[str] = []
     there: set[str] = set()
     for file in files:
         atoms = list(checked(file, given))
         for frame in atoms if path.is_dir() else ():
             frame.info.setdefault("group", f"file {file.relative_to(path)}")
         made += _labelled(atoms, file, given)
+        empty += [] if atoms else [printable(file.name)]
         there |= set().union(*map(columns, atoms[:100]))
     extxyz.require_frames(len(made), path)
     require_asked(made, there, path, given)
@@ -63,6 +65,7 @@ def read(path: Path, given: Reading = PLAIN) -> Frames:
     frames.origin["labels"] += [
         *(passed_over_remarks(path) if path.is_dir() else ()),
         *chain(*map(_cut_off_remarks, files)),
+        *(f"{len(empty)} files hold no frame, such as {each}" for each in empty[:1]),
     ]
     return frames
 

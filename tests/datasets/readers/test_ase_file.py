@@ -266,3 +266,9 @@ def test_a_folder_takes_names_in_any_case_and_tells_what_it_leaves(tmp_path: Pat
     assert frames.origin["labels"] == [
         "1 files of other kinds in the folder are not read, such as vasprun.xml"
     ]
+
+
+def test_a_file_of_a_folder_without_a_frame_is_told(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "a.extxyz", frame(1))
+    (tmp_path / "b.extxyz").touch()
+    assert read(tmp_path).origin["labels"] == ["1 files hold no frame, such as b.extxyz"]
