@@ -25,7 +25,7 @@ FARTHEST = 1e8
 """Å from the origin; beyond, float64 no longer tells atoms apart."""
 NEAR = 1.5
 """Å, how far `closest_atoms` looks."""
-MOST_COMPARED = 64
+MOST_COMPARED = 160
 """Atoms of a molecule up to which comparing them all is quicker than a search."""
 COMPARED_AT_ONCE = 2**16
 """Pairs of atoms of many molecules, which fit into the cache of a processor."""
@@ -138,10 +138,14 @@ def closest_atoms(frames: Frames) -> NDArray[np.float64]:
 
 def _shortest(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """(frames,) shortest distance in each of some molecules with (frames, N, 3) Å; inf of atoms."""
-    first, second = np.triu_indices(positions.shape[1], 1)
-    apart = positions[:, first] - positions[:, second]
-    squares = np.einsum("fpi,fpi->fp", apart, apart)
-    return np.asarray(np.sqrt(squares.min(axis=1, initial=np.inf)))
+    frames, atoms, _ = positions.shape
+    squares = np.zeros((frames, atoms, atoms))
+    for along in np.ascontiguousarray(positions.transpose(2, 0, 1)):
+        apart = along[:, :, np.newaxis] - along[:, np.newaxis]
+        squares += np.square(apart, out=apart)
+    itself = np.arange(atoms)
+    squares[:, itself, itself] = np.inf
+    return np.asarray(np.sqrt(squares.min(axis=(1, 2))))
 
 
 def _finite(frames: Frames) -> NDArray[np.bool_]:
