@@ -131,7 +131,8 @@ def read_frame(comment: str, rows: list[str]) -> Atoms:
     columns = (named[1] if named else "species:S:1:pos:R:3").split(":")
     _require_columns(columns[::3])
     widths = [int(width) for width in columns[2::3]]
-    rows = [EXPONENT.sub(r"\1e\2", row) for row in rows]
+    # The rows of most files have no such letter, and are soon searched for it.
+    rows = [EXPONENT.sub(r"\1e\2", row) if "D" in row or "d" in row else row for row in rows]
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in rows)
     _require_numbers(comment, text)
     rows = _with_elements(rows, columns, widths)
