@@ -23,8 +23,9 @@ from study.console.plan_summary import print_plan_summary
 from study.core.errors import UserError
 from study.data import main
 from study.datasets.diagnostics import warnings
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
 from study.datasets.inspection import summary
+from study.datasets.parsing.header import read_header
 from study.datasets.readers import n2p2
 from study.datasets.sources import rpbe
 from study.planning.plan import Plan

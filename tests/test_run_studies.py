@@ -20,7 +20,7 @@ from ase import Atoms
 from mlflow import MlflowClient
 
 from study.core.records import Tag
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.inference.predictor import TrainedPotential
 from study.inference.trained_model import resolve_trained_model
 from study.pipeline.execute import run_job

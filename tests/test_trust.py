@@ -21,7 +21,7 @@ from study import dynamics, predict, rerun, status
 from study.core.errors import UserError
 from study.core.trust import ACCEPTED, accept, is_accepted
 from study.core.user_code import load
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare
 from study.inference.ase_calculator import StudyCalculator
 from study.inference.trained_model import resolve_trained_model, save_portable

@@ -15,8 +15,9 @@ from study.commands.data_options import (
 )
 from study.core.errors import UserError, printable
 from study.datasets.diagnostics import split_warnings, warnings
-from study.datasets.frames import HEADER, Frames
+from study.datasets.frames import Frames
 from study.datasets.inspection import summary
+from study.datasets.parsing.header import HEADER
 from study.datasets.readers.ase_file import write
 from study.datasets.readers.detect import read_set
 from study.datasets.sizes import SplitBy

@@ -12,7 +12,7 @@ from study.commands.data_options import FetchOptions, ImportOptions, SimulateOpt
 from study.console.progress_bar import fetch_data, progress_display
 from study.core.errors import UserError, printable
 from study.datasets.config import DatasetConfig, RPBEWater, TIP3PWater
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare
 from study.datasets.readers.detect import parsed, settings_of
 from study.datasets.sources import rpbe

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.datasets import store
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.reading import Stored
 from study.datasets.sizes import Sizes
 

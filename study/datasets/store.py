@@ -17,10 +17,11 @@ from study.core.components import resolve
 from study.core.errors import UserError, readable
 from study.core.hashing import digest, file_hash
 from study.datasets.diagnostics import warnings
-from study.datasets.frames import HEADER, Frames, read_header
+from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import REMADE
 from study.datasets.parsing.folders import files_below
 from study.datasets.parsing.guard import require_filled, require_plain
+from study.datasets.parsing.header import HEADER, read_header
 from study.datasets.readers.detect import read_frames
 from study.datasets.sizes import Sizes
 from study.datasets.sources.pieces import divided, read_in_pieces

@@ -15,7 +15,7 @@ from study.core.errors import MALFORMED, UserError, one_line, readable
 from study.core.hashing import code_version
 from study.core.paths import real_path
 from study.core.records import RESULT
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.pipeline.job import Job
 from study.pipeline.outcome import load_outcome
 from study.planning.study_dir import StudyDir

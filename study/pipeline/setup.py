@@ -20,8 +20,9 @@ from study.core.errors import UserError
 from study.core.hashing import digest
 from study.core.provenance import environment
 from study.core.records import COST_METRICS, EpochRecord
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays
+from study.datasets.parsing.header import read_header
 from study.datasets.sizes import STORED_ATOMS
 from study.datasets.splits import require_labels, split_once
 from study.graphs.graph_set import GraphSet, index_tensor

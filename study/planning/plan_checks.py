@@ -12,7 +12,7 @@ from study.core.hashing import digest
 from study.core.provenance import cores, gpus, multiplies_bfloat16
 from study.core.user_traceback import described
 from study.datasets.config import DatasetConfig
-from study.datasets.frames import verified_header
+from study.datasets.parsing.header import verified_header
 from study.datasets.prepare import folder_of, prepare, sizes_of
 from study.datasets.reading import Stored
 from study.datasets.sizes import Sizes

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from study.datasets.config import DatasetConfig
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.pipeline.job import Job
 from study.space.trial import Trial
 

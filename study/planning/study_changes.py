@@ -10,7 +10,7 @@ from typing import Any
 from study.core.atomic_io import owned_by_current_user
 from study.core.errors import UserError
 from study.core.hashing import code_version, without_places
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.sources.remote import DOWNLOADS, copy_of
 from study.planning.study_dir import StudyDir, environment_of
 from study.space.distributions import HOLES

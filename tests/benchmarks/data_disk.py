@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import DerivedArrays
+from study.datasets.parsing.header import read_header
 from study.graphs.graph_set import GraphSet
 from study.models.build import build_model
 from study.models.config import EGNN

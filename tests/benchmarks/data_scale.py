@@ -171,7 +171,7 @@ def start(folder: Path, kind: str, *, few: bool) -> dict[str, float]:
     import torch
 
     from study.core.hashing import code_version
-    from study.datasets.frames import read_header
+    from study.datasets.parsing.header import read_header
     from study.pipeline.job import Job
     from study.pipeline.setup import set_up
     from study.space.trial import Trial

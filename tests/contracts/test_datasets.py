@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 from study.core.config import shipped
 from study.core.errors import UserError
 from study.datasets.config import AnyDataset, DatasetConfig, RPBEWater, TIP3PWater
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import folder_of, prepare, remark_on, seconds_to_make, sizes_of
 from study.datasets.readers.ase_file import write
 from study.datasets.readers.detect import settings_of

@@ -14,8 +14,9 @@ import pytest
 
 from study.core.errors import UserError
 from study.core.hashing import digest
-from study.datasets.frames import ARRAYS, Frames, read_header
+from study.datasets.frames import ARRAYS, Frames
 from study.datasets.parsing import array_files
+from study.datasets.parsing.header import read_header
 from study.datasets.store import sizes_in
 from tests.hostile import altered
 

@@ -23,7 +23,7 @@ import torch
 from study.core.atomic_io import locked
 from study.core.records import EpochRecord, JobResult, Tag
 from study.datasets.config import TIP3PWater
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.sources import tip3p
 from study.datasets.sources.openmm_water import EQUILIBRATION_PIECES
 from study.datasets.splits import Splits

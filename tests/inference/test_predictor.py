@@ -14,7 +14,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from study.core.errors import UserError
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare
 from study.datasets.splits import split
 from study.inference.ase_calculator import StudyCalculator

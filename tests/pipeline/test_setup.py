@@ -14,8 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from study.core.errors import UserError
 from study.datasets.config import ASEFile
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
 from study.datasets.parsing import array_files
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare, remark_on
 from study.graphs import edges, graph_set
 from study.pipeline import setup

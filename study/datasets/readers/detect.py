@@ -13,8 +13,9 @@ from study.core.config import shipped
 from study.core.errors import UserError
 from study.core.paths import Address
 from study.datasets.config import AnyDataset, DatasetConfig
-from study.datasets.frames import HEADER, Frames
+from study.datasets.frames import Frames
 from study.datasets.parsing.guard import guarded, printable, require_plain
+from study.datasets.parsing.header import HEADER
 from study.datasets.readers import ase_file, hdf5, oc20
 from study.datasets.reading import Stored
 from study.datasets.sources.remote import local

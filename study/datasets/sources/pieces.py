@@ -13,9 +13,10 @@ from study.core.atomic_io import disk, make_folder, remove
 from study.core.components import resolve
 from study.core.errors import UserError
 from study.core.hashing import code_version, digest
-from study.datasets.frames import Frames, verified_header
+from study.datasets.frames import Frames
 from study.datasets.parsing.array_files import GrowingArray, load_arrays
 from study.datasets.parsing.guard import guarded
+from study.datasets.parsing.header import verified_header
 from study.datasets.reading import Divisible, Stored
 from study.datasets.sources.worker_process import in_processes
 from study.datasets.validation import Contacts, check

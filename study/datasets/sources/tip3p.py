@@ -31,7 +31,8 @@ from study.core.errors import (
 )
 from study.core.hashing import digest
 from study.core.quantities.units import NANOMETRE
-from study.datasets.frames import Frames, read_header
+from study.datasets.frames import Frames
+from study.datasets.parsing.header import read_header
 from study.datasets.sources.openmm_water import (
     EQUILIBRATION_PIECES,
     MEASURED,

@@ -12,7 +12,7 @@ import pytest
 
 from study.core.errors import UserError
 from study.datasets import store
-from study.datasets.frames import read_header
+from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare
 from study.datasets.readers import hdf5
 from study.datasets.readers.atoms import xyz_pieces
