@@ -143,7 +143,7 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
     energy = _name(group, names, "energy", given.labels.energy, layout.energies)
     force = _name(group, names, "forces", given.labels.forces, layout.forces)
     sign = sign_of(force)
-    factors = given.factors(layout.units, **_units(layout, group, energy, force, given))
+    factors = given.factors(layout.units, **_units(layout, group, names, (energy, force), given))
     positions = factors.length * _values(group, layout.positions)
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise ValueError(
@@ -231,13 +231,17 @@ def _name(
 
 
 def _units(
-    layout: Layout, group: Any, energy: str | None, force: str | None, given: Reading
+    layout: Layout,
+    group: Any,
+    arrays: set[str],
+    labels: tuple[str | None, str | None],
+    given: Reading,
 ) -> dict[str, str]:
     """Units that arrays have as their attribute `units`, or groups and the file for all arrays."""
     told = given.units != Units()
     found: dict[str, str] = {}
-    names: dict[Any, str | None] = {"energy": energy, "forces": force}
-    texts = {name: part[()] for name, part in group.items() if "unit" in name.lower()}
+    names: dict[Any, str | None] = dict(zip(("energy", "forces"), labels, strict=True))
+    texts = {name: group[name][()] for name in arrays if "unit" in name.lower()}
     for above in (dict(group.file.attrs), dict(group.attrs), texts):
         found |= declared(above, names, told=told)
     for kind, name in (("length", layout.positions), *names.items()):

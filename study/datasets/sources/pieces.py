@@ -73,12 +73,18 @@ def read_in_pieces(
             return None
         done += 1
         progress(done, len(pieces))
-    return _joined(folders, place / "all")
+    return _joined(folders, place / "all") if _have_same_units(folders) else None
 
 
 def _divisible(dataset: Stored) -> Divisible:
     found: Divisible = resolve(dataset.pieces)[dataset.name]
     return found
+
+
+def _have_same_units(folders: Sequence[Path]) -> bool:
+    """Whether pieces were read in the same units, of which frames may declare their own."""
+    units = [verified_header(each, known=True)["origin"].get("units") for each in folders]
+    return all(each == units[0] for each in units)
 
 
 def _is_whole(folder: Path) -> bool:

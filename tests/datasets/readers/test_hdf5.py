@@ -133,6 +133,7 @@ def test_an_array_tells_the_unit_of_another(tmp_path: Path) -> None:
         arrays = {"species": [8, 1, 1], "coordinates": PLACES, "energies": ENERGIES}
         for key, array in (arrays | {"energy_units": "eV"}).items():
             file[f"water/{key}"] = array
+        file["water"].create_group("units of nothing")
     assert read_ani1(tmp_path / "set.h5").energies.tolist() == ENERGIES.tolist()
 
 

@@ -141,6 +141,17 @@ def test_a_frame_that_is_refused_is_named_as_by_who_reads_all(
 
 
 @pytest.mark.usefixtures("small_pieces")
+def test_pieces_of_which_only_some_declare_units_are_refused(tmp_path: Path) -> None:
+    file = write_extxyz(tmp_path / "set.extxyz")
+    said, *rest = file.read_text().partition("group=7")
+    file.write_text(
+        said.replace(" config_type", " energy-unit=Hartree config_type") + "".join(rest)
+    )
+    with pytest.raises(UserError, match=r"frame 0 \(from 0\) declares units, .*Hartree"):
+        imported(file, tmp_path / "runs")
+
+
+@pytest.mark.usefixtures("small_pieces")
 def test_pieces_that_a_kill_has_left_beside_the_set_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,9 @@ def _quoted(flags: re.Match[str]) -> str:
 def _with_lattice(text: str) -> str:
     """A comment whose cell of nine numbers has the name that ASE knows."""
     form = LATTICE if LATTICE.search(text) else CELL
-    if cell := form.search(text):
+    cell = form.search(text)
+    # `cell="None"` is what Python writes of a molecule.
+    if cell and (form is LATTICE or re.search(r"\d", cell[0])):
         inside = "".join(filter(None, cell.groups())).strip(" ,[]{}\"'")
         words = re.split(r"[\s,\[\]]+", inside)
         if len(words) == 9:

@@ -120,7 +120,9 @@ def test_a_cell_that_is_not_read_is_refused(cell: str, tmp_path: Path) -> None:
         read(written(tmp_path / "water.extxyz", cell))
 
 
-@pytest.mark.parametrize("words", ["supercell=2", "cell_id=5", "lattice_type=fcc", "box wet 1.5"])
+@pytest.mark.parametrize(
+    "words", ["supercell=2", "cell_id=5", "lattice_type=fcc", "box wet 1.5", 'cell="None"']
+)
 def test_other_words_are_no_cell(words: str, tmp_path: Path) -> None:
     frames = read(written(tmp_path / "water.extxyz", f"{words} energy=-5.0"))
     assert not frames.pbc.any()
