@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch._inductor import config as inductor
@@ -167,11 +168,17 @@ def _pack(program: Program) -> bytes:
 def _unpack(content: bytes, empty: str | None = None) -> Program:
     """Unpack a program from a zip file; loaded kernels outlive their files."""
     with (
-        inductor.patch(KERNELS_IN_ONE_FILE),
-        fresh_cache(dir=empty),
         zipfile.ZipFile(io.BytesIO(content)) as archive,
+        inductor.patch(_options_of(archive)),
+        fresh_cache(dir=empty),
     ):
         archive.extractall(cache_dir())
         path = Path(cache_dir()) / CODE
         layout = Layout(**json.loads(archive.read(LAYOUT)))
         return Program(CompiledArtifact.load(path=str(path), format="binary"), layout)
+
+
+def _options_of(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Inductor's options for loading a program; those of a GPU have no object files."""
+    of_cpu = any(name.endswith(".o") for name in archive.namelist())
+    return KERNELS_IN_ONE_FILE if of_cpu else {}

@@ -6,10 +6,13 @@ A new version of torch that moves or changes one of these parts fails here first
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import subprocess
 import sys
 import time
+import zipfile
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +29,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from study.core.atomic_io import write_hashed
 from study.training import program_cache
+from study.training.compiler import KERNELS_IN_ONE_FILE
 from study.training.program_cache import UNUSED, load_or_compile, user_store
 
 PARAMETERS = [
@@ -51,12 +55,30 @@ def test_private_functions_of_torch_have_the_parameters_that_we_pass(
     assert not missing or flexible
 
 
-@pytest.mark.parametrize("option", ["compile_threads", "post_grad_custom_post_pass"])
+@pytest.mark.parametrize(
+    "option", ["compile_threads", "post_grad_custom_post_pass", *KERNELS_IN_ONE_FILE]
+)
 def test_inductor_has_the_options_that_we_set(option: str) -> None:
-    before = getattr(config, option)
+    told = attrgetter(option)
+    before = told(config)
     with config.patch({option: None}):
-        assert getattr(config, option) is None
-    assert getattr(config, option) == before
+        assert told(config) is None
+    assert told(config) == before
+
+
+@pytest.mark.parametrize("built", ["kernel.o", "launcher.so"])
+def test_only_programs_of_a_cpu_are_loaded_as_such(
+    built: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(program_cache.LAYOUT, '{"used": [], "guards": "True"}')
+        archive.writestr(built, b"")
+    found = []
+    monkeypatch.setattr(CompiledArtifact, "load", lambda **_: found.append(config.cpp_wrapper))
+    program_cache._unpack(packed.getvalue())
+    assert found == [built == "kernel.o"]
+    assert not config.cpp_wrapper
 
 
 def test_inductor_asks_a_pass_for_a_call_and_a_key() -> None:
