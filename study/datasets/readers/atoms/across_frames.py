@@ -24,11 +24,12 @@ def require_alike(made: Sequence[Labelled]) -> None:
     """
     for label, unit in UNITS_OF:
         having = [place for place, each in enumerate(made) if not label or each.names[label]]
-        told = next((place for place in having if made[place].factors.told), None)
         silent = next((place for place in having if not made[place].factors.told), None)
-        if told is None or silent is None:
+        if silent is None:
             continue
-        if getattr(made[told].factors, unit) != getattr(made[silent].factors, unit):
+        usual = getattr(made[silent].factors, unit)
+        others = (place for place in having if getattr(made[place].factors, unit) != usual)
+        if (told := next(others, None)) is not None:
             names = made[told].factors.names
             raise ValueError(
                 f"frame {told} (from 0) declares units, {', '.join(names.values())}, and frame "

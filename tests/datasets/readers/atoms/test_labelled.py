@@ -221,6 +221,10 @@ def test_units_that_only_some_frames_declare_are_refused(tmp_path: Path) -> None
     other = extxyz(tmp_path / "other.extxyz", "energy=-14.0 energy_unit=eV").read_text()
     first.write_text(extxyz(first, "energy=-14.0 energy_unit=meV", count=1).read_text() + other)
     np.testing.assert_allclose(ase_file.read(first).energies, [-0.014, -14.0, -14.0])
+    usual = extxyz(tmp_path / "usual.extxyz", "energy=-14.0 energy_unit=eV", count=1)
+    usual.write_text(usual.read_text() + first.read_text() + rest)
+    with pytest.raises(UserError, match=r"frame 1 \(from 0\) declares units.*frame 4 none"):
+        ase_file.read(usual)
 
 
 def test_labels_of_several_names_are_told(tmp_path: Path) -> None:
