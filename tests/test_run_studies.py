@@ -146,6 +146,7 @@ def test_a_search_ends_with_every_trial_accounted_for(
 ) -> None:
     assert searched.returncode == 0, searched.stderr
     assert "no GPU found" in searched.stdout.splitlines()[0]
+    assert "Last result" not in searched.stdout, "Ray Tune shows its own progress"
     entries = journal_of(out, "search-quick").entries()
     statuses = [entry.result.status for entry in entries.values() if entry.result]
     planned = len(entries)

@@ -34,6 +34,8 @@ ERROR, RUNNING, TERMINATED = "ERROR", "RUNNING", "TERMINATED"
 
 KEPT = {"trial_id", "node_ip"}
 """What Tune needs of a report once the scheduler has it; it makes a history of each number."""
+SEEN = "seen"
+"""What takes the place of a report: of a trial that has none Tune prints that it has completed."""
 
 LOST_NODE = ("is unavailable", "node has died", "node was terminated")
 """What Ray says, beside much else, of a worker whose node is gone."""
@@ -99,6 +101,7 @@ class Workers(_Unsaved, tune.Callback):
         del iteration, trials, trial
         for name in result.keys() - KEPT:
             del result[name]
+        result[SEEN] = ""
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """Its worker died."""
