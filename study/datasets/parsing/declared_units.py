@@ -118,7 +118,7 @@ def _same(earlier: str | None, unit: str, kind: Kind) -> str:
     if earlier is None or earlier == unit:
         return unit
     rule = RULES[kind]
-    if not (_suits(rule, earlier) and _suits(rule, unit) and rule(earlier) == rule(unit)):
+    if not (suits(rule, earlier) and suits(rule, unit) and rule(earlier) == rule(unit)):
         raise ValueError(
             f"declares {earlier!r} and {unit!r} as units of {kind}; say which it is with "
             f"`units: {{{kind}: …}}`"
@@ -141,7 +141,7 @@ def _require_no_unit(word: str, usual: tuple[str, str, str]) -> None:
         return
     for kind, known in zip(("length", "energy", "forces"), usual, strict=True):
         rule = RULES[kind]
-        if _suits(rule, unit) and rule(unit) != rule(known):
+        if suits(rule, unit) and rule(unit) != rule(known):
             raise ValueError(
                 f"has the word `{unit}` without a key; write `{kind}-unit={unit}`, or say "
                 f"`units: {{{kind}: …}}`"
@@ -153,7 +153,7 @@ def _in_name(name: str, kind: Kind) -> str:
     words = [word for word in re.split(r"[_\s()\[\]]+|per(?=_)", name) if word][1:]
     ends = ("/".join(words[start:]) for start in range(len(words)))
     return next(
-        (end for end in ends if end.lower() not in NO_UNITS and _suits(RULES[kind], end)), ""
+        (end for end in ends if end.lower() not in NO_UNITS and suits(RULES[kind], end)), ""
     )
 
 
@@ -183,7 +183,7 @@ def _of_all(text: str, key: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in filter(None, re.split(r"[,;{}\s]+", text)):
         unit = word.rpartition(":")[2].strip("'\"")
-        kinds = [kind for kind, rule in RULES.items() if _suits(rule, unit)]
+        kinds = [kind for kind, rule in RULES.items() if suits(rule, unit)]
         if unit.lower() in ATOMIC:
             kinds = ["length", "energy"]
         found |= dict.fromkeys(kinds, unit)
@@ -195,7 +195,8 @@ def _of_all(text: str, key: str) -> dict[str, str]:
     return found
 
 
-def _suits(rule: Any, unit: str) -> bool:
+def suits(rule: Any, unit: str) -> bool:
+    """Whether a rule of `core.quantities.units` knows a unit."""
     try:
         rule(unit)
     except ValueError:

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.core.errors import UserError
-from study.core.quantities.elements import atomic_number
 from study.datasets.frames import Frames
-from study.datasets.parsing.arrays import checked_numbers, real
+from study.datasets.parsing.arrays import real
 from study.datasets.parsing.declared_units import declared, text_of
 from study.datasets.parsing.folders import files_in
 from study.datasets.parsing.guard import guarded
@@ -36,13 +35,21 @@ from study.datasets.parsing.hdf5_groups import (
 )
 from study.datasets.parsing.label_names import chosen, is_label, sign_of, sign_remarks
 from study.datasets.readers.conformers import Conformers, joined
-from study.datasets.readers.hdf5_layouts import ANI1, ANI1X, LAYOUTS, SPICE, Layout, charge_of
+from study.datasets.readers.hdf5_layouts import (
+    ANI1,
+    ANI1X,
+    LAYOUTS,
+    SPICE,
+    Layout,
+    cell_of,
+    charge_of,
+    numbers_of,
+)
 from study.datasets.reading import PLAIN, Divisible, Reading, Units
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 PIECE_BYTES = 24_000_000
 """Of the arrays of a piece, which take some four times as much while frames are made of them."""
-CELLS = ("cell", "cells", "lattice", "box", "pbc")
 
 
 def read(layout: Layout, path: Path, given: Reading = PLAIN) -> Frames:
@@ -149,7 +156,7 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
         raise ValueError(
             f"`{layout.positions}` must have shape (frames, atoms, 3), but got {positions.shape}"
         )
-    if cell := next((name for name in names if name.lower() in CELLS), None):
+    if cell := cell_of(group):
         raise ValueError(f"has `{cell}`, and sets of this kind have no cells; write it as extxyz")
     frames = len(positions)
     energies = factors.energy * _values(group, energy).reshape(-1) if energy else _none(frames)
@@ -172,7 +179,7 @@ def _read(layout: Layout, group: Any, given: Reading) -> tuple[list[Conformers],
         remarks.append("conformers whose energy or forces are not finite are left out")
     if not known.any() and frames:
         raise ValueError(f"no conformer has finite `{energy or force}`")
-    numbers = _numbers(_array(group, layout.elements))
+    numbers = numbers_of(_array(group, layout.elements))
     charge = {"charge": np.full(frames, charge_of(group))} if layout is SPICE else {}
     return _parts(numbers, positions, energies, forces, charge, known), tuple(remarks)
 
@@ -267,14 +274,6 @@ def _array(group: Any, name: str) -> NDArray[Any]:
 
 def _values(group: Any, name: str) -> NDArray[np.float64]:
     return real(_array(group, name), name)
-
-
-def _numbers(elements: NDArray[Any]) -> NDArray[np.uint8]:
-    """Atomic numbers of atomic numbers or symbols."""
-    if elements.dtype.kind in "iufc":
-        return checked_numbers(elements)
-    symbols = [word.decode() if isinstance(word, bytes) else str(word) for word in elements]
-    return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.uint8)
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.bool_]:

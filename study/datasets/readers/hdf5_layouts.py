@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from study.core.quantities.elements import atomic_number
+from study.datasets.parsing.arrays import checked_numbers
 
 CHARGE = re.compile(r"\[[^]:]*?([+-])(\d*)(?::\d+)?\]")
 """Of an atom in SMILES: a sign, and how much if it is more than one."""
+
+CELLS = ("cell", "cells", "lattice", "box", "pbc")
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,20 @@ def charge_of(group: Any) -> float:
     smiles = np.ravel(group["smiles"].asstr()[()])[0]
     signs = CHARGE.findall(smiles)
     return float(sum((1 if sign == "+" else -1) * int(size or 1) for sign, size in signs))
+
+
+def cell_of(group: Any) -> str | None:
+    """The array that makes frames periodic; none where all are zero, or `pbc` is nowhere true."""
+    there = {name.lower(): name for name in group if name.lower() in CELLS}
+    flags = there.get("pbc")
+    if flags and not np.any(group[flags][()]):
+        return None
+    return next((name for name in there.values() if np.any(group[name][()])), None)
+
+
+def numbers_of(elements: NDArray[Any]) -> NDArray[np.uint8]:
+    """Atomic numbers of atomic numbers or symbols."""
+    if elements.dtype.kind in "iufc":
+        return checked_numbers(elements)
+    symbols = [word.decode() if isinstance(word, bytes) else str(word) for word in elements]
+    return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.uint8)

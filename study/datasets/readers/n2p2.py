@@ -18,8 +18,9 @@ import numpy as np
 
 from study.core.errors import UserError
 from study.core.quantities.elements import ATOMIC_NUMBERS, ISOTOPES
+from study.core.quantities.units import length_unit
 from study.datasets.frames import Frames
-from study.datasets.parsing.declared_units import declared
+from study.datasets.parsing.declared_units import declared, suits
 from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.text import number as real
 from study.datasets.parsing.text import text_lines
@@ -35,7 +36,13 @@ COLUMNS = {
 }
 """Keywords whose lines have a fixed number of columns."""
 SOURCE, LABELS = re.compile(r"\bsrc=(\S+)"), re.compile(r"\blabels=(.*\S)")
-WORD = re.compile(r"(?<![^\s(\[{])[^\W\d_]+(?:/[^\W\d_]+){0,2}(?![^\s)\]},;:])")
+NAME = r"[^\W\d_]+(?:/[^\W\d_]+){0,2}"
+BEFORE = re.compile(
+    r"(?i:\Acomment|\bin|\bunits?|\benerg\w+|\bforces?|\blengths?|\bdistances?|\bpositions?"
+    r"|\bcoordinates?|(?P<number>(?<!\S)[-+]?[\d.]+))[\s:(\[{]+"
+    rf"(?=(?P<words>{NAME}(?:(?:\s*,\s*|\s+and\s+){NAME})*)(?![^\s)\]}},;:]))"
+)
+"""What is before words that are units, and those words."""
 UNIT = re.compile(r"([\w-]*units?[\w-]*)\s*=\s*[\"']?([^\s\"']+)", re.IGNORECASE)
 
 
@@ -164,7 +171,11 @@ class _Reading:
         for key, unit in UNIT.findall(line):
             if self.units.setdefault(key, unit) != unit:
                 raise ValueError(f"must have the `{key}` of earlier comments, but got {unit!r}")
-        self.words |= set(WORD.findall(line))
+        for before in BEFORE.finditer(line):
+            words = re.split(r"[\s,]+", before["words"])
+            # A length behind a number is that of something else, as in `box 20 Angstrom`.
+            if not (before["number"] and suits(length_unit, words[0])):
+                self.words |= set(words)
 
     def _end(self) -> None:
         ended = len(self.offsets) - 1

@@ -137,9 +137,18 @@ def test_an_array_tells_the_unit_of_another(tmp_path: Path) -> None:
     assert read_ani1(tmp_path / "set.h5").energies.tolist() == ENERGIES.tolist()
 
 
+def test_molecules_that_say_that_they_are_not_periodic_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        arrays = {"species": [8, 1, 1], "coordinates": PLACES, "energies": ENERGIES}
+        for key, array in (arrays | {"pbc": np.zeros((4, 3), bool)}).items():
+            file[f"water/{key}"] = array
+    assert len(read_ani1(tmp_path / "set.h5")) == 4
+
+
 @pytest.mark.parametrize(
     ("name", "values", "rule"),
     [
+        ("pbc", np.ones((4, 3), bool), "has `pbc`"),
         ("dft_energy", ENERGIES - 1, "`energy` and `dft_energy`, which disagree"),
         ("cell", np.tile(9 * np.eye(3), (4, 1, 1)), "has `cell`"),
     ],

@@ -302,3 +302,12 @@ def test_another_unit_among_the_words_of_a_comment_is_refused(words: str, tmp_pa
         read(path)
     path.write_text(TWO.replace("from somewhere", "Bohr, Ha and Au"))
     assert len(read(path)) == 2
+
+
+@pytest.mark.parametrize("words", ["converted from eV and Angstrom", "box 20 Angstrom"])
+def test_units_of_other_things_in_a_comment_are_none(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "input.data"
+    path.write_text(TWO)
+    energies = read(path).energies.tolist()
+    path.write_text(TWO.replace("from somewhere", words))
+    assert read(path).energies.tolist() == energies

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from study.core.quantities.units import length_unit
+from study.datasets.parsing.declared_units import suits
 from study.datasets.parsing.guard import printable
 from study.datasets.parsing.label_names import OTHER_ENERGIES, is_label
 from study.datasets.parsing.text import number
@@ -45,13 +47,24 @@ CELL = re.compile(
     re.IGNORECASE,
 )
 NUMBER = r"[-+]?\.?\d[\w.+-]*"
-OTHER_CELL = re.compile(
-    r"(?<![\w-])(?:unit_?)?(?:cell|box|lattice)(?:_?(?:par\w*|size|lengths?|vectors?|constants?|abc"
+CELL_NAME = (
+    r"(?:unit_?)?(?:cell|box|lattice)(?:_?(?:par\w*|size|lengths?|vectors?|constants?|abc"
     r"|matrix|dim\w*|edges?|l|angles?))?(?:\(\w*\))?"
-    rf"(?:\s*=\s*[\"'{{\[(]*\s*{NUMBER}|\s*:?\s*[\"'{{\[(]*\s*{NUMBER}(?:[\s,]+{NUMBER}){{2}})",
+)
+OTHER_CELL = re.compile(
+    rf"(?<![\w-])(?P<name>{CELL_NAME})(?P<equals>\s*=|\s*:?)\s*[\"'{{\[(]*\s*"
+    rf"(?P<numbers>{NUMBER}(?:[\s,]+{NUMBER})*)(?:[\"'}}\])]*\s+(?P<next>[^\s=\"']+)(?!\s*=))?",
     re.IGNORECASE,
 )
 """A cell under any name, with numbers."""
+VALUE = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+TEXT = re.compile(
+    rf"(?<![\w-])(?!(?:{CELL_NAME}|pbc)\s*=)(?P<key>[^\s=\"']+\s*=\s*)(?P<text>\"[^\"]*\"|'[^']*')",
+    re.IGNORECASE,
+)
+"""A quoted value of another key than a cell's, whose words are no keys."""
+OWN_UNIT = re.compile(rf"(?<![^\s])([^\s=\"']+)\s*=\s*{NUMBER}\s+([^\s=\"',]+)(?=\s|$)(?!\s*=)")
+"""A word behind a number that has a key."""
 BARE = re.compile(r"(?<![\w-])(?:\w*energy|etot)\s*:\s*[-+]?\.?\d", re.IGNORECASE)
 PAIR = re.compile(r"([^\s=\"']+)\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)|(\S+)")
 TENSOR = re.compile(r"(?<![\w-])(stress|virial)(?=\s*=)")
@@ -61,6 +74,8 @@ SHOWN = 60
 """Characters of a comment in a message."""
 UNREAD = "unread comment"
 """Key of a frame's info: a comment that no rule here reads."""
+PASSED = "passed over"
+"""Key of a frame's info: what looks like a cell or a unit and counts as none, in words."""
 
 
 def read_comment(comment: str) -> tuple[str, dict[str, Any]]:
@@ -75,15 +90,18 @@ def read_comment(comment: str) -> tuple[str, dict[str, Any]]:
             text, extra = read_comment(rest) if "=" in rest else ("", {})
             return text, extra | {"E": number(energy[1].rstrip(",;")), "energy-unit": "Hartree"}
     if "=" not in comment:
-        _require_no_cell(comment)
+        _indexes(comment)
         digits = re.search(r"\d\.\d", comment)
         return "", {UNREAD: printable(comment.strip()[:SHOWN])} if digits else {}
-    if bare := BARE.search(comment):
+    if bare := BARE.search(_without_texts(comment)):
         raise ValueError(f"must have its energy as `energy=NUMBER`, but got {bare[0]!r}")
     _require_plain_keys(comment)
     text = KEY.sub(lambda key: NAMES[key[1].lower()], comment.strip())
-    text = _with_lattice(FLAGS.sub(_quoted, text))
+    text, passed = _with_lattice(FLAGS.sub(_quoted, text))
+    text, lengths = _without_own_units(text)
     extra = {"energy-unit": "Hartree"} if CP2K.fullmatch(comment) else {}
+    if passed or lengths:
+        extra[PASSED] = "; ".join(dict.fromkeys([*passed, *lengths]))
     return TENSOR.sub(lambda key: f'"{TENSOR_OF.format(key[1])}"', text), extra
 
 
@@ -108,7 +126,7 @@ def _require_plain_keys(comment: str) -> None:
                 f"must have its total energy alone as `{key}`, but got `{before} {key}`; write "
                 f"`{before}_{key}`"
             )
-        if is_label(key, "energy") and seen.setdefault(key, value) != value:
+        if is_label(key, "energy") and not _equal(seen.setdefault(key, value), value):
             raise ValueError(f"must have `{key}` once, but got {seen[key]} and {value}")
         before = word
 
@@ -126,29 +144,72 @@ def _quoted(flags: re.Match[str]) -> str:
     return f'pbc="{" ".join(plain * (3 // len(plain)))}"'
 
 
-def _with_lattice(text: str) -> str:
-    """A comment whose cell of nine numbers has the name that ASE knows."""
-    form = LATTICE if LATTICE.search(text) else CELL
-    cell = form.search(text)
+def _equal(one: str, other: str) -> bool:
+    """Whether two values are the same text, or the same number."""
+    numbers = [VALUE.fullmatch(each.strip("\"'")) for each in (one, other)]
+    return one == other or (all(numbers) and len({float(each[0]) for each in numbers if each}) == 1)
+
+
+def _without_texts(comment: str) -> str:
+    """A comment of the same length whose quoted values of other keys than a cell's are blank."""
+    return TEXT.sub(lambda pair: pair["key"] + f'"{" " * (len(pair["text"]) - 2)}"', comment)
+
+
+def _with_lattice(text: str) -> tuple[str, list[str]]:
+    """A comment whose cell of nine numbers has the name that ASE knows, and what is passed over."""
+    seen = _without_texts(text)
+    form = LATTICE if LATTICE.search(seen) else CELL
+    cell = form.search(seen)
     # `cell="None"` is what Python writes of a molecule.
     if cell and (form is LATTICE or re.search(r"\d", cell[0])):
         inside = "".join(filter(None, cell.groups())).strip(" ,[]{}\"'")
         words = re.split(r"[\s,\[\]]+", inside)
         if len(words) == 9:
-            return form.sub(f'Lattice="{" ".join(words)}"', text, count=1)
-        raise _no_cell(cell[0])
-    _require_no_cell(text)
-    return text
+            lattice = f'Lattice="{" ".join(words)}"'
+            return text[: cell.start()] + lattice + text[cell.end() :], []
+        if form is LATTICE:
+            raise _no_cell(cell[0])
+    return text, _indexes(seen)
 
 
-def _require_no_cell(text: str) -> None:
-    """Refuse a comment that tells a cell in a form that is not read.
+def _indexes(text: str) -> list[str]:
+    """What to say of single whole numbers under the name of a cell.
 
     Raises:
-        ValueError: if it does.
+        ValueError: if a cell stands there in a form that is not read: three numbers or more, or a
+            length.
     """
-    if cell := OTHER_CELL.search(text):
-        raise _no_cell(cell[0])
+    said = []
+    for cell in OTHER_CELL.finditer(text):
+        words = re.split(r"[\s,]+", cell["numbers"])
+        equals = "=" in cell["equals"]
+        behind = [cell["next"]] if cell["next"] and suits(length_unit, cell["next"]) else []
+        if len(words) > 2 or (equals and (behind or any(map(_is_length, words)))):
+            raise _no_cell(cell[0])
+        if equals:
+            said.append(
+                f"`{printable(cell['name'])}` with a whole number is taken for an index, not for "
+                'a cell, which is `Lattice="ax ay az bx by bz cx cy cz"`'
+            )
+    return said
+
+
+def _is_length(word: str) -> bool:
+    """Whether it is a number with a point, or has a unit of length at its end."""
+    number = VALUE.match(word)
+    rest = word[number.end() :] if number else word
+    return bool(number) and (suits(length_unit, rest) if rest else not word.lstrip("+-").isdigit())
+
+
+def _without_own_units(text: str) -> tuple[str, list[str]]:
+    """A comment without units of length behind numbers such as `size=2 nm`, and what to say."""
+    seen, said = _without_texts(text), []
+    for pair in reversed([*OWN_UNIT.finditer(seen)]):
+        if suits(length_unit, pair[2]) and not is_label(pair[1], "energy"):
+            text = text[: pair.start(2)] + text[pair.end(2) :]
+            key, unit = printable(pair[1]), printable(pair[2])
+            said.append(f"`{unit}` behind `{key}` is taken for its unit, not for that of positions")
+    return text, said
 
 
 def _no_cell(got: str) -> ValueError:

@@ -20,7 +20,7 @@ from study.datasets.parsing.label_names import (
     sign_remarks,
 )
 from study.datasets.parsing.stress import NO_CELL, is_stress, may_be_stress, stress_names, stresses
-from study.datasets.readers.atoms.comments import UNREAD
+from study.datasets.readers.atoms.comments import PASSED, UNREAD
 from study.datasets.readers.atoms.extxyz import UNNAMED
 from study.datasets.reading import PER_ATOM, Factors, Reading, Units
 
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 GROUP = "group"
 """Key of a frame's info that names its trajectory. `config_type` names a kind of structure."""
 DEFAULT = ("Å", "eV", "eV/Å")
-NO_ENERGIES = (UNNAMED, UNREAD, GROUP, *PROPERTIES)
+NO_ENERGIES = (UNNAMED, UNREAD, PASSED, GROUP, *PROPERTIES)
 COMPONENTS = ("fx", "fy", "fz")
 """Forces, a column for each component."""
 NO_LABELS: tuple[str, ...] = (
@@ -105,6 +105,8 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
         remarks += (f"{spare} columns of the atoms have no name in `Properties` and are left out",)
     if unread := frame.info.get(UNREAD):
         remarks += (f"comments such as {unread!r} are not read, because they have no `key=value`",)
+    if passed := frame.info.get(PASSED):
+        remarks += (passed,)
     return Labelled(
         frame.numbers,
         factors.length * frame.positions,

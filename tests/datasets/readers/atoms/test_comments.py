@@ -113,6 +113,9 @@ def test_other_flags_of_periodicity_are_refused(flags: str, tmp_path: Path) -> N
         "Cell: 9.0 0 0 0 8 0 0 0 7 energy=-5.0",
         "# CELL(abcABC): 9.0 8.0 7.0 90.0 90.0 90.0 Step: 1 Bead: 0 positions{angstrom}",
         'energy=-5.0 Lattice="9 8 7"',
+        "energy=-5.0 box=9 Angstrom",
+        "energy=-5.0 box=9nm",
+        'energy=-5.0 cell="9 8 7"',
     ],
 )
 def test_a_cell_that_is_not_read_is_refused(cell: str, tmp_path: Path) -> None:
@@ -121,12 +124,41 @@ def test_a_cell_that_is_not_read_is_refused(cell: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["supercell=2", "cell_id=5", "lattice_type=fcc", "box wet 1.5", 'cell="None"']
+    "words",
+    [
+        "supercell=2",
+        "cell_id=5",
+        "lattice_type=fcc",
+        "box wet 1.5",
+        'cell="None"',
+        'comment="unit cell 1 1 1 of ice, box=9.0, energy: -1.0"',
+        "energy=-5",
+    ],
 )
 def test_other_words_are_no_cell(words: str, tmp_path: Path) -> None:
     frames = read(written(tmp_path / "water.extxyz", f"{words} energy=-5.0"))
     assert not frames.pbc.any()
     assert frames.energies.tolist() == [-5.0, -5.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("box=3", "`box` with a whole number"),
+        ('cell="5"', "`cell` with a whole number"),
+        ("unit_cell=1", "`unit_cell` with a whole number"),
+        ("size=2 nm", "`nm` behind `size` is taken for its unit"),
+    ],
+)
+def test_an_index_and_a_size_are_told_and_change_nothing(
+    words: str, told: str, tmp_path: Path
+) -> None:
+    frames = read(written(tmp_path / "water.extxyz", f"{words} energy=-5.0"))
+    assert not frames.pbc.any()
+    assert frames.energies.tolist() == [-5.0, -5.0]
+    assert frames.positions[:2].tolist() == [[1, 1, 1], [1, 1, 2]]
+    (remark,) = frames.origin["labels"]
+    assert remark.startswith(told)
 
 
 @pytest.mark.parametrize(
