@@ -221,3 +221,11 @@ def test_a_trial_that_is_not_there_is_answered_in_a_line(
     assert "has no trial 7, only 0 to 3" in capsys.readouterr().err
     assert rerun.main([str(small_study.root), "7"]) == 2
     assert "no study here" in capsys.readouterr().err
+
+
+def test_what_a_search_varies_tells_its_trials_apart(copied: StudyDir) -> None:
+    work = more_work(copied, lr=0.01)
+    journal_of(copied).planned(Planned(5, more_work(copied), {"finetune.lr": 0.02}, exempt=False))
+    journal_of(copied).planned(Planned(4, work, {"finetune.lr": 0.01}, exempt=False))
+    labels = [state_of(copied, number).label for number in (4, 5)]
+    assert labels == [f"egnn masking 0.5, finetune.lr {lr}, seed 1" for lr in (0.01, 0.02)]

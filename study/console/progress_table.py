@@ -25,7 +25,7 @@ from study.core.provenance import gpu_use
 from study.core.records import EpochRecord, JobResult
 from study.core.signals import STOPPING, ShutdownRequest
 from study.pipeline.job import Job
-from study.planning.arms import brief_member, names_of
+from study.planning.arms import brief_member, names_of, searched_name
 from study.scheduling.protocols import Planned
 from study.space.trial import Trial
 from study.training.config import Stage
@@ -84,7 +84,7 @@ class ProgressTable:
     ) -> None:
         self.console, self.metric, self.planned_trials = console, metric, planned_trials
         self.names, self.stop, self.every_epoch = dict(names), stop, every_epoch
-        self.numbers: dict[str, int] = {}
+        self.numbers, self.searched = dict[str, int](), dict[str, None]()
         self.progress = StudyProgress(metric, expected, slots, seconds_of)
         self.phase, self.warnings, self.errors = "", list[str](), set[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
@@ -121,6 +121,7 @@ class ProgressTable:
     def planned(self, planned: Planned) -> None:
         """Learn what a trial is called: it shows when its work starts."""
         key = planned.work.key
+        self.searched |= planned.searched
         if planned.untuned is not None:
             self.names[key] = self.names.get(planned.untuned.key, planned.work.label)
         if planned.member is not None:
@@ -267,7 +268,7 @@ class ProgressTable:
         return self.gpu_use
 
     def _name(self, job: Job) -> str:
-        return self.names.get(job.key, job.label)
+        return self.names.get(job.key) or searched_name(job, self.searched)
 
     def _number(self, job: Job, value: float | None) -> str:
         """A value in the column of the metric; that of a pretraining is its loss."""

@@ -218,6 +218,14 @@ def names_of(works: Iterable[Job]) -> dict[str, str]:
     }
 
 
+def searched_name(work: Job, searched: Iterable[str]) -> str:
+    """A job's label, and what it has of settings that a search varies, by their dotted names."""
+    settings = _settings(work)
+    told = [f"{n} {_number(settings[n])}" for n in searched if n in settings and not _is_told(n)]
+    label, _, seed = work.label.rpartition(", ")
+    return ", ".join([label, *told, seed])
+
+
 def named_member(planned: Planned) -> str:
     """What tells a member of a population from others: generation, number and settings."""
     member = planned.member
@@ -257,7 +265,7 @@ def _disambiguate(found: list[Arm]) -> None:
     """
     told: list[list[str]] = [[] for _ in found]
     for name in dict.fromkeys(name for arm in found for name in arm.settings):
-        if name in LABEL_KEYS or name.startswith(("pretrain.task.", f"{AUXILIARY}.task.")):
+        if _is_told(name):
             continue
         kinds: dict[tuple[Any, ...], Counter[str]] = {}
         for arm in found:
@@ -273,6 +281,11 @@ def _disambiguate(found: list[Arm]) -> None:
                     words.append(f"{short} {_number(arm.settings[name])}")
     for arm, label in zip(found, few_words(told, [arm.label for arm in found]), strict=True):
         arm.label = label
+
+
+def _is_told(name: str) -> bool:
+    """Whether a label names a setting anyway."""
+    return name in LABEL_KEYS or name.startswith(("pretrain.task.", f"{AUXILIARY}.task."))
 
 
 def _kind(arm: Arm, name: str) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from study.core.atomic_io import is_locked
 from study.core.records import FINAL_STATUSES
 from study.pipeline.job import Job
 from study.pipeline.outcome import LOG, load_outcome
-from study.planning.arms import named_member, names_of
+from study.planning.arms import named_member, names_of, searched_name
 from study.planning.plan import Plan
 from study.planning.study_dir import StudyDir
 from study.scheduling.early_stopping_audit import audit_of
@@ -161,8 +161,10 @@ def study_state(root: Path, name: str) -> StudyState:
     entries = Journal(folder.journal, metric).entries()
     running = is_locked(folder.lock)
     search = plan.space.settings.search
+    searched = [name for each in entries.values() for name in each.planned.searched]
+    names = tuple(dict.fromkeys(searched))
     states = {
-        number: _measured(_trial_state(number, entry, root), entry, search)
+        number: _measured(_trial_state(number, entry, root, names), entry, search)
         for number, entry in entries.items()
     }
     best = front_of(entries, search)
@@ -245,7 +247,7 @@ def _audit(plan: Plan, size: int, entries: dict[int, Entry]) -> tuple[int, int]:
     return sum(outcome is not None for outcome in outcomes), len(sample)
 
 
-def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
+def _trial_state(number: int, entry: Entry, root: Path, searched: Sequence[str]) -> TrialState:
     work, pretraining = entry.planned.work, entry.planned.work.pretraining
     shown, status, reason = work, "waiting", ""
     epoch = len(entry.values) + work.inherited * bool(entry.values)
@@ -259,7 +261,7 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
     values = entry.values
     return TrialState(
         number,
-        _label(entry.planned),
+        _label(entry.planned, searched),
         status,
         epoch,
         shown.epochs,
@@ -271,12 +273,12 @@ def _trial_state(number: int, entry: Entry, root: Path) -> TrialState:
     )
 
 
-def _label(planned: Planned) -> str:
-    """The trial in a few words, with what it tries if it only chooses."""
+def _label(planned: Planned, searched: Sequence[str]) -> str:
+    """The trial in a few words, with what it tries if it only chooses or a search varies it."""
     if planned.member is not None:
         return named_member(planned)
     if not planned.tuning:
-        return planned.work.label
+        return searched_name(planned.work, searched)
     tried = [f"{name} {value}" for name, value in planned.parameters.items()]
     return ", ".join([planned.work.label.rpartition(", seed ")[0], *tried, "tuning"])
 

@@ -53,6 +53,11 @@ class Planned:
     sampler_state: dict[str, Any] = field(default_factory=dict)
     member: Member | None = None
 
+    @property
+    def searched(self) -> dict[str, None]:
+        """Names of the settings that a search proposed; none in a population, which has its own."""
+        return {} if self.exempt or self.member else dict.fromkeys(self.parameters)
+
 
 class Later(enum.Enum):
     """No proposal now, but there may be one when running trials have reported."""

@@ -10,7 +10,7 @@ from typing import Any
 from study.core.records import EpochRecord, JobResult, Tag
 from study.core.trust import accept_place, require_own_artifacts
 from study.pipeline.job import Job, Kind
-from study.planning.arms import brief_member
+from study.planning.arms import brief_member, searched_name
 from study.scheduling.protocols import Planned
 from study.tracking.job_run import JobRun
 from study.tracking.mlflow_db import artifacts_of, has_no_server, quiet_mlflow
@@ -55,6 +55,7 @@ class StudyRuns:
         self.exempt: dict[str, bool] = {}
         self.tuning: set[str] = set()
         self.members: dict[str, Planned] = {}
+        self.searched: dict[str, None] = {}
         self._unwritten: dict[str, JobRun] = {}
         self._requested: set[str] = set()
         existing = self._existing()
@@ -80,6 +81,7 @@ class StudyRuns:
     def plan(self, planned: Planned) -> None:
         """Remember what the tags of a trial's run say of its place in the plan."""
         self.exempt[planned.work.key] = planned.exempt
+        self.searched |= planned.searched
         if planned.member is not None:
             self.members.setdefault(planned.work.key, planned)
         if planned.tuning:
@@ -152,9 +154,11 @@ class StudyRuns:
         kind = self.kinds[work.kind]
         exempt = self.exempt.get(work.key)
         planned = self.members.get(work.key)
-        name = brief_member(planned) if planned else work.label
+        label = searched_name(work, self.searched)
+        name = brief_member(planned) if planned else label
         member = planned.member if planned else None
         tags = tags_of_work(work, kind, self.study.run_id, number, member, exempt=exempt)
+        tags[Tag.ARM] = label.rpartition(",")[0]
         tags |= {Tag.TUNING: "True"} if work.key in self.tuning else {}
         # The run of a job is made before those of jobs that go on from it.
         before = self.runs.get(work.segment.parent or "") if work.segment else None

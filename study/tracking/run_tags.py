@@ -68,7 +68,6 @@ def tags_of_work(
     """
     tags = common_tags(kind) | {
         Tag.KEY: work.key,
-        Tag.ARM: work.label.rpartition(",")[0],
         Tag.DATA: work.data_hash,
         "mlflow.parentRunId": parent,
         Tag.NOTE: _description(work, number),

@@ -79,6 +79,23 @@ def test_what_a_search_proposes_is_told_apart(tiny: Callable[..., Trial]) -> Non
     assert [row[:15] for row in rows] == ["#0 masking 0.25", "#1 masking 0.5,", "#2 masking 0.9,"]
 
 
+def test_lines_without_a_terminal_tell_apart_what_a_search_varies(
+    tiny: Callable[..., Trial],
+) -> None:
+    console = Console(file=StringIO(), width=200, force_terminal=False)
+    table = ProgressTable(
+        console, "val_force_rmse", 1.0, 2, 2, lambda *_: 1.0, {}, ShutdownRequest()
+    )
+    with console.capture() as captured:
+        for number, lr in enumerate((0.001, 0.0031512)):
+            job = Job("trial", tiny(pretrain=None, finetune__lr=lr), "data")
+            table.planned(Planned(number, job, {"finetune.lr": lr}, exempt=False))
+            table.started(job, number)
+            table.ended(job, JobResult("completed"))
+    names = [line.partition(":")[0] for line in captured.get().splitlines()]
+    assert names == [f"egnn scratch, finetune.lr {lr}, seed 0" for lr in ("0.001", "0.00315")]
+
+
 def test_a_signal_is_acknowledged_in_the_table(tiny: Callable[..., Trial]) -> None:
     stop = ShutdownRequest(request_stop=lambda: None)
     table = table_of(80, 24, stop)

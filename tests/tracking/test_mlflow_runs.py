@@ -312,3 +312,37 @@ def test_runs_of_a_population_are_named_by_their_place_and_lead_to_their_parents
         assert tags[Tag.PARENT_RUN] == before.run_id
         place = f"(#/experiments/{experiment.experiment_id}/runs/{before.run_id})"
         assert f"[{before.run_name}]{place}" in tags[Tag.NOTE].replace("&#46;", ".")
+
+
+def test_what_a_search_varies_is_in_the_names_and_arms_of_its_runs(
+    uri: str, tmp_path: Path, work: Job
+) -> None:
+    def of(lr: float, seed: int) -> Job:
+        finetune = work.trial.finetune.model_copy(update={"lr": lr})
+        return replace(
+            work, trial=work.trial.model_copy(update={"finetune": finetune, "seed": seed})
+        )
+
+    tracker = opened(uri, "search", tmp_path)
+    plans = [
+        Planned(0, of(0.00315, 0), {"finetune.lr": 0.00315}, exempt=False),
+        Planned(1, of(0.01, 0), {"finetune.lr": 0.01}, exempt=False),
+        Planned(2, of(0.00315, 1)),
+    ]
+    for planned in plans:
+        tracker.planned(planned)
+        tracker.started(planned.work, planned.number)
+    assert tracker.close("KILLED")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("search")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.KIND}` = 'trial'")
+    named = {
+        run.data.tags[Tag.NUMBER]: (run.info.run_name, run.data.tags[Tag.ARM]) for run in found
+    }
+    low, high = (f"egnn masking 0.5, finetune.lr {lr}" for lr in (0.00315, 0.01))
+    assert named == {
+        "0": (f"{low}, seed 0", low),
+        "1": (f"{high}, seed 0", high),
+        "2": (f"{low}, seed 1", low),
+    }
