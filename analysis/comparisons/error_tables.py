@@ -21,7 +21,7 @@ from analysis.comparisons.outcomes import (
     family_size,
     planned,
 )
-from analysis.comparisons.quantities import Quantity, lead, quantities
+from analysis.comparisons.quantities import Quantity, lead, quantities, tabled
 from analysis.comparisons.selection import column, only
 from analysis.records.study_tables import Study, remembered
 from analysis.statistics.change import Change, paired_change
@@ -46,8 +46,17 @@ def final_errors(study: Study) -> pd.DataFrame:
     One row per quantity and arm: n, mean and std in `unit`, trivial predictor's error,
     reference, and the columns of `CHANGE`.
     """
+    return _tested(study, quantities(study))
+
+
+@remembered
+def tabled_errors(study: Study) -> pd.DataFrame:
+    """The same with the errors of stresses, which nothing is judged by."""
+    return _tested(study, tabled(study))
+
+
+def _tested(study: Study, reported: Sequence[Quantity]) -> pd.DataFrame:
     trials = planned(study)
-    reported = quantities(study)
     values = {
         f"{part}{q.name}": trials[f"{of}_{q.name}"] * q.scale
         for q in reported
@@ -185,7 +194,7 @@ def results(study: Study) -> pd.DataFrame:
     """
     trials = study.trials
     table = trials[["number", *differing(study), "status"]].copy()
-    for q in quantities(study):
+    for q in tabled(study):
         table[f"{q.label} ({q.unit})"] = trials[f"test_{q.name}"] * q.scale
     first = lead(study).name
     ours, trivial = (column(trials, f"{part}_{first}") for part in ("test", "trivial"))

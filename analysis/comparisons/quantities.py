@@ -61,6 +61,7 @@ class Quantity:
 FORCE = Quantity("force_rmse", "Force RMSE", "meV/Å")
 ENERGY = Quantity("energy_rmse", "Energy RMSE", "meV/atom")
 FRAME_ENERGY = Quantity("frame_energy_rmse", "Energy RMSE", "meV/frame")
+STRESS = Quantity("stress_rmse", "Stress RMSE", "meV/Å³")
 QUANTITIES = (FORCE, ENERGY, FRAME_ENERGY)
 NAMES = {"homo": "HOMO", "lumo": "LUMO", "zpve": "ZPVE", "r2": "R²"}
 """Properties with another spelling in text."""
@@ -76,6 +77,13 @@ def quantities(study: Study) -> tuple[Quantity, ...]:
     judged_by = str(study.facts["space"].get("metric", "")).removeprefix("val_")
     first = [quantity for quantity in own if quantity.name == judged_by]
     return (*first, *shipped, *(quantity for quantity in own if quantity not in first))
+
+
+def tabled(study: Study) -> tuple[Quantity, ...]:
+    """The same with the error of stresses, if trials have it, which nothing is judged by."""
+    name, shown = f"test_{STRESS.name}", quantities(study)
+    measured = name in study.trials and np.isfinite(study.trials[name].astype(float)).any()
+    return (*shown, STRESS) if measured and STRESS not in shown else shown
 
 
 def _own(study: Study) -> list[Quantity]:

@@ -229,7 +229,10 @@ def _arm(group: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Cell]:
     by_name = {row.quantity: row for _, row in group.iterrows()}
     cells = [Cell(str(group.arm.iloc[0])), Cell(f"{group.n.max():d}")]
     for q in quantities:
-        row = by_name[q.name]
+        row = by_name.get(q.name)
+        if row is None:  # Models whose forces are no gradient have no stress.
+            cells += [Cell(NONE), *[Cell("")] * (not q.per_frame)]
+            continue
         notes = (WORSE,) if row["mean"] > row["trivial"] else ()
         cells.append(Cell(spread(row["mean"], row["std"]), notes))
         if not q.per_frame:

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.claims.findings import differences_from_paper
 from analysis.comparisons.controls import compare_with_controls, final
 from analysis.comparisons.cost import cost, reuse, saved_by_sharing, saved_by_stopping
-from analysis.comparisons.error_tables import early_errors, final_errors, is_ablation
+from analysis.comparisons.error_tables import early_errors, is_ablation, tabled_errors
 from analysis.comparisons.labels import START
 from analysis.comparisons.outcomes import (
     excluded,
@@ -27,7 +27,7 @@ from analysis.comparisons.outcomes import (
 )
 from analysis.comparisons.paper_tables import data_efficiency, table1
 from analysis.comparisons.prediction_errors import by_element
-from analysis.comparisons.quantities import FORCE, charted, lead, quantities
+from analysis.comparisons.quantities import FORCE, charted, lead, tabled
 from analysis.comparisons.search import FEWEST_TRIALS, audit, most_in_a_branch
 from analysis.comparisons.selection import column
 from analysis.comparisons.training_curves import convergence, stability, while_learning
@@ -107,7 +107,7 @@ def _errors(study: Study, *, many: bool) -> dict[str, Any]:
     pretext, early = grids.pretext_grid(study), early_errors(study)
     return {
         "compared": many,
-        "final": grids.error_grid(final_errors(study), quantities(study)),
+        "final": grids.error_grid(tabled_errors(study), tabled(study)),
         "early": grids.error_grid(early, charted(study)) if many and len(early) else None,
         "pretext": pretext if pretext.rows else None,
     }

@@ -14,7 +14,7 @@ from analysis.statistics.verdict import verdict
 from study.console.formatting import metric_title, without_unit
 from study.core.quantities.metrics import METRICS, unit_of
 from study.pipeline.job import Job
-from study.planning.arms import DEFAULT_ERRORS, Arm, arms, references
+from study.planning.arms import DEFAULT_ERRORS, STRESS_ERROR, Arm, arms, references
 from study.planning.plan import Plan
 from study.scheduling.journal import Entry
 from study.scheduling.proposals.tuned_grid import TunedArm
@@ -31,12 +31,13 @@ def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over 
         title: of the table.
     """
     table = Table(title=title, title_justify="left", box=None)
-    first, second = next((arm.errors for arm in found if arm.completed), DEFAULT_ERRORS)
+    first, *others = errors = _errors(found)
     unlike = len({frozenset(arm.completed) for arm in found if arm.completed}) > 1
     table.add_column("arm")
     by_seed = ("seeds", "of\ntrivial") if unlike else ()
     other = "scratch" if any(arm.from_scratch for arm in found) else "first arm"
-    for name in ("trials", _head(first), f"against\n{other}", _head(second), *by_seed):
+    heads = map(_head, others)
+    for name in ("trials", _head(first), f"against\n{other}", *heads, *by_seed):
         table.add_column(name, justify="right")
     changes = _changes(found)
     shown = found
@@ -48,11 +49,11 @@ def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over 
             f"{len(arm.completed)}/{len(arm.results)}",
             _marked(arm, first),
             changes.get(arm.label, ""),
-            _marked(arm, second),
+            *(_marked(arm, error) for error in others),
             *_of_its_seeds(arm, first)[: len(by_seed)],
         )
-    _add_trivial(table, found, (first, second), unlike=unlike)
-    if any(_share(arm, error) > 1 for arm in shown for error in (first, second)):
+    _add_trivial(table, found, errors, unlike=unlike)
+    if any(_share(arm, error) > 1 for arm in shown for error in errors):
         table.caption = WORSE
         table.caption_justify = "left"
     return table
@@ -61,12 +62,20 @@ def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over 
 WORSE = "! worse than predicting zero force, or the mean"
 
 
-def _add_trivial(table: Table, found: list[Arm], errors: tuple[str, str], *, unlike: bool) -> None:
+def _errors(found: list[Arm]) -> list[str]:
+    """Names of two test errors, and that of the stress if a trial has it."""
+    errors = next((arm.errors for arm in found if arm.completed), DEFAULT_ERRORS)
+    results = (result for arm in found for result in arm.completed.values())
+    stress = any(f"test_{STRESS_ERROR}" in result.metrics for result in results)
+    return [*errors, *[STRESS_ERROR] * (stress and STRESS_ERROR not in errors)]
+
+
+def _add_trivial(table: Table, found: list[Arm], errors: list[str], *, unlike: bool) -> None:
     """Add the errors of predicting nothing, of each data set."""
     trivial = "zero force, mean energy" if "force_rmse" in errors else "mean"
     for label, of_set in _by_data_set(found).items():
-        first, second = (_trivial(of_set, f"trivial_{each}", unlike=unlike) for each in errors)
-        table.add_row(f"{trivial}{label}", "", first, "", second, style="dim")
+        first, *others = (_trivial(of_set, f"trivial_{each}", unlike=unlike) for each in errors)
+        table.add_row(f"{trivial}{label}", "", first, "", *others, style="dim")
 
 
 def search_tables(found: list[Arm], seed: int, title: str | None = None) -> list[Table]:
@@ -86,7 +95,7 @@ def _proposals(found: list[Arm], seed: int, title: str | None) -> Table:
     """Completed trials of one seed, best first; those without errors are counted below."""
     own = [replace(arm, results={seed: arm.results[seed]}) for arm in found if seed in arm.results]
     done = sorted((arm for arm in own if arm.completed), key=_test_error)
-    errors = done[0].errors if done else DEFAULT_ERRORS
+    errors = _errors(done)
     title = title or f"Trials with seed {seed}, lowest test error first"
     table = Table(title=title, title_justify="left", box=None, caption_justify="left")
     table.add_column("arm")
@@ -230,7 +239,7 @@ def _by_data_set(found: list[Arm]) -> dict[str, list[Arm]]:
 def _trivial(arms: list[Arm], metric: str, *, unlike: bool) -> str:
     """The error of predicting nothing; its range if arms have seeds, and so test frames, apart."""
     if not unlike:
-        return arms[0].shown(metric)
+        return next((shown for arm in arms if (shown := arm.shown(metric)) != "–"), "–")
     factor = 1000 if unit_of(metric).startswith("eV") else 1
     metrics = [result.metrics for arm in arms for result in arm.completed.values()]
     values = [factor * each[metric] for each in metrics if metric in each]

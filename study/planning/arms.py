@@ -40,6 +40,9 @@ PRETRAINING_KEYS = ("pretrain", "transfer", AUXILIARY)
 DEFAULT_ERRORS = ["force_rmse", "energy_rmse"]
 """Test errors that are shown of trials that learned energy and forces."""
 
+STRESS_ERROR = "stress_rmse"
+"""Shown beside them where trials have it."""
+
 MAJORITY = 0.7
 """A value that more than this share of comparable arms have is not named."""
 

@@ -27,6 +27,7 @@ def ended(
     status: Any = "completed",
     placebo: bool = False,
     own: float | None = None,
+    stress: float | None = None,
     **finetune: Any,
 ) -> tuple[Job, JobResult]:
     stage = {"epochs": 1, "batch_size": 1}
@@ -46,6 +47,8 @@ def ended(
     }
     if own is not None:
         metrics |= {"test_worst_forces": own, "trivial_worst_forces": 2.0}
+    if stress is not None:
+        metrics |= {"test_stress_rmse": stress, "trivial_stress_rmse": 0.004}
     work = Job("trial", Trial.model_validate(trial), "d", "c")
     return work, JobResult(status, metrics=metrics if status == "completed" else {})
 
@@ -64,6 +67,14 @@ def test_changes_are_paired_by_seed() -> None:
     assert "egnn scratch 2/2 250 ± 212 1 ± 0" in shown
     assert "egnn masking 0.5 2/2 125 ± 106 -50.0 % [-50.0, -50.0] 1 ± 0" in shown
     assert "too few seeds" in shown
+
+
+def test_errors_of_stresses_are_shown_where_a_trial_has_them() -> None:
+    shown = lines(ended(0.1, ratio=0.5), ended(0.2, stress=0.0015))
+    assert "egnn scratch 1/1 200 1 1.5" in shown
+    assert "egnn masking 0.5 1/1 100 -50.0 % 1 –" in shown
+    assert "zero force, mean energy 600 3 4" in shown
+    assert not any("stress" in line for line in lines(ended(0.1)))
 
 
 def test_a_metric_of_ones_own_that_ranks_comes_first_and_decides() -> None:

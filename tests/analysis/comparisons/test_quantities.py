@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from analysis.claims.findings import findings
-from analysis.comparisons.error_tables import early_errors, final_errors
-from analysis.comparisons.quantities import charted, quantities
+from analysis.comparisons.error_tables import early_errors, final_errors, tabled_errors
+from analysis.comparisons.quantities import charted, quantities, tabled
 from analysis.comparisons.training_curves import convergence, stability
 from analysis.figures import curves
 from analysis.gates import gates
+from analysis.html.grids import error_grid
 from analysis.html.headline import headline
 from analysis.html.page import write_report
-from analysis.records.mlflow_reader import Run
+from analysis.records.mlflow_reader import Point, Run
 from analysis.records.study_tables import Study
 from analysis.statistics.verdict import Verdict
 
@@ -88,6 +89,20 @@ def test_energies_alone_are_judged_by_the_metric_of_the_study(study: Tabulate) -
     assert {q.unit for q in quantities(energies) if q.per_frame} == {"meV/frame"}
     drawn = [drawing for drawing in curves.drawings(energies) if "energy_mae" in drawing.name]
     assert drawn[0].shown.value.max() == pytest.approx(1000 * 0.13 * 4**0.75)
+
+
+def test_errors_of_stresses_stand_in_the_table_beside_those_that_judge(
+    tabulate: Tabulate, scratch: Build, masked: Build
+) -> None:
+    stresses = [Point("test_stress_rmse", 0, 0.002), Point("trivial_stress_rmse", 0, 0.005)]
+    bare, other = scratch(0, 0, 0.1), masked(1, 0, 0.5, 0.2)
+    bare.points.extend(stresses)
+    found = tabulate(bare, other)
+    assert "stress_rmse" not in {q.name for q in quantities(found)}
+    grid = error_grid(tabled_errors(found), tabled(found))
+    place = [column.label for column in grid.columns].index("Stress RMSE")
+    assert grid.columns[place].unit == "meV/Å³"
+    assert [row[place].text for row in grid.rows] == ["2.00", "–", "5.00"]
 
 
 def test_a_property_makes_a_whole_report(study: Tabulate, tmp_path: Path) -> None:
