@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,44 @@ class PlainConsole(Console):
             highlight=False, soft_wrap=True, markup=False, emoji=False, stderr=stderr, quiet=quiet
         )
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a terminal gets sentences that are broken between words."""
+        if self.is_terminal:
+            objects = tuple(
+                wrapped(each, self.width) if isinstance(each, str) else each for each in objects
+            )
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a string, also that of a table's cell."""
         return super().render_str(printable(text), **options)
+
+
+KEPT = re.compile(r"`[^`]*`|\[[^][]{,40}\]|(?:[A-Z_]+=\S* )*python -m .*|\b[A-Z_]{5,}=\S* .*")
+"""Intervals and commands, which stay in one piece."""
+
+LABEL = re.compile(r" *(?:\S+(?: \S+)? {2,})?")
+"""Where a line begins, and the word before its text."""
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break lines between words, and indent what follows as far as the text after a label."""
+    return "\n".join(_wrapped_line(line, width) for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    label = LABEL.match(line)
+    indent = " " * min(label.end() if label else 0, width // 2)
+    held = LABEL.sub(_held, KEPT.sub(_held, line), count=1)
+    lines = textwrap.wrap(
+        held, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\0", " ")
+
+
+def _held(found: re.Match[str]) -> str:
+    """What was found, without a space to break at."""
+    return found[0].replace(" ", "\0")
 
 
 def with_unit(metric: str, value: float) -> str:
