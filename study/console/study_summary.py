@@ -89,8 +89,6 @@ class StudySummary:
         searched = search_tables(found, seed, title) if search else []
         for place, table in enumerate(searched or [result_table(found)]):
             self.console.print(*[""] * (place > 0), table, sep="\n")
-        for line in self.plan.warnings:
-            self.console.print(f"warning: {line}", style="yellow")
         ends = [entry.result.status for entry in entries if entry.result]
         if failed := ends.count("failed"):
             study = shlex.quote(str(relative_to_cwd(self.plan.folder.path)))
@@ -192,6 +190,8 @@ class StudySummary:
             self.console.print(f"Report: {relative_to_cwd(page_of(folder))}")
             logged = "Report, best model, runs and curves"
         else:
+            for line in self.plan.warnings:  # The report's first sentences have them, too.
+                self.console.print(f"warning: {line}", style="yellow")
             study = shlex.quote(str(relative_to_cwd(folder)))
             self.console.print("Write the report from Parquet tables with:")
             self.console.print(
