@@ -43,6 +43,7 @@ def summary(frames: Frames) -> dict[str, str]:
         **(_box_rows(periodic) if len(periodic) else {}),
         **_label_rows(frames),
         "units of the file": ", ".join(frames.origin.get("units", {}).values()),
+        "columns of the file": ", ".join(frames.origin.get("columns", [])),
         "labels": ", ".join(frames.origin.get("labels", [])),
         "repeated frames": str(copies(frames)),
         "test parts": _test_parts(frames),

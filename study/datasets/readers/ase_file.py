@@ -30,7 +30,12 @@ from study.datasets.parsing.guard import guarded, printable
 from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import code_output, database, extxyz, lammps_dump, vasp_xml
-from study.datasets.readers.atoms.across_frames import remarks_on, require_alike, require_asked
+from study.datasets.readers.atoms.across_frames import (
+    columns_of,
+    remarks_on,
+    require_alike,
+    require_asked,
+)
 from study.datasets.readers.atoms.folder import (
     files_of,
     passed_over_remarks,
@@ -120,6 +125,7 @@ def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
             "units": made[0].factors.names,
             "ase": import_module("ase").__version__,
             "labels": remarks_on(made),
+            "columns": columns_of(made),
             "absent": ["energy", "forces", "stress"],
         },
         stresses=np.stack([each.stress for each in made]),

@@ -149,6 +149,10 @@ def _columns(piece: Frames, files: Iterable[str]) -> Iterator[tuple[str, NDArray
 
 def _origin(origins: list[dict[str, Any]]) -> dict[str, Any]:
     """What the pieces say of where they come from, as who reads all at once says it."""
-    remarks = dict.fromkeys(remark for origin in origins for remark in origin[REMARKS])
+    said = {
+        key: list(dict.fromkeys(each for origin in origins for each in origin[key]))
+        for key in (REMARKS, "columns")
+        if key in origins[0]
+    }
     first = {key: value for key, value in origins[0].items() if key not in (GROUPS, CONTACTS)}
-    return first | {REMARKS: list(remarks)}
+    return first | said

@@ -12,6 +12,7 @@ from study.datasets.reading import Reading
 
 SHOWN = 8
 """Names of columns in a message."""
+LABELS = ("energy", "forces", "stress")
 UNITS_OF = (("", "length"), ("energy", "energy"), ("forces", "force"), ("stress", "stress"))
 """Labels with the factors of their units; positions are in every frame."""
 
@@ -59,6 +60,16 @@ def require_asked(made: Sequence[Labelled], there: set[str], path: Path, given: 
             )
 
 
+def columns_of(made: Sequence[Labelled]) -> list[str]:
+    """Which columns are labels, where their names are not those of the labels."""
+    found: dict[str, None] = {}
+    for label in LABELS:
+        for name in dict.fromkeys(each.names[label] for each in made):
+            if name and name != label:
+                found[f"{label} from {printable(name)}"] = None
+    return list(found)
+
+
 def remarks_on(made: Sequence[Labelled]) -> list[str]:
     """What whoever reads the results should know of the labels."""
     first: dict[str, str] = {}
@@ -66,12 +77,12 @@ def remarks_on(made: Sequence[Labelled]) -> list[str]:
         # Comments differ from frame to frame.
         first.setdefault(remark[:20] if remark.startswith("comments such as") else remark, remark)
     remarks = list(first.values())
-    for label in ("energy", "forces", "stress"):
+    for label in LABELS:
         names = list(dict.fromkeys(name for each in made if (name := each.names[label])))
         if len(names) > 1:
             listed = " and ".join(f"`{printable(name)}`" for name in names)
             remarks.append(f"{label} is {listed}, of different frames")
-        if not names and label != "stress":
+        if not names:
             others = list(
                 dict.fromkeys(name for each in made for name in each.others.get(label, ()))
             )

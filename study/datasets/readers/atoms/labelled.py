@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ GROUP = "group"
 """Key of a frame's info that names its trajectory. `config_type` names a kind of structure."""
 DEFAULT = ("Å", "eV", "eV/Å")
 NO_ENERGIES = (UNNAMED, UNREAD, PASSED, GROUP, *PROPERTIES)
+NO_STRESS = re.compile("cell|latt|box|pol|rot|matrix", re.IGNORECASE)
+"""In names of six or nine numbers that are something else, such as a polarizability."""
 COMPONENTS = ("fx", "fy", "fz")
 """Forces, a column for each component."""
 NO_LABELS: tuple[str, ...] = (
@@ -98,15 +101,9 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
     pressed = None if given.labels.virial or is_label(strained or "", "virial") else strained
     names: dict[Kind, str | None] = {"energy": energy, "forces": forces, "stress": pressed}
     factors = given.factors(DEFAULT, **declared(_said(frame), names, told=told))
-    remarks = (*factors.remarks, *sign_remarks(forces))
-    if strained and not frame.pbc.all():
-        remarks, tensors = (*remarks, NO_CELL), {}
-    if spare := frame.info.get(UNNAMED):
-        remarks += (f"{spare} columns of the atoms have no name in `Properties` and are left out",)
-    if unread := frame.info.get(UNREAD):
-        remarks += (f"comments such as {unread!r} are not read, because they have no `key=value`",)
-    if passed := frame.info.get(PASSED):
-        remarks += (passed,)
+    remarks = (*factors.remarks, *sign_remarks(forces), *_left_out(frame))
+    if not frame.pbc.all():
+        remarks, tensors = (*remarks, NO_CELL) if strained else remarks, {}
     return Labelled(
         frame.numbers,
         factors.length * frame.positions,
@@ -119,9 +116,23 @@ def labelled(frame: Atoms, given: Reading) -> Labelled:
         {"energy": energy, "forces": forces, "stress": strained},
         factors,
         _properties(_info(frame)),
-        {"energy": _others(scalars, "energy"), "forces": _others(vectors, "forces")},
+        {
+            "energy": _others(scalars, "energy"),
+            "forces": _others(vectors, "forces"),
+            "stress": [name for name in tensors if _may_mean_stress(name, frame)],
+        },
         remarks,
     )
+
+
+def _left_out(frame: Atoms) -> Iterator[str]:
+    """What of a frame is not read, in words."""
+    if spare := frame.info.get(UNNAMED):
+        yield f"{spare} columns of the atoms have no name in `Properties` and are left out"
+    if unread := frame.info.get(UNREAD):
+        yield f"comments such as {unread!r} are not read, because they have no `key=value`"
+    if passed := frame.info.get(PASSED):
+        yield passed
 
 
 def columns(frame: Atoms) -> set[str]:
@@ -233,6 +244,11 @@ def _others(values: Mapping[str, Any], label: Label) -> list[str]:
         and (hint in name.lower() or not _counts(value))
     )
     return sorted(names, key=lambda name: (hint not in name.lower(), name))
+
+
+def _may_mean_stress(name: str, frame: Atoms) -> bool:
+    """Whether six or nine numbers are no forces, and no result of a calculator by ASE's name."""
+    return name in _info(frame) and not NO_STRESS.search(name) and not is_label(name, "forces")
 
 
 def _counts(value: Any) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from ase import Atoms
 
 from study.core.errors import UserError
+from study.datasets import inspection
 from study.datasets.readers import ase_file
 from study.datasets.reading import Labels, Reading, Units
 
@@ -168,6 +169,17 @@ def test_numbers_that_may_be_energies_are_named(name: str, tmp_path: Path) -> No
     path = extxyz(tmp_path / "water.extxyz", f"{name}=-14.0 step=3 charge=0")
     (remark,) = ase_file.read(path).origin["labels"]
     assert remark == f"no energy; columns that may be such: {name} (`labels: {{energy: {name}}}`)"
+
+
+def test_numbers_that_may_be_a_stress_are_named_and_columns_that_count_are_told(
+    tmp_path: Path,
+) -> None:
+    other = 'polarizability="1 0 0 0 1 0 0 0 1"'
+    path = extxyz(tmp_path / "water.extxyz", f'dft_E=-14.0 dft_S="1 2 3 4 5 6" {other}')
+    frames = ase_file.read(path)
+    named = "columns that may be such: dft_S (`labels: {stress: dft_S}`)"
+    assert f"no stress; {named}" in frames.origin["labels"]
+    assert inspection.summary(frames)["columns of the file"] == "energy from dft_E"
 
 
 @pytest.mark.parametrize(
