@@ -81,6 +81,12 @@ def included(study: Study) -> pd.DataFrame:
     return trials[(trials.outcome == Outcome.ERROR).astype(bool)].reset_index(drop=True)
 
 
+def judged(study: Study) -> pd.DataFrame:
+    """Trials that ended or were stopped early, also those of settings that have a single seed."""
+    trials = _ordered(study)
+    return trials[trials.outcome != Outcome.MISSING]
+
+
 @remembered
 def planned(study: Study) -> pd.DataFrame:
     """Trials that are compared, however they ended; of a search those of arms with several seeds.

@@ -18,6 +18,7 @@ from analysis.comparisons.outcomes import (
     compared,
     included,
     is_search,
+    judged,
     planned,
     population_of,
 )
@@ -206,8 +207,9 @@ def _best(study: Study) -> Headline:
     ]
     errors = main.scale * trials[f"test_{main.name}"]
     members = population_of(study)
-    several = f"a population of {members}" if members else f"{len(arms)} settings"
-    chosen = len(arms) > 1 or members
+    settings = judged(study).arm.nunique()
+    several = f"a population of {members}" if members else f"{settings} settings"
+    chosen = settings > 1 or members
     subject = f"The best of {several} has a" if chosen else "The"
     if members and len(arms) > 1:
         subject = f"Of {several} and its baseline, the best has a"

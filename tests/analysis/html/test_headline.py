@@ -50,6 +50,17 @@ def test_of_a_search_only_repeated_arms_are_compared(
     assert "best of 12 settings" in headline(study).sentence
 
 
+def test_the_best_of_a_search_is_that_of_all_that_were_judged(
+    tabulate: Callable[..., Study], masked: Build, scratch: Build
+) -> None:
+    ends = ("completed", "stopped", "stopped", "diverged", "failed", "running", "completed")
+    trials = [
+        masked(n, 0, n / 20, 0.1, status=status, exempt=False) for n, status in enumerate(ends, 1)
+    ]
+    study = tabulate(scratch(0, 0, 0.5), *trials, search={"trials": 7})
+    assert headline(study).sentence.startswith("The best of 6 settings")
+
+
 def test_a_search_is_judged_by_validation(tabulate: Callable[..., Study], masked: Build) -> None:
     trials = [masked(n, 0, n / 20, n / 100) for n in range(1, 12)]
     lucky = masked(12, 0, 0.9, 0.2)
