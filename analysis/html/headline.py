@@ -28,6 +28,7 @@ from analysis.formatting import interval, listed, number, percent, spread
 from analysis.html.answer import answer
 from analysis.html.grids import failures
 from analysis.records.study_tables import Study
+from analysis.statistics.change import FEWEST
 from analysis.statistics.power import POWER, seeds_needed
 from analysis.statistics.verdict import NEGLIGIBLE, Verdict
 
@@ -147,9 +148,11 @@ CONTROLS = {
 
 
 def _seeds_for_power(final: pd.DataFrame, main: Quantity) -> str:
-    """Number of seeds that would detect a small change."""
-    open_still = final.verdict.isin([Verdict.INCONCLUSIVE, Verdict.TOO_FEW])
-    rows = final[(final.quantity == main.name) & open_still & final.spread.notna()]
+    """Number of seeds that would detect a small change; two tell too little of the spread."""
+    rows = final[(final.quantity == main.name) & final.spread.notna()]
+    if len(rows) and (rows.verdict == Verdict.TOO_FEW).all():
+        return f"How many seeds would find a {NEGLIGIBLE:g} % change, {FEWEST} seeds can tell."
+    rows = rows[rows.verdict == Verdict.INCONCLUSIVE]
     counts = [
         seeds_needed(round(row["spread"], 3), -NEGLIGIBLE, int(row["family_size"]))
         for row in rows.to_dict("records")
@@ -157,13 +160,9 @@ def _seeds_for_power(final: pd.DataFrame, main: Quantity) -> str:
     finite = [n for n in counts if n is not None]
     if not finite:
         return ""
-    rough = (
-        " (a rough estimate from so few seeds)" if (rows.verdict == Verdict.TOO_FEW).any() else ""
-    )
     low, high = min(finite), max(finite)
     seeds = f"{high} seeds" if low == high else f"{low}–{high} seeds, depending on the arm"
-    power = f"{100 * POWER:.0f} % power"
-    return f"Detecting a {NEGLIGIBLE:g} % change with {power} needs {seeds}{rough}."
+    return f"Detecting a {NEGLIGIBLE:g} % change with {100 * POWER:.0f} % power needs {seeds}."
 
 
 def _error(quantity: Quantity, study: Study) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -39,6 +40,23 @@ def test_two_seeds_are_too_few_for_a_verdict(
         masked(3, 1, 0.5, 0.1),
     ]
     assert headline(tabulate(*trials)).sentence.startswith("Too few seeds for a verdict")
+
+
+def test_the_seeds_that_are_needed_are_estimated_from_three_on(
+    tabulate: Callable[..., Study], scratch: Build, masked: Build
+) -> None:
+    errors = ((0.2, 0.19), (0.2, 0.205), (0.2, 0.17))
+    pairs = [
+        (scratch(seed, seed, alone), masked(seed + 3, seed, 0.5, helped))
+        for seed, (alone, helped) in enumerate(errors)
+    ]
+    two, three = (
+        headline(tabulate(*(run for pair in pairs[:count] for run in pair))).remark
+        for count in (2, 3)
+    )
+    assert "How many seeds would find a 5 % change, 3 seeds can tell." in two
+    assert "power" not in two
+    assert re.search(r"Detecting a 5 % change with 80 % power needs \d+ seeds\.", three)
 
 
 def test_of_a_search_only_repeated_arms_are_compared(
