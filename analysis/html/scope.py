@@ -205,7 +205,9 @@ def _shared(parts: pd.DataFrame) -> Iterator[str]:
     """How many different parts of one data set the seeds tested on."""
     distinct, seeds = parts.test_hash.nunique(), parts.seed.nunique()
     tested = {group for text in parts.tested.dropna() for group in text.split(", ") if group}
-    groups = f", {len(tested)} of its {parts.all_groups.iloc[0]} groups of frames" if tested else ""
+    groups, of = "", parts.all_groups.iloc[0]
+    if tested and float(of) > 1:
+        groups = f", {len(tested)} of its {of} groups of frames that belong together in all"
     yield f"They tested on {distinct} different part{'s' * (distinct != 1)} of it{groups}."
     repeated = [
         listed(map(str, sorted(group.seed)))

@@ -107,6 +107,15 @@ def test_seeds_that_tested_on_the_same_part_are_named(
     assert "Seeds 0 and 2 tested on the same part" in said
 
 
+def test_groups_of_frames_are_counted_only_where_there_are_several(
+    tabulate: Callable[..., Study], scratch: Build
+) -> None:
+    runs = [on_part(scratch(n, n, 0.1), "0", **{"study.test_hash": f"{n}"}) for n in range(2)]
+    for run in runs:
+        run.tags["study.all_groups"] = "1"
+    assert "They tested on 2 different parts of it." in scope(tabulate(*runs))
+
+
 def test_seeds_with_data_of_their_own_are_said_to_have_them(
     tabulate: Callable[..., Study], scratch: Build
 ) -> None:
