@@ -229,3 +229,10 @@ def test_what_a_search_varies_tells_its_trials_apart(copied: StudyDir) -> None:
     journal_of(copied).planned(Planned(4, work, {"finetune.lr": 0.01}, exempt=False))
     labels = [state_of(copied, number).label for number in (4, 5)]
     assert labels == [f"egnn masking 0.5, finetune.lr {lr}, seed 1" for lr in (0.01, 0.02)]
+
+
+def test_a_study_that_has_planned_nothing_yet_has_no_empty_list(
+    copied: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied.journal.unlink()
+    assert "interrupted, 0/4 trials\n" in shown(capsys, str(copied.path))

@@ -122,7 +122,8 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     console.print(f"{state.plan.name}: {state.question}", style="bold")
     search = state.plan.space.settings.search
     counts = ", ".join(f"{count} {status}" for status, count in state.counts.items())
-    console.print(f"  state       {state.word}, {state.done}/{state.total} trials ({counts})")
+    told = f" ({counts})" if counts else ""
+    console.print(f"  state       {state.word}, {state.done}/{state.total} trials{told}")
     if state.best is not None:
         trial = state.best
         console.print(f"  best        {_best(state)}, trial {trial.number} ({trial.label})")
