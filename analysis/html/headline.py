@@ -151,7 +151,7 @@ def _seeds_for_power(final: pd.DataFrame, main: Quantity) -> str:
     """Number of seeds that would detect a small change; two tell too little of the spread."""
     rows = final[(final.quantity == main.name) & final.spread.notna()]
     if len(rows) and (rows.verdict == Verdict.TOO_FEW).all():
-        return f"How many seeds would find a {NEGLIGIBLE:g} % change, {FEWEST} seeds can tell."
+        return f"It takes {FEWEST} seeds to estimate how many find a {NEGLIGIBLE:g} % change."
     rows = rows[rows.verdict == Verdict.INCONCLUSIVE]
     counts = [
         seeds_needed(round(row["spread"], 3), -NEGLIGIBLE, int(row["family_size"]))

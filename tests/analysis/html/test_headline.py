@@ -54,7 +54,7 @@ def test_the_seeds_that_are_needed_are_estimated_from_three_on(
         headline(tabulate(*(run for pair in pairs[:count] for run in pair))).remark
         for count in (2, 3)
     )
-    assert "How many seeds would find a 5 % change, 3 seeds can tell." in two
+    assert "It takes 3 seeds to estimate how many find a 5 % change." in two
     assert "power" not in two
     assert re.search(r"Detecting a 5 % change with 80 % power needs \d+ seeds\.", three)
 
