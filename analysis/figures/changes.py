@@ -104,9 +104,11 @@ def _forest(
 def _caption(rows: pd.DataFrame) -> str:
     """What the intervals are, and how many pairs they rest on."""
     n = sorted(rows.pairs.dropna().astype(int).unique())
+    family = rows.family_size.max()
+    together = f" simultaneous 95 % interval (Bonferroni over {family:g} arms)"
     return (
-        "change of the typical pair of seeds and its simultaneous 95 % interval"
-        f" (Bonferroni over {rows.family_size.max():g} arms), in %, clipped at ± {LIMIT:g} %; below"
+        "change of the typical pair of seeds and its"
+        f"{together if family > 1 else ' 95 % interval'}, in %, clipped at ± {LIMIT:g} %; below"
         f" 0 is better. Grey band: equivalence margin ± {NEGLIGIBLE:g} %."
         f" n = {' to '.join(map(str, sorted({n[0], n[-1]})))} pairs."
     )

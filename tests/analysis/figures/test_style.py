@@ -71,6 +71,22 @@ def test_no_text_is_cut_off_or_hidden(noisy: Study) -> None:
     assert legends > 6
 
 
+@pytest.mark.parametrize(("arms", "told"), [(1, "its 95 % interval, in"), (2, "over 2 arms)")])
+def test_intervals_hold_together_only_where_there_are_several(
+    arms: int,
+    told: str,
+    tabulate: Callable[..., Study],
+    scratch: Callable[..., Run],
+    masked: Callable[..., Run],
+) -> None:
+    runs = [scratch(seed, seed, 0.1 + seed / 100) for seed in range(3)]
+    for arm in range(1, arms + 1):
+        runs += [masked(10 * arm + seed, seed, arm / 4, 0.1) for seed in range(3)]
+    (drawing,) = [d for d in changes.drawings(tabulate(*runs)) if d.name == "start_and_end"]
+    assert told in drawing.caption
+    assert ("Bonferroni" in drawing.caption) == (arms > 1)
+
+
 def ticks(axes: Axes) -> list[Text]:
     """Numbers and names beside the axes that are within their limits."""
     return [
