@@ -67,6 +67,11 @@ def warnings_on(dataset: DatasetConfig, root: Path) -> list[str]:
     return list(_origin(dataset, root).get("warnings", []))
 
 
+def candidates(dataset: DatasetConfig, root: Path) -> dict[str, list[str]]:
+    """Columns of a file that may be labels that it lacks; none before it is prepared."""
+    return dict(_origin(dataset, root).get("candidates", {}))
+
+
 def import_command(dataset: DatasetConfig, root: Path) -> str:
     """The command that reads a file or folder before a study does."""
     if isinstance(dataset, Stored) and dataset.path:

@@ -13,7 +13,7 @@ from study.core.provenance import cores, gpus, multiplies_bfloat16
 from study.core.user_traceback import described
 from study.datasets.config import DatasetConfig
 from study.datasets.parsing.header import verified_header
-from study.datasets.prepare import folder_of, prepare, sizes_of
+from study.datasets.prepare import candidates, folder_of, prepare, sizes_of
 from study.datasets.reading import Stored
 from study.datasets.sizes import Sizes
 from study.datasets.sources.remote import local
@@ -26,6 +26,7 @@ from study.planning.study_changes import (
     require_same_study,
 )
 from study.space.plugin_configs import realized
+from study.space.trial_checks import MissingLabelsError
 from study.tasks.config import LabelledConfig
 from study.tasks.metrics import try_out
 from study.training.parallel.refusals import (
@@ -249,6 +250,22 @@ def _check_sizes(plan: Plan, unread: Path | None = None) -> None:
             trial.check_sizes(*map(known, trial.datasets))
         except ValueError as problem:
             labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
-            problems.append(f"{plan.space.path}: trial: {problem} ({labels})")
+            hint = _columns(problem, trial, [plan.root, *filter(None, [unread])])
+            problems.append(f"{plan.space.path}: trial: {problem} ({labels}){hint}")
     if problems:
         raise UserError(*dict.fromkeys(problems))
+
+
+def _columns(problem: ValueError, trial: Trial, roots: list[Path]) -> str:
+    """Which columns of a file may be the labels that it lacks, and how to say so."""
+    if not isinstance(problem, MissingLabelsError):
+        return ""
+    dataset = trial.datasets[-1 if problem.place == "pretrain.dataset" else 0]
+    found = next(filter(None, (candidates(dataset, root) for root in roots)), {})
+    named = {label: found[label] for label in problem.labels if label in found}
+    if not named:
+        return ""
+    shown = "; ".join(f"{label} may be {', '.join(names)}" for label, names in named.items())
+    pairs = ", ".join(f"{label}: {names[0]}" for label, names in named.items())
+    key = f"trial.{problem.place}.labels"
+    return f"; {shown}; say which in the space, as `{key}`, or with --set '{key}={{{pairs}}}'"

@@ -9,7 +9,8 @@ from study.datasets.config import DatasetConfig
 from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
 from study.datasets.splits import held_out_units
-from study.space.trial import PLURALS, Trial
+from study.space.trial import Trial
+from study.space.trial_checks import PLURALS
 
 MUCH = 0.5
 """Share of a smaller test part in a larger one from which on the two count as the same data."""

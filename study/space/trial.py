@@ -17,9 +17,11 @@ from study.datasets.sizes import Sizes
 from study.datasets.split_config import Split
 from study.models.config import AnyModel
 from study.space.trial_checks import (
+    PLURALS,
     check_elements,
     check_labels,
     check_published,
+    check_split,
     check_tasks,
 )
 from study.tasks.config import TaskConfig
@@ -85,7 +87,6 @@ STARTS = {True: "Pretrained", False: "Pretraining"}
 """Classes of first stages, by whether they were done before."""
 
 
-PLURALS = {"trajectory": "trajectories", "frame": "frames", "composition": "sum formulas"}
 """What a split deals out, by its `by`."""
 
 FirstStage = Annotated[
@@ -239,13 +240,8 @@ class Trial(Config):
                 f"`split.folds` must be <= {units}, the number of {PLURALS[by]} in `{place}`, but "
                 f"got {self.split.folds}"
             )
+        check_split(self.split, place, by, units)
         train = self.split.counts(units)[0]
-        if train < 1:
-            raise ValueError(
-                f"`{place}` must leave a {by} to train on after validation and test, but has "
-                f"{units}; take at least 3, a smaller `split.test` or `split.validation`, or "
-                "`split: {by: frame}`"
-            )
         available = sizes.fewest_frames(by, train)
         if stage.frames and stage.frames > available:
             raise ValueError(

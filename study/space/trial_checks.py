@@ -5,10 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.core.quantities.elements import SYMBOLS
-from study.datasets.sizes import Sizes
+from study.datasets.sizes import Sizes, SplitBy
+from study.datasets.split_config import Split
 from study.space.distributions import count, has_range, hole_of
 from study.space.yaml_loader import Block
 from study.training.config import Stage
+
+PLURALS = {"trajectory": "trajectories", "frame": "frames", "composition": "sum formulas"}
+
+
+class MissingLabelsError(ValueError):
+    """A data set lacks labels that a stage needs.
+
+    Args:
+        place: key of the data set.
+        labels: that it lacks.
+        rule: what is wrong.
+    """
+
+    def __init__(self, place: str, labels: list[str], rule: str) -> None:
+        super().__init__(rule)
+        self.place, self.labels = place, labels
 
 
 def check_published(name: str, stage: Stage, place: str, published: tuple[int, ...]) -> None:
@@ -32,15 +49,42 @@ def check_labels(name: str, stage: Stage, place: str, sizes: Sizes) -> None:
     needed = dict.fromkeys(label for task in (stage.task, *pretexts) for label in task.labels)
     missing = [label for label in needed if label not in labels]
     if missing:
-        raise ValueError(
+        raise MissingLabelsError(
+            place,
+            missing,
             f"`{place}` must be labelled with {' and '.join(missing)} for `{name}.task`, but has "
-            f"{', '.join(labels) or 'no labels'}"
+            f"{', '.join(labels) or 'no labels'}",
         )
     if "forces of" in partial and any(task.gives_forces for task in pretexts):
         raise ValueError(
             f"`{place}` must have forces of all frames for a task with `given: forces`, but has "
             f"{partial}; leave the other frames out"
         )
+
+
+def check_split(split: Split, place: str, by: SplitBy, units: int) -> None:
+    """Refuse a split that leaves nothing to train on.
+
+    Args:
+        split: of the trial.
+        place: key of the data set.
+        by: what the split deals out, of this data set.
+        units: how many there are.
+    """
+    if split.counts(units)[0] >= 1:
+        return
+    numbers = {"test": None if split.folds else split.test, "validation": split.validation}
+    fixed = [f"`split.{key}: {value}`" for key, value in numbers.items() if isinstance(value, int)]
+    if fixed and units >= 3:
+        rule = f" {PLURALS[by]}, too few for {' and '.join(fixed)}"
+        ways = f"use fractions, as with --set 'trial.split={{by: {split.by}}}'"
+    else:
+        rule, ways = "", "take at least 3, or a smaller `split.test` or `split.validation`"
+    ways += "" if by == "frame" else ", or `split: {by: frame}`"
+    raise ValueError(
+        f"`{place}` must leave a {by} to train on after validation and test, but has "
+        f"{units}{rule}; {ways}"
+    )
 
 
 def check_elements(known: tuple[int, ...], place: str, sizes: Sizes) -> None:

@@ -121,3 +121,35 @@ def test_a_dry_run_refuses_elements_that_the_model_lacks(tmp_path: Path, known: 
     with pytest.raises(UserError, match=f"but lacks {', '.join(lacking)}; add them"):
         check_small_files(plan)
     return None
+
+
+@pytest.mark.parametrize(
+    ("split", "names", "rule"),
+    [
+        (
+            "by: frame",
+            ("E_xtb", "F_xtb"),
+            r"energy may be E_xtb; forces may be F_xtb; say .* --set "
+            r"'trial\.dataset\.labels=\{energy: E_xtb, forces: F_xtb\}'",
+        ),
+        (
+            "by: frame, test: 500",
+            ("energy", "forces"),
+            r"12 frames, too few for `split\.test: 500`",
+        ),
+    ],
+)
+def test_a_dry_run_names_what_is_missing_or_too_large(
+    split: str, names: tuple[str, str], rule: str, tmp_path: Path
+) -> None:
+    write_alloy(tmp_path / "alloy.xyz")
+    text = (tmp_path / "alloy.xyz").read_text()
+    text = text.replace(" energy=", f" {names[0]}=").replace(":forces:", f":{names[1]}:")
+    (tmp_path / "alloy.xyz").write_text(text)
+    data = f"{{name: ase_file, path: {tmp_path / 'alloy.xyz'}}}\n  split: {{{split}}}"
+    text = re.sub(r"\{name: tip3p_water.*\}", data, SMALL_SPACE)
+    text = text.replace("{name: masking, masking_ratio: 0.5}", "{name: denoising}")
+    (tmp_path / "alloy.yaml").write_text(text)
+    plan = Plan(load_space(str(tmp_path / "alloy.yaml"), "quick"), tmp_path / "runs", "a", "")
+    with pytest.raises(UserError, match=rule):
+        check_small_files(plan)

@@ -31,6 +31,7 @@ from study.datasets.parsing.stress import TO_VOIGT
 from study.datasets.parsing.text import is_tar, unzipped
 from study.datasets.readers.atoms import code_output, database, extxyz, lammps_dump, vasp_xml
 from study.datasets.readers.atoms.across_frames import (
+    candidates,
     columns_of,
     remarks_on,
     require_alike,
@@ -126,6 +127,7 @@ def frames_of(made: Sequence[Labelled]) -> tuple[Frames, list[str]]:
             "ase": import_module("ase").__version__,
             "labels": remarks_on(made),
             "columns": columns_of(made),
+            "candidates": candidates(made),
             "absent": ["energy", "forces", "stress"],
         },
         stresses=np.stack([each.stress for each in made]),

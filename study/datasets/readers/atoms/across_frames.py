@@ -82,14 +82,20 @@ def remarks_on(made: Sequence[Labelled]) -> list[str]:
         if len(names) > 1:
             listed = " and ".join(f"`{printable(name)}`" for name in names)
             remarks.append(f"{label} is {listed}, of different frames")
-        if not names:
-            others = list(
-                dict.fromkeys(name for each in made for name in each.others.get(label, ()))
-            )
-            if others:
-                remarks.append(
-                    f"no {label}; columns that may be such: "
-                    f"{', '.join(map(printable, others[:SHOWN]))} "
-                    f"(`labels: {{{label}: {printable(others[0])}}}`)"
-                )
+    for label, others in candidates(made).items():
+        shown = ", ".join(map(printable, others))
+        remarks.append(
+            f"no {label}; columns that may be such: {shown} "
+            f"(`labels: {{{label}: {printable(others[0])}}}`)"
+        )
     return remarks
+
+
+def candidates(made: Sequence[Labelled]) -> dict[str, list[str]]:
+    """Columns that may be a label that no frame has, the likeliest first."""
+    found = {}
+    for label in LABELS:
+        others = dict.fromkeys(name for each in made for name in each.others.get(label, ()))
+        if others and not any(each.names[label] for each in made):
+            found[label] = list(others)[:SHOWN]
+    return found
