@@ -68,6 +68,13 @@ def _held(found: re.Match[str]) -> str:
     return found[0].replace(" ", "\0")
 
 
+def brief_name(name: str, *, several: bool) -> str:
+    """A name with what differs in a search of one seed or several, in three digits."""
+    name = name.replace(", finetune.", ", ")
+    name = name if several else re.sub(r", seed \d+(?=,|$)", "", name)
+    return re.sub(r"(?<= )\d+\.\d{3,}(?=,|$)", lambda found: f"{float(found[0]):.3g}", name)
+
+
 def with_unit(metric: str, value: float) -> str:
     """A metric's value for people, such as 63.9 meV/Å."""
     unit, number = unit_of(metric), without_unit(metric, value)

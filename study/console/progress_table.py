@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.console.formatting import (
+    brief_name,
     counted,
     duration,
     error_in,
@@ -85,7 +86,7 @@ class ProgressTable:
         self.console, self.metric, self.planned_trials = console, metric, planned_trials
         self.names, self.stop, self.every_epoch = dict(names), stop, every_epoch
         self.numbers, self.searched = dict[str, int](), dict[str, None]()
-        self.progress = StudyProgress(metric, expected, slots, seconds_of)
+        self.progress, self.is_search = StudyProgress(metric, expected, slots, seconds_of), False
         self.phase, self.warnings, self.errors = "", list[str](), set[str]()
         self.gpu_use, self.asked_gpus_at = "", -math.inf
         self.printed_at = time.monotonic()
@@ -122,6 +123,7 @@ class ProgressTable:
         """Learn what a trial is called: it shows when its work starts."""
         key = planned.work.key
         self.searched |= planned.searched
+        self.is_search |= bool(planned.searched or planned.member)
         if planned.untuned is not None:
             self.names[key] = self.names.get(planned.untuned.key, planned.work.label)
         if planned.member is not None:
@@ -212,6 +214,9 @@ class ProgressTable:
         for job in unnamed:
             if job.key in self.numbers:
                 found[job.key] = f"#{self.numbers[job.key]} {found[job.key]}"
+        if self.is_search:
+            several = len({line.job.trial.seed for line in self.progress.jobs.values()}) > 1
+            return {key: brief_name(name, several=several) for key, name in found.items()}
         return found
 
     def _visible(self) -> Sequence[JobProgress]:

@@ -79,6 +79,26 @@ def test_what_a_search_proposes_is_told_apart(tiny: Callable[..., Trial]) -> Non
     assert [row[:15] for row in rows] == ["#0 masking 0.25", "#1 masking 0.5,", "#2 masking 0.9,"]
 
 
+def test_a_row_of_80_columns_shows_what_a_search_varies(tiny: Callable[..., Trial]) -> None:
+    table = table_of(80, 24)
+    draw = {"pretrain.task.masking_ratio": 0.1817934, "finetune.lr": 0.0031512}
+    trial = tiny(pretrain__task__masking_ratio=0.1817934, finetune__lr=0.0031512)
+    jobs = [Job("trial", trial, "data"), Job("trial", tiny(pretrain=None), "data")]
+    for number, job in enumerate(jobs):
+        table.planned(Planned(number, job, draw, exempt=False))
+        table.started(job, number)
+        table.recorded(job, EpochRecord("finetune", 1, {"val_force_rmse": 0.1, "seconds": 1.0}))
+    assert any(
+        line.startswith("#0 masking 0.182, lr 0.00315  ") for line in shown(table.console, table)
+    )
+    part = Job("trial", tiny(pretrain=None, finetune__lr=0.5), "d", segment=Segment(0, 1, None))
+    long = {"finetune.lr": 0.0068123, "finetune.weight_decay": 0.0123}
+    table.planned(Planned(2, part, long, tuning=True, member=Member(5, 0, None)))
+    table.started(part, 2)
+    rows = shown(table.console, table)
+    assert any(row.startswith("g5 m0 scratch, lr 0.00681, ") for row in rows)
+
+
 def test_lines_without_a_terminal_tell_apart_what_a_search_varies(
     tiny: Callable[..., Trial],
 ) -> None:
