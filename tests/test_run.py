@@ -78,6 +78,10 @@ def test_set_can_switch_a_stage_off(space_file: Path) -> None:
     ("chosen", "rule"),
     [
         (["--set", "trial.finetune.epochs=0"], "--set trial.finetune.epochs: must be >= 1"),
+        (
+            ["--set", "finetune.epochs=3"],
+            "--set finetune.epochs: unknown key; did you mean `trial.finetune.epochs`?",
+        ),
         (["--set", "trial.finetune.epohs=3"], "--set trial.finetune.epohs: unknown key; did you"),
         (["--set", "trial.model={name: egn}"], "--set trial.model: `name` must be one of"),
         (["--set", "trial.finetune.epochs"], "must be key=value"),

@@ -143,10 +143,21 @@ def changed(content: Block, changes: Sequence[tuple[list[str], Any]]) -> Block:
     """The space with each value in place of what stands at its keys, in every option of a choice.
 
     Blocks that are switched off by `null`, such as `pretrain` of an arm from scratch, stay off.
+
+    Raises:
+        UserError: if a key is one of `trial`, without saying so.
     """
     for keys, value in changes:
+        _require_not_below_trial(content, keys)
         content = _changed(content, keys, value, ".".join(keys))
     return content
+
+
+def _require_not_below_trial(content: Block, keys: list[str]) -> None:
+    trial = content.get("trial")
+    if isinstance(trial, Block) and keys[0] in trial and keys[0] not in content:
+        name = ".".join(keys)
+        raise UserError(f"--set {name}: unknown key; did you mean `trial.{name}`?")
 
 
 def with_trials(content: Block, trials: int, name: str) -> Block:
