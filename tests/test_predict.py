@@ -86,3 +86,16 @@ def test_the_command_shows_the_errors_against_labels(
     assert len(lines) == 1 + 3 + 1
     assert lines[-1].startswith("against the file's labels: force RMSE ")
     assert [path.name for path in tmp_path.iterdir()] == ["water.extxyz"]
+
+
+def test_of_what_a_file_holds_the_first_lines_are_shown_and_its_path(
+    small_study: StudyDir, water: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, out = tmp_path / "water.extxyz", tmp_path / "out.extxyz"
+    ase.io.write(given, [structure(water, index % 3) for index in range(12)])
+    assert main([str(small_study.path), str(given), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(predictions(out)) == 12
+    assert lines[10].split()[0] == "9"
+    assert lines[11:13] == ["and 2 more", f"written: {out}"]
+    assert lines[13].startswith("against the file's labels: force RMSE ")

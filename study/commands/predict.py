@@ -14,6 +14,7 @@ from ase.io import write
 
 from study.commands.options import PredictOptions
 from study.console.command_line import may_run
+from study.console.formatting import counted, relative_to_cwd
 from study.core.atomic_io import write_with
 from study.core.errors import UserError
 from study.core.paths import follow_links, real_path
@@ -26,6 +27,9 @@ from study.inference.trained_model import TrainedTrial, resolve_trained_model
 from study.planning.study_dir import StudyDir
 from study.space.plugin_configs import accept_code
 from study.tracking.model_registry import log_model
+
+MOST_LINES = 10
+"""Of structures that are shown if a file has all."""
 
 
 def predict(options: PredictOptions, structures: list[Atoms] | None) -> None:
@@ -45,7 +49,8 @@ def predict(options: PredictOptions, structures: list[Atoms] | None) -> None:
         _predict_structures(options, structures)
     elif not logged:
         paths = predict_study(options.model, options.device, may_run(trust=options.trust))
-        sys.stdout.write(f"predictions of {len(paths)} trials\n")
+        places = relative_to_cwd(paths[0].parent.parent) / "trial-*" / paths[0].name
+        sys.stdout.write(f"predictions of {counted(len(paths), 'trial')}: {places}\n")
 
 
 def _log(options: PredictOptions) -> None:
@@ -99,7 +104,7 @@ def _predict_forces(
     if options.json:
         _print_lines(rows)
     else:
-        _show(rows, structures)
+        _show(rows, structures, options.out)
 
 
 def _say_what_has_no_stress(potential: TrainedPotential, rows: list[dict[str, Any]]) -> None:
@@ -128,7 +133,7 @@ def _predict_scalars(
         rows = [{"frame": n, name: value, "unit": model.unit} for n, value in enumerate(values)]
         _print_lines(rows)
     else:
-        _show_scalars(structures, name, values, model.unit)
+        _show_scalars(structures, name, values, model.unit, options.out)
 
 
 def _print_lines(rows: list[dict[str, Any]]) -> None:
@@ -165,12 +170,27 @@ def _write_extxyz(path: Path, content: list[Atoms]) -> None:
     write_with(follow_links(path), lambda temporary: write(temporary, content, format="extxyz"))
 
 
-def _show_scalars(structures: list[Atoms], name: str, values: list[float], unit: str) -> None:
+def _show_lines(lines: list[str], out: Path | None) -> None:
+    """All of them, or the first ones and where the file is that has all."""
+    shown = lines if out is None else lines[:MOST_LINES]
+    sys.stdout.write("".join(shown))
+    if len(lines) > len(shown):
+        sys.stdout.write(f"and {len(lines) - len(shown)} more\n")
+    if out is not None:
+        sys.stdout.write(f"written: {relative_to_cwd(out)}\n")
+
+
+def _show_scalars(
+    structures: list[Atoms], name: str, values: list[float], unit: str, out: Path | None
+) -> None:
     """A line per structure; the errors too, if the file has the same number."""
     width = max(18, len(f"{name} {unit}") + 2)
     sys.stdout.write(f"{'frame':>6}{'atoms':>7}{f'{name} {unit}':>{width}}\n")
-    for number, (atoms, value) in enumerate(zip(structures, values, strict=True)):
-        sys.stdout.write(f"{number:>6}{len(atoms):>7}{value:>{width}.6f}\n")
+    lines = [
+        f"{number:>6}{len(atoms):>7}{value:>{width}.6f}\n"
+        for number, (atoms, value) in enumerate(zip(structures, values, strict=True))
+    ]
+    _show_lines(lines, out)
     labels = [_label(atoms, name) for atoms in structures]
     if not np.isfinite(labels).all():
         return
@@ -188,14 +208,15 @@ def _label(atoms: Atoms, name: str) -> float:
     return float(value) if isinstance(value, int | float | np.number) else float("nan")
 
 
-def _show(rows: list[dict[str, Any]], structures: list[Atoms]) -> None:
+def _show(rows: list[dict[str, Any]], structures: list[Atoms], out: Path | None) -> None:
     """A line per structure; the errors too, of what the file has of energies and forces."""
     sys.stdout.write(f"{'frame':>6}{'atoms':>7}{'energy eV':>18}{'largest force eV/Å':>20}\n")
-    for row, atoms in zip(rows, structures, strict=True):
-        largest = np.linalg.norm(row["forces"], axis=1).max()
-        sys.stdout.write(
-            f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{largest:>20.4f}\n"
-        )
+    largest = [np.linalg.norm(row["forces"], axis=1).max() for row in rows]
+    lines = [
+        f"{row['frame']:>6}{len(atoms):>7}{row['energy']:>18.6f}{force:>20.4f}\n"
+        for row, atoms, force in zip(rows, structures, largest, strict=True)
+    ]
+    _show_lines(lines, out)
     errors = [
         f"{name} {1000 * _rms(np.hstack(off)):.4g} {unit}{_of_some(len(off), len(rows))}"
         for name, unit, off in _deviations(rows, structures)

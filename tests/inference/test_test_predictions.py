@@ -45,7 +45,8 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
 ) -> None:
     assert main([str(copied.path)]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("predictions of 4 trials\n", "")
+    places = f"{copied.root}/work/trial-*/predictions.npz"
+    assert (captured.out, captured.err) == (f"predictions of 4 trials: {places}\n", "")
     for work, outcome in trials_of(copied):
         arrays = np.load(work.folder(copied.root) / "predictions.npz")
         test = split(water, work.trial.split, work.trial.seed).test
@@ -71,7 +72,7 @@ def test_models_of_other_code_are_used_if_they_still_do_what_was_tested(
         shutil.rmtree(folder)
     assert main([str(copied.path)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "predictions of 4 trials\n"
+    assert captured.out.startswith("predictions of 4 trials: ")
     assert captured.err.startswith("warning: code or torch have changed since this study ran")
     assert captured.err.count("\n") == 1
 
