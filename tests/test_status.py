@@ -136,6 +136,11 @@ def test_the_command_that_continues_is_shown_until_the_study_is_done(
 ) -> None:
     space = copied.recorded_space()
     copied.write(space, "", {}, "python -m study.run --space ratio.yaml")
+    lacking = "Report or model are not complete; make them with:\n  python -m study.run --space"
+    assert lacking in shown(capsys, str(copied.path))
+    (copied.path / "report").mkdir()
+    for name in ("report/report.html", "reported.json"):
+        (copied.path / name).touch()
     assert "study.run" not in shown(capsys, str(copied.path))
     more_work(copied)
     assert "Resume with:\n  python -m study.run --space ratio.yaml" in shown(

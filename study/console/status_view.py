@@ -26,6 +26,7 @@ from study.core.paths import real_path
 from study.core.quantities.metrics import meaning_of
 from study.core.records import FINAL_STATUSES
 from study.planning.study_state import StudyState, TrialState, study_state
+from study.tracking.publish import was_published
 
 
 def show_all(out: Path, *, as_json: bool) -> None:
@@ -144,6 +145,19 @@ def _describe(state: StudyState, console: Console, *, every: bool) -> None:
     _describe_failures(state, console)
     if not state.running and state.word != "done" and state.command:
         console.print(f"\nResume with:\n  {state.command}")
+    elif _lacks_report(state):
+        console.print(f"\nReport or model are not complete; make them with:\n  {state.command}")
+
+
+def _lacks_report(state: StudyState) -> bool:
+    """Whether the command of a study that is done has yet to make its report or log its model."""
+    asked = "--no-report" not in shlex.split(state.command) and state.best is not None
+    return (
+        bool(state.command)
+        and state.word == "done"
+        and asked
+        and not was_published(state.plan.folder.path)
+    )
 
 
 def _describe_failures(state: StudyState, console: Console) -> None:

@@ -70,6 +70,11 @@ def headline_of(study: Path) -> list[str]:
         return []
 
 
+def was_published(study: Path) -> bool:
+    """Check that a report exists, and that it and the model were logged."""
+    return (study / STATE).is_file() and page_of(study).is_file()
+
+
 def is_current(study: Path, state: dict[str, Any]) -> bool:
     """Check that the report exists and was made from these records.
 
