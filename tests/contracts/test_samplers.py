@@ -100,6 +100,7 @@ def test_every_sampler_of_optuna_is_known() -> None:
     ("sampler", "place", "rule"),
     [
         ("gpp", "search.sampler: must be one of ", "but got 'gpp'; did you mean `gp`?"),
+        ("partialfix", "search.sampler: must be one of ", ", partial_fixed, "),
         ("{name: tpe, multivariat: true}", "search.sampler.multivariat: unknown option; did", ""),
         ("{name: tpe, multivariate: 1}", "search.sampler.multivariate: must be ", "true or false"),
         ("{name: tpe, gamma: 3}", "search.sampler.gamma: takes an object of Python", ""),

@@ -62,6 +62,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 """What may stand in a space for a type of Python, and how it is called there."""
 HUB = "/"
 """Only names of packages of OptunaHub have one."""
+SHOWN = {"partialfixed": "partial_fixed"}
+"""Names as the documents write them, by plain name."""
 NESTED = {"BaseSampler": SAMPLERS, "BasePruner": PRUNERS}
 
 
@@ -148,9 +150,9 @@ def problems(
         yield from _problems_of_hub(name, options, family)
         return
     if plain(name) not in known:
-        near = get_close_matches(plain(name), known, n=1)
+        near = [SHOWN.get(each, each) for each in get_close_matches(plain(name), known, n=1)]
         hint = f"; did you mean `{near[0]}`?" if near else ""
-        offered = ", ".join([*family.ours, *known])
+        offered = ", ".join(SHOWN.get(each, each) for each in [*family.ours, *known])
         yield ("name",), f"must be one of {offered}, but got {name!r}{hint}"
         return
     if missing := [each for each in family.packages.get(plain(name), ()) if not _is_there(each)]:

@@ -55,7 +55,7 @@ class OptunaSampler(SamplerConfig):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(min_length=1, max_length=64)
-    """tpe, random, gp, cmaes, nsgaii, nsgaiii, qmc, bruteforce, grid, partialfixed, botorch; or a
+    """tpe, random, gp, cmaes, nsgaii, nsgaiii, qmc, bruteforce, grid, partial_fixed, botorch; or a
     package of OptunaHub, such as samplers/auto_sampler, with the commit `ref` of its registry."""
 
     @property
