@@ -28,7 +28,7 @@ from study.commands.data_options import (
 )
 from study.console.command_line import parse
 from study.core.errors import exit_code
-from study.core.paths import data_of, path_of
+from study.core.paths import data_of, path_of, root_of
 from study.core.provenance import cores
 from study.datasets.sizes import SplitBy
 from study.datasets.sources.catalog import SETS
@@ -64,7 +64,7 @@ def _add_tip3p(tip3p: argparse.ArgumentParser) -> None:
     tip3p.add_argument("--temperature", type=float, default=300.0, help="K")
     tip3p.add_argument("--flexible", action="store_true", help="bonds and angles swing")
     tip3p.add_argument("--seed", type=int, default=0, help="another one makes an independent set")
-    tip3p.add_argument("--out", type=path_of, default=Path("runs"), help="made in OUT/data")
+    tip3p.add_argument("--out", type=root_of, default=Path("runs"), help="made in OUT/data")
     tip3p.add_argument("--workers", type=int, default=cores(), help="cores to use")
 
 
@@ -80,7 +80,7 @@ def _add_fetch_and_import(commands: Any) -> None:
         help="*.data of n2p2, *.npz, *.h5, a folder of them, or what ASE reads",
     )
     for command in (fetch, bring):
-        command.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
+        command.add_argument("--out", type=root_of, default=Path("runs"), help="default: runs")
     bring.add_argument("--workers", type=int, default=cores(), help="cores that read large files")
     reading_options.add_options(bring)
 
@@ -119,7 +119,7 @@ def _add_inspect_and_verify(commands: Any) -> None:
     verify = commands.add_parser("verify", help="check every stored set, or those named")
     verify.set_defaults(options=VerifyOptions)
     verify.add_argument("set", type=data_of, nargs="*")
-    verify.add_argument("--out", type=path_of, default=Path("runs"), help="default: runs")
+    verify.add_argument("--out", type=root_of, default=Path("runs"), help="default: runs")
 
 
 def _add_split(divide: argparse.ArgumentParser) -> None:

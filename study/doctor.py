@@ -20,7 +20,7 @@ from study.checks.finding import Environment, Finding
 from study.console.command_line import parse
 from study.core import provenance
 from study.core.errors import exit_code, printable
-from study.core.paths import path_of, real_path
+from study.core.paths import real_path, root_of
 
 CHECKS = machine.CHECKS | storage.CHECKS
 
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 ready, perhaps with warnings; 1 a check failed.",
     )
     add = made.add_argument
-    add("--out", type=path_of, default=Path("runs"), help="folder of all results (default: runs)")
+    add("--out", type=root_of, default=Path("runs"), help="folder of all results (default: runs)")
     add("--tracking-uri", help="MLflow server (default: a database in --out)")
     add("--address", help="Ray cluster (default: this machine)")
     add("--json", action="store_true", help="print one JSON line per check")

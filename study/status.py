@@ -12,7 +12,7 @@ from pathlib import Path
 
 from study.console.command_line import complete_with, parse, study_dirs
 from study.core.errors import exit_code
-from study.core.paths import path_of
+from study.core.paths import root_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     complete_with(study, study_dirs)
     made.add_argument(
-        "--out", type=path_of, default=Path("runs"), help="folder of all results (default: runs)"
+        "--out", type=root_of, default=Path("runs"), help="folder of all results (default: runs)"
     )
     made.add_argument("--all", action="store_true", help="list every trial, not just the open ones")
     made.add_argument("--json", action="store_true", help="print JSON, one line per study")

@@ -25,14 +25,21 @@ Completer = Callable[..., Iterable[str]]
 def parse(
     parser: argparse.ArgumentParser, arguments: list[str] | None = None
 ) -> argparse.Namespace:
-    """Parse a command line; a shell that asks for completions gets them instead."""
+    """Parse a command line; a shell that asks for completions gets them instead.
+
+    What a value raises as a `UserError` ends the command with its line alone.
+    """
     if "_ARGCOMPLETE" in os.environ:
         # An optional extra: without it there are no completions.
         with suppress(ImportError):
             import argcomplete
 
             argcomplete.autocomplete(parser)
-    return parser.parse_args(arguments)
+    try:
+        return parser.parse_args(arguments)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 def complete_with(action: argparse.Action, completer: Completer) -> None:

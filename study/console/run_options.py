@@ -18,7 +18,7 @@ from study.console.command_line import (
     seconds_until,
     space_names,
 )
-from study.core.paths import Address, data_of, path_of
+from study.core.paths import Address, data_of, root_of
 from study.core.records import without_password
 
 # Nothing heavy is imported before it is needed, so that help appears at once.
@@ -206,7 +206,7 @@ def _add_how_much(add: Add) -> None:
 
 
 def _add_where(add: Add) -> None:
-    add("--out", type=path_of, default=Path("runs"), help="folder of all results (default: runs)")
+    add("--out", type=root_of, default=Path("runs"), help="folder of all results (default: runs)")
     add("--name", help="name of the study (default: space and profile)")
     add("--no-report", action="store_true", help="leave out the report and the model in MLflow")
     add("--tracking-uri", help="MLflow server or database (default: a database in --out)")

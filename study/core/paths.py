@@ -59,6 +59,19 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
+def root_of(text: str) -> Path:
+    """Return the folder of all results that `--out` names.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_of`.
+        UserError: if it is a file; a line that says so is enough, without all other options.
+    """
+    path = path_of(text)
+    if os.path.isfile(path):  # noqa: PTH113 - answers for names that no file can have, too
+        raise UserError(f"argument --out: {text} is a file; give a folder")
+    return path
+
+
 def real_path(path: Path) -> Path:
     """Return the absolute path without links, of a file or folder that need not exist.
 

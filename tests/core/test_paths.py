@@ -78,6 +78,25 @@ def test_no_command_takes_an_empty_path_for_the_current_folder(
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("study.run", ["--space", "masking_ratio", "--dry-run"]),
+        ("study.status", []),
+        ("study.doctor", []),
+        ("study.data", ["verify"]),
+    ],
+)
+def test_a_file_in_place_of_the_folder_of_results_is_one_line(
+    command: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        import_module(command).main([*options, "--out", str(tmp_path / "notes")])
+    given = f"argument --out: {tmp_path / 'notes'} is a file; give a folder"
+    assert capsys.readouterr().err == f"{given}\n"
+
+
 def test_a_small_file_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     assert read_small_file(tmp_path / "file", "a space") == b"content"
