@@ -110,7 +110,7 @@ def test_good_parts_of_ones_own_pass(model_file: Path, capsys: pytest.CaptureFix
         ),
         (
             "self.readout = nn.Sequential(nn.SiLU()",
-            "self.interactions = nn.ModuleList([nn.Linear(1, 1)])\n"
+            "self.layers = nn.ModuleList([nn.Linear(1, 1)])\n"
             "        self.readout = nn.Sequential(nn.SiLU()",
             ["layers are known for freezing and decay"],
         ),
@@ -154,6 +154,18 @@ def test_every_broken_promise_is_found(
         if line.startswith("failed")
     }
     assert set(broken) <= failed
+
+
+def test_layers_that_are_not_named_are_no_fault_but_told(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, end = GOOD.index("class PairSettings"), GOOD.index("class PushSettings")
+    lists = "self.interactions = nn.ModuleList([nn.Linear(1, 1)])\n        self.readout ="
+    text = GOOD[:model] + GOOD[model:end].replace("self.readout =", lists, 1)
+    model_file.write_text(text)
+    assert main([str(model_file)]) == 0
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if "warning" in each)
+    assert line.startswith("warning has interactions, but names no layers in `blocks`, which")
 
 
 @pytest.mark.parametrize(

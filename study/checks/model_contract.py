@@ -154,7 +154,7 @@ def _cutoff(subject: ModelUnderTest) -> str:
     return (
         f"an atom that crosses the cutoff changes the energy by {energy:.2g} eV and a force by "
         f"{force:.2g} eV/Å at once; multiply messages by "
-        "`study.models.layers.radial.cutoff_envelope`"
+        "`study.plugins.cutoff_envelope`"
     )
 
 

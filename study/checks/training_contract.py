@@ -145,12 +145,22 @@ def _zero_init(subject: ModelUnderTest) -> str:
     return ""
 
 
+def unnamed_layers(model: Potential) -> str:
+    """What a model gives up that has layers and does not say which; empty if it names them."""
+    lists = [name for name, each in model.named_modules() if isinstance(each, nn.ModuleList)]
+    if model.blocks or not lists:
+        return ""
+    return (
+        f"has {', '.join(lists)}, but names no layers in `blocks`, which `trainable` and "
+        "`layer_decay` need; define it, or call the list `layers`"
+    )
+
+
 def _blocks(subject: ModelUnderTest) -> str:
     model, layers = subject.model, subject.settings.layers
     blocks = model.blocks
     if not blocks:
-        lists = [name for name, each in model.named_modules() if isinstance(each, nn.ModuleList)]
-        return f"has {', '.join(lists)}, but names no layers in `blocks`" if lists else ""
+        return ""
     if len(blocks) != layers:
         return f"`layers: {layers}` must give as many `blocks`, but gives {len(blocks)}"
     depths = {model.layer_depth(name) for name, _ in model.named_parameters()}

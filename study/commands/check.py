@@ -14,6 +14,7 @@ from study.checks import (
     sampler_contract,
     task_contract,
 )
+from study.checks.training_contract import unnamed_layers
 from study.core import user_code
 from study.core.config import Component
 from study.core.errors import UserError, printable
@@ -91,9 +92,17 @@ def _check(subject: Component) -> int:
         if problem:
             sys.stdout.write(printable(f"        {'as above' if problem in told else problem}\n"))
             told.add(problem)
-    if isinstance(subject, DatasetConfig) and not failed:
-        for line in warnings(subject.build()):
-            sys.stdout.write(printable(f"warning {line}\n"))
+    for line in () if failed else _remarks(subject):
+        sys.stdout.write(printable(f"warning {line}\n"))
     kind = type(subject).__name__
     sys.stdout.write(f"{kind}: {failed} failed\n" if failed else f"{kind}: ok\n")
     return failed
+
+
+def _remarks(subject: Component) -> list[str]:
+    """What is no fault of a part that passed, but good to know."""
+    if isinstance(subject, DatasetConfig):
+        return warnings(subject.build())
+    if isinstance(subject, ModelConfig):
+        return [*filter(None, [unnamed_layers(subject.build())])]
+    return []
