@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -232,28 +233,55 @@ def _machine(name: str, value: object) -> str:
 
 
 def _commands(study: Study, folder: Path) -> list[str]:
-    """Commands from the space to this page, without the paths of one machine."""
-    place = folder.name if folder.is_absolute() else folder
-    return [
-        _recorded(folder) or f"python -m study.run --profile {study.facts['profile']}",
-        f"python -m analysis.export {place}",
-        f"python -m analysis.report {place}",
-    ]
+    """Commands from the space to this page, and where they run; no path is of one machine."""
+    words = _recorded(folder)
+    if not words:
+        place = folder.name if folder.is_absolute() else str(folder)
+        run, *where = [f"python -m study.run --profile {study.facts['profile']}"]
+    else:
+        out = _typed_out(words)
+        base = _base(folder, out)
+        shown = [_portable(word, base) for word in words]
+        place = str(Path(_portable(out, base), "studies", folder.name))
+        run, where = shlex.join(shown), [BEGUN if shown == words else CUT]
+    place = shlex.quote(place)
+    return [*where, run, f"python -m analysis.export {place}", f"python -m analysis.report {place}"]
 
 
-def _recorded(folder: Path) -> str:
+BEGUN = "# in the folder in which the study was begun:"
+CUT = "# in the folder that holds the results; of files elsewhere only the name is given:"
+
+
+def _recorded(folder: Path) -> list[str]:
     """The user's own command, as the study's folder records it; empty if it does not."""
     try:
         command = str(json.loads((folder / "study.json").read_bytes())["command"])
-        words = shlex.split(printable(command))
+        return shlex.split(printable(command))
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return shlex.join(_portable(word) for word in words)
+        return []
 
 
-def _portable(word: str) -> str:
+def _typed_out(words: Sequence[str]) -> str:
+    """The folder of all results as it was typed."""
+    for word, following in itertools.pairwise([*words, ""]):
+        if word == "--out" or word.startswith("--out="):
+            return following if word == "--out" else word.removeprefix("--out=")
+    return "runs"
+
+
+def _base(folder: Path, out: str) -> str:
+    """Where the study was begun, or what holds the results if their folder was typed whole."""
+    depth = 1 if Path(out).is_absolute() else len(Path(out).parts)
+    above = [] if ".." in out else [*folder.resolve().parents][1 + depth :]
+    return str(above[0]) if above else "/"
+
+
+def _portable(word: str, base: str) -> str:
     """A word of a command without folders of one machine, and without servers."""
-    return "URI" if "://" in word else re.sub(r"(^|=)/(?:[^/=]+/)*", r"\1", word)
+    if "://" in word:
+        return "URI"
+    known = re.sub(rf"(^|=){re.escape(base)}/", r"\1", word)
+    return re.sub(r"(^|=)/(?:[^/=]+/)*", r"\1", known)
 
 
 TIMES = ("start_time", "end_time")
