@@ -13,7 +13,8 @@ from study.commands.data_options import (
     SplitOptions,
     VerifyOptions,
 )
-from study.core.errors import UserError, printable
+from study.console.formatting import write_lines
+from study.core.errors import UserError
 from study.datasets.diagnostics import split_warnings, warnings
 from study.datasets.frames import Frames
 from study.datasets.inspection import summary
@@ -31,11 +32,9 @@ def inspect(options: InspectOptions) -> None:
     frames = _read(options)
     rows = summary(frames)
     width = max(len(name) for name in rows)
-    sys.stdout.write(
-        printable("".join(f"{name:<{width}}  {value}\n" for name, value in rows.items()))
-    )
+    write_lines("".join(f"{name:<{width}}  {value}\n" for name, value in rows.items()))
     lines = [*warnings(frames), *_odd_parts(frames)]
-    sys.stdout.write(printable("".join(f"warning: {line}\n" for line in lines)))
+    write_lines("".join(f"warning: {line}\n" for line in lines))
 
 
 def _odd_parts(frames: Frames) -> list[str]:
@@ -92,7 +91,7 @@ def split_set(options: SplitOptions) -> None:
         write(frames.select(indices), options.folder / f"{name}.extxyz")
         sys.stdout.write(f"{options.folder / name}.extxyz  {len(indices)} frames\n")
     for line in split_warnings(frames, vars(parts)):
-        sys.stdout.write(printable(f"warning: {line}\n"))
+        write_lines(f"warning: {line}\n")
 
 
 def export_set(options: ExportOptions) -> None:

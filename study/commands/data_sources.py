@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from study.commands.data_options import FetchOptions, ImportOptions, SimulateOptions
+from study.console.formatting import write_lines
 from study.console.progress_bar import fetch_data, progress_display
-from study.core.errors import UserError, printable
+from study.core.errors import UserError
 from study.datasets.config import DatasetConfig, RPBEWater, TIP3PWater
 from study.datasets.parsing.header import read_header
 from study.datasets.prepare import prepare
@@ -101,9 +102,9 @@ def _prepare(dataset: DatasetConfig, out: Path, workers: int = 1) -> None:
         f"in a space    dataset: {{{named}}}\n"
     )
     for remark in header["origin"].get("labels", []):
-        sys.stdout.write(f"note: {remark}\n")
+        write_lines(f"note: {remark}\n")
     for line in header["origin"].get("warnings", []):
-        sys.stdout.write(printable(f"warning: {line}\n"))
+        write_lines(f"warning: {line}\n")
 
 
 def _in_yaml(value: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,12 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a string, also that of a table's cell."""
         return super().render_str(printable(text), **options)
+
+
+def write_lines(text: str) -> None:
+    """Write sentences to the standard output; a terminal gets them broken between words."""
+    width = shutil.get_terminal_size().columns
+    sys.stdout.write(wrapped(printable(text), width) if sys.stdout.isatty() else printable(text))
 
 
 KEPT = re.compile(r"`[^`]*`|\[[^][]{,40}\]|(?:[A-Z_]+=\S* )*python -m .*|\b[A-Z_]{5,}=\S* .*")

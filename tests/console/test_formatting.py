@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import sys
 
-from study.console.formatting import PlainConsole
+import pytest
+
+from study.console.formatting import PlainConsole, write_lines
 
 WARNING = "  warning  the values were chosen for the pretrained trial; a grid tunes both alike"
 
@@ -34,3 +37,14 @@ def test_intervals_and_commands_stay_in_one_piece() -> None:
         "  MLFLOW_X=true python -m analysis.export runs/studies/a && python -m analysis.report"
     )
     assert printed(command, terminal=True) == [command]
+
+
+def test_what_commands_write_is_broken_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    write_lines(f"{WARNING}\n")
+    assert capsys.readouterr().out == f"{WARNING}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write_lines(f"{WARNING}\n")
+    assert [len(line) < 41 for line in capsys.readouterr().out.splitlines()] == [True] * 3
