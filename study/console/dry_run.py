@@ -13,7 +13,7 @@ from study.console.json_lines import print_json_event
 from study.console.plan_summary import parallel
 from study.core.provenance import gpus, hardware
 from study.datasets.config import DatasetConfig
-from study.datasets.prepare import import_command, sizes_of
+from study.datasets.prepare import import_command
 from study.pipeline.job import Job
 from study.planning.arms import Arm, arms
 from study.planning.cost_model import Cost
@@ -86,9 +86,6 @@ class DryRun:
         if not any(cost.seconds):
             console.print("  time     nothing left to do")
             return
-        if self.unread:
-            console.print(f"  time     {self._unknown()}")
-            return
         making = self.plan.seconds_of_making
         low, high = (
             duration(seconds / self.plan.slots + making + overhead)
@@ -132,7 +129,7 @@ class DryRun:
 
     @cached_property
     def _not_read(self) -> list[DatasetConfig]:
-        return [each for each in self.plan.datasets if sizes_of(each, self.plan.root) is None]
+        return [each for each in self.plan.datasets if self.plan.sizes_of(each) is None]
 
     def _unknown(self) -> str:
         return f"not known before {' and '.join(self.unread)} is read"

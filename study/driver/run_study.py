@@ -95,7 +95,8 @@ def _read_data(plan: Plan, console: Console, options: RunOptions) -> None:
     """Check that all can run, read the data sets that are files, and tell what is to be known."""
     cost = _expected(plan)
     before = DryRun(plan)
-    before.show_time(console, cost)
+    if not before.unread:
+        before.show_time(console, cost)
     require_ready(plan, options.address, cost.disk)
     if options.tracking_uri:
         accept_place(plan.tracking_uri)

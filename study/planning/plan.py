@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from study.core.provenance import cores, gpus
 from study.core.records import RESULT, Tag, as_markdown
 from study.datasets.config import DatasetConfig
 from study.datasets.prepare import folder_of, seconds_to_make, sizes_of
+from study.datasets.sizes import Sizes
 from study.planning.cost_model import stage_seconds
 from study.planning.prepared_data import DataSets
 from study.planning.stages import one_per_pretraining, stages
@@ -41,6 +42,7 @@ class Plan:
         tracking_uri: of MLflow.
         most_at_once: trials; as many as fit when left out.
         audit: how many trials that were stopped early to finish at the end.
+        read: sizes of files that were read for the plan alone, and of which nothing is kept.
     """
 
     space: Space
@@ -49,6 +51,7 @@ class Plan:
     tracking_uri: str
     most_at_once: int | None = None
     audit: int = 0
+    read: dict[DatasetConfig, Sizes] = field(default_factory=dict, compare=False)
 
     @property
     def folder(self) -> StudyDir:
@@ -215,9 +218,13 @@ class Plan:
         """Expected compute of all stages; trials on a file not yet read count as nothing."""
         return sum(self.seconds_of(trial, stage) for trial, stage in self.stages)
 
+    def sizes_of(self, dataset: DatasetConfig) -> Sizes | None:
+        """How much a data set holds; of a file, nothing before it is read."""
+        return self.read.get(dataset) or sizes_of(dataset, self.root)
+
     def seconds_of(self, trial: Trial, stage: Stage) -> float:
         """Expected compute of one stage; nothing while its data set is not known."""
-        sizes = sizes_of(trial.dataset_of(stage), self.root)
+        sizes = self.sizes_of(trial.dataset_of(stage))
         return stage_seconds(trial, stage, sizes) if sizes else 0.0
 
     @property

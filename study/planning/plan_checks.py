@@ -15,7 +15,6 @@ from study.datasets.config import DatasetConfig
 from study.datasets.parsing.header import verified_header
 from study.datasets.prepare import candidates, folder_of, prepare, sizes_of
 from study.datasets.reading import Stored
-from study.datasets.sizes import Sizes
 from study.datasets.sources.remote import local
 from study.models.config import OwnModel
 from study.planning.plan import Plan
@@ -215,7 +214,7 @@ def machine_warnings(plan: Plan, *, on_cluster: bool) -> list[str]:
 
 
 def check_small_files(plan: Plan) -> None:
-    """Read the small files of a plan that no run has read yet, and keep nothing of them.
+    """Read the small files of a plan that no run has read yet; the plan keeps their sizes alone.
 
     Raises:
         UserError: if one cannot be read, or does not suit some trial.
@@ -228,6 +227,8 @@ def check_small_files(plan: Plan) -> None:
     with TemporaryDirectory(prefix="study-") as folder:
         for dataset in unread:
             prepare(dataset, Path(folder), cores(), lambda _done, _total: None)
+            if sizes := sizes_of(dataset, Path(folder)):
+                plan.read[dataset] = sizes
         if unread:
             _check_sizes(plan, Path(folder))
 
@@ -240,14 +241,10 @@ def _is_small(dataset: DatasetConfig) -> bool:
 
 
 def _check_sizes(plan: Plan, unread: Path | None = None) -> None:
-    def known(dataset: DatasetConfig) -> Sizes | None:
-        sizes = sizes_of(dataset, plan.root)
-        return sizes_of(dataset, unread) if sizes is None and unread else sizes
-
     problems = []
     for trial in plan.grid or plan.space.samples:
         try:
-            trial.check_sizes(*map(known, trial.datasets))
+            trial.check_sizes(*map(plan.sizes_of, trial.datasets))
         except ValueError as problem:
             labels = " → ".join(dataset.label for dataset in reversed(trial.datasets))
             hint = _columns(problem, trial, [plan.root, *filter(None, [unread])])

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from study.core.provenance import gpus
 from study.datasets.config import DatasetConfig
-from study.datasets.prepare import folder_of, sizes_of
+from study.datasets.prepare import folder_of
 from study.datasets.sizes import Sizes
 from study.planning.cost_model import (
     STARTUP,
@@ -70,7 +70,7 @@ class Experience:
         return max((stage_memory(*each) for each in known), default=0.0)
 
     def _sizes(self, trial: Trial, stage: Stage) -> Sizes | None:
-        return sizes_of(trial.dataset_of(stage), self.plan.root)
+        return self.plan.sizes_of(trial.dataset_of(stage))
 
 
 class RemainingCost:
@@ -139,6 +139,6 @@ class RemainingCost:
         return disk
 
     def _bytes_to_make(self, dataset: DatasetConfig) -> float:
-        sizes = sizes_of(dataset, self.plan.root)
+        sizes = self.plan.sizes_of(dataset)
         made = folder_of(dataset, self.plan.root).exists()
         return bytes_of(sizes) if sizes and not made else 0.0

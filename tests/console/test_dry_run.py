@@ -23,7 +23,7 @@ from study.models.build import build_model
 from study.planning import plan
 from study.planning.cost_model import Cost, stage_memory, weights
 from study.planning.plan import Plan
-from study.planning.plan_checks import read_datasets
+from study.planning.plan_checks import check_small_files, read_datasets
 from study.planning.remaining_cost import Experience, RemainingCost
 from study.planning.study_dir import StudyDir
 from study.space.search_space import SHIPPED, load_space
@@ -153,6 +153,11 @@ def test_what_a_file_costs_is_no_figure_before_it_has_been_read(small: Path, wat
         rf"compute not known before .*w.extxyz is read; do that first with {command}", told
     )
     assert "hours" not in told
+    small_file = plan_of(small)
+    check_small_files(small_file)
+    estimated = shown(small_file)
+    assert "core-hours" in estimated
+    assert not given.root.exists()
     read_datasets(given)
     assert "core-hours" in shown(Plan(given.space, given.root, "name", ""))
 
