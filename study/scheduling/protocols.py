@@ -55,8 +55,18 @@ class Planned:
 
     @property
     def searched(self) -> dict[str, None]:
-        """Names of the settings that a search proposed; none in a population, which has its own."""
-        return {} if self.exempt or self.member else dict.fromkeys(self.parameters)
+        """Settings that a search proposed, by their names in the trial, without labels of options.
+
+        A population names its members in its own way, and has none.
+        """
+        found = [] if self.exempt or self.member else list(self.parameters)
+        for hole in sorted(self.parameters, key=len, reverse=True):
+            option = f"{hole}.{self.parameters[hole]}."
+            found = [
+                f"{hole}.{name.removeprefix(option)}" if name.startswith(option) else name
+                for name in found
+            ]
+        return dict.fromkeys(found)
 
 
 class Later(enum.Enum):

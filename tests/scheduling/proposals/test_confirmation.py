@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from study.core.records import JobResult
+from study.core.records import JobResult, flatten
 from study.pipeline.job import Job
 from study.scheduling.journal import Entry
 from study.scheduling.proposals.confirmation import Confirmation, confirmation
@@ -140,3 +140,16 @@ def test_data_of_the_command_line_are_found_from_the_new_space(
 
 def test_a_search_without_a_completed_proposal_has_nothing_to_confirm(space: Space) -> None:
     assert confirmation(space, proposed(space, (0.5, 1e-3, math.inf))) is None
+
+
+def test_what_was_searched_has_the_names_of_the_trial(space: Space) -> None:
+    (found,) = proposed(space, (0.25, 0.01, 0.5))
+    settings = dict(flatten(found.planned.work.settings))
+    searched = [name for name in found.planned.searched if name != "pretrain"]
+    assert {name: settings[name] for name in searched} == {
+        "finetune.lr": 0.01,
+        "pretrain.task.masking_ratio": 0.25,
+    }
+    nested = {"model": "a.b", "model.a.b.inner": "c 2", "model.a.b.inner.c 2.depth": 3}
+    planned = Planned(0, found.planned.work, nested, exempt=False)
+    assert list(planned.searched) == ["model", "model.inner", "model.inner.depth"]
