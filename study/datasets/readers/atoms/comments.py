@@ -14,10 +14,11 @@ What a comment says of the cell, of periodicity or of labels is read or refused,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from study.core.quantities.units import length_unit
-from study.datasets.parsing.declared_units import suits
+from study.datasets.parsing.declared_units import NO_UNITS, suits
 from study.datasets.parsing.guard import printable
 from study.datasets.parsing.label_names import OTHER_ENERGIES, is_label
 from study.datasets.parsing.text import number
@@ -53,7 +54,7 @@ CELL_NAME = (
 )
 OTHER_CELL = re.compile(
     rf"(?<![\w-])(?P<name>{CELL_NAME})(?P<equals>\s*=|\s*:?)\s*[\"'{{\[(]*\s*"
-    rf"(?P<numbers>{NUMBER}(?:[\s,]+{NUMBER})*)(?:[\"'}}\])]*\s+(?P<next>[^\s=\"']+)(?!\s*=))?",
+    rf"(?P<numbers>{NUMBER}(?:[\s,]+{NUMBER})*)(?:[\"'}}\])]*\s+(?P<next>[^\s=\"']+)(?!\S|\s*=))?",
     re.IGNORECASE,
 )
 """A cell under any name, with numbers."""
@@ -63,7 +64,7 @@ TEXT = re.compile(
     re.IGNORECASE,
 )
 """A quoted value of another key than a cell's, whose words are no keys."""
-OWN_UNIT = re.compile(rf"(?<![^\s])([^\s=\"']+)\s*=\s*{NUMBER}\s+([^\s=\"',]+)(?=\s|$)(?!\s*=)")
+OWN_UNIT = re.compile(rf"(?<!\S)([^\s=\"']+)(\s*=\s*{NUMBER}\s+)([^\s=\"',;]+)(?=[\s,;]|$)(?!\s*=)")
 """A word behind a number that has a key."""
 BARE = re.compile(r"(?<![\w-])(?:\w*energy|etot)\s*:\s*[-+]?\.?\d", re.IGNORECASE)
 PAIR = re.compile(r"([^\s=\"']+)\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)|(\S+)")
@@ -96,13 +97,13 @@ def read_comment(comment: str) -> tuple[str, dict[str, Any]]:
     if bare := BARE.search(_without_texts(comment)):
         raise ValueError(f"must have its energy as `energy=NUMBER`, but got {bare[0]!r}")
     _require_plain_keys(comment)
-    text = KEY.sub(lambda key: NAMES[key[1].lower()], comment.strip())
-    text, passed = _with_lattice(FLAGS.sub(_quoted, text))
+    text = _replaced(KEY, lambda key: NAMES[key[1].lower()], comment.strip())
+    text, passed = _with_lattice(_replaced(FLAGS, _quoted, text))
     text, lengths = _without_own_units(text)
     extra = {"energy-unit": "Hartree"} if CP2K.fullmatch(comment) else {}
     if passed or lengths:
         extra[PASSED] = "; ".join(dict.fromkeys([*passed, *lengths]))
-    return TENSOR.sub(lambda key: f'"{TENSOR_OF.format(key[1])}"', text), extra
+    return _replaced(TENSOR, lambda key: f'"{TENSOR_OF.format(key[1])}"', text), extra
 
 
 def restored(info: dict[str, Any]) -> None:
@@ -155,6 +156,13 @@ def _without_texts(comment: str) -> str:
     return TEXT.sub(lambda pair: pair["key"] + f'"{" " * (len(pair["text"]) - 2)}"', comment)
 
 
+def _replaced(what: re.Pattern[str], new: Callable[[re.Match[str]], str], comment: str) -> str:
+    """A comment with other words in the place of some, but not in texts."""
+    for found in reversed([*what.finditer(_without_texts(comment))]):
+        comment = comment[: found.start()] + new(found) + comment[found.end() :]
+    return comment
+
+
 def _with_lattice(text: str) -> tuple[str, list[str]]:
     """A comment whose cell of nine numbers has the name that ASE knows, and what is passed over."""
     seen = _without_texts(text)
@@ -203,13 +211,18 @@ def _is_length(word: str) -> bool:
 
 def _without_own_units(text: str) -> tuple[str, list[str]]:
     """A comment without units of length behind numbers such as `size=2 nm`, and what to say."""
-    seen, said = _without_texts(text), []
-    for pair in reversed([*OWN_UNIT.finditer(seen)]):
-        if suits(length_unit, pair[2]) and not is_label(pair[1], "energy"):
-            text = text[: pair.start(2)] + text[pair.end(2) :]
-            key, unit = printable(pair[1]), printable(pair[2])
-            said.append(f"`{unit}` behind `{key}` is taken for its unit, not for that of positions")
-    return text, said
+    said = []
+
+    def without(pair: re.Match[str]) -> str:
+        key, _, unit = pair.groups()
+        odd = suits(length_unit, unit) and length_unit(unit) != 1 and unit.lower() not in NO_UNITS
+        if not odd or is_label(key, "energy"):
+            return pair[0]
+        what = f"`{printable(unit)}` behind `{printable(key)}`"
+        said.append(f"{what} is taken for its unit, not for that of positions")
+        return key + pair[2]
+
+    return _replaced(OWN_UNIT, without, text), said
 
 
 def _no_cell(got: str) -> ValueError:

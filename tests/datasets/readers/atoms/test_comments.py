@@ -132,6 +132,8 @@ def test_a_cell_that_is_not_read_is_refused(cell: str, tmp_path: Path) -> None:
         "box wet 1.5",
         'cell="None"',
         'comment="unit cell 1 1 1 of ice, box=9.0, energy: -1.0"',
+        'comment="pbc=none, stress = big, lattice = fcc"',
+        "box=xy nmr=5",
         "energy=-5",
     ],
 )
@@ -145,6 +147,7 @@ def test_other_words_are_no_cell(words: str, tmp_path: Path) -> None:
     ("words", "told"),
     [
         ("box=3", "`box` with a whole number"),
+        ("box=3 nmr=5", "`box` with a whole number"),
         ('cell="5"', "`cell` with a whole number"),
         ("unit_cell=1", "`unit_cell` with a whole number"),
         ("size=2 nm", "`nm` behind `size` is taken for its unit"),
