@@ -157,8 +157,7 @@ class StudyRuns:
         label = searched_name(work, self.searched)
         name = brief_member(planned) if planned else label
         member = planned.member if planned else None
-        tags = tags_of_work(work, kind, self.study.run_id, number, member, exempt=exempt)
-        tags[Tag.ARM] = label.rpartition(",")[0]
+        tags = tags_of_work(work, label, kind, self.study.run_id, number, member, exempt=exempt)
         tags |= {Tag.TUNING: "True"} if work.key in self.tuning else {}
         # The run of a job is made before those of jobs that go on from it.
         before = self.runs.get(work.segment.parent or "") if work.segment else None

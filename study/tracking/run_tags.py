@@ -49,6 +49,7 @@ def _mlflow_tags() -> dict[str, str]:
 
 def tags_of_work(
     work: Job,
+    label: str,
     kind: str,
     parent: str,
     number: int | None,
@@ -60,6 +61,7 @@ def tags_of_work(
 
     Args:
         work: the job.
+        label: what it is called, the seed last.
         kind: as which it is recorded.
         parent: the study's run.
         number: of a trial, its place in the plan.
@@ -68,9 +70,10 @@ def tags_of_work(
     """
     tags = common_tags(kind) | {
         Tag.KEY: work.key,
+        Tag.ARM: label.rpartition(",")[0],
         Tag.DATA: work.data_hash,
         "mlflow.parentRunId": parent,
-        Tag.NOTE: _description(work, number),
+        Tag.NOTE: _description(work, label, number),
     }
     if number is not None:
         tags[Tag.NUMBER] = str(number)
@@ -103,9 +106,9 @@ def tags_of_continuation(
     return {Tag.PARENT_RUN: run_id, Tag.NOTE: f"{tags[Tag.NOTE]} Goes on from the run of {link}."}
 
 
-def _description(work: Job, number: int | None) -> str:
+def _description(work: Job, label: str, number: int | None) -> str:
     """Short description of a job."""
-    name = as_markdown(work.label)
+    name = as_markdown(label)
     if work.start:
         return f"**{name}**: done earlier; its cost is not counted here."
     trial, stage = work.trial, work.training

@@ -340,6 +340,8 @@ def test_what_a_search_varies_is_in_the_names_and_arms_of_its_runs(
     named = {
         run.data.tags[Tag.NUMBER]: (run.info.run_name, run.data.tags[Tag.ARM]) for run in found
     }
+    for run in found:
+        assert run.data.tags[Tag.NOTE].startswith(f"**{run.info.run_name}**: ")
     low, high = (f"egnn masking 0.5, finetune.lr {lr}" for lr in (0.00315, 0.01))
     assert named == {
         "0": (f"{low}, seed 0", low),
