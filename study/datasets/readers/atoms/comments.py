@@ -158,6 +158,8 @@ def _without_texts(comment: str) -> str:
 
 def _replaced(what: re.Pattern[str], new: Callable[[re.Match[str]], str], comment: str) -> str:
     """A comment with other words in the place of some, but not in texts."""
+    if not what.search(comment):
+        return comment
     for found in reversed([*what.finditer(_without_texts(comment))]):
         comment = comment[: found.start()] + new(found) + comment[found.end() :]
     return comment
