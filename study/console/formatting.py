@@ -52,7 +52,7 @@ def write_lines(text: str) -> None:
 KEPT = re.compile(r"`[^`]*`|\[[^][]{,40}\]|(?:[A-Z_]+=\S* )*python -m .*|\b[A-Z_]{5,}=\S* .*")
 """Intervals and commands, which stay in one piece."""
 
-LABEL = re.compile(r" *(?:\S+(?: \S+)? {2,})?")
+LABEL = re.compile(r" *(?:\S+(?: \S+){0,3} {2,})?")
 """Where a line begins, and the word before its text."""
 
 

@@ -194,7 +194,7 @@ def _dry_run(plan: Plan, console: Console, options: RunOptions) -> None:
     dry_run = DryRun(plan, every_arm=options.verbose)
     dry_run.show(console)
     source: Source = Experience(plan, on_gpu=_on_gpu(plan))
-    how = "estimated; --probe measures"
+    how = "estimated" if plan.read else "estimated; --probe measures"
     if options.probe:
         from study.planning.step_timer import Probe  # Torch takes long to import.
 
