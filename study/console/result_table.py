@@ -39,7 +39,7 @@ def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over 
     heads = map(_head, others)
     for name in ("trials", _head(first), f"against\n{other}", *heads, *by_seed):
         table.add_column(name, justify="right")
-    changes = _changes(found)
+    changes, gap = _changes(found), "\n[" if len(others) > 1 else " ["
     shown = found
     if len(found) > MOST_ARMS:
         shown = sorted(found, key=lambda arm: -len(arm.completed))[:MOST_ARMS]
@@ -48,7 +48,7 @@ def result_table(found: list[Arm], title: str = "Test errors, mean ± s.d. over 
             arm.label,
             f"{len(arm.completed)}/{len(arm.results)}",
             _marked(arm, first),
-            changes.get(arm.label, ""),
+            changes.get(arm.label, "").replace(" [", gap),
             *(_marked(arm, error) for error in others),
             *_of_its_seeds(arm, first)[: len(by_seed)],
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -75,6 +76,14 @@ def test_errors_of_stresses_are_shown_where_a_trial_has_them() -> None:
     assert "egnn masking 0.5 1/1 100 -50.0 % 1 –" in shown
     assert "zero force, mean energy 600 3 4" in shown
     assert not any("stress" in line for line in lines(ended(0.1)))
+    pairs = [ended(0.1, seed=s, stress=0.001) for s in range(4)]
+    pairs += [ended(0.1 + s / 50, seed=s, ratio=0.5, stress=0.002) for s in range(4)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(result_table(arms(pairs)))
+    intervals = re.findall(r"\[.*?\]", captured.get(), re.DOTALL)
+    assert len(intervals) == 1
+    assert "\n" not in intervals[0]
 
 
 def test_a_metric_of_ones_own_that_ranks_comes_first_and_decides() -> None:
