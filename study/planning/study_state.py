@@ -159,7 +159,6 @@ def study_state(root: Path, name: str) -> StudyState:
     plan = Plan(folder.recorded_space(), root, name, "")
     metric = plan.space.settings.metric
     entries = Journal(folder.journal, metric).entries()
-    running = is_locked(folder.lock)
     search = plan.space.settings.search
     searched = [name for each in entries.values() for name in each.planned.searched]
     names = tuple(dict.fromkeys(searched))
@@ -177,7 +176,7 @@ def study_state(root: Path, name: str) -> StudyState:
         plan.space.settings.question,
         metric,
         folder.command(),
-        running,
+        is_locked(folder.lock),
         time.time() - written,
         list(states.values()),
         sum(map(_seconds, entries.values())),

@@ -75,18 +75,16 @@ def tags_of_work(
         "mlflow.parentRunId": parent,
         Tag.NOTE: _description(work, label, number),
     }
-    if number is not None:
-        tags[Tag.NUMBER] = str(number)
-    if exempt is not None:
-        tags[Tag.EXEMPT] = str(exempt)
+    told = {Tag.NUMBER: number, Tag.EXEMPT: exempt}
+    tags |= {tag: str(value) for tag, value in told.items() if value is not None}
     if member is not None:
         tags |= {Tag.GENERATION: str(member.generation), Tag.MEMBER: str(member.number)}
     if work.segment is not None and work.segment.parent is not None:
         tags[Tag.PARENT] = work.segment.parent
     if work.pretraining is not None:
         tags[Tag.PRETRAINING] = work.pretraining.key
-    shares = work.kind == "pretrain" and not work.start
-    if shares and work.training.schedule_epochs is not None:
+    scheduled = work.training.schedule_epochs is not None
+    if work.kind == "pretrain" and not work.start and scheduled:
         tags[Tag.WHOLE] = work.full_schedule.key
     return tags
 
