@@ -138,7 +138,7 @@ class Journal:
                 self._planned[number] = Planned(
                     number,
                     work,
-                    event["parameters"],
+                    dict(event["parameters"]),
                     event["exempt"],
                     tuning,
                     sampler_state=event.get("sampler", {}),

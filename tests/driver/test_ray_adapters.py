@@ -121,7 +121,7 @@ def test_tune_keeps_little_of_a_report_and_may_repeat_it(
     result = {"record": record, "config": trial.config, "done": False, "trial_id": "0"}
     handler.on_trial_result(None, trial, result)
     workers.on_trial_result(1, [trial], trial, result)
-    assert result == {"trial_id": "0"}
+    assert result == {"trial_id": "0", "seen": ""}
     handler.on_trial_result(None, trial, result | {"done": True})
     assert scheduler.running[trial.config["key"]].values == {1: 0.1}
 

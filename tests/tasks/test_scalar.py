@@ -17,6 +17,7 @@ from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
 from study import data, predict
+from study.commands.predict import MOST_LINES
 from study.core.errors import UserError
 from study.core.quantities.metrics import METRICS
 from study.core.seeding import seeded
@@ -257,12 +258,15 @@ def test_predicted_numbers_are_those_of_the_model_in_a_table_and_in_extxyz(
     place, work, tested, given = learned
     out = tmp_path / "out.extxyz"
     assert predict.main([str(place), str(given), "--out", str(out)]) == 0
-    head, *lines, errors = capsys.readouterr().out.splitlines()
+    head, *lines, place_told, errors = capsys.readouterr().out.splitlines()
+    assert place_told.endswith(out.name)
     assert head.split() == ["frame", "atoms", "gap", "eV"]
     expected = direct(place, work, tested)
     assert np.ptp(expected) > 1e-3
+    if len(expected) > MOST_LINES:
+        assert lines.pop() == f"and {len(expected) - MOST_LINES} more"
     shown = [float(line.split()[2]) for line in lines]
-    np.testing.assert_allclose(shown, expected, atol=2e-6)
+    np.testing.assert_allclose(shown, expected[:MOST_LINES], atol=2e-6)
     written = ase_file.read(out)
     np.testing.assert_allclose(written.properties["gap"], expected, atol=1e-5)
     assert [atoms.info["gap_unit"] for atoms in ase.io.read(out, ":")] == ["eV"] * len(tested)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from ast import literal_eval
 from collections.abc import Callable
 from typing import Any
@@ -71,9 +72,11 @@ def test_two_seeds_are_refused_and_the_number_needed_is_told(
     assert force.needed > 3
     told = headline(study)
     assert told.sentence.startswith("Too few seeds for a verdict on pretraining")
+    assert "It takes 3 seeds to estimate how many find a 5 % change" in told.remark
+    told = headline(tabulate(*runs, scratch(4, 2, 0.1), masked(5, 2, 0.9, 0.105)))
     (wanted,) = re.findall(r"needs (\d+) seeds", told.remark)
-    # As many as a t test of this spread needs, s.d. of ln 0.8 and ln 0.9.
-    spread = (math.log(0.9) - math.log(0.8)) / math.sqrt(2)
+    # As many as a t test of this spread needs.
+    spread = statistics.stdev(map(math.log, (0.8, 0.9, 1.05)))
     effect = -math.log(0.95) / spread
     by_t = next(n for n in range(3, 99) if power(effect, n, 0.05) >= 0.8)
     # The signed-rank test takes π / 3 times as many.
