@@ -45,7 +45,7 @@ def test_a_study_predicts_the_test_frames_of_all_completed_trials(
 ) -> None:
     assert main([str(copied.path)]) == 0
     captured = capsys.readouterr()
-    places = f"{copied.root}/work/trial-*/predictions.npz"
+    places = copied.root / "work" / "trial-*" / "predictions.npz"
     assert (captured.out, captured.err) == (f"predictions of 4 trials: {places}\n", "")
     for work, outcome in trials_of(copied):
         arrays = np.load(work.folder(copied.root) / "predictions.npz")

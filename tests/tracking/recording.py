@@ -40,11 +40,24 @@ def opened(uri: str, name: str, root: Path, trials: str = "trial") -> Tracker:
     return tracker
 
 
-def runs(uri: str, name: str) -> dict[str, Run]:
+def all_runs(uri: str, name: str) -> list[Run]:
+    """All runs of a study."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def numbered_runs(uri: str, name: str) -> dict[str, Run]:
+    """The runs of a study that have a number, by that."""
+    found = [run for run in all_runs(uri, name) if Tag.NUMBER in run.data.tags]
+    by_number = {run.data.tags[Tag.NUMBER]: run for run in found}
+    assert len(by_number) == len(found)
+    return by_number
+
+
+def runs(uri: str, name: str) -> dict[str, Run]:
+    found = all_runs(uri, name)
     by_kind = {run.data.tags[Tag.KIND]: run for run in found}
     assert len(by_kind) == len(found)
     return by_kind

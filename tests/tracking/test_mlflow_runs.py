@@ -17,7 +17,7 @@ from study.pipeline.job import Job, Segment
 from study.scheduling.protocols import Member, Planned
 from study.space.trial import Trial
 from study.tracking.job_run import MAX_METRICS
-from tests.tracking.recording import finish, opened, record, runs
+from tests.tracking.recording import finish, numbered_runs, opened, record, runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -289,12 +289,7 @@ def test_runs_of_a_population_are_named_by_their_place_and_lead_to_their_parents
             tracker.planned(planned)
             tracker.started(planned.work, planned.number)
         assert tracker.close("KILLED")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("population")
-    assert experiment is not None
-    found = {
-        run.data.tags.get(Tag.NUMBER): run for run in client.search_runs([experiment.experiment_id])
-    }
+    found = numbered_runs(uri, "population")
     label = "masking 0.5, seed 0"
     assert [found[number].info.run_name for number in ("0", "3", "4")] == [
         f"g0 m1 {label}, lr 0.0123",
@@ -310,7 +305,7 @@ def test_runs_of_a_population_are_named_by_their_place_and_lead_to_their_parents
         tags, before = found[child].data.tags, found[parent].info
         assert tags[Tag.PARENT] == found[parent].data.tags[Tag.KEY]
         assert tags[Tag.PARENT_RUN] == before.run_id
-        place = f"(#/experiments/{experiment.experiment_id}/runs/{before.run_id})"
+        place = f"(#/experiments/{before.experiment_id}/runs/{before.run_id})"
         assert f"[{before.run_name}]{place}" in tags[Tag.NOTE].replace("&#46;", ".")
 
 
@@ -333,14 +328,9 @@ def test_what_a_search_varies_is_in_the_names_and_arms_of_its_runs(
         tracker.planned(planned)
         tracker.started(planned.work, planned.number)
     assert tracker.close("KILLED")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("search")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], f"tags.`{Tag.KIND}` = 'trial'")
-    named = {
-        run.data.tags[Tag.NUMBER]: (run.info.run_name, run.data.tags[Tag.ARM]) for run in found
-    }
-    for run in found:
+    found = numbered_runs(uri, "search")
+    named = {number: (run.info.run_name, run.data.tags[Tag.ARM]) for number, run in found.items()}
+    for run in found.values():
         assert run.data.tags[Tag.NOTE].startswith(f"**{run.info.run_name}**: ")
     low, high = (f"egnn masking 0.5, finetune.lr {lr}" for lr in (0.00315, 0.01))
     assert named == {
